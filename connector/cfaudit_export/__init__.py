@@ -1,0 +1,1 @@
+"""The public door of `cfaudit_export`."""
