@@ -1,0 +1,137 @@
+"""Errors, sorted by what the person who runs the program must do. Each carries the exit code.
+
+The numbers follow `sysexits.h` where it has a fitting one. Nothing else in the program chooses an exit code:
+an error does (`CfauditError.exit_code`), or a finished run does (`RunReport.exit_code`).
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import ClassVar
+
+
+class ExitCode(IntEnum):
+    """What a finished process tells its caller."""
+
+    OK = 0
+    USAGE = 2
+    INCOMPLETE = 65
+    SINK_DOWN = 69
+    BUG = 70
+    TRY_AGAIN = 75
+    PROTOCOL = 76
+    ACCESS = 77
+    SETTINGS = 78
+
+    @property
+    def meaning(self) -> str:
+        """Return the sentence that the documentation prints for this code."""
+        return _MEANINGS[self]
+
+
+_MEANINGS = {
+    ExitCode.OK: "all delivered, also when there was nothing new",
+    ExitCode.USAGE: "the command line is wrong",
+    ExitCode.INCOMPLETE: "delivered, but gaps or quarantined rows remain",
+    ExitCode.SINK_DOWN: "a sink is down",
+    ExitCode.BUG: "a fault in this program; the traceback is on stderr",
+    ExitCode.TRY_AGAIN: "try again later: source down, throttled, or another run holds the lock",
+    ExitCode.PROTOCOL: "the server answered something this version was not built for",
+    ExitCode.ACCESS: "sign in again, or a permission is missing",
+    ExitCode.SETTINGS: "the settings are wrong",
+}
+
+
+class CfauditError(Exception):
+    """The root: every error this program means to be read by a person."""
+
+    exit_code: ClassVar[ExitCode] = ExitCode.BUG
+
+
+# -- the person must change what they typed or configured ----------------------------------------
+
+
+class UsageError(CfauditError):
+    """The command line is wrong."""
+
+    exit_code = ExitCode.USAGE
+
+
+class SettingsError(CfauditError):
+    """A setting is unknown, malformed or contradicts another."""
+
+    exit_code = ExitCode.SETTINGS
+
+
+class PluginError(SettingsError):
+    """A plugin that the settings name is missing, broken, or claimed by two distributions."""
+
+
+class CheckpointDamagedError(SettingsError):
+    """A checkpoint exists but cannot be read; it is never restarted silently."""
+
+
+# -- the person must sign in or ask for a right --------------------------------------------------
+
+
+class AccessError(CfauditError):
+    """The credential is refused, expired, or lacks a permission."""
+
+    exit_code = ExitCode.ACCESS
+
+
+# -- nothing to do but to try again later ---------------------------------------------------------
+
+
+class TryAgainError(CfauditError):
+    """The fault is expected to pass; the checkpoint holds what was finished."""
+
+    exit_code = ExitCode.TRY_AGAIN
+
+
+class SourceUnavailableError(TryAgainError):
+    """The server cannot be reached or fails, and the time allowed for retries is spent."""
+
+
+class ThrottledError(TryAgainError):
+    """The server blocks our calls, and waiting it out would exceed the time allowed."""
+
+
+class LockedError(TryAgainError):
+    """Another run holds this stream."""
+
+
+class CheckpointConflictError(TryAgainError):
+    """Somebody else changed the checkpoint since it was read; this run stops and changes nothing."""
+
+
+class StagingError(TryAgainError):
+    """A batch cannot be staged on the local disk, for example because it is full."""
+
+
+# -- a destination ---------------------------------------------------------------------------------
+
+
+class SinkError(CfauditError):
+    """A sink cannot take a batch now; the batch stays staged and is loaded first by the next run."""
+
+    exit_code = ExitCode.SINK_DOWN
+
+
+class LoadUnknownError(SinkError):
+    """A sink gave no answer: the batch may or may not be there. Loading it again must be safe."""
+
+
+class SinkRefusedError(SinkError):
+    """A sink refuses for good: permission, missing bucket or table, wrong settings."""
+
+    exit_code = ExitCode.SETTINGS
+
+
+# -- the server is not what we were built for ---------------------------------------------------
+
+
+class ProtocolError(CfauditError):
+    """The server's answer has a shape this version does not know."""
+
+    exit_code = ExitCode.PROTOCOL

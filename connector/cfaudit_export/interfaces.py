@@ -1,0 +1,168 @@
+"""The three things a plugin can build: a source, a sink, a checkpoint store. Each method's docstring is its contract.
+
+They are protocols: a plugin inherits nothing and only has to fit. `cfaudit_export.testing` has a suite for each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Protocol
+
+from cfaudit_export.model import Batch, Checkpoint, Connection, Gap, Receipt, Window
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True)
+class Extract:
+    """A window, read to its end.
+
+    Attributes:
+        window: the interval; every event of it that the source can give is in `events`, the rest is in `gaps`.
+        events: a table with any of the columns of `cfaudit_export.schema` and their types, ascending by time.
+            `event_time` as `timestamp[ns, UTC]` and `event_raw` are always there. Identity, account, source and
+            `ingested_at` are added by the core; a column that is not there is null. `event_id` only where the
+            source knows a real one. `key_token_name` may carry the token name that identity is computed from,
+            where it differs from `actor_token_name`.
+        gaps: what could not be read inside the window.
+        read_at: when the last page of the window arrived.
+        calls: tool calls that this window cost.
+        trimmed: events whose facets were left out for want of budget.
+    """
+
+    window: Window
+    events: pa.Table
+    gaps: tuple[Gap, ...]
+    read_at: datetime
+    calls: int
+    trimmed: int = 0
+
+
+class Source(Protocol):
+    """Where events come from, for one stream."""
+
+    def connect(self) -> Connection:
+        """Connect, prove that the credential is accepted, and say what was found.
+
+        Called once, before anything else. Reads no event.
+
+        Raises:
+            AccessError: the credential is refused, or not allowed to see the account.
+            SourceUnavailableError: the server cannot be reached.
+            ProtocolError: the server is not one this source can read, or lacks a filter of the stream.
+        """
+        ...
+
+    def probe(self) -> None:
+        """Prove that events can be read, by reading at most one.
+
+        Raises: as `connect`; AccessError names the missing permission.
+        """
+        ...
+
+    def extract(self, windows: Iterable[Window]) -> Iterator[Extract]:
+        """Read the windows, concurrently where that helps, and yield each piece as soon as it is complete.
+
+        A window may come back in several pieces, in any order. Together the pieces are exactly the windows, and
+        each piece is complete in itself, so that the caller may commit it at once. Memory is bounded by the pieces
+        in flight, not by the length of the windows: a caller that does not take pieces makes the source wait.
+        Closing the iterator cancels what is in flight.
+
+        Raises:
+            TryAgainError, AccessError, ProtocolError: reading cannot go on; pieces already yielded stay good.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release everything. May be called twice, and on a source that never connected."""
+        ...
+
+
+class Sink(Protocol):
+    """Where events go. One instance serves one run; calls come from one thread at a time."""
+
+    def check(self) -> str:
+        """Prove that `load` would work, by the same path, and leave nothing behind.
+
+        Needs no permission that `load` does not need. Returns one line that says what was proved, and where.
+
+        Raises: as `load`.
+        """
+        ...
+
+    def load(self, batch: Batch) -> Receipt:
+        """Store every event of the batch durably, or say why not.
+
+        Idempotent by `batch.batch_id`: loading a batch again, in this process or another, adds nothing, whatever
+        happened to the first attempt. A batch is never empty.
+
+        Raises:
+            SinkError: not now; the batch stays staged and will come again.
+            LoadUnknownError: no answer; it will come again.
+            SinkRefusedError: never, until the settings or permissions change.
+        """
+        ...
+
+    def find(self, batch_id: str, window: Window) -> Receipt | None:
+        """Say whether the batch is already here: a receipt with `already=True`, or None.
+
+        Asked after a crash when the staged file is lost with its machine. None must mean that it is certainly not
+        there.
+
+        Raises:
+            LoadUnknownError: this sink cannot tell.
+            SinkError: not now.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release everything. May be called twice."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Versioned:
+    """A checkpoint and the version under which the store holds it; the version is only good for `save`."""
+
+    checkpoint: Checkpoint
+    version: str
+
+
+class CheckpointStore(Protocol):
+    """Where checkpoints live, keyed by stream id."""
+
+    def load(self, stream_id: str) -> Versioned | None:
+        """Return the checkpoint of a stream, None when there is none.
+
+        Raises:
+            CheckpointDamagedError: there is one, and it cannot be read.
+            TryAgainError: the store cannot be reached.
+        """
+        ...
+
+    def save(self, checkpoint: Checkpoint, *, expected: str | None) -> str:
+        """Replace the checkpoint if its version still is `expected` (None: if there is none); return the new version.
+
+        Durable when it returns. A reader sees the old document or the new one, never a mixture.
+
+        Raises:
+            CheckpointConflictError: somebody else was faster; nothing was changed.
+            TryAgainError: the store cannot be reached or written.
+        """
+        ...
+
+    def hold(self, stream_id: str) -> AbstractContextManager[None]:
+        """Hold the stream for this process while the context lasts; a crashed holder does not block for ever.
+
+        Raises:
+            LockedError: another process holds it.
+        """
+        ...
+
+    def streams(self) -> Iterator[str]:
+        """Yield the ids of all streams that have a checkpoint, sorted."""
+        ...

@@ -1,0 +1,324 @@
+"""The values that travel through an export: windows, batches, receipts, checkpoints, gaps, reports.
+
+Everything here is frozen, comparable and made of the standard library only, so that a plugin author can import it
+for nothing. Times are aware and UTC; a window is half-open.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from cfaudit_export.errors import ExitCode
+
+MILLISECOND = timedelta(milliseconds=1)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Window:
+    """A half-open interval `[since, before)` of event time, both ends UTC on a whole millisecond.
+
+    The unit of extraction, of checkpointing and of a gap. Milliseconds, because that is the finest time the default
+    tool can be asked for; an event with a finer time belongs to the millisecond that contains it.
+
+    Raises:
+        ValueError: an end is naive or finer than a millisecond, or the window is empty.
+    """
+
+    since: datetime
+    before: datetime
+
+    def __post_init__(self) -> None:
+        for end in (self.since, self.before):
+            if end.utcoffset() != timedelta(0):
+                raise ValueError(f"a window needs UTC times, not '{end.isoformat()}'")
+            if end.microsecond % 1000:
+                raise ValueError(f"a window ends on whole milliseconds, not '{end.isoformat()}'")
+        if self.since >= self.before:
+            raise ValueError(f"a window needs since before before, not '{self}'")
+
+    def __str__(self) -> str:
+        return f"{iso(self.since)}/{iso(self.before)}"
+
+    @property
+    def duration(self) -> timedelta:
+        """Return the length of the window."""
+        return self.before - self.since
+
+
+def iso(at: datetime) -> str:
+    """Return `at` as `2026-11-20T23:59:53.520Z`: exactly three digits and Z, the form the default tool demands."""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond // 1000:03d}Z"
+
+
+def floor_ms(at: datetime) -> datetime:
+    """Return `at` in UTC, cut to the whole millisecond that contains it."""
+    return at.astimezone(UTC).replace(microsecond=at.microsecond // 1000 * 1000)
+
+
+def to_ms(at: datetime) -> int:
+    """Return whole milliseconds since the epoch."""
+    return (at - EPOCH) // MILLISECOND
+
+
+def from_ms(milliseconds: int) -> datetime:
+    """Return the UTC time of a count of milliseconds since the epoch."""
+    return EPOCH + milliseconds * MILLISECOND
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """What is exported: one account, read through one source, under fixed filters.
+
+    Attributes:
+        account_id: the account, 32 hex digits.
+        source: the name of the source plugin.
+        filters: sorted pairs of filter name and value; an event is in the stream when it meets all.
+    """
+
+    account_id: str
+    source: str
+    filters: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def id(self) -> str:
+        """Return the short hash under which everything about this stream is remembered."""
+        text = json.dumps([self.account_id, self.source, sorted(self.filters)], separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A window, as small as it could be made, that could not be read.
+
+    Attributes:
+        window: the interval in which the unreadable rows lie.
+        rows: how many rows are known to be unreadable there; 0 when even that is unknown.
+        reason: why, in one line; for a row the server rejects, the path of the field and the server's word.
+        first_seen_at: when a run met it first.
+        last_tried_at: when a run tried it last.
+        attempts: how many runs tried.
+        shadows: event ids of the shadow events that stand for its rows.
+    """
+
+    window: Window
+    rows: int
+    reason: str
+    first_seen_at: datetime
+    last_tried_at: datetime
+    attempts: int = 1
+    shadows: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """A promise written before a load: this batch is about to be in that sink.
+
+    Attributes:
+        batch_id: names the batch for ever; derived from its content.
+        window: what is covered once the batch is loaded.
+        rows: events in the batch.
+        digest: SHA-256 of the staged file, hex.
+        seen: keys of the batch to be remembered once it is loaded, as in `SinkProgress.seen`.
+        late_rows: how many of the rows are latecomers.
+    """
+
+    batch_id: str
+    window: Window
+    rows: int
+    digest: str
+    seen: dict[str, str] = field(default_factory=dict)
+    late_rows: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The new events of one window, staged on disk as an Arrow IPC file of the schema `cfaudit_export.schema`.
+
+    Attributes:
+        batch_id: 32 hex digits derived from the stream and the ids of the events.
+        stream: where the events come from.
+        window: the interval that the batch completes.
+        rows: how many events; never 0.
+        path: the staged file; read it with `cfaudit_export.read_batch`.
+        digest: SHA-256 of the staged file, hex.
+    """
+
+    batch_id: str
+    stream: Stream
+    window: Window
+    rows: int
+    path: Path
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """An event that a sink refuses for good.
+
+    Attributes:
+        event_id: which event.
+        reason: the sink's own words; never the event.
+    """
+
+    event_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A sink's word that a batch is durable.
+
+    Attributes:
+        batch_id: which batch.
+        rows: events stored, the rejected ones not counted.
+        locations: where they are, as the sink names it: paths, URLs, a table.
+        already: True when the sink had the batch before and stored nothing now.
+        rejected: events set aside because the sink will never take them.
+    """
+
+    batch_id: str
+    rows: int
+    locations: tuple[str, ...] = ()
+    already: bool = False
+    rejected: tuple[Rejected, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Lateness:
+    """How long after their own time events were first seen, measured on those that an earlier run missed.
+
+    Attributes:
+        count: late events so far.
+        max_seconds: the longest delay seen.
+        by_minutes: histogram; key n counts delays of at most n minutes (1, 5, 15, 60, 360, and -1 for longer).
+    """
+
+    count: int = 0
+    max_seconds: float = 0.0
+    by_minutes: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SinkProgress:
+    """What one sink has of a stream.
+
+    Attributes:
+        covered: disjoint, ascending windows whose events (but for the gaps) are in the sink.
+        seen: keys of the events delivered since `seen_since`: hour (`2026-11-24T02`) to packed keys.
+        seen_since: from here on `seen` is complete; the next run reads from here again to find latecomers.
+        intents: batches on their way; settled before anything else.
+        rows: events delivered since the beginning.
+        quarantined: events the sink refused for good and that are set aside.
+    """
+
+    covered: tuple[Window, ...] = ()
+    seen: dict[str, str] = field(default_factory=dict)
+    seen_since: datetime | None = None
+    intents: tuple[Intent, ...] = ()
+    rows: int = 0
+    quarantined: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """All that is remembered of a stream between two runs.
+
+    Attributes:
+        stream: which stream.
+        sinks: progress by sink name.
+        gaps: what could not be read, ascending by window.
+        lateness: how late events have been.
+        tool: fingerprint of the source's tool when it was last used; a change is drift.
+        updated_at: when it was last written.
+        format: version of this document.
+    """
+
+    stream: Stream
+    sinks: dict[str, SinkProgress] = field(default_factory=dict)
+    gaps: tuple[Gap, ...] = ()
+    lateness: Lateness = Lateness()
+    tool: str | None = None
+    updated_at: datetime = EPOCH
+    format: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """What a source found when it connected.
+
+    Attributes:
+        account_id: the account that answers; the pinned one where the credential pins one.
+        account_name: its name, where the source says.
+        credential: kind of credential: `user token`, `account token`, `token`, `oauth`.
+        calls_per_page: calls of the upstream budget that one page costs.
+        filters: names of filters that the source really applies.
+        server: name and version of the server.
+        protocol: protocol revision in use.
+        tool: fingerprint of the tool's input schema.
+        accounts: id and name of every account the credential sees, where the source says.
+    """
+
+    account_id: str
+    account_name: str | None
+    credential: str
+    calls_per_page: int
+    filters: frozenset[str]
+    server: str
+    protocol: str
+    tool: str
+    accounts: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SinkReport:
+    """What one sink got in a run: batches and rows, where they are, and the error that stopped it if one did."""
+
+    name: str
+    batches: int = 0
+    rows: int = 0
+    late_rows: int = 0
+    quarantined: int = 0
+    locations: tuple[str, ...] = ()
+    error: str | None = None
+    exit_code: ExitCode = ExitCode.OK
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """What a run of one stream did.
+
+    Attributes:
+        stream: which stream.
+        started_at: when, by the run's clock.
+        finished_at: when it ended.
+        wanted: the interval the run was to complete, None when there was nothing to do.
+        windows: windows extracted.
+        events: events read, before those already delivered were left out.
+        calls: tool calls made.
+        trimmed: events delivered with facets left out for want of budget.
+        sinks: per sink.
+        gaps: gaps that remain in the checkpoint.
+        error: what stopped the run early, in one line.
+        exit_code: what the process should end with.
+        extra: counters of the source (retries, throttles), for logs and metrics.
+    """
+
+    stream: Stream
+    started_at: datetime
+    finished_at: datetime
+    wanted: Window | None
+    windows: int = 0
+    events: int = 0
+    calls: int = 0
+    trimmed: int = 0
+    sinks: tuple[SinkReport, ...] = ()
+    gaps: tuple[Gap, ...] = ()
+    error: str | None = None
+    exit_code: ExitCode = ExitCode.OK
+    extra: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,140 @@
+"""What hooks return: small frozen records that say how to build a thing, not the thing itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from cfaudit_export.model import Stream
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from cfaudit_export.interfaces import CheckpointStore, Sink, Source
+
+
+class Credential(Protocol):
+    """What proves who we are. Built by the core; a source only asks it for the token of the moment."""
+
+    @property
+    def kind(self) -> str:
+        """`user token`, `account token`, `token` (kind unknown) or `oauth`."""
+        ...
+
+    async def token(self) -> str | None:
+        """Return the bearer token to send, renewed beforehand when it is about to expire; None to send none.
+
+        Raises:
+            AccessError: there is none and no way to get one without a person.
+        """
+        ...
+
+    async def renew(self, refused: str) -> bool:
+        """Get a new token because the server refused this one; False when this kind cannot be renewed.
+
+        Single flight: concurrent callers who name the same refused token share one renewal.
+
+        Raises:
+            AccessError: the grant is gone; a person must sign in.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SourceContext:
+    """What the core gives a source beside its own settings.
+
+    Attributes:
+        stream: what to read; `stream.filters` are to be applied by the server.
+        credential: whom to ask for the bearer token.
+        clock: the time, aware and UTC; never call `datetime.now` instead.
+        progress: call it with counters that a progress bar may show: `events`, `calls`, `calls_left`, `waiting`.
+        max_wait_seconds: a bound for all waiting of the run (throttling, retries); None is the source's own default.
+    """
+
+    stream: Stream
+    credential: Credential = field(repr=False)
+    clock: Callable[[], datetime]
+    progress: Callable[[dict[str, Any]], None] = lambda _counters: None
+    max_wait_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePlugin:
+    """How to build a source.
+
+    Attributes:
+        name: what `--source` takes.
+        config: a frozen dataclass; its fields are the keys under `[sources.NAME]`. Secret fields have `repr=False`.
+        build: makes the source; does no I/O.
+        summary: one line for `plugins`.
+        extra: the pip extra that brings its libraries, None when it needs none.
+        filters: names of filters it can apply, for `--help` and for refusing others before connecting.
+    """
+
+    name: str
+    config: type[Any]
+    build: Callable[[Any, SourceContext], Source]
+    summary: str
+    extra: str | None = None
+    filters: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SinkPlugin:
+    """How to build a sink.
+
+    Attributes:
+        name: what `--sink` takes.
+        config: a frozen dataclass; its fields are the keys under `[sinks.NAME]`. Secret fields have `repr=False`.
+        build: makes the sink; does no I/O.
+        summary: one line for `plugins`.
+        extra: the pip extra that brings its libraries, None when it needs none.
+    """
+
+    name: str
+    config: type[Any]
+    build: Callable[[Any], Sink]
+    summary: str
+    extra: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointStorePlugin:
+    """How to build a checkpoint store.
+
+    Attributes:
+        name: what `checkpoint.store` takes.
+        config: a frozen dataclass; its fields are further keys under `[checkpoint]`.
+        build: makes the store from its settings and the state directory; does no I/O.
+        summary: one line for `plugins`.
+        extra: the pip extra that brings its libraries, None when it needs none.
+    """
+
+    name: str
+    config: type[Any]
+    build: Callable[[Any, Path], CheckpointStore]
+    summary: str
+    extra: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TransformPlugin:
+    """How to build a transform: table in, table of the same schema out, identity columns untouched.
+
+    Attributes:
+        name: what `transform` takes.
+        config: a frozen dataclass; its fields are the keys under `[transforms.NAME]`.
+        build: makes the function.
+        summary: one line for `plugins`.
+        extra: the pip extra that brings its libraries, None when it needs none.
+    """
+
+    name: str
+    config: type[Any]
+    build: Callable[[Any], Callable[[pa.Table], pa.Table]]
+    summary: str
+    extra: str | None = None
