@@ -6,6 +6,7 @@ an error does (`CfauditError.exit_code`), or a finished run does (`RunReport.exi
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import IntEnum
 from typing import ClassVar
 
@@ -40,6 +41,25 @@ _MEANINGS = {
     ExitCode.ACCESS: "sign in again, or a permission is missing",
     ExitCode.SETTINGS: "the settings are wrong",
 }
+
+
+# What needs a person first comes first: several things may go wrong in one run, and one number has to say it.
+_BY_SEVERITY = (
+    ExitCode.BUG,
+    ExitCode.USAGE,
+    ExitCode.SETTINGS,
+    ExitCode.ACCESS,
+    ExitCode.PROTOCOL,
+    ExitCode.SINK_DOWN,
+    ExitCode.TRY_AGAIN,
+    ExitCode.INCOMPLETE,
+    ExitCode.OK,
+)
+
+
+def worst(codes: Iterable[ExitCode]) -> ExitCode:
+    """Return the code that a process with all these outcomes ends with; OK when there are none."""
+    return min(codes, key=_BY_SEVERITY.index, default=ExitCode.OK)
 
 
 class CfauditError(Exception):

@@ -5,7 +5,7 @@ They are protocols: a plugin inherits nothing and only has to fit. `cfaudit_expo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -64,7 +64,7 @@ class Source(Protocol):
         """
         ...
 
-    def extract(self, windows: Iterable[Window]) -> Iterator[Extract]:
+    def extract(self, windows: Iterable[Window]) -> Generator[Extract, None, None]:
         """Read the windows, concurrently where that helps, and yield each piece as soon as it is complete.
 
         A window may come back in several pieces, in any order. Together the pieces are exactly the windows, and

@@ -1,0 +1,9 @@
+"""The flow, one file a step; no step imports another, only `run` imports them all.
+
+plan     what is wanted, less what is covered, plus the rescan horizon   -> windows
+extract  the source reads the windows, concurrently                      -> pieces with their gaps
+map      a piece becomes rows of the schema, with identity               -> table
+stage    what a sink has not seen is written to disk: fsync, rename      -> batch
+load     the sink makes the batch durable                                -> receipt
+commit   the checkpoint says so: intent before the load, covered after it
+"""

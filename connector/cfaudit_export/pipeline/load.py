@@ -1,0 +1,77 @@
+"""Batch -> receipt: a sink is asked, and what it says is sorted into had it, not now, and never."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+
+from cfaudit_export.errors import CfauditError, ExitCode, SinkError, SinkRefusedError
+from cfaudit_export.interfaces import Sink
+from cfaudit_export.model import Batch, Intent, Receipt, SinkReport
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Outlet:
+    """A sink in a run, and what became of it. Once it fails it is left alone until the next run."""
+
+    name: str
+    sink: Sink
+    batches: int = 0
+    rows: int = 0
+    late_rows: int = 0
+    quarantined: int = 0
+    locations: list[str] = field(default_factory=list)
+    error: CfauditError | None = None
+
+    def load(self, batch: Batch, late_rows: int) -> Receipt | None:
+        """Load the batch; None when the sink cannot take it now."""
+        try:
+            receipt = self.sink.load(batch)
+        except (SinkError, SinkRefusedError) as error:
+            self._fail(error)
+            return None
+        self._count(receipt, late_rows)
+        return receipt
+
+    def settle(self, intent: Intent, batch: Batch | None) -> Receipt | None:
+        """Make good on a promise of an earlier run; None when the sink certainly has nothing or is down.
+
+        With the staged batch at hand it is loaded again; without, the sink is asked.
+        """
+        if batch is not None:
+            return self.load(batch, intent.late_rows)
+        try:
+            receipt = self.sink.find(intent.batch_id, intent.window)
+        except (SinkError, SinkRefusedError) as error:
+            self._fail(error)
+            return None
+        if receipt is not None:
+            self._count(receipt, intent.late_rows)
+        return receipt
+
+    def report(self) -> SinkReport:
+        """Return what the sink got."""
+        return SinkReport(
+            self.name,
+            self.batches,
+            self.rows,
+            self.late_rows,
+            self.quarantined,
+            tuple(self.locations),
+            str(self.error) if self.error else None,
+            self.error.exit_code if self.error else ExitCode.OK,
+        )
+
+    def _count(self, receipt: Receipt, late_rows: int) -> None:
+        self.batches += 1
+        self.rows += receipt.rows
+        self.late_rows += late_rows
+        self.quarantined += len(receipt.rejected)
+        self.locations += receipt.locations
+        _LOG.info("batch loaded", extra={"sink": self.name, "batch": receipt.batch_id, "rows": receipt.rows})
+
+    def _fail(self, error: CfauditError) -> None:
+        self.error = error
+        _LOG.error("sink cannot take the batch", extra={"sink": self.name, "error": str(error)})

@@ -1,0 +1,94 @@
+"""Rows -> a batch on disk, complete and durable before any sink sees it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from cfaudit_export.errors import StagingError
+from cfaudit_export.model import Batch, Intent, Stream, Window
+
+_SUFFIX = ".arrow"
+
+
+@dataclass(frozen=True, slots=True)
+class Staging:
+    """The folder that holds the batches of one stream until every sink has them."""
+
+    directory: Path
+
+    def stage(self, table: pa.Table, stream: Stream, window: Window) -> Batch:
+        """Write the rows and return the batch; the same rows give the same batch.
+
+        Raises:
+            StagingError: the disk is full or not writable; nothing is left behind.
+        """
+        batch_id = batch_id_of(table, stream)
+        path = self._path(batch_id)
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            digest = _write(table, path)
+        except OSError as error:
+            path.with_suffix(".tmp").unlink(missing_ok=True)
+            raise StagingError(f"cannot stage a batch under '{self.directory}': {error.strerror or error}") from error
+        return Batch(batch_id, stream, window, table.num_rows, path, digest)
+
+    def find(self, intent: Intent, stream: Stream) -> Batch | None:
+        """Return the staged batch of an intent, None when it is gone or not what was promised."""
+        path = self._path(intent.batch_id)
+        if not path.exists() or _digest(path) != intent.digest:
+            return None
+        return Batch(intent.batch_id, stream, intent.window, intent.rows, path, intent.digest)
+
+    def remove(self, batch_id: str) -> None:
+        """Forget a batch that every sink has."""
+        self._path(batch_id).unlink(missing_ok=True)
+
+    def sweep(self, keep: set[str]) -> None:
+        """Remove what no intent names: left over by a run that died before it promised anything."""
+        for path in self._files():
+            if path.suffix != _SUFFIX or path.stem not in keep:
+                path.unlink(missing_ok=True)
+
+    def _files(self) -> Iterator[Path]:
+        return self.directory.iterdir() if self.directory.is_dir() else iter(())
+
+    def _path(self, batch_id: str) -> Path:
+        return self.directory / f"{batch_id}{_SUFFIX}"
+
+
+def batch_id_of(table: pa.Table, stream: Stream) -> str:
+    """Return the name that these rows have for ever: 32 hex digits over the stream and the ids of the events."""
+    ids = "\n".join([stream.id, *sorted(table["event_id"].to_pylist())])
+    return hashlib.sha256(ids.encode()).hexdigest()[:32]
+
+
+def _write(table: pa.Table, path: Path) -> str:
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("wb") as file:
+        with pa.ipc.new_file(file, table.schema) as writer:
+            writer.write_table(table.combine_chunks())
+        file.flush()
+        os.fsync(file.fileno())
+    digest = _digest(temporary)
+    temporary.rename(path)
+    _sync_directory(path.parent)
+    return digest
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

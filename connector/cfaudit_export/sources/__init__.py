@@ -1,0 +1,91 @@
+"""The built-in sources, offered like anybody's. Light: nothing here imports MCP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from cfaudit_export import SourceContext, SourcePlugin, hookimpl
+
+if TYPE_CHECKING:
+    from cfaudit_export import Source
+
+AUDITLOGS_URL = "https://auditlogs.mcp.cloudflare.com/mcp"
+CLOUDFLARE_API_URL = "https://api.cloudflare.com/client/v4"
+
+# Every filter of the tool, in the order of its input schema; None: any text, else the values it accepts.
+AUDITLOGS_FILTERS: dict[str, tuple[str, ...] | None] = {
+    "account_name": None,
+    "action_result": ("success", "failure", ""),
+    "action_type": ("create", "delete", "view", "update", "login"),
+    "actor_context": ("api_key", "api_token", "dash", "oauth", "origin_ca_key"),
+    "actor_email": None,
+    "actor_id": None,
+    "actor_ip_address": None,
+    "actor_token_id": None,
+    "actor_token_name": None,
+    "actor_type": ("cloudflare_admin", "account", "user", "system"),
+    "audit_log_id": None,
+    "raw_cf_ray_id": None,
+    "raw_method": None,
+    "raw_status_code": None,
+    "raw_uri": None,
+    "resource_id": None,
+    "resource_product": None,
+    "resource_type": None,
+    "resource_scope": ("memberships", "accounts", "user", "zones"),
+    "zone_id": None,
+    "zone_name": None,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class AuditLogsConfig:
+    """Settings of the source `auditlogs`, under `[sources.auditlogs]`.
+
+    Attributes:
+        server_url: the MCP endpoint; a gateway's URL works too.
+        headers: further request headers, name to the environment variable that holds the value.
+        api_url: Cloudflare's API, asked once with an API token for the account it belongs to; empty for never.
+            By default only asked when `server_url` is Cloudflare's own server.
+        tool: name of the tool; empty finds it by its usual name, also behind a gateway's prefix.
+        protocol: protocol revision; `auto` tries the newest first.
+        concurrency: windows read at once.
+        page_size: rows asked for per call, at most 1000.
+        piece_rows: events after which a piece of a window is handed on, staged and committed.
+        budget_calls: upstream calls this process may spend in five minutes; 0 for no limit. Cloudflare blocks
+            a user for five minutes above 1,200, dashboard and all; the default leaves half to others.
+        timeout_seconds: longest wait for one reply.
+        retry_seconds: longest time spent on retrying one call that fails on the server's side.
+    """
+
+    server_url: str = AUDITLOGS_URL
+    headers: dict[str, str] = field(default_factory=dict)
+    api_url: str | None = None
+    tool: str = ""
+    protocol: Literal["auto", "2026-07-28", "2025-11-25"] = "auto"
+    concurrency: int = 4
+    page_size: int = 1000
+    piece_rows: int = 20_000
+    budget_calls: int = 600
+    timeout_seconds: float = 60.0
+    retry_seconds: float = 120.0
+
+
+def _build_auditlogs(config: AuditLogsConfig, context: SourceContext) -> Source:
+    from cfaudit_export.sources.auditlogs.source import AuditLogsSource
+
+    return AuditLogsSource(config, context)
+
+
+@hookimpl
+def cfaudit_sources() -> Iterator[SourcePlugin]:
+    """Offer the built-in sources."""
+    yield SourcePlugin(
+        "auditlogs",
+        AuditLogsConfig,
+        _build_auditlogs,
+        "Cloudflare's Audit Logs MCP server: six fields of every event, the rest recovered",
+        filters=tuple(AUDITLOGS_FILTERS),
+    )

@@ -1,0 +1,210 @@
+"""Question -> page: paced, retried, and with the server's one sentence for every failure resolved."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import anyio
+
+from cfaudit_export.errors import (
+    AccessError,
+    CfauditError,
+    ProtocolError,
+    SettingsError,
+    SourceUnavailableError,
+)
+from cfaudit_export.records import Credential
+from cfaudit_export.sources.auditlogs.contract import Edges, Query, Rejection, ToolFault, read_fault
+from cfaudit_export.sources.auditlogs.decode import Page, decode_page
+from cfaudit_export.sources.pace import WINDOW_SECONDS, Pace
+from cfaudit_export.sources.session import CallFailedError, Session
+
+_LOG = logging.getLogger(__name__)
+_HOUR_MS = 3_600_000
+PERMISSION = "Account Settings: Read"
+
+
+class CursorDeadError(Exception):
+    """The cursor is not accepted any more, while the same question without it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is called, and how.
+
+    Attributes:
+        url: the server, for messages.
+        tool: the tool's name.
+        arguments: sent with every call: the account, where the tool takes it.
+        cost: upstream calls that one tool call costs.
+        retry_seconds: longest time spent on one call that fails on the server's side.
+    """
+
+    url: str
+    tool: str
+    arguments: Mapping[str, Any]
+    cost: int
+    retry_seconds: float
+
+
+class Reader:
+    """Read pages. Many workers use one reader at once."""
+
+    def __init__(
+        self,
+        session: Session,
+        target: Target,
+        pace: Pace,
+        credential: Credential,
+        *,
+        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+    ) -> None:
+        self._session = session
+        self._target = target
+        self._pace = pace
+        self._credential = credential
+        self._sleep = sleep
+        self._doctor = anyio.Lock()
+        self._successes = 0
+        self.retries = 0
+        self.edges = Edges()  # learned when it first matters, which is at the first unreadable row
+        self.tight = Edges()
+
+    async def page(self, query: Query) -> Page | Rejection:
+        """Read one page.
+
+        Raises:
+            CursorDeadError: ask again from the start of the window.
+            AccessError, ThrottledError, SourceUnavailableError, ProtocolError, SettingsError: there is no page.
+        """
+        patience = _Patience(self._target.retry_seconds)
+        while True:
+            outcome = await self._ask(query)
+            match outcome:
+                case Page() | Rejection():
+                    return outcome
+                case CallFailedError(status=429):
+                    self._throttled(outcome.retry_after_seconds or 30.0)
+                case CallFailedError(passing=True):
+                    await self._again_after(outcome.detail, patience, outcome.as_error(self._target.url))
+                case CallFailedError():
+                    raise outcome.as_error(self._target.url)
+                case ToolFault(kind="unavailable"):
+                    await self._again_after(
+                        outcome.message,
+                        patience,
+                        SourceUnavailableError(f"Cloudflare's API fails ('{outcome.message}'); try again later"),
+                    )
+                case ToolFault(kind="refused"):
+                    await self._diagnose(query)
+                case _:
+                    raise fault_error(outcome)
+
+    async def _ask(self, query: Query) -> Page | Rejection | ToolFault | CallFailedError:
+        await self._pace.acquire(self._target.cost)
+        try:
+            reply = await self._session.call(self._target.tool, {**self._target.arguments, **query.arguments()})
+        except CallFailedError as failure:
+            return failure
+        outcome = read_fault(reply.text) if reply.is_error else decode_page(reply.text)
+        if isinstance(outcome, Page | Rejection):
+            self._successes += 1
+        return outcome
+
+    async def _again_after(self, why: str, patience: _Patience, last: Exception) -> None:
+        delay = patience.next_delay()
+        if delay is None:
+            raise last
+        self.retries += 1
+        _LOG.warning("call failed, trying again", extra={"reason": why, "delay_seconds": round(delay, 1)})
+        await self._sleep(delay)
+
+    def _throttled(self, seconds: float) -> None:
+        _LOG.warning("throttled by the server", extra={"wait_seconds": seconds})
+        self._pace.pause(seconds)
+
+    async def _diagnose(self, query: Query) -> None:
+        """Find out what `Cloudflare API request failed` means this time; return when asking again makes sense.
+
+        One worker asks, the others wait for what it learns.
+        """
+        seen = self._successes
+        async with self._doctor:
+            if self._successes != seen:
+                return
+            if await self._canary(query):
+                if query.cursor is not None:
+                    raise CursorDeadError
+                raise ProtocolError(
+                    "the server refuses what it was asked, while a plain question works; "
+                    f"check the filters and the time range ({_asked(query)})"
+                )
+            token = await self._credential.token()
+            if token is not None and await self._credential.renew(token) and await self._canary(query):
+                return
+            # A token's own identity probes are refused with a plain 429 first, so this is no throttling.
+            if not self._successes and self._credential.kind != "oauth":
+                raise AccessError(_no_permission())
+            self._throttled(WINDOW_SECONDS)
+            if not await self._canary(query):
+                raise AccessError(_no_permission())
+
+    async def _canary(self, query: Query) -> bool:
+        """Ask the plainest question there is; True when the server answers it, be it with an odd row."""
+        plain = replace(query, since_ms=query.before_ms - _HOUR_MS, limit=1, cursor=None, filters=())
+        outcome = await self._ask(plain)
+        match outcome:
+            case CallFailedError(status=429):
+                self._throttled(outcome.retry_after_seconds or 30.0)
+                return await self._canary(query)
+            case CallFailedError():
+                raise outcome.as_error(self._target.url)
+            case ToolFault(kind="refused"):
+                return False
+            case _:
+                return True
+
+
+class _Patience:
+    """Growing, jittered delays that together stay below a total."""
+
+    def __init__(self, total_seconds: float) -> None:
+        self._left = total_seconds
+        self._next = 0.5
+
+    def next_delay(self) -> float | None:
+        delay = self._next * random.uniform(0.5, 1.0)  # noqa: S311  # jitter, not a secret
+        if delay > self._left:
+            return None
+        self._left -= delay
+        self._next = min(self._next * 2, 30.0)
+        return delay
+
+
+def fault_error(fault: ToolFault) -> CfauditError:
+    """Return the error to end the run with."""
+    if fault.kind == "account":
+        listed = ", ".join(f"{account} ({name})" for account, name in fault.accounts) or "none"
+        return SettingsError(f"choose an account with --account; this credential can use: {listed}")
+    if fault.kind == "arguments":
+        return ProtocolError(f"the server does not accept our arguments: {fault.message}")
+    if fault.kind == "refused":
+        return AccessError(_no_permission())
+    return ProtocolError(f"the server answered something unknown: {fault.message}")
+
+
+def _no_permission() -> str:
+    return (
+        "Cloudflare refuses to read audit logs with this credential; the token needs the permission "
+        f"'{PERMISSION}' on this account"
+    )
+
+
+def _asked(query: Query) -> str:
+    filters = " ".join(f"{name}={value}" for name, value in query.filters)
+    arguments = query.arguments()
+    return f"{arguments['since']} to {arguments['before']} {filters}".strip()

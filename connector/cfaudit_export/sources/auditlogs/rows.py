@@ -1,0 +1,37 @@
+"""Small questions to a table of rows: where it starts and ends, what lies between two milliseconds."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cfaudit_export.sources.auditlogs.decode import TIME
+
+_NANOSECONDS = 1_000_000  # in a millisecond
+
+
+def first_ms(rows: pa.Table) -> int:
+    """Return the millisecond of the oldest row; the table is not empty."""
+    return int(pc.min(rows["event_time"]).value // _NANOSECONDS)
+
+
+def last_ms(rows: pa.Table) -> int:
+    """Return the millisecond of the newest row; the table is not empty."""
+    return int(pc.max(rows["event_time"]).value // _NANOSECONDS)
+
+
+def between(rows: pa.Table, since_ms: int, before_ms: int) -> pa.Table:
+    """Return the rows of `[since, before)`; a table that lies inside is returned as it is."""
+    if not rows.num_rows or (first_ms(rows) >= since_ms and last_ms(rows) < before_ms):
+        return rows
+    since, before = (pa.scalar(at * _NANOSECONDS, pa.int64()).cast(TIME) for at in (since_ms, before_ms))
+    times = rows["event_time"]
+    return rows.filter(pc.and_(pc.greater_equal(times, since), pc.less(times, before)))
+
+
+def ascending(rows: pa.Table) -> pa.Table:
+    """Return the rows by time; rows that are in order already are returned as they are."""
+    times = rows["event_time"].cast(pa.int64())
+    if rows.num_rows < 2 or pc.all(pc.less_equal(times[:-1], times[1:])).as_py():
+        return rows
+    return rows.sort_by("event_time")

@@ -1,0 +1,116 @@
+"""One millisecond that holds odd rows -> the readable rows that stand between them, by filters that keep them apart.
+
+A filter with one value returns the rows that have it. The values of one filter are disjoint, so their rows add up
+without counting any twice; rows that lack the field are in none. Rows are compared by their text: of identical ones
+at least as many exist as one way of asking returned.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
+
+import pyarrow as pa
+
+from cfaudit_export.sources import AUDITLOGS_FILTERS
+from cfaudit_export.sources.auditlogs.contract import Query, Rejection
+from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA, Page
+from cfaudit_export.sources.auditlogs.rows import between
+
+_METHODS = ("POST", "PUT", "PATCH", "DELETE", "GET")
+_FACETS = ("actor_context", "action_type", "actor_type", "resource_scope", "action_result")
+_DEPTH = 2
+
+Ask = Callable[[Query], Awaitable[Page | Rejection]]
+
+
+async def separate(ask: Ask, here: Query, known: pa.Table, total: int) -> pa.Table:
+    """Return readable rows of the millisecond, `known` among them, and all `total` of them if filters can.
+
+    Args:
+        ask: asks a question.
+        here: the question for the whole millisecond.
+        known: rows that were read already.
+        total: how many readable rows there are.
+    """
+    best = _Multiset(known)
+    for name, values in _choices(here, known):
+        if len(best) >= total:
+            break
+        mine = _Multiset(PAGE_SCHEMA.empty_table())
+        for value in values:
+            mine.add(await _read(ask, replace(here, filters=(*here.filters, (name, value))), known, _DEPTH))
+        best.raise_to(mine)
+    return best.table()
+
+
+async def _read(ask: Ask, query: Query, known: pa.Table, depth: int) -> pa.Table:
+    """Read what the question allows: all of it, or the rows before and behind the odd ones, or less by filters."""
+    outcome = await ask(query)
+    if isinstance(outcome, Page):
+        return _cut(outcome.rows, query)
+    rows = _Multiset(PAGE_SCHEMA.empty_table())
+    for direction in ("asc", "desc"):
+        asked = replace(query, direction=direction)
+        refusal = outcome if direction == "asc" else await ask(asked)
+        if isinstance(refusal, Rejection) and refusal.issues[0].index:
+            part = await ask(replace(asked, limit=refusal.issues[0].index))
+            if isinstance(part, Page):
+                rows.add(_cut(part.rows, query))
+    span = outcome.issues[-1].index - outcome.issues[0].index + 1
+    if span == len(outcome.issues) or not depth:
+        return rows.table()
+    for name, values in _choices(query, known):
+        deeper = _Multiset(PAGE_SCHEMA.empty_table())
+        for value in values:
+            narrower = replace(query, filters=(*query.filters, (name, value)))
+            deeper.add(await _read(ask, narrower, known, depth - 1))
+        rows.raise_to(deeper)
+    return rows.table()
+
+
+def _choices(query: Query, known: pa.Table) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield filters that the question does not use yet, and values worth asking for."""
+    used = {name for name, _ in query.filters}
+    for name in _FACETS:
+        if name not in used:
+            yield name, tuple(value for value in AUDITLOGS_FILTERS[name] or () if value)
+    if "raw_method" not in used:
+        yield "raw_method", _METHODS
+    for name, column in (("resource_product", "resource_product"), ("actor_email", "actor_email")):
+        seen = tuple(sorted({value for value in known[column].to_pylist() if value}))
+        if seen and name not in used:
+            yield name, seen
+
+
+def _cut(rows: pa.Table, query: Query) -> pa.Table:
+    return between(rows, query.since_ms, query.before_ms)
+
+
+class _Multiset:
+    """Rows counted by their text."""
+
+    def __init__(self, rows: pa.Table) -> None:
+        self._counts: Counter[str] = Counter()
+        self._samples: dict[str, pa.Table] = {}
+        self.add(rows)
+
+    def __len__(self) -> int:
+        return self._counts.total()
+
+    def add(self, rows: pa.Table) -> None:
+        """Count further rows, known to be others than those counted."""
+        for number, text in enumerate(rows["event_raw"].to_pylist()):
+            self._counts[text] += 1
+            self._samples.setdefault(text, rows.slice(number, 1))
+
+    def raise_to(self, other: _Multiset) -> None:
+        """Count each row as often as the other does, where that is more often."""
+        self._counts |= other._counts
+        self._samples = other._samples | self._samples
+
+    def table(self) -> pa.Table:
+        """Return the rows, each as often as it was counted."""
+        copies = [self._samples[text] for text, count in self._counts.items() for _ in range(count)]
+        return pa.concat_tables([PAGE_SCHEMA.empty_table(), *copies])

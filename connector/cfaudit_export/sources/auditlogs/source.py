@@ -1,0 +1,275 @@
+"""The source `auditlogs`: windows in, pieces out. The one place where its async inside meets the sync outside."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Generator, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+import httpx2
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+from mcp_types import Tool
+
+from cfaudit_export.errors import ProtocolError, SettingsError
+from cfaudit_export.interfaces import Extract
+from cfaudit_export.model import Connection, Gap, Window, from_ms, to_ms
+from cfaudit_export.records import SourceContext
+from cfaudit_export.sources import AUDITLOGS_URL, CLOUDFLARE_API_URL, AuditLogsConfig
+from cfaudit_export.sources.auditlogs.board import Board, Range
+from cfaudit_export.sources.auditlogs.contract import TOOL, Query, ToolFault, read_fault
+from cfaudit_export.sources.auditlogs.reader import Reader, Target, fault_error
+from cfaudit_export.sources.auditlogs.walk import Manner, Piece, Walk
+from cfaudit_export.sources.pace import Pace
+from cfaudit_export.sources.session import CallFailedError, Session, describe_transport, open_session
+
+# Upstream calls that one call of the tool costs, by kind of credential: the call itself and the server's own
+# look-ups of who is asking.
+COSTS = {"oauth": 1, "account token": 2, "user token": 3, "token": 3}
+UNNAMED_ACCOUNT = "pinned"
+_BUFFERED_PIECES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """What `connect` leaves open."""
+
+    portal: BlockingPortal
+    reader: Reader
+    filters: frozenset[str]
+
+
+class AuditLogsSource:
+    """Cloudflare's Audit Logs MCP server, or any that follows its contract."""
+
+    def __init__(self, config: AuditLogsConfig, context: SourceContext) -> None:
+        self._config = config
+        self._context = context
+        self._stack = ExitStack()
+        self._open: _Open | None = None
+        self._events = 0
+        self._waiting: str | None = None
+        self._pace = Pace(config.budget_calls, context.max_wait_seconds, waiting=self._wait)
+
+    def connect(self) -> Connection:
+        """Open the session, find the tool and the account."""
+        config, credential = self._config, self._context.credential
+        portal = self._stack.enter_context(start_blocking_portal())
+        opening = open_session(
+            config.server_url,
+            credential,
+            headers=_header_values(config.headers),
+            timeout_seconds=config.timeout_seconds,
+            protocol=config.protocol,
+        )
+        session = self._stack.enter_context(portal.wrap_async_context_manager(opening))
+        connection, reader = portal.call(self._find, session)
+        self._open = _Open(portal, reader, connection.filters)
+        missing = sorted({name for name, _ in self._context.stream.filters} - connection.filters)
+        if missing:
+            raise ProtocolError(f"the server would silently ignore the filter '{missing[0]}'; its tool has no such one")
+        return connection
+
+    def probe(self) -> None:
+        """Read at most one event, of the last hour."""
+        opened = self._opened()
+        now_ms = to_ms(self._context.clock())
+        opened.portal.call(opened.reader.page, Query(now_ms - 3_600_000, now_ms, 1))
+
+    def extract(self, windows: Iterable[Window]) -> Generator[Extract, None, None]:
+        """Walk the windows with `concurrency` workers; a piece is an `Extract`."""
+        ranges = [Range(to_ms(window.since), to_ms(window.before)) for window in windows]
+        if not ranges:
+            return
+        opened = self._opened()
+        send, receive = anyio.create_memory_object_stream[Piece](_BUFFERED_PIECES)
+        future = opened.portal.start_task_soon(self._walk_all, opened.reader, ranges, send)
+        try:
+            while True:
+                try:
+                    piece = opened.portal.call(receive.receive)
+                except anyio.EndOfStream:
+                    break
+                self._progress(piece.rows.num_rows)
+                yield self._as_extract(piece)
+            future.result()
+        finally:
+            future.cancel()
+            opened.portal.call(receive.aclose)
+
+    def close(self) -> None:
+        """Close the session and its thread."""
+        self._open = None
+        self._stack.close()
+
+    def _opened(self) -> _Open:
+        if self._open is None:
+            raise RuntimeError("connect comes first")
+        return self._open
+
+    async def _walk_all(self, reader: Reader, ranges: list[Range], send: Any) -> None:
+        config = self._config
+        board = Board(ranges, config.concurrency)
+        manner = Manner(config.page_size, config.piece_rows, self._context.stream.filters)
+
+        async def work() -> None:
+            while (mine := await board.take()) is not None:
+                async for piece in Walk(reader, board, mine, manner).pieces():
+                    await send.send(piece)
+                await board.done()
+
+        async with send:
+            try:
+                async with anyio.create_task_group() as group:
+                    for _ in range(config.concurrency):
+                        group.start_soon(work)
+            except BaseExceptionGroup as errors:
+                raise _first(errors) from errors
+
+    def _as_extract(self, piece: Piece) -> Extract:
+        now = self._context.clock()
+        gaps = tuple(
+            Gap(Window(from_ms(row.since_ms), from_ms(row.before_ms)), row.rows + row.hidden, row.reason, now, now)
+            for row in piece.unreadable
+        )
+        return Extract(Window(from_ms(piece.since_ms), from_ms(piece.before_ms)), piece.rows, gaps, now, piece.calls)
+
+    async def _find(self, session: Session) -> tuple[Connection, Reader]:
+        try:
+            tools = await session.tools()
+        except CallFailedError as failure:
+            raise failure.as_error(self._config.server_url) from failure
+        tool = _choose(tools, self._config.tool)
+        properties = set(tool.input_schema.get("properties", {}))
+        kind = self._context.credential.kind
+        account, known = await self._account(session, tool.name, takes_account="account_id" in properties)
+        target = Target(
+            self._config.server_url,
+            tool.name,
+            {"account_id": account} if "account_id" in properties else {},
+            COSTS.get(kind, 3),
+            self._config.retry_seconds,
+        )
+        connection = Connection(
+            account_id=account,
+            account_name=dict(known).get(account),
+            credential=kind,
+            calls_per_page=target.cost,
+            filters=frozenset(properties - {"since", "before", "direction", "limit", "cursor", "account_id"}),
+            server=session.server,
+            protocol=session.protocol,
+            tool=_fingerprint(tool),
+            accounts=known,
+        )
+        return connection, Reader(session, target, self._pace, self._context.credential)
+
+    async def _account(
+        self, session: Session, tool: str, *, takes_account: bool
+    ) -> tuple[str, tuple[tuple[str, str], ...]]:
+        """Return the account that will answer, and all that are known; prove that it is the one that was asked for."""
+        asked = self._context.stream.account_id
+        if takes_account:
+            return await self._chosen(session, tool, asked)
+        known = await self._api_accounts()
+        if asked and known and asked not in dict(known):
+            raise SettingsError(
+                f"the credential belongs to account {known[0][0]} ({known[0][1]}), not to '{asked}'; "
+                "use the token of that account, or drop --account"
+            )
+        if asked or len(known) == 1:
+            return asked or known[0][0], known
+        return UNNAMED_ACCOUNT, known
+
+    async def _chosen(self, session: Session, tool: str, asked: str) -> tuple[str, tuple[tuple[str, str], ...]]:
+        """Let the server itself say which accounts there are: by asking it for none of them."""
+        await self._pace.acquire(1)
+        try:
+            reply = await session.call(tool, {"account_id": "none", "since": "2026-01-01", "before": "2026-01-01"})
+        except CallFailedError as failure:
+            raise failure.as_error(self._config.server_url) from failure
+        fault = read_fault(reply.text) if reply.is_error else None
+        if not isinstance(fault, ToolFault) or fault.kind != "account":
+            return asked or UNNAMED_ACCOUNT, ()
+        if asked in dict(fault.accounts):
+            return asked, fault.accounts
+        if not asked and len(fault.accounts) == 1:
+            return fault.accounts[0][0], fault.accounts
+        if not asked:
+            raise fault_error(fault)
+        raise SettingsError(f"this credential cannot use account '{asked}'; {fault_error(fault)}")
+
+    async def _api_accounts(self) -> tuple[tuple[str, str], ...]:
+        """Ask Cloudflare's API which account an API token belongs to; nothing when it is not to be asked."""
+        url = self._config.api_url
+        if url is None:
+            url = CLOUDFLARE_API_URL if self._config.server_url == AUDITLOGS_URL else ""
+        token = await self._context.credential.token()
+        if not url or token is None or self._context.credential.kind == "oauth":
+            return ()
+        await self._pace.acquire(1)
+        async with httpx2.AsyncClient(timeout=self._config.timeout_seconds) as http:
+            try:
+                response = await http.get(f"{url}/accounts", headers={"Authorization": f"Bearer {token}"})
+            except httpx2.TransportError as error:
+                raise CallFailedError(describe_transport(error)).as_error(url) from error
+        if response.status_code != 200:
+            raise CallFailedError(f"HTTP {response.status_code}", status=response.status_code).as_error(url)
+        listed = response.json().get("result") or []
+        return tuple((str(account["id"]), str(account.get("name", ""))) for account in listed)
+
+    def _wait(self, why: str | None) -> None:
+        self._waiting = why
+        self._progress(0)
+
+    def _progress(self, events: int) -> None:
+        self._events += events
+        self._context.progress(
+            {
+                "events": self._events,
+                "calls": self._pace.calls,
+                "calls_left": self._pace.left(),
+                "waiting": self._waiting,
+            }
+        )
+
+
+def _choose(tools: list[Tool], wanted: str) -> Tool:
+    """Return the tool of that name; by default the usual one, also behind a gateway's prefix."""
+    names = [tool.name for tool in tools]
+    exact = [tool for tool in tools if tool.name == (wanted or TOOL)]
+    suffixed = [tool for tool in tools if not wanted and tool.name.endswith(TOOL)]
+    found = exact or suffixed
+    if len(found) == 1:
+        return found[0]
+    listed = ", ".join(names[:10]) or "none"
+    if found:
+        raise ProtocolError(f"several tools fit ({listed}); name one with -o sources.auditlogs.tool=NAME")
+    raise ProtocolError(f"the server has no tool '{wanted or TOOL}'; it has: {listed}")
+
+
+def _fingerprint(tool: Tool) -> str:
+    text = json.dumps([tool.name, tool.input_schema], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _header_values(headers: dict[str, str]) -> dict[str, str]:
+    values = {}
+    for name, variable in headers.items():
+        value = os.environ.get(variable)
+        if value is None:
+            raise SettingsError(f"the header '{name}' takes its value from the variable '{variable}', which is not set")
+        values[name] = value
+    return values
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the error that ended the work: the first that is not a mere cancellation."""
+    for error in errors.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            return _first(error)
+        return error
+    return errors

@@ -1,0 +1,194 @@
+"""A range of time -> pieces: every row exactly once, cut on milliseconds, whatever cursors, edges and ties do."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cfaudit_export.errors import ProtocolError
+from cfaudit_export.sources.auditlogs.board import Board, Range
+from cfaudit_export.sources.auditlogs.contract import Query, Rejection
+from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA, Page
+from cfaudit_export.sources.auditlogs.narrow import Unreadable, narrow
+from cfaudit_export.sources.auditlogs.reader import CursorDeadError, Reader
+from cfaudit_export.sources.auditlogs.rows import ascending, between, first_ms, last_ms
+
+_LOG = logging.getLogger(__name__)
+_ANCHORS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Milliseconds `[since, before)`, read to the end.
+
+    Attributes:
+        since_ms: first millisecond.
+        before_ms: first millisecond after it.
+        rows: its rows, ascending, columns as `PAGE_SCHEMA`.
+        unreadable: what the server refuses inside it.
+        calls: tool calls it cost.
+    """
+
+    since_ms: int
+    before_ms: int
+    rows: pa.Table
+    unreadable: tuple[Unreadable, ...]
+    calls: int
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How to walk: rows asked per page, rows after which a piece is handed on, and the filters of the stream."""
+
+    page_size: int
+    piece_rows: int
+    filters: tuple[tuple[str, str], ...] = ()
+
+
+class Walk:
+    """Read one range from its start towards its end, which may come nearer meanwhile."""
+
+    def __init__(self, reader: Reader, board: Board, mine: Range, manner: Manner) -> None:
+        self._reader = reader
+        self._board = board
+        self._range = mine
+        self._manner = manner
+        self._start = mine.since_ms  # of the piece being gathered
+        self._held: list[pa.Table] = []
+        self._unreadable: list[Unreadable] = []
+        self._calls = 0
+        self._anchors = 0
+        self._trusted_ms = -1
+        self._query = self._fresh(mine.since_ms)
+        self._rows_walked = 0
+
+    async def pieces(self) -> AsyncIterator[Piece]:
+        """Yield the pieces of the range, ascending and without a hole between them."""
+        while True:
+            page = await self._next()
+            if page is None:
+                continue
+            reached = self._reached()
+            ended = page.cursor is None and not await self._more_behind(page, reached)
+            if ended or reached >= self._range.before_ms:
+                yield self._cut(self._range.before_ms)
+                return
+            if sum(held.num_rows for held in self._held) >= self._manner.piece_rows and reached > self._start:
+                yield self._cut(reached)
+            if page.cursor is not None:
+                self._query = self._query.at(page.cursor)
+            await self._board.offer(self._range, reached, self._pages_left(page, reached))
+
+    async def _next(self) -> Page | None:
+        """Read the next page into `_held`; None when the walk had to take a new start instead."""
+        self._calls += 1
+        try:
+            outcome = await self._reader.page(self._query)
+        except CursorDeadError:
+            _LOG.warning("cursor no longer accepted, asking again from there")
+            self._anchor(self._reached())
+            return None
+        if isinstance(outcome, Rejection):
+            return await self._around(outcome)
+        if self._shifted(outcome.rows):
+            return None
+        self._hold(outcome.rows)
+        return outcome
+
+    async def _around(self, rejection: Rejection) -> Page | None:
+        """Read past rows that the server refuses, then go on behind them."""
+        salvage = await narrow(self._reader, self._query, rejection, self._reached(), self._range.before_ms)
+        self._calls += salvage.calls
+        self._drop_from(salvage.since_ms)
+        self._hold(salvage.rows)
+        self._unreadable += salvage.unreadable
+        self._anchors = 0
+        if salvage.before_ms >= self._range.before_ms:
+            return Page(PAGE_SCHEMA.empty_table(), None)
+        self._query = self._fresh(salvage.before_ms)
+        return None
+
+    def _hold(self, rows: pa.Table) -> None:
+        if rows.num_rows:
+            self._held.append(rows)
+            self._rows_walked += rows.num_rows
+
+    def _reached(self) -> int:
+        """Return the millisecond up to which nothing is missing: the last row's, whose own may go on."""
+        newest = max((last_ms(held) for held in self._held), default=self._start)
+        return max(newest, self._query.since_ms)
+
+    def _shifted(self, rows: pa.Table) -> bool:
+        """Notice rows that repeat or go back in time, and start anew before them.
+
+        A cursor that counts rows repeats some when a latecomer slips in before it; without ids a repeated row looks
+        like a twin. A fresh question is consistent in itself, so it decides; a true twin costs one call.
+        """
+        if not self._held or not rows.num_rows or self._query.cursor is None:
+            return False
+        first, last = first_ms(rows), last_ms(self._held[-1])
+        if first > last:
+            return False
+        if first == last and (first == self._trusted_ms or not _repeats(self._held[-1], rows, first)):
+            return False
+        self._trusted_ms = first
+        self._anchor(first)
+        return True
+
+    def _anchor(self, at_ms: int) -> None:
+        """Forget what was read from this millisecond on, and ask for it with a fresh question."""
+        self._anchors = self._anchors + 1 if at_ms <= self._query.since_ms else 1
+        if self._anchors > _ANCHORS:
+            raise ProtocolError("the server does not keep the order of its pages; please report this")
+        at_ms = max(at_ms, self._start)
+        self._drop_from(at_ms)
+        self._query = self._fresh(at_ms)
+
+    def _drop_from(self, at_ms: int) -> None:
+        kept = [between(held, self._start, at_ms) for held in self._held]
+        self._held = [held for held in kept if held.num_rows]
+
+    async def _more_behind(self, page: Page, reached: int) -> bool:
+        """Probe behind a full page without a cursor: only an empty answer makes it the last one."""
+        if page.rows.num_rows < self._query.limit:
+            return False
+        if reached <= self._query.since_ms:
+            raise ProtocolError("the server fills a page with one millisecond and gives no cursor to go on")
+        self._anchor(reached)
+        return True
+
+    def _cut(self, before_ms: int) -> Piece:
+        rows = pa.concat_tables([PAGE_SCHEMA.empty_table(), *self._held])
+        piece = between(rows, self._start, before_ms)
+        rest = between(rows, before_ms, self._range.before_ms)
+        mine = tuple(row for row in self._unreadable if row.since_ms < before_ms)
+        cut = Piece(self._start, before_ms, ascending(piece), mine, self._calls)
+        self._start = before_ms
+        self._held = [rest] if rest.num_rows else []
+        self._unreadable = [row for row in self._unreadable if row.since_ms >= before_ms]
+        self._calls = 0
+        return cut
+
+    def _fresh(self, since_ms: int) -> Query:
+        return Query(
+            since_ms,
+            self._range.before_ms,
+            self._manner.page_size,
+            filters=self._manner.filters,
+            edges=self._reader.edges,
+        )
+
+    def _pages_left(self, page: Page, reached: int) -> float:
+        walked = max(reached - self._range.since_ms, 1)
+        left = max(self._range.before_ms - reached, 0)
+        return self._rows_walked * left / walked / max(int(page.rows.num_rows), 1)
+
+
+def _repeats(before: pa.Table, after: pa.Table, at_ms: int) -> bool:
+    """Say whether the first row of `after` stands, to the letter, among the rows of that millisecond in `before`."""
+    tail = between(before, at_ms, at_ms + 1)["event_raw"]
+    return bool(pc.any(pc.equal(tail, after["event_raw"][0])).as_py())
