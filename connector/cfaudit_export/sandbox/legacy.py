@@ -1,0 +1,100 @@
+"""Protocol revisions up to 2025-11-25: every answer is an event stream."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from cfaudit_export.sandbox.rpc import (
+    CAPABILITIES,
+    METHOD_NOT_FOUND,
+    Exchange,
+    Reply,
+    RpcError,
+    call_tool,
+    error_body,
+    is_request,
+    is_valid,
+    members,
+    refusal,
+    result_body,
+)
+
+VERSIONS = ("2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05", "2024-10-07")
+_SERVER_ERROR = -32000
+
+
+def check(headers: Mapping[str, str]) -> Reply | None:
+    """Refuse a POST whose headers do not ask for what comes back."""
+    accept = headers.get("accept", "")
+    if "application/json" not in accept or "text/event-stream" not in accept:
+        message = "Not Acceptable: Client must accept both application/json and text/event-stream"
+        return refusal(406, _SERVER_ERROR, message)
+    return None
+
+
+def answer(exchange: Exchange, document: object) -> Reply:
+    """Answer a message or a batch of messages."""
+    batch = document if isinstance(document, list) else [document]
+    if not batch or not all(is_valid(message) for message in batch):
+        return refusal(400, -32600, "Bad Request: the request body is not a valid JSON-RPC message")
+    version = exchange.headers.get("mcp-protocol-version")
+    starts = any(message.get("method") == "initialize" for message in batch)
+    if version is not None and version not in VERSIONS and not starts:
+        message = f"Bad Request: Unsupported protocol version: {version} (supported versions: {', '.join(VERSIONS)})"
+        return refusal(400, _SERVER_ERROR, message)
+    requests = [message for message in batch if is_request(message)]
+    if not requests:
+        exchange.seen.method = str(batch[-1].get("method", ""))
+        return Reply(202, content_type=None)
+    return Reply(200, content_type="text/event-stream", stream=_stream(exchange, requests))
+
+
+async def _stream(exchange: Exchange, requests: list[dict[str, Any]]) -> AsyncIterator[bytes]:
+    """Yield one event per request, and a comment line whenever it has been silent for long."""
+    exchange.seen.status = 0  # until the last event is out the client may still leave
+    running: asyncio.Task[bytes] | None = None
+    try:
+        for number, message in enumerate(requests, 1):
+            running = asyncio.create_task(_respond(exchange, message))
+            while not (await asyncio.wait({running}, timeout=exchange.keepalive_seconds))[0]:
+                yield b": keepalive\n\n"
+            if number == len(requests):
+                exchange.seen.status = 200
+                exchange.finish(exchange.seen)
+            yield b"event: message\ndata: " + running.result() + b"\n\n"
+    finally:
+        if running is not None and not running.done():
+            running.cancel()
+        if not exchange.seen.status:
+            exchange.finish(exchange.seen)
+
+
+async def _respond(exchange: Exchange, message: dict[str, Any]) -> bytes:
+    exchange.seen.method = message["method"]
+    try:
+        return result_body(message["id"], await _result(exchange, message["method"], message.get("params", {})))
+    except RpcError as error:
+        exchange.seen.is_error = True
+        return error_body(message["id"], error)
+
+
+async def _result(exchange: Exchange, method: str, params: Mapping[str, Any]) -> bytes:
+    service = exchange.service
+    if method == "initialize":
+        asked = params.get("protocolVersion")
+        result = {
+            "protocolVersion": asked if asked in VERSIONS else VERSIONS[0],
+            "capabilities": CAPABILITIES,
+            "serverInfo": service.info,
+        }
+        words = service.instructions(exchange.caller)
+        return members(result | ({"instructions": words} if words else {}))
+    if method == "ping":
+        return b""
+    if method == "tools/list":
+        return members({"tools": service.tools(exchange.caller)})
+    if method == "tools/call":
+        return await call_tool(exchange, params)
+    raise RpcError(METHOD_NOT_FOUND, "Method not found")

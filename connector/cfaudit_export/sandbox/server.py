@@ -1,0 +1,169 @@
+"""A world behind a socket: `Sandbox` serves it from a thread, `serve` until the process is told to stop."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Self
+
+import uvicorn
+
+from cfaudit_export.sandbox.app import Authorization, SandboxApp
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType, TracebackType
+
+    from starlette.types import ASGIApp
+
+    from cfaudit_export.sandbox.requests import RequestLog
+    from cfaudit_export.sandbox.upstream import Upstream
+    from cfaudit_export.sandbox.world import World
+
+_BACKLOG = 512
+_STOP_SECONDS = 10.0
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves the process's signals alone."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
+
+
+class Sandbox:
+    """A running sandbox, as a context manager. Leaving it stops the server and waits for its thread."""
+
+    def __init__(
+        self,
+        world: World,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        authorization: Authorization | None = None,
+        mounts: Mapping[str, ASGIApp] | None = None,
+    ) -> None:
+        self.world = world
+        self.app = SandboxApp(world, authorization=authorization, mounts=mounts, hosts=(host,))
+        self._address = (host, port)
+        self._server: _Server | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def url(self) -> str:
+        """The origin, such as `http://127.0.0.1:8976`."""
+        host, port = self._address
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    @property
+    def mcp_url(self) -> str:
+        """The URL of the Audit Logs server."""
+        return f"{self.url}/mcp"
+
+    @property
+    def requests(self) -> RequestLog:
+        """What clients have asked so far."""
+        return self.app.requests
+
+    @property
+    def upstream(self) -> Upstream:
+        """The emulated Cloudflare API, to plan failures."""
+        return self.app.upstream
+
+    def __enter__(self) -> Self:
+        """Listen, and serve from a thread; from here on connections are accepted.
+
+        Raises:
+            OSError: the address is taken or not ours.
+        """
+        listener = _listen(*self._address)
+        self._address = (self._address[0], listener.getsockname()[1])
+        self._server = _server(self.app)
+        self._thread = threading.Thread(
+            target=self._server.run, kwargs={"sockets": [listener]}, name="sandbox", daemon=True
+        )
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop serving."""
+        assert self._server is not None  # noqa: S101 - entered before left
+        assert self._thread is not None  # noqa: S101
+        self._server.should_exit = True
+        self._thread.join(_STOP_SECONDS)
+        if self._thread.is_alive():
+            raise RuntimeError("the sandbox did not stop in time")
+
+
+def serve(
+    world: World,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    *,
+    on_ready: Callable[[Sandbox], None] | None = None,
+    authorization: Authorization | None = None,
+    mounts: Mapping[str, ASGIApp] | None = None,
+) -> None:
+    """Serve a world until Ctrl-C or SIGTERM, then return. Call it from the main thread.
+
+    Args:
+        world: what to serve.
+        host: the address to listen on.
+        port: the port; 0 chooses a free one.
+        on_ready: called once connections are accepted, with the sandbox that knows its URL.
+        authorization: the OAuth half of the server.
+        mounts: further servers by path prefix.
+
+    Raises:
+        OSError: the address is taken or not ours.
+    """
+    stop = threading.Event()
+
+    def stop_serving(_signal: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    before = {name: signal.signal(name, stop_serving) for name in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with Sandbox(world, host=host, port=port, authorization=authorization, mounts=mounts) as sandbox:
+            if on_ready is not None:
+                on_ready(sandbox)
+            stop.wait()
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(_BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _server(app: SandboxApp) -> _Server:
+    config = uvicorn.Config(
+        app,
+        lifespan="off",
+        ws="none",
+        access_log=False,
+        log_config=None,
+        log_level="warning",
+        proxy_headers=False,
+        server_header=False,
+        backlog=_BACKLOG,
+        timeout_graceful_shutdown=1,
+    )
+    return _Server(config)

@@ -1,0 +1,189 @@
+"""The one tool of the Audit Logs server: its input schema, the checks of its arguments, and its answers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, cast
+
+from cfaudit_export.sandbox.options import SandboxOptions
+from cfaudit_export.sandbox.query import FILTERS, BadQueryError, Query
+from cfaudit_export.sandbox.schema import (
+    ABSENT,
+    ACTION_RESULTS,
+    ACTION_TYPES,
+    ACTOR_CONTEXTS,
+    ACTOR_TYPES,
+    EMAIL_PATTERN,
+    js_type,
+)
+from cfaudit_export.sandbox.text import instant
+from cfaudit_export.sandbox.upstream import Caller, Mishap
+
+TOOL = "auditlogs_by_account_id"
+_WINDOW_PATTERN = r"^(\d{4}-\d{2}-\d{2}|(\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z))$"
+_WINDOW_MESSAGE = "Date must be in YYYY-MM-DD or ISO 8601 format with milliseconds (e.g., YYYY-MM-DDTHH:mm:ss.sssZ)"
+_CLIENT_ERROR, _SERVER_ERROR = 400, 500
+
+_ENUMS: Mapping[str, tuple[str, ...]] = {
+    "action_result": ACTION_RESULTS,
+    "action_type": ACTION_TYPES,
+    "actor_context": ACTOR_CONTEXTS,
+    "actor_type": ACTOR_TYPES,
+    "resource_scope": ("memberships", "accounts", "user", "zones"),
+    "direction": ("desc", "asc"),
+}
+_NUMBERS: Mapping[str, tuple[int, int] | None] = {"raw_status_code": None, "limit": (1, 1000)}
+_WORDS: Mapping[str, str] = {
+    "since": "Start of the time range, a date or a time with milliseconds",
+    "before": "End of the time range, a date or a time with milliseconds",
+    "direction": "Order of the entries by time",
+    "limit": "Most entries to return",
+    "cursor": "Where to go on, from the previous answer",
+    "account_id": "The account to read; see the server's instructions",
+}
+_ARGUMENTS = (*FILTERS, "since", "before", "direction", "limit", "cursor")
+
+
+def input_schema(caller: Caller) -> dict[str, Any]:
+    """Build the tool's input schema; `account_id` is offered only where there is a choice."""
+    names = _ARGUMENTS if len(caller.accounts) == 1 else (*_ARGUMENTS, "account_id")
+    return {
+        "type": "object",
+        "properties": {name: _property(name) for name in names},
+        "required": ["since", "before"],
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+    }
+
+
+def _property(name: str) -> dict[str, Any]:
+    words = {"description": _WORDS.get(name, f"Only entries with this {name.replace('_', ' ')}")}
+    if name in _ENUMS:
+        return words | {"type": "string", "enum": list(_ENUMS[name])}
+    if name in _NUMBERS:
+        bounds = _NUMBERS[name]
+        return words | {"type": "number"} | ({"minimum": bounds[0], "maximum": bounds[1]} if bounds else {})
+    if name == "actor_email":
+        return words | {"type": "string", "format": "email", "pattern": EMAIL_PATTERN}
+    if name in ("since", "before"):
+        return words | {"type": "string", "pattern": _WINDOW_PATTERN}
+    return words | {"type": "string"}
+
+
+def describe(caller: Caller, options: SandboxOptions) -> dict[str, Any]:
+    """Build the tool's entry in tools/list."""
+    return {
+        "name": options.tool_prefix + TOOL,
+        "description": "Read the audit log of a Cloudflare account: who changed what, and when.",
+        "inputSchema": input_schema(caller),
+    }
+
+
+def argument_error(name: str, arguments: Mapping[str, Any], caller: Caller) -> str | None:
+    """Check the arguments of a call; return the plain text of the error. Arguments it does not know pass."""
+    names = _ARGUMENTS if len(caller.accounts) == 1 else (*_ARGUMENTS, "account_id")
+    flaws = []
+    for argument in names:
+        if argument in arguments or argument in ("since", "before"):
+            flaw = _flaw(argument, arguments.get(argument, ABSENT))
+            if flaw is not None:
+                flaws.append(f"{argument}: {flaw}")
+    if not flaws:
+        return None
+    return f"Input validation error: Invalid arguments for tool {name}: " + ", ".join(flaws)
+
+
+def _flaw(name: str, value: object) -> str | None:
+    """Find what is wrong with one argument."""
+    if name in _ENUMS:
+        if isinstance(value, str) and value in _ENUMS[name]:
+            return None
+        return "Invalid option: expected one of " + "|".join(f'"{choice}"' for choice in _ENUMS[name])
+    wanted = "number" if name in _NUMBERS else "string"
+    if js_type(value) != wanted:
+        return f"Invalid input: expected {wanted}, received {js_type(value)}"
+    bounds = _NUMBERS.get(name)
+    if bounds:
+        number = cast("float", value)
+        if number < bounds[0]:
+            return f"Too small: expected number to be >={bounds[0]}"
+        return f"Too big: expected number to be <={bounds[1]}" if number > bounds[1] else None
+    if name == "actor_email" and not re.fullmatch(EMAIL_PATTERN, str(value), re.ASCII):
+        return "Invalid email address"
+    if name in ("since", "before") and not re.fullmatch(_WINDOW_PATTERN, str(value), re.ASCII):
+        return _WINDOW_MESSAGE
+    return None
+
+
+def read_query(arguments: Mapping[str, Any]) -> Query:
+    """Read checked arguments the way upstream reads its parameters; the server's default limit is 10.
+
+    Raises:
+        BadQueryError: a day that does not exist, or a limit that is not whole.
+    """
+    limit = arguments.get("limit", 10)
+    try:
+        since_ns, before_ns = (instant(arguments[name]) for name in ("since", "before"))
+    except ValueError as error:
+        raise BadQueryError("the window names a time that does not exist") from error
+    if limit != int(limit):
+        raise BadQueryError("limit is not a whole number")
+    return Query(
+        since_ns,
+        before_ns,
+        direction=arguments.get("direction", "desc"),
+        limit=int(limit),
+        cursor=arguments.get("cursor", ""),
+        filters=tuple((name, arguments[name]) for name in FILTERS if name in arguments),
+    )
+
+
+def choose_account(caller: Caller, header: str | None, arguments: Mapping[str, Any]) -> str | dict[str, Any]:
+    """Choose the account of a call: its id, or the error to answer with.
+
+    A pinned account wins over the `cf-account-id` header, and that over the argument.
+    """
+    if caller.pinned is not None:
+        return caller.pinned.id
+    available = [{"id": account.id, "name": account.name} for account in caller.accounts]
+    ids = {account.id for account in caller.accounts}
+    if header:
+        if header in ids:
+            return header
+        error = f'The cf-account-id header "{header}" is not one of the accounts your credentials can access.'
+    elif chosen := arguments.get("account_id"):
+        if chosen in ids:
+            return cast("str", chosen)
+        error = f'Account "{chosen}" is not one of the accounts your credentials can access.'
+    else:
+        error = (
+            "account_id is required because your credentials can access multiple Cloudflare accounts. "
+            "Pass account_id, or set a cf-account-id header in your MCP client configuration."
+        )
+    return {"error": error, "available_accounts": available}
+
+
+def mishap_message(mishap: Mishap) -> str:
+    """Word a failed audit call: everything between 400 and 499 sounds the same."""
+    if mishap == "drop":
+        return "Network connection lost."
+    if mishap == "html":
+        return "Unexpected token '<', \"<html>oops</html>\" is not valid JSON"
+    if mishap == "empty":
+        return "Unexpected end of JSON input"
+    if _CLIENT_ERROR <= cast("int", mishap) < _SERVER_ERROR:
+        return "Cloudflare API request failed"
+    return "Upstream Cloudflare API unavailable"
+
+
+def instructions(caller: Caller) -> str | None:
+    """Write the server's instructions, which only callers with several accounts get."""
+    if len(caller.accounts) <= 1:
+        return None
+    lines = "\n".join(f"  - {account.name} ({account.id})" for account in caller.accounts)
+    return (
+        "\n\n## Your Cloudflare accounts\nYour credentials can access multiple accounts. "
+        f"Pass `account_id` to any account-scoped tool to choose one:\n{lines}\n\n"
+        "To avoid passing `account_id` on every call, set a `cf-account-id` header to one of the IDs above "
+        "in your MCP client configuration."
+    )
