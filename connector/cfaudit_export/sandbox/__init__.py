@@ -9,11 +9,12 @@ compare an export with, `Sandbox` serves it from a thread, `serve` in the foregr
 
 from cfaudit_export.sandbox.composer import Account
 from cfaudit_export.sandbox.options import RUNTIME_KNOBS, SandboxOptions
+from cfaudit_export.sandbox.paging import Page
 from cfaudit_export.sandbox.poison import POISON_KINDS
 from cfaudit_export.sandbox.query import Query
 from cfaudit_export.sandbox.requests import RequestLog, Seen
 from cfaudit_export.sandbox.server import Sandbox, serve
-from cfaudit_export.sandbox.world import Page, PoisonRow, World
+from cfaudit_export.sandbox.world import PoisonRow, World
 
 __all__ = [
     "POISON_KINDS",

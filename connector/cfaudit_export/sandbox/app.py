@@ -77,6 +77,7 @@ class SandboxApp:
         hosts: Collection[str] = (),
     ) -> None:
         self.world = world
+        self.first_options = world.options
         self.requests = RequestLog()
         self.upstream = Upstream(world)
         self.service = AuditLogs(world, self.upstream)
@@ -105,13 +106,9 @@ class SandboxApp:
     async def _answer(self, request: Request, seen: Seen) -> Response:
         """Route as the server does: hosts and origins, API tokens on every path, then OAuth."""
         path = request.url.path
-        if path in MCP_PATHS:
-            if (planned := self.upstream.planned("edge")) is not None:
-                return Response("<html><body>error code: 1101</body></html>", int(planned[0]), media_type="text/html")
-            if (stranger := self._stranger(request)) is not None:
-                return _response(refusal(403, _SERVER_ERROR, stranger), cors=False)
-            if request.method == "OPTIONS":
-                return Response(status_code=200, headers=_CORS)
+        early = self._before_auth(request) if path in MCP_PATHS else None
+        if early is not None:
+            return early
         token = _bearer(request)
         if token is not None and len(token.split(":")) != _GRANT_PARTS:
             caller = identify(self.upstream, token)
@@ -125,6 +122,15 @@ class SandboxApp:
         if path not in MCP_PATHS:
             return PlainTextResponse("Not Found", 404)
         return await self._mcp(request, caller, seen)
+
+    def _before_auth(self, request: Request) -> Response | None:
+        """Answer what is answered whoever asks: planned failures of the edge, strangers, preflights."""
+        if (planned := self.upstream.planned("edge")) is not None:
+            page = "<html><body>error code: 1101</body></html>"
+            return Response(page, int(planned[0]), media_type="text/html")
+        if (stranger := self._stranger(request)) is not None:
+            return _response(refusal(403, _SERVER_ERROR, stranger), cors=False)
+        return Response(status_code=200, headers=_CORS) if request.method == "OPTIONS" else None
 
     def _stranger(self, request: Request) -> str | None:
         """Find a Host or Origin that the server does not answer to, against DNS rebinding."""
@@ -145,8 +151,8 @@ class SandboxApp:
             message = f"Request body too large. Maximum size is {BODY_LIMIT_BYTES} bytes"
             return _response(refusal(413, _SERVER_ERROR, message))
         try:
-            document: object = json.loads(body)
-        except ValueError:
+            document: object = json.loads(body, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError):
             document = _BAD_JSON
         headers = {name.lower(): value for name, value in request.headers.items()}
         options = self.world.options
@@ -161,6 +167,11 @@ class SandboxApp:
         if refused is not None:
             return _response(refused)
         return _response(await modern.answer(exchange, document) if is_modern else legacy.answer(exchange, document))
+
+
+def _refuse_constant(name: str) -> None:
+    """Refuse NaN and the infinities, which Python reads and JSON does not know."""
+    raise ValueError(f"{name} is not JSON")
 
 
 def _response(reply: Reply, *, cors: bool = True) -> Response:

@@ -35,13 +35,13 @@ class Deed:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Somebody with a credential. `token` is the name of the API token, `shape` where a record keeps it."""
+    """Somebody with a credential. `credential` is the name of the API token, `shape` where a record keeps it."""
 
     weight: int
     person: str | None
     context: str | None
     kind: str | None = "user"
-    token: str | None = None
+    credential: str | None = None
     shape: Literal["nested", "flat", "none"] = "nested"
     address: str | None = None
     agent: str = "Mozilla/5.0 (X11; Linux x86_64) Gecko/20100101 Firefox/143.0"
@@ -94,7 +94,7 @@ DEEDS = (
     Deed(24, "tunnels", "cfd_tunnel", "create", "Create tunnel", shape="value"),
     Deed(16, "gateway", "lists", "update", "Replace list entries", "PUT", shape="object-scope"),
     Deed(14, "pages", "projects.deployments", "create", "Create Pages deployment", shape="no-ray"),
-    Deed(10, "workers", "scripts.schedules", "update", "Cron schedule réglé: café ☕ 𝕏 🚀", "PUT"),
+    Deed(10, "workers", "scripts.schedules", "update", "Cron schedule réglé: café ☕ 🚀", "PUT"),
     Deed(8, "email_routing", "rules", "update", "Rule renamed to \u201cnews\u2028letter\u201d\tünïcode", "PUT"),
     Deed(8, "images", "variants", "create", "Create variant \ud83d (cut off)"),
     Deed(8, "registrar", "domains", "update", "", "PUT", shape="no-id"),
@@ -110,24 +110,26 @@ _WRANGLER = "wrangler/4.48.0"
 
 IDENTITIES = (
     Identity(120, "dana.whitfield", "dash", address="203.0.113.24"),
-    Identity(60, "dana.whitfield", "api_token", token="dana-laptop", address="203.0.113.24", agent=_WRANGLER),
+    Identity(60, "dana.whitfield", "api_token", credential="dana-laptop", address="203.0.113.24", agent=_WRANGLER),
     Identity(110, "jonas.ekberg", "dash", address="198.51.100.7"),
     Identity(70, "jonas.ekberg", "oauth", address="198.51.100.7", agent=_WRANGLER),
     Identity(90, "mei.tanaka", "dash", address="2001:db8:41::a7"),
     Identity(50, "mei.tanaka", "api_key", address="2001:db8:41::a7", agent="curl/8.16.0"),
     Identity(70, "priya.raman", "dash", address="192.0.2.88"),
     Identity(50, "tomas.varga", "dash", address="192.0.2.131"),
-    Identity(30, "tomas.varga", "api_token", token="tomas-ci", shape="flat", address="192.0.2.131"),
+    Identity(30, "tomas.varga", "api_token", credential="tomas-ci", shape="flat", address="192.0.2.131"),
     Identity(40, "amina.osei", "dash", address="203.0.113.190"),
     Identity(30, "l.o'brien+audit", "oauth", address="198.51.100.77"),
-    Identity(190, "terraform", "api_token", token="terraform-prod", address="198.51.100.201", agent=_TERRAFORM),
-    Identity(150, "deploy", "api_token", token="github-actions", shape="flat", agent=_WRANGLER),
-    Identity(60, "deploy", "api_token", token="github-actions-eu", shape="flat", agent=_WRANGLER),
-    Identity(50, None, "api_token", "account", token="log-shipper", address="192.0.2.9", agent="Go-http-client/2.0"),
+    Identity(190, "terraform", "api_token", credential="terraform-prod", address="198.51.100.201", agent=_TERRAFORM),
+    Identity(150, "deploy", "api_token", credential="github-actions", shape="flat", agent=_WRANGLER),
+    Identity(60, "deploy", "api_token", credential="github-actions-eu", shape="flat", agent=_WRANGLER),
+    Identity(
+        50, None, "api_token", "account", credential="log-shipper", address="192.0.2.9", agent="Go-http-client/2.0"
+    ),
     Identity(20, None, "origin_ca_key", "account", address="192.0.2.10", agent="cfssl/1.6"),
     Identity(30, None, "dash", "cloudflare_admin"),
     Identity(20, None, None, "system"),
-    Identity(8, "noor.haddad", "api_token", token="Schlüssel № 7 🔑", shape="flat", address="203.0.113.61"),
+    Identity(8, "noor.haddad", "api_token", credential="Schlüssel № 7 🔑", shape="flat", address="203.0.113.61"),
     Identity(8, None, None, None, shape="none"),
 )
 

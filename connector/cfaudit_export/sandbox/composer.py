@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from cfaudit_export.sandbox.catalog import DEEDS, ENDINGS, IDENTITIES, ZONES, Deed, Identity
@@ -32,9 +33,7 @@ class Composer:
 
     def __init__(self, seed: int, account: Account, salt: int = 0) -> None:
         self._account = account
-        self._digest = lambda *words: hashlib.sha256(
-            "/".join(map(str, (seed, account.id, *words))).encode()
-        ).hexdigest()
+        self._digest = partial(_digest, seed, account.id)
         self._key = int(self._digest("key", salt)[:16], 16)
         self._head = [_action_head(account, deed) for deed in DEEDS]
         self._result = [f'"result":"{ending.result}","time":"' for ending in ENDINGS]
@@ -109,6 +108,11 @@ class Composer:
         return f'"method":"{deed.method}","status_code":', f',"uri":{js(path)}', rest + "}"
 
 
+def _digest(*words: object) -> str:
+    """Make 64 hex digits that look random and are the same for the same words."""
+    return hashlib.sha256("/".join(map(str, words)).encode()).hexdigest()
+
+
 def _action_head(account: Account, deed: Deed) -> str:
     description = "" if deed.description is None else f'"description":{js(deed.description)},'
     return f'{{"account":{js({"id": account.id, "name": account.name})},"action":{{{description}'
@@ -120,7 +124,7 @@ def _email(identity: Identity) -> str | None:
 
 def _actor(identity: Identity, digest: Callable[..., str]) -> dict[str, Any]:
     """Build the actor; an API token lies in an object of its own, or flat beside the rest."""
-    who = identity.person or identity.token
+    who = identity.person or identity.credential
     body: dict[str, Any] = {
         "id": digest("actor", who)[:32] if who else None,
         "context": identity.context,
@@ -128,8 +132,8 @@ def _actor(identity: Identity, digest: Callable[..., str]) -> dict[str, Any]:
         "ip_address": identity.address,
         "type": identity.kind,
     }
-    if identity.token:
-        token = {"id": digest("token", identity.token)[:32], "name": identity.token}
+    if identity.credential:
+        token = {"id": digest("token", identity.credential)[:32], "name": identity.credential}
         body |= (
             {"token": token} if identity.shape == "nested" else {"token_id": token["id"], "token_name": token["name"]}
         )
@@ -138,8 +142,8 @@ def _actor(identity: Identity, digest: Callable[..., str]) -> dict[str, Any]:
 
 def _row_actor(identity: Identity) -> str:
     email = f',"actor_email":{js(_email(identity))}' if identity.person else ""
-    flat = identity.token and identity.shape == "flat"
-    return email + (f',"actor_token_name":{js(identity.token)}' if flat else "")
+    flat = identity.credential and identity.shape == "flat"
+    return email + (f',"actor_token_name":{js(identity.credential)}' if flat else "")
 
 
 def _row_resource(deed: Deed) -> str:

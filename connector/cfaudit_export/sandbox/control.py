@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import JSONResponse, Response
 
+from cfaudit_export.sandbox.options import RUNTIME_KNOBS
+
 if TYPE_CHECKING:
     from starlette.requests import Request
 
@@ -63,6 +65,7 @@ def _world(app: SandboxApp) -> dict[str, Any]:
 
 
 def _reset(app: SandboxApp) -> None:
+    app.world.turn(**{name: getattr(app.first_options, name) for name in RUNTIME_KNOBS})
     app.requests.reset()
     app.upstream.reset()
 
@@ -70,7 +73,7 @@ def _reset(app: SandboxApp) -> None:
 async def _body(request: Request) -> dict[str, Any]:
     body = json.loads(await request.body() or b"{}")
     if not isinstance(body, dict):
-        raise ValueError("the body must be a JSON object")
+        raise TypeError("the body must be a JSON object")
     return body
 
 
@@ -82,7 +85,7 @@ def _fail_next(app: SandboxApp, body: dict[str, Any]) -> None:
     if where not in _WHERE:
         raise ValueError(f"where is {where!r}; choose from: {', '.join(_WHERE)}")
     if not isinstance(times, int):
-        raise ValueError(f"times must be a whole number, not {times!r}")
+        raise TypeError(f"times must be a whole number, not {times!r}")
     if status not in _NAMED and not (isinstance(status, int) and 400 <= status <= 599):
         raise ValueError(f"status is {status!r}; choose 400 to 599 or: {', '.join(_NAMED)}")
     if where == "edge" and status in _NAMED:

@@ -36,7 +36,7 @@ def check(headers: Mapping[str, str]) -> Reply | None:
 
 def answer(exchange: Exchange, document: object) -> Reply:
     """Answer a message or a batch of messages."""
-    batch = document if isinstance(document, list) else [document]
+    batch: list[Any] = document if isinstance(document, list) else [document]
     if not batch or not all(is_valid(message) for message in batch):
         return refusal(400, -32600, "Bad Request: the request body is not a valid JSON-RPC message")
     version = exchange.headers.get("mcp-protocol-version")

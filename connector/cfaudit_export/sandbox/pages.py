@@ -6,10 +6,11 @@ import json
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from cfaudit_export.sandbox.paging import Page
 from cfaudit_export.sandbox.query import Query
 from cfaudit_export.sandbox.schema import RECORD, issues, zod3, zod4
 from cfaudit_export.sandbox.text import escaped, js, js_pretty
-from cfaudit_export.sandbox.world import Page, World
+from cfaudit_export.sandbox.world import World
 
 _ENTRY_OVERHEAD_BYTES = 500
 
@@ -50,7 +51,7 @@ def render(world: World, account_id: str, page: Page) -> ToolText:
 
 
 def _issues(world: World, account_id: str, page: Page, flawed: list[int]) -> list[dict[str, object]]:
-    write = zod3 if world.options.zod == 3 else zod4  # noqa: PLR2004 - a version
+    write = zod3 if world.options.zod == 3 else zod4
     texts = world.record_texts(account_id, Page([page.rows[place] for place in flawed], None))
     return [
         write(issue)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-_KEPT = 100_000
+_KEPT = 20_000
 
 
 @dataclass(slots=True)
@@ -39,7 +39,7 @@ class Seen:
 
 
 class RequestLog:
-    """The requests seen so far, the last hundred thousand in full. Thread-safe."""
+    """The requests seen so far, the last twenty thousand in full. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -166,19 +166,25 @@ def expected_type(node: Node) -> str:
 def issues(node: Node, value: object, path: Path = ()) -> Iterator[Issue]:
     """Yield every issue of a value, in the order of the schema."""
     if isinstance(node, Choice):
-        if not isinstance(value, str) or value not in node.values:
+        if value not in node.values:
             yield Issue("choice", path, node, value)
     elif isinstance(node, Either):
         nested = tuple(tuple(issues(option, value)) for option in node.options)
         if all(nested):
             yield Issue("union", path, node, value, nested)
-    elif js_type(value) != (wanted := expected_type(node)) and not (wanted == "record" and isinstance(value, dict)):
+    elif js_type(value) != expected_type(node).replace("record", "object"):
         yield Issue("type", path, node, value)
-    elif isinstance(node, Shape) and isinstance(value, dict):
+    else:
+        yield from _inner_issues(node, value, path)
+
+
+def _inner_issues(node: Node, value: Any, path: Path) -> Iterator[Issue]:
+    """Yield the issues of a value that has the right type."""
+    if isinstance(node, Shape):
         for name, field in node.fields:
             if name in value or name in node.required:
                 yield from issues(field, value.get(name, ABSENT), (*path, name))
-    elif isinstance(node, Text) and isinstance(value, str):
+    elif isinstance(node, Text):
         if node.format and not re.fullmatch(node.pattern, value, re.ASCII):
             yield Issue("format", path, node, value)
         if node.longest is not None and len(value) > node.longest:

@@ -50,8 +50,9 @@ class Strand(Protocol):
     def row(self, index: int) -> str:
         """Write the six-field row of a record as it stands inside a JSON string."""
 
-    def flaw(self, index: int) -> str:
-        """Name why the server refuses a record; empty where it does not."""
+    @property
+    def flaws(self) -> Mapping[int, str]:
+        """Say why the server refuses records, by index."""
 
     def heal(self, indices: Iterable[int]) -> None:
         """Let the server accept records as they are."""
@@ -90,7 +91,7 @@ class GeneratedStrand:
         self._composer = composer
         self._columns = columns
         self._late_visible = array("q", sorted(columns.late.values()))
-        self._healed = bytearray(len(self.times)) if columns.poison else bytearray()
+        self.flaws = {index: POISON_KINDS[kind] for index, kind in columns.poison.items()}
         self._masks: OrderedDict[Filters, bytes] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -118,15 +119,10 @@ class GeneratedStrand:
         time = stamp(self.times[index], columns.digits[index])
         return self._composer.row(columns.deed[index], columns.identity[index], time)
 
-    def flaw(self, index: int) -> str:
-        """Name why the server refuses a record; empty where it does not."""
-        kind = self._columns.poison.get(index)
-        return "" if kind is None or self._healed[index] else POISON_KINDS[kind]
-
     def heal(self, indices: Iterable[int]) -> None:
         """Let the server accept records as they are."""
         for index in indices:
-            self._healed[index] = 1
+            del self.flaws[index]
 
     def visible_ns(self, index: int) -> int:
         """Tell from when on a record can be seen."""
@@ -187,7 +183,8 @@ class GeneratedStrand:
         return int.from_bytes(getattr(self._columns, column).translate(table))
 
     def _example(self, name: str, entries: Mapping[str, int]) -> Any:
-        entry = tuple(entries.get(column, 0) for column in ("deed", "identity", "resource", "ending"))
+        get = entries.get
+        entry = (get("deed", 0), get("identity", 0), get("resource", 0), get("ending", 0))
         return value_of(json.loads(self._composer.text(0, 0, "", entry)), name)
 
     def _mark_unique(self, name: str, wanted: str) -> bytes:
@@ -213,7 +210,7 @@ class GivenStrand:
     def __init__(self, records: Iterable[Mapping[str, Any]]) -> None:
         self._records = sorted(records, key=lambda record: instant(record["action"]["time"]))
         self.times = array("q", (instant(record["action"]["time"]) for record in self._records))
-        self._flaws = ["given" if any(issues(RECORD, record)) else "" for record in self._records]
+        self.flaws = {index: "given" for index, record in enumerate(self._records) if any(issues(RECORD, record))}
 
     def text(self, index: int) -> str:
         """Write a whole record as JSON."""
@@ -223,14 +220,10 @@ class GivenStrand:
         """Write the six-field row of a record as it stands inside a JSON string."""
         return escaped(js(project(self._records[index])))
 
-    def flaw(self, index: int) -> str:
-        """Name why the server refuses a record; empty where it does not."""
-        return self._flaws[index]
-
     def heal(self, indices: Iterable[int]) -> None:
         """Let the server accept records as they are."""
         for index in indices:
-            self._flaws[index] = ""
+            del self.flaws[index]
 
     def mask(self, filters: Filters) -> bytes | None:
         """Mark the records that pass, one byte each; none stands for all of them."""

@@ -45,7 +45,7 @@ def stamp(time_ns: int, digits: int = 3) -> str:
     """Write an instant in UTC with so many fractional digits (0 to 9), or with `NO_SECONDS`."""
     seconds, fraction = divmod(time_ns, SECOND_NS)
     minute, second = divmod(seconds, 60)
-    if digits == 3:  # noqa: PLR2004 - what nearly every row has
+    if digits == 3:
         return f"{_minute(minute)}{second:02d}.{fraction // 1_000_000:03d}Z"
     if digits == NO_SECONDS:
         return f"{_minute(minute)[:-1]}Z"

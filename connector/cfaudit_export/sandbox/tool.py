@@ -34,6 +34,11 @@ _ENUMS: Mapping[str, tuple[str, ...]] = {
     "direction": ("desc", "asc"),
 }
 _NUMBERS: Mapping[str, tuple[int, int] | None] = {"raw_status_code": None, "limit": (1, 1000)}
+_PATTERNS: Mapping[str, tuple[str, str]] = {
+    "actor_email": (EMAIL_PATTERN, "Invalid email address"),
+    "since": (_WINDOW_PATTERN, _WINDOW_MESSAGE),
+    "before": (_WINDOW_PATTERN, _WINDOW_MESSAGE),
+}
 _WORDS: Mapping[str, str] = {
     "since": "Start of the time range, a date or a time with milliseconds",
     "before": "End of the time range, a date or a time with milliseconds",
@@ -63,11 +68,8 @@ def _property(name: str) -> dict[str, Any]:
     if name in _NUMBERS:
         bounds = _NUMBERS[name]
         return words | {"type": "number"} | ({"minimum": bounds[0], "maximum": bounds[1]} if bounds else {})
-    if name == "actor_email":
-        return words | {"type": "string", "format": "email", "pattern": EMAIL_PATTERN}
-    if name in ("since", "before"):
-        return words | {"type": "string", "pattern": _WINDOW_PATTERN}
-    return words | {"type": "string"}
+    body = {"type": "string"} | ({"format": "email"} if name == "actor_email" else {})
+    return words | body | ({"pattern": _PATTERNS[name][0]} if name in _PATTERNS else {})
 
 
 def describe(caller: Caller, options: SandboxOptions) -> dict[str, Any]:
@@ -96,23 +98,24 @@ def argument_error(name: str, arguments: Mapping[str, Any], caller: Caller) -> s
 def _flaw(name: str, value: object) -> str | None:
     """Find what is wrong with one argument."""
     if name in _ENUMS:
-        if isinstance(value, str) and value in _ENUMS[name]:
+        if value in _ENUMS[name]:
             return None
         return "Invalid option: expected one of " + "|".join(f'"{choice}"' for choice in _ENUMS[name])
     wanted = "number" if name in _NUMBERS else "string"
     if js_type(value) != wanted:
         return f"Invalid input: expected {wanted}, received {js_type(value)}"
-    bounds = _NUMBERS.get(name)
-    if bounds:
-        number = cast("float", value)
-        if number < bounds[0]:
-            return f"Too small: expected number to be >={bounds[0]}"
-        return f"Too big: expected number to be <={bounds[1]}" if number > bounds[1] else None
-    if name == "actor_email" and not re.fullmatch(EMAIL_PATTERN, str(value), re.ASCII):
-        return "Invalid email address"
-    if name in ("since", "before") and not re.fullmatch(_WINDOW_PATTERN, str(value), re.ASCII):
-        return _WINDOW_MESSAGE
-    return None
+    if wanted == "number":
+        return _number_flaw(_NUMBERS[name], cast("float", value))
+    pattern, message = _PATTERNS.get(name, ("", ""))
+    return message if pattern and not re.fullmatch(pattern, str(value), re.ASCII) else None
+
+
+def _number_flaw(bounds: tuple[int, int] | None, number: float) -> str | None:
+    if bounds is None or bounds[0] <= number <= bounds[1]:
+        return None
+    if number < bounds[0]:
+        return f"Too small: expected number to be >={bounds[0]}"
+    return f"Too big: expected number to be <={bounds[1]}"
 
 
 def read_query(arguments: Mapping[str, Any]) -> Query:
@@ -121,12 +124,12 @@ def read_query(arguments: Mapping[str, Any]) -> Query:
     Raises:
         BadQueryError: a day that does not exist, or a limit that is not whole.
     """
-    limit = arguments.get("limit", 10)
+    limit: float = arguments.get("limit", 10)
     try:
         since_ns, before_ns = (instant(arguments[name]) for name in ("since", "before"))
     except ValueError as error:
         raise BadQueryError("the window names a time that does not exist") from error
-    if limit != int(limit):
+    if limit % 1:
         raise BadQueryError("limit is not a whole number")
     return Query(
         since_ns,
@@ -171,7 +174,7 @@ def mishap_message(mishap: Mishap) -> str:
         return "Unexpected token '<', \"<html>oops</html>\" is not valid JSON"
     if mishap == "empty":
         return "Unexpected end of JSON input"
-    if _CLIENT_ERROR <= cast("int", mishap) < _SERVER_ERROR:
+    if _CLIENT_ERROR <= mishap < _SERVER_ERROR:
         return "Cloudflare API request failed"
     return "Upstream Cloudflare API unavailable"
 

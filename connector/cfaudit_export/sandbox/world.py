@@ -3,35 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-import heapq
 import json
 import threading
 import time
-from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import islice
 from typing import Any
 
 from cfaudit_export.sandbox.columns import generate
 from cfaudit_export.sandbox.composer import Account, Composer
 from cfaudit_export.sandbox.options import RUNTIME_KNOBS, SandboxOptions
+from cfaudit_export.sandbox.paging import Page, find_page, rank, walk
 from cfaudit_export.sandbox.poison import poison_counts
-from cfaudit_export.sandbox.query import BadQueryError, Position, Query, read_cursor, write_cursor
+from cfaudit_export.sandbox.query import Query
 from cfaudit_export.sandbox.strand import GeneratedStrand, GivenStrand, Strand
 from cfaudit_export.sandbox.text import SECOND_NS
 
 _NAMES = ("Example Trading", "Example Labs", "Exämple Größe & Søn", "Example Media", "Example Café ☕")
 _SETTLED_SECONDS = 600
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """One answer of the audit endpoint: where its rows lie (strand, index), and how to go on."""
-
-    rows: list[tuple[int, int]]
-    cursor: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,11 +127,7 @@ class World:
         healed = 0
         with self._lock:
             for strand in self._log(account_id):
-                places = [
-                    index
-                    for index in range(len(strand.times))
-                    if (flaw := strand.flaw(index)) and (kinds is None or flaw in kinds)
-                ]
+                places = [index for index, flaw in strand.flaws.items() if kinds is None or flaw in kinds]
                 strand.heal(places)
                 healed += len(places)
             self._version += 1
@@ -149,114 +135,46 @@ class World:
 
     # The truth.
 
-    def _walk(self, account_id: str) -> Iterator[tuple[int, Strand, int]]:
-        """Yield every record in upstream order, seen or not, as number, strand and index."""
-        strands = self._log(account_id)
-        keyed = (
-            zip(strand.times, (number for _ in strand.times), range(len(strand.times)), strict=True)
-            for number, strand in enumerate(strands)
-        )
-        for place, (_, number, index) in enumerate(heapq.merge(*keyed)):
-            yield place, strands[number], index
-
     def records(self, account_id: str) -> Iterator[dict[str, Any]]:
         """Yield every whole record in upstream order, also refused and not yet visible ones."""
-        for _, strand, index in self._walk(account_id):
-            yield json.loads(strand.text(index))
+        strands = self._log(account_id)
+        for number, index in walk(strands):
+            yield json.loads(strands[number].text(index))
 
-    def rows(self, account_id: str, *, poison: bool = False) -> Iterator[dict[str, Any]]:
-        """Yield the six fields of every record that the server accepts (with `poison` of all) in upstream order."""
-        for _, strand, index in self._walk(account_id):
-            if poison or not strand.flaw(index):
+    def rows(self, account_id: str, *, poison: bool = False, visible: bool = False) -> Iterator[dict[str, Any]]:
+        """Yield the six fields of the account's records in upstream order.
+
+        Args:
+            account_id: one of the accounts.
+            poison: also those that the server refuses.
+            visible: only those that can be seen by now.
+        """
+        strands, now_ns = self._log(account_id), self.now_ns()
+        for number, index in walk(strands):
+            strand = strands[number]
+            refused = index in strand.flaws and not poison
+            if not refused and not (visible and strand.visible_ns(index) > now_ns):
                 yield json.loads(json.loads(f'"{strand.row(index)}"'))
 
     def poison(self, account_id: str) -> list[PoisonRow]:
-        """List the records that the server refuses."""
-        return [
-            PoisonRow(place, strand.times[index], flaw, json.loads(strand.text(index)))
-            for place, strand, index in self._walk(account_id)
-            if (flaw := strand.flaw(index))
+        """List the records that the server refuses, in upstream order."""
+        strands = self._log(account_id)
+        found = [
+            PoisonRow(rank(strands, (number, index)), strand.times[index], flaw, json.loads(strand.text(index)))
+            for number, strand in enumerate(strands)
+            for index, flaw in strand.flaws.items()
         ]
+        return sorted(found, key=lambda row: row.index)
 
     # The audit endpoint.
 
     def query(self, account_id: str, query: Query) -> Page:
-        """Answer a query as the audit endpoint would at this moment; poison and all.
+        """Answer a query as the audit endpoint would at this moment, refused rows included.
 
         Raises:
             BadQueryError: the window is none, or the cursor is unreadable or expired.
         """
-        if query.before_ns < query.since_ns:
-            raise BadQueryError("before lies ahead of since")
-        strands, now_ns = self._log(account_id), self.now_ns()
-        position, skip = self._read_cursor(query.cursor, now_ns)
-        walks = [self._places(strand, number, query, position, now_ns) for number, strand in enumerate(strands)]
-        merged = heapq.merge(*walks, reverse=query.direction == "desc") if len(walks) > 1 else walks[0]
-        limit = min(query.limit, self.options.page_cap)
-        found = [(number, index) for _, number, index in islice(merged, skip, skip + limit + 1)]
-        return self._page(found, limit, skip, now_ns, strands)
-
-    def _places(
-        self, strand: Strand, number: int, query: Query, position: Position | None, now_ns: int
-    ) -> Iterator[tuple[int, int, int]]:
-        """Yield the matching, visible records of a strand in the query's direction."""
-        low, high = self._bounds(strand, number, query, position, now_ns)
-        mask = strand.mask(query.filters)
-        ascending = query.direction == "asc"
-        times = strand.times
-        indices: Iterable[int]
-        if mask is None:
-            indices = range(low, high) if ascending else range(high - 1, low - 1, -1)
-        else:
-            indices = _marked(mask, low, high) if ascending else _marked_backwards(mask, low, high)
-        for index in indices:
-            if strand.visible_ns(index) <= now_ns:
-                yield times[index], number, index
-
-    def _bounds(
-        self, strand: Strand, number: int, query: Query, position: Position | None, now_ns: int
-    ) -> tuple[int, int]:
-        """Find the index range of a strand that window, clock and cursor leave."""
-        times = strand.times
-        low = (bisect_left if self.options.since_inclusive else bisect_right)(times, query.since_ns)
-        high = (bisect_right if self.options.before_inclusive else bisect_left)(times, query.before_ns)
-        high = min(high, bisect_right(times, now_ns))
-        if position is not None:
-            if number == position.strand:
-                passed = position.index
-            else:
-                bisect = bisect_right if number < position.strand else bisect_left
-                passed = bisect(times, position.time_ns)
-            if query.direction == "asc":
-                low = max(low, passed + (number == position.strand))
-            else:
-                high = min(high, passed)
-        return low, high
-
-    def _read_cursor(self, cursor: str, now_ns: int) -> tuple[Position | None, int]:
-        if not cursor:
-            return None, 0
-        if self.options.cursor_kind == "offset":
-            (skip,) = read_cursor(cursor, 1)
-            return None, max(skip, 0)
-        time_ns, strand, index, issued_ns = read_cursor(cursor, 4)
-        lifetime_ns = self.options.cursor_lifetime_seconds * SECOND_NS
-        if self.options.cursor_kind == "expiring" and now_ns - issued_ns > lifetime_ns:
-            raise BadQueryError("the cursor has expired")
-        return Position(time_ns, strand, index), 0
-
-    def _page(
-        self, found: list[tuple[int, int]], limit: int, skip: int, now_ns: int, strands: tuple[Strand, ...]
-    ) -> Page:
-        rows = found[:limit]
-        more = len(found) > limit
-        if not rows or not (more or self.options.end_style == "extra-page"):
-            return Page(rows, "" if self.options.end_style == "empty" else None)
-        if self.options.cursor_kind == "offset":
-            return Page(rows, write_cursor(skip + len(rows)))
-        number, index = rows[-1]
-        issued_ns = now_ns if self.options.cursor_kind == "expiring" else 0
-        return Page(rows, write_cursor(strands[number].times[index], number, index, issued_ns))
+        return find_page(self._log(account_id), query, self.options, self.now_ns())
 
     def record_texts(self, account_id: str, page: Page) -> list[str]:
         """Write the whole records of a page as JSON, one text each."""
@@ -270,24 +188,12 @@ class World:
 
     def flawed(self, account_id: str, page: Page) -> list[int]:
         """List the places in a page whose records the server refuses."""
-        strands = self._log(account_id)
-        return [place for place, (number, index) in enumerate(page.rows) if strands[number].flaw(index)]
+        flaws = [strand.flaws for strand in self._log(account_id)]
+        if not any(flaws):
+            return []
+        return [place for place, (number, index) in enumerate(page.rows) if index in flaws[number]]
 
     def epoch(self, account_id: str) -> tuple[object, ...]:
         """Make a value that is equal as long as every query of an account has the same answer."""
         now_ns = self.now_ns()
         return self._version, *(strand.epoch(now_ns) for strand in self._log(account_id))
-
-
-def _marked(mask: bytes, low: int, high: int) -> Iterator[int]:
-    index = mask.find(1, low, high)
-    while index >= 0:
-        yield index
-        index = mask.find(1, index + 1, high)
-
-
-def _marked_backwards(mask: bytes, low: int, high: int) -> Iterator[int]:
-    index = mask.rfind(1, low, high)
-    while index >= 0:
-        yield index
-        index = mask.rfind(1, low, index)
