@@ -1,0 +1,137 @@
+"""Checkpoint in, a readable JSON document out, and back.
+
+People read this document in the middle of an incident, and compare two of them: it is indented, its keys are in a
+stable order, a window is one text `since/before` (ISO 8601). A document that cannot be read is an error and never a
+fresh start, because a fresh start would deliver everything twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from cfaudit_export.errors import CheckpointDamagedError
+from cfaudit_export.model import Checkpoint
+
+FORMAT = 1
+
+
+def encode(checkpoint: Checkpoint) -> bytes:
+    """Return the document of a checkpoint; equal checkpoints give equal documents."""
+    tree = msgspec.to_builtins(checkpoint, order="deterministic", str_keys=True)
+    folded = _fold({"format": tree.pop("format"), **tree})
+    # A server's reason may hold half a surrogate pair, which UTF-8 cannot: it becomes a question mark.
+    return json.dumps(folded, indent=2, ensure_ascii=False, allow_nan=False).encode(errors="replace") + b"\n"
+
+
+def decode(document: bytes, *, stream_id: str, where: str) -> Checkpoint:
+    """Return the checkpoint that a document holds.
+
+    Args:
+        document: what `encode` returned.
+        stream_id: the stream it must belong to.
+        where: the document's place, for the message.
+
+    Raises:
+        CheckpointDamagedError: it is not whole, belongs to another stream, or was written by a newer version.
+    """
+    try:
+        tree = msgspec.json.decode(document, type=dict[str, Any])
+        _refuse_other_format(tree, where)
+        checkpoint = msgspec.convert(_unfold(tree), Checkpoint, str_keys=True)
+    except (ValueError, RecursionError) as error:
+        raise _damaged(where, str(error)) from error
+    if unknown := next(_unknown(tree, msgspec.to_builtins(checkpoint, str_keys=True)), None):
+        raise _damaged(where, f"'{unknown}' is not known to this version")
+    if naive := next((at for at in _times(checkpoint) if at.utcoffset() is None), None):
+        raise _damaged(where, f"the time '{naive.isoformat()}' has no zone")
+    if checkpoint.stream.id != stream_id:
+        raise _damaged(where, f"it belongs to stream '{checkpoint.stream.id}', not '{stream_id}'")
+    return checkpoint
+
+
+def version_of(document: bytes) -> str:
+    """Return the version of a document: the SHA-256 of its bytes, hex."""
+    return hashlib.sha256(document).hexdigest()
+
+
+def _fold(tree: Any) -> Any:
+    """Write every window as one text."""
+    match tree:
+        case {"since": str(since), "before": str(before)} if len(tree) == 2:
+            return f"{since}/{before}"
+        case dict():
+            return {key: _fold(value) for key, value in tree.items()}
+        case list() | tuple():
+            return [_fold(value) for value in tree]
+    return tree
+
+
+def _unfold(tree: Any) -> Any:
+    """Undo `_fold`, where the model has windows."""
+    match tree:
+        case dict():
+            return {
+                key: _split(value) if key == "window" else _each(value) if key == "covered" else _unfold(value)
+                for key, value in tree.items()
+            }
+        case list():
+            return [_unfold(value) for value in tree]
+    return tree
+
+
+def _split(window: Any) -> Any:
+    if not isinstance(window, str):
+        return _unfold(window)
+    since, _, before = window.partition("/")
+    return {"since": since, "before": before}
+
+
+def _each(windows: Any) -> Any:
+    return [_split(window) for window in windows] if isinstance(windows, list) else _unfold(windows)
+
+
+def _refuse_other_format(tree: dict[str, Any], where: str) -> None:
+    found = tree.get("format")
+    if not isinstance(found, int) or found < 1:
+        raise _damaged(where, "it names no format")
+    if found > FORMAT:
+        raise CheckpointDamagedError(
+            f"checkpoint '{where}' was written by a newer version of cfaudit-export "
+            f"(format {found}, this one reads {FORMAT}); upgrade to that version or a later one"
+        )
+
+
+def _unknown(tree: Any, known: Any, path: str = "") -> Iterator[str]:
+    """Yield the paths of keys that were read over: to write the document again would lose them."""
+    if isinstance(tree, dict) and isinstance(known, dict):
+        for key, value in tree.items():
+            if key not in known:
+                yield f"{path}{key}"
+            else:
+                yield from _unknown(value, known[key], f"{path}{key}.")
+    elif isinstance(tree, list) and isinstance(known, list | tuple):
+        for at, (value, counterpart) in enumerate(zip(tree, known, strict=True)):
+            yield from _unknown(value, counterpart, f"{path}{at}.")
+
+
+def _times(checkpoint: Checkpoint) -> Iterator[datetime]:
+    yield checkpoint.updated_at
+    for progress in checkpoint.sinks.values():
+        if progress.seen_since:
+            yield progress.seen_since
+    for gap in checkpoint.gaps:
+        yield gap.first_seen_at
+        yield gap.last_tried_at
+
+
+def _damaged(where: str, why: str) -> CheckpointDamagedError:
+    return CheckpointDamagedError(
+        f"checkpoint '{where}' cannot be read: {why}; restore it from a backup, "
+        "or move it away to start again, which may deliver events twice"
+    )
