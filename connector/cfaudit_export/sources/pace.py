@@ -6,6 +6,7 @@ there are more (developers.cloudflare.com/fundamentals/api/reference/limits).
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 
@@ -24,7 +25,7 @@ class Pace:
         budget_calls: int,
         max_wait_seconds: float | None,
         *,
-        now: Callable[[], float] = anyio.current_time,
+        now: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
         waiting: Callable[[str | None], None] = lambda _why: None,
     ) -> None:

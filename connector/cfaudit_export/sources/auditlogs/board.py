@@ -13,8 +13,8 @@ from itertools import pairwise
 
 import anyio
 
-# A part is worth a walk of its own from this many pages on: its first and last page are partly wasted.
-WORTH_PAGES = 3
+# A part is worth a walk of its own from this many calls on: its first and last page are partly wasted.
+WORTH_CALLS = 3
 
 
 @dataclass(slots=True)
@@ -50,16 +50,16 @@ class Board:
             self._busy -= 1
             self._changed.notify_all()
 
-    async def offer(self, mine: Range, reached_ms: int, pages_left: float) -> None:
+    async def offer(self, mine: Range, reached_ms: int, calls_left: float) -> None:
         """Hand the far parts of a walk's range to idle workers, if they are worth it.
 
         Args:
             mine: the range of the walk; its end is moved down to the part that the walk keeps.
             reached_ms: how far the walk has come.
-            pages_left: estimate of the pages it has yet to read.
+            calls_left: estimate of the calls it has yet to make.
         """
         idle = self._workers - self._busy - len(self._waiting)
-        parts = min(idle + 1, int(pages_left / WORTH_PAGES), mine.before_ms - reached_ms)
+        parts = min(idle + 1, int(calls_left / WORTH_CALLS), mine.before_ms - reached_ms)
         if parts < 2:
             return
         width = (mine.before_ms - reached_ms) / parts

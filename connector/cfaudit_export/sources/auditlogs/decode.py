@@ -24,6 +24,7 @@ FIELDS = {
     "resource_type": "type",
 }
 _TEXT = pa.schema([(key, pa.string()) for key in FIELDS.values()])
+_UNKNOWN_FORM = "the server's page is not of the known form; please report this"
 TIME = pa.timestamp("ns", tz="UTC")
 PAGE_SCHEMA = pa.schema(
     [(column, TIME if column == "event_time" else pa.string()) for column in FIELDS] + [("event_raw", pa.string())]
@@ -86,6 +87,8 @@ def _columns(raws: list[Any]) -> pa.Table:
         )
     except pa.ArrowInvalid:
         rows = [json.loads(bytes(raw)) for raw in raws]
+        if not all(isinstance(row, dict) for row in rows):
+            raise ProtocolError(_UNKNOWN_FORM) from None
         return pa.table({key: pa.array([_as_text(row.get(key)) for row in rows], pa.string()) for key in _TEXT.names})
 
 
@@ -126,7 +129,7 @@ def _split_tolerantly(text: str) -> tuple[list[bytes], _ResultInfo]:
         logs, info = reply["logs"], msgspec.convert(reply["result_info"], _ResultInfo)
         msgspec.convert(logs, list[dict[str, Any]])
     except (ValueError, KeyError, TypeError) as error:  # msgspec raises a ValueError
-        raise ProtocolError("the server's page is not of the known form; please report this") from error
+        raise ProtocolError(_UNKNOWN_FORM) from error
     return list(_row_texts(text, len(logs))), info
 
 

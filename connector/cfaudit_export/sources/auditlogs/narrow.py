@@ -29,7 +29,7 @@ class Unreadable:
     """Rows that the server refuses to return.
 
     Attributes:
-        since_ms: the millisecond they lie in.
+        since_ms: the millisecond they lie in, or the one before it.
         before_ms: the one after it.
         rows: how many they are.
         reason: the field at fault and the server's word.
@@ -89,9 +89,15 @@ class _Narrowing:
         at = await self._locate(low, _spacing(ahead))
         if at > since_ms and (not ahead.num_rows or last_ms(ahead) < since_ms):
             return await self._above_margin(replace(fresh, before_ms=at, edges=self._reader.edges))
+        for millisecond in range(min(at, self._before - 1), max(min(at, self._before - 1) - 2, since_ms - 1), -1):
+            # A time finer than a millisecond may make the search end one too late.
+            here = replace(fresh, since_ms=millisecond, before_ms=millisecond + 1, edges=self._reader.edges)
+            behind = await self._ask(replace(here, direction="desc"))
+            if isinstance(behind, Rejection):
+                return await self._read_around(here, behind, since_ms, ahead, outcome.issues[0].reason)
         if at >= self._before:  # the odd row lies in the margin, behind what is wanted
             return self._done(since_ms, self._before, ahead, ())
-        return await self._read_around(at, since_ms, ahead, outcome.issues[0].reason)
+        return Salvage(since_ms, since_ms, PAGE_SCHEMA.empty_table(), (), self._calls)
 
     async def _ask(self, query: Query) -> Page | Rejection:
         self._calls += 1
@@ -189,12 +195,11 @@ class _Narrowing:
                 return end
             low = last_ms(outcome.rows)
 
-    async def _read_around(self, at: int, since_ms: int, ahead: pa.Table, reason: str) -> Salvage:
-        """Read what stands behind the odd rows of the millisecond `at`, and between them."""
-        here = replace(self._query, since_ms=at, before_ms=at + 1, cursor=None, edges=self._reader.edges)
-        behind = await self._ask(replace(here, direction="desc"))
-        if isinstance(behind, Page):  # it became readable meanwhile; the walk asks again
-            return self._done(since_ms, at, ahead, ())
+    async def _read_around(
+        self, here: Query, behind: Rejection, since_ms: int, ahead: pa.Table, reason: str
+    ) -> Salvage:
+        """Read what stands behind the odd rows of one millisecond, and between them."""
+        at = here.since_ms
         tail = PAGE_SCHEMA.empty_table()
         if behind.issues[0].index:
             outcome = await self._ask(replace(here, direction="desc", limit=behind.issues[0].index))
@@ -212,7 +217,9 @@ class _Narrowing:
         if odd > 1:
             odd = await self._count(here, odd)
         _LOG.info("narrowed", extra={"calls": self._calls, "at_ms": at, "rows": odd, "reason": reason})
-        return self._done(since_ms, at + 1, rows, (Unreadable(at, at + 1, odd, reason, hidden),))
+        # Where `since` excludes, the question reached into the millisecond before, and the odd row may lie there.
+        oldest = max(at - self._reader.edges.since_ms, since_ms)
+        return self._done(since_ms, at + 1, rows, (Unreadable(oldest, at + 1, odd, reason, hidden),))
 
     async def _count(self, here: Query, odd: int) -> int:
         """Count the odd rows of this very millisecond; the wider question may have met a neighbour's."""

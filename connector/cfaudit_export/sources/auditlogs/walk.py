@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cfaudit_export.errors import ProtocolError
+from cfaudit_export.errors import ProtocolError, SourceUnavailableError
 from cfaudit_export.sources.auditlogs.board import Board, Range
 from cfaudit_export.sources.auditlogs.contract import Query, Rejection
 from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA, Page
@@ -64,15 +64,17 @@ class Walk:
         self._anchors = 0
         self._trusted_ms = -1
         self._query = self._fresh(mine.since_ms)
-        self._rows_walked = 0
+        self._walk_calls = 0
+        self._stuck = 0
 
     async def pieces(self) -> AsyncIterator[Piece]:
         """Yield the pieces of the range, ascending and without a hole between them."""
         while True:
             page = await self._next()
-            if page is None:
-                continue
             reached = self._reached()
+            if page is None:
+                await self._board.offer(self._range, reached, self._calls_left(reached))
+                continue
             ended = page.cursor is None and not await self._more_behind(page, reached)
             if ended or reached >= self._range.before_ms:
                 yield self._cut(self._range.before_ms)
@@ -81,11 +83,11 @@ class Walk:
                 yield self._cut(reached)
             if page.cursor is not None:
                 self._query = self._query.at(page.cursor)
-            await self._board.offer(self._range, reached, self._pages_left(page, reached))
+            await self._board.offer(self._range, reached, self._calls_left(reached))
 
     async def _next(self) -> Page | None:
         """Read the next page into `_held`; None when the walk had to take a new start instead."""
-        self._calls += 1
+        self._count(1)
         try:
             outcome = await self._reader.page(self._query)
         except CursorDeadError:
@@ -102,7 +104,11 @@ class Walk:
     async def _around(self, rejection: Rejection) -> Page | None:
         """Read past rows that the server refuses, then go on behind them."""
         salvage = await narrow(self._reader, self._query, rejection, self._reached(), self._range.before_ms)
-        self._calls += salvage.calls
+        self._count(salvage.calls)
+        if salvage.before_ms <= salvage.since_ms:
+            self._start_over(salvage.since_ms)
+            return None
+        self._stuck = 0
         self._drop_from(salvage.since_ms)
         self._hold(salvage.rows)
         self._unreadable += salvage.unreadable
@@ -112,10 +118,21 @@ class Walk:
         self._query = self._fresh(salvage.before_ms)
         return None
 
+    def _start_over(self, at_ms: int) -> None:
+        """Ask again because the data changed while it was narrowed; not for ever."""
+        self._stuck += 1
+        if self._stuck > _ANCHORS:
+            raise SourceUnavailableError("the server's answers contradict each other; try again later")
+        self._drop_from(at_ms)
+        self._query = self._fresh(at_ms)
+
+    def _count(self, calls: int) -> None:
+        self._calls += calls
+        self._walk_calls += calls
+
     def _hold(self, rows: pa.Table) -> None:
         if rows.num_rows:
             self._held.append(rows)
-            self._rows_walked += rows.num_rows
 
     def _reached(self) -> int:
         """Return the millisecond up to which nothing is missing: the last row's, whose own may go on."""
@@ -182,10 +199,10 @@ class Walk:
             edges=self._reader.edges,
         )
 
-    def _pages_left(self, page: Page, reached: int) -> float:
+    def _calls_left(self, reached: int) -> float:
+        """Guess the calls for the rest of the range by those that brought us here."""
         walked = max(reached - self._range.since_ms, 1)
-        left = max(self._range.before_ms - reached, 0)
-        return self._rows_walked * left / walked / max(int(page.rows.num_rows), 1)
+        return self._walk_calls * max(self._range.before_ms - reached, 0) / walked
 
 
 def _repeats(before: pa.Table, after: pa.Table, at_ms: int) -> bool:

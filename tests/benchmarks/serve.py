@@ -1,0 +1,29 @@
+"""Serve a sandbox for a benchmark: prints its URL and a token, then serves until it is terminated.
+
+    python tests/benchmarks/serve.py events=200000 latency_seconds=0.15
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+
+from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
+
+
+def main() -> None:
+    options = {}
+    for argument in sys.argv[1:]:
+        name, _, value = argument.partition("=")
+        options[name] = float(value) if "." in value else int(value)
+    stopped = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+    world = World(SandboxOptions(**options))
+    with Sandbox(world) as sandbox:
+        print(sandbox.mcp_url, world.tokens["account"], flush=True)
+        stopped.wait()
+
+
+if __name__ == "__main__":
+    main()
