@@ -80,20 +80,20 @@ class _Narrowing:
         if fresh != self._query:
             outcome = await self._ask(fresh)
         if isinstance(outcome, Page):
-            return self._clean(outcome, since_ms)
+            return self._clean(outcome, since_ms, self._before)
         ahead = await self._prefix(fresh, outcome)
         if isinstance(ahead, Rejection):  # the data changed under our eyes; the walk asks again
             return Salvage(since_ms, since_ms, PAGE_SCHEMA.empty_table(), (), self._calls)
         await self._learn_edges(ahead, since_ms)
         low = max(since_ms, last_ms(ahead)) if ahead.num_rows else since_ms
         at = await self._locate(low, _spacing(ahead))
-        if at > since_ms and (not ahead.num_rows or last_ms(ahead) < since_ms):
-            return await self._above_margin(replace(fresh, before_ms=at, edges=self._reader.edges))
         for millisecond in range(min(at, self._before - 1), max(min(at, self._before - 1) - 2, since_ms - 1), -1):
             # A time finer than a millisecond may make the search end one too late.
             here = replace(fresh, since_ms=millisecond, before_ms=millisecond + 1, edges=self._reader.edges)
             behind = await self._ask(replace(here, direction="desc"))
             if isinstance(behind, Rejection):
+                if millisecond > since_ms and (not ahead.num_rows or last_ms(ahead) < since_ms):
+                    return await self._above_margin(replace(fresh, before_ms=millisecond, edges=self._reader.edges))
                 return await self._read_around(here, behind, since_ms, ahead, outcome.issues[0].reason)
         if at >= self._before:  # the odd row lies in the margin, behind what is wanted
             return self._done(since_ms, self._before, ahead, ())
@@ -111,10 +111,11 @@ class _Narrowing:
         outcome = await self._ask(replace(query, limit=first))
         return outcome.rows if isinstance(outcome, Page) else outcome
 
-    def _clean(self, page: Page, since_ms: int) -> Salvage:
-        """Use a page that is fine after all: it ends just before the odd row."""
-        before_ms = last_ms(page.rows) if page.cursor and page.rows.num_rows else self._before
-        if before_ms <= since_ms and page.cursor:
+    def _clean(self, page: Page, since_ms: int, before_ms: int) -> Salvage:
+        """Use a page that is fine after all: all of the range, or as far as it reaches."""
+        if page.cursor and page.rows.num_rows:
+            before_ms = min(last_ms(page.rows), before_ms)
+        if before_ms <= since_ms:
             return Salvage(since_ms, since_ms, PAGE_SCHEMA.empty_table(), (), self._calls)
         return self._done(since_ms, before_ms, page.rows, ())
 
@@ -122,17 +123,30 @@ class _Narrowing:
         return Salvage(since_ms, before_ms, between(rows, since_ms, before_ms), unreadable, self._calls)
 
     async def _above_margin(self, query: Query) -> Salvage:
-        """Read a range that is clean itself, while an odd row lies just before it, where the question reaches too."""
+        """Read a range that is clean itself, while an odd row may lie just before it, within the question."""
         outcome = await self._ask(query)
-        if isinstance(outcome, Rejection):
-            above = await self._ask(replace(query, direction="desc"))
-            if isinstance(above, Rejection) and above.issues[0].index:
-                above = await self._ask(replace(query, direction="desc", limit=above.issues[0].index))
-            rows = above.rows if isinstance(above, Page) else PAGE_SCHEMA.empty_table()
+        if isinstance(outcome, Page):
+            return self._clean(outcome, query.since_ms, query.before_ms)
+        tight = replace(query, edges=self._reader.tight)
+        if isinstance(await self._ask(tight), Page):  # nothing odd before: the first row of all was the odd one
+            return self._done(query.since_ms, query.before_ms, PAGE_SCHEMA.empty_table(), ())
+        rows = await self._behind(query)
+        if rows is not None:
             return self._done(query.since_ms, query.before_ms, rows, ())
-        if outcome.cursor and outcome.rows.num_rows:
-            return self._done(query.since_ms, last_ms(outcome.rows), outcome.rows, ())
-        return self._done(query.since_ms, query.before_ms, outcome.rows, ())
+        # Odd rows on both sides: the end can only be asked for without the fractions of its last millisecond.
+        rows = await self._behind(tight)
+        last = query.before_ms - 1
+        unsure = Unreadable(last, last + 1, 0, "rows finer than a millisecond may hide between odd rows")
+        found = PAGE_SCHEMA.empty_table() if rows is None else rows
+        return self._done(query.since_ms, query.before_ms, found, (unsure,))
+
+    async def _behind(self, query: Query) -> pa.Table | None:
+        """Read the rows behind the last odd one; None when the odd one is the last of all."""
+        newest_first = replace(query, direction="desc")
+        outcome = await self._ask(newest_first)
+        if isinstance(outcome, Rejection) and outcome.issues[0].index:
+            outcome = await self._ask(replace(newest_first, limit=outcome.issues[0].index))
+        return outcome.rows if isinstance(outcome, Page) else None
 
     async def _learn_edges(self, ahead: pa.Table, since_ms: int) -> None:
         """Find out with a row we know whether `since` and `before` include; once in a session."""
@@ -200,25 +214,25 @@ class _Narrowing:
     ) -> Salvage:
         """Read what stands behind the odd rows of one millisecond, and between them."""
         at = here.since_ms
+        # Where `since` excludes, the question reached into the millisecond before, and the odd row may lie there.
+        oldest = at - here.edges.since_ms
         tail = PAGE_SCHEMA.empty_table()
         if behind.issues[0].index:
             outcome = await self._ask(replace(here, direction="desc", limit=behind.issues[0].index))
             tail = outcome.rows if isinstance(outcome, Page) else tail
-        rows = pa.concat_tables([between(ahead, since_ms, at + 1), between(tail, at, at + 1)])
+        rows = pa.concat_tables([between(ahead, since_ms, at + 1), between(tail, oldest, at + 1)])
         odd = len(behind.issues)
         hidden = 0
         first, last = behind.issues[0].index, behind.issues[-1].index
         between_them = last - first + 1 - odd
         if between_them:
-            mine = between(rows, at, at + 1)
+            mine = between(rows, oldest, at + 1)
             found = await separate(self._ask, here, mine, between_them + mine.num_rows)
             hidden = between_them + mine.num_rows - found.num_rows
-            rows = pa.concat_tables([between(rows, since_ms, at), found])
+            rows = pa.concat_tables([between(rows, since_ms, oldest), found])
         if odd > 1:
             odd = await self._count(here, odd)
         _LOG.info("narrowed", extra={"calls": self._calls, "at_ms": at, "rows": odd, "reason": reason})
-        # Where `since` excludes, the question reached into the millisecond before, and the odd row may lie there.
-        oldest = max(at - self._reader.edges.since_ms, since_ms)
         return self._done(since_ms, at + 1, rows, (Unreadable(oldest, at + 1, odd, reason, hidden),))
 
     async def _count(self, here: Query, odd: int) -> int:

@@ -85,7 +85,7 @@ def _choices(query: Query, known: pa.Table) -> Iterator[tuple[str, tuple[str, ..
 
 
 def _cut(rows: pa.Table, query: Query) -> pa.Table:
-    return between(rows, query.since_ms, query.before_ms)
+    return between(rows, query.since_ms - query.edges.since_ms, query.before_ms)
 
 
 class _Multiset:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -182,11 +182,15 @@ class Walk:
         rows = pa.concat_tables([PAGE_SCHEMA.empty_table(), *self._held])
         piece = between(rows, self._start, before_ms)
         rest = between(rows, before_ms, self._range.before_ms)
-        mine = tuple(row for row in self._unreadable if row.since_ms < before_ms)
+        mine = tuple(
+            replace(row, since_ms=max(row.since_ms, self._start))
+            for row in self._unreadable
+            if row.before_ms <= before_ms
+        )
         cut = Piece(self._start, before_ms, ascending(piece), mine, self._calls)
         self._start = before_ms
         self._held = [rest] if rest.num_rows else []
-        self._unreadable = [row for row in self._unreadable if row.since_ms >= before_ms]
+        self._unreadable = [row for row in self._unreadable if row.before_ms > before_ms]
         self._calls = 0
         return cut
 
