@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from cfaudit_export import SettingsError
-from cfaudit_export.convert import duration, to_config
+from cfaudit_export.convert import to_config
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,16 +154,3 @@ def test_a_field_that_no_setting_can_be_is_an_error_at_its_key() -> None:
 
     with pytest.raises(SettingsError, match=r"'x\.clock': expected complex, which no setting can be"):
         to_config(Odd, {"clock": "now"}, "x")
-
-
-@given(st.lists(st.tuples(st.integers(0, 500), st.sampled_from("wdhms")), min_size=1, max_size=4))
-def test_a_duration_is_the_sum_of_its_parts(parts: list[tuple[int, str]]) -> None:
-    seconds = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
-    text = "".join(f"{number}{unit}" for number, unit in parts)
-    assert duration(text) == timedelta(seconds=sum(number * seconds[unit] for number, unit in parts))
-
-
-@pytest.mark.parametrize("text", ["", "5", "s", "-5s", "5 s", "5s ", "5sm", "5y", "PT5S", "5S", "\u0665s"])
-def test_what_is_no_duration_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="expected a duration such as"):
-        duration(text)
