@@ -1,0 +1,263 @@
+"""The conformance suite for sinks. Needs pytest.
+
+Subclass it in a test module, say how to reach an empty destination, and every promise of `cfaudit_export.Sink` is
+tested against your sink:
+
+    class TestMySink(SinkContract):
+        @pytest.fixture
+        def target(self, tmp_path):
+            path = tmp_path / "out"
+            return SinkTarget(new_sink=lambda: MySink(MyConfig(path)), stored=lambda: read_all(path))
+
+A test that cannot hold for a destination is overridden by one that says why.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from cfaudit_export import Batch, LoadUnknownError, Receipt, Sink, read_batch
+from cfaudit_export.schema import COLUMNS, schema
+from cfaudit_export.testing.batches import Shape, make_batch
+
+_TEXTS = [
+    "plain",
+    "",
+    "zażółć gęślą jaźń",
+    "監査ログ",
+    "four bytes 🦊 and joined 👩‍🚀",
+    "line\u2028and paragraph\u2029separators",
+    'quotes " and \\ backslashes \\u0041',
+    "tab\tand\r\nnew lines",
+    "\u202eright to left, \ufeffmarked",
+]
+_LONE_SURROGATE = '{"description":"cut in half \\ud83e","time":"2026-11-01T00:00:00.000Z"}'
+
+
+@dataclass(frozen=True, slots=True)
+class SinkTarget:
+    """A destination to test a sink against; nothing is stored there yet.
+
+    Attributes:
+        new_sink: builds a sink for this destination, another one with each call.
+        stored: reads all that is stored there, in any order, as a table with the columns of `cfaudit_export.schema`;
+            an empty one when nothing was ever loaded. Further columns are ignored.
+        interrupted_loads: ways in which a load can be cut short. Each loads the batch and returns once that attempt
+            is over for good: its process killed, its connection dropped.
+    """
+
+    new_sink: Callable[[], Sink]
+    stored: Callable[[], pa.Table]
+    interrupted_loads: tuple[Callable[[Batch], None], ...] = ()
+
+
+class SinkContract:
+    """The promises of `cfaudit_export.Sink`, one test each.
+
+    Attributes:
+        at_least_once: True for a destination that cannot recognise a batch; an event may then be stored again.
+        many: how many events the test of a large batch loads.
+    """
+
+    at_least_once: ClassVar[bool] = False
+    many: ClassVar[int] = 100_000
+
+    @pytest.fixture
+    def target(self, tmp_path: Path) -> SinkTarget:
+        """Return the destination; to be overridden."""
+        raise NotImplementedError("override the fixture 'target'")
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        """Return the folder for staged batches."""
+        folder = tmp_path / "staged"
+        folder.mkdir()
+        return folder
+
+    @pytest.fixture
+    def sink(self, target: SinkTarget) -> Iterator[Sink]:
+        """Yield a sink for the destination."""
+        sink = target.new_sink()
+        yield sink
+        sink.close()
+
+    @pytest.mark.parametrize("shape", ["six-field", "whole"])
+    def test_a_batch_is_stored_event_for_event(
+        self, target: SinkTarget, sink: Sink, folder: Path, shape: Shape
+    ) -> None:
+        batch = make_batch(folder, rows=500, shape=shape)
+        receipt = sink.load(batch)
+        assert not receipt.already
+        self.assert_stored(target, (batch, receipt))
+
+    def test_the_same_batch_again_adds_nothing(self, target: SinkTarget, sink: Sink, folder: Path) -> None:
+        batch = make_batch(folder)
+        receipt = sink.load(batch)
+        again = sink.load(batch)
+        assert again.already or self.at_least_once
+        self.assert_stored(target, (batch, receipt))
+
+    def test_the_same_batch_in_another_process_adds_nothing(self, target: SinkTarget, sink: Sink, folder: Path) -> None:
+        batch = make_batch(folder)
+        receipt = sink.load(batch)
+        sink.close()
+        other = target.new_sink()
+        again = other.load(batch)
+        other.close()
+        assert again.already or self.at_least_once
+        self.assert_stored(target, (batch, receipt))
+
+    def test_two_batches_are_both_kept(self, target: SinkTarget, sink: Sink, folder: Path) -> None:
+        batches = [make_batch(folder, seed=seed) for seed in (1, 2)]
+        self.assert_stored(target, *((batch, sink.load(batch)) for batch in batches))
+
+    def test_a_batch_over_several_days_is_stored(self, target: SinkTarget, sink: Sink, folder: Path) -> None:
+        batch = make_batch(folder, rows=300, days=3)
+        self.assert_stored(target, (batch, sink.load(batch)))
+
+    def test_a_single_event_is_stored(self, target: SinkTarget, sink: Sink, folder: Path) -> None:
+        batch = make_batch(folder, rows=1)
+        self.assert_stored(target, (batch, sink.load(batch)))
+
+    def test_columns_without_a_value_stay_null(self, target: SinkTarget, sink: Sink, folder: Path) -> None:
+        nothing = {column.name: [None] * 5 for column in COLUMNS if not column.required}
+        batch = make_batch(folder, rows=5, changes=nothing)
+        self.assert_stored(target, (batch, sink.load(batch)))
+
+    def test_every_kind_of_text_survives(self, target: SinkTarget, sink: Sink, folder: Path) -> None:
+        raws = [json.dumps({"description": text}, ensure_ascii=False) for text in _TEXTS]
+        raws[0] = _LONE_SURROGATE
+        batch = make_batch(
+            folder, rows=len(_TEXTS), changes={"action_description": _TEXTS, "actor_email": _TEXTS, "event_raw": raws}
+        )
+        self.assert_stored(target, (batch, sink.load(batch)))
+
+    def test_a_large_batch_is_stored(self, target: SinkTarget, sink: Sink, folder: Path) -> None:
+        batch = make_batch(folder, rows=self.many)
+        self.assert_stored(target, (batch, sink.load(batch)))
+
+    def test_an_interrupted_load_is_completed_by_the_next(self, target: SinkTarget, folder: Path) -> None:
+        for seed, interrupted_load in enumerate(_interrupted_loads(target)):
+            before = target.stored()["event_id"].to_pylist()
+            batch = make_batch(folder, seed=seed, days=2)
+            interrupted_load(batch)
+            sink = target.new_sink()
+            receipt = sink.load(batch)
+            sink.close()
+            self.assert_stored(target, (batch, receipt), beside=before)
+
+    def test_find_tells_the_truth_after_an_interrupted_load(self, target: SinkTarget, folder: Path) -> None:
+        for seed, interrupted_load in enumerate(_interrupted_loads(target)):
+            before = target.stored()["event_id"].to_pylist()
+            batch = make_batch(folder, seed=seed, days=2)
+            interrupted_load(batch)
+            sink = target.new_sink()
+            try:
+                found = sink.find(batch.batch_id, batch.window)
+            except LoadUnknownError:
+                continue
+            finally:
+                sink.close()
+            if found:
+                self.assert_stored(target, (batch, found), beside=before)
+            else:
+                assert sorted(target.stored()["event_id"].to_pylist()) == sorted(before)
+
+    def test_find_knows_a_batch_once_it_is_loaded(self, target: SinkTarget, sink: Sink, folder: Path) -> None:
+        batch, other = (make_batch(folder, seed=seed, days=2) for seed in (1, 2))
+        assert _find(sink, batch) in (None, "cannot tell")
+        receipt = sink.load(batch)
+        later = target.new_sink()
+        found = _find(later, batch)
+        assert _find(later, other) in (None, "cannot tell")
+        later.close()
+        if isinstance(found, Receipt):
+            assert found.already
+            assert (found.batch_id, found.rows) == (batch.batch_id, receipt.rows)
+        else:
+            assert found == "cannot tell"
+
+    def test_check_leaves_nothing_behind(self, target: SinkTarget, sink: Sink, folder: Path) -> None:
+        proved = sink.check()
+        assert proved
+        assert "\n" not in proved
+        assert target.stored().num_rows == 0
+        batch = make_batch(folder, rows=10)
+        self.assert_stored(target, (batch, sink.load(batch)))
+        sink.check()
+        assert target.stored().num_rows == 10
+
+    def test_a_sink_may_be_closed_twice_and_unused(self, target: SinkTarget) -> None:
+        sink = target.new_sink()
+        sink.close()
+        sink.close()
+
+    def assert_stored(self, target: SinkTarget, *loads: tuple[Batch, Receipt], beside: list[str] | None = None) -> None:
+        """Assert that exactly these batches are stored, but for what their receipts say was rejected.
+
+        Args:
+            target: the destination.
+            loads: batches, each with a receipt for it.
+            beside: ids of events that were stored before.
+        """
+        expected = pa.concat_tables([_accepted(batch, receipt) for batch, receipt in loads])
+        stored = target.stored().select(schema().names).cast(_nullable())
+        if beside:
+            stored = stored.filter(pc.invert(pc.is_in(stored["event_id"], pa.array(beside, pa.string()))))
+        if self.at_least_once:
+            stored = _without_repetition(stored)
+        _assert_same(stored.sort_by("event_id"), expected.cast(_nullable()).sort_by("event_id"))
+
+
+def _interrupted_loads(target: SinkTarget) -> tuple[Callable[[Batch], None], ...]:
+    if not target.interrupted_loads:
+        pytest.skip("the target offers no interrupted loads")
+    return target.interrupted_loads
+
+
+def _find(sink: Sink, batch: Batch) -> Receipt | str | None:
+    try:
+        return sink.find(batch.batch_id, batch.window)
+    except LoadUnknownError:
+        return "cannot tell"
+
+
+def _accepted(batch: Batch, receipt: Receipt) -> pa.Table:
+    assert receipt.batch_id == batch.batch_id
+    assert receipt.rows + len(receipt.rejected) == batch.rows
+    rejected = pa.array([rejected.event_id for rejected in receipt.rejected], pa.string())
+    events = read_batch(batch)
+    return events.filter(pc.invert(pc.is_in(events["event_id"], rejected)))
+
+
+def _without_repetition(events: pa.Table) -> pa.Table:
+    first = {event_id: row for row, event_id in reversed(list(enumerate(events["event_id"].to_pylist())))}
+    return events.take(pa.array(list(first.values()), pa.int64()))
+
+
+def _nullable() -> pa.Schema:
+    """Return the schema without its promises and notes, which a destination need not give back."""
+    return pa.schema([pa.field(field.name, field.type) for field in schema()])
+
+
+def _assert_same(stored: pa.Table, expected: pa.Table) -> None:
+    assert stored["event_id"].to_pylist() == expected["event_id"].to_pylist(), "events are missing, strange or repeated"
+    for column in COLUMNS:
+        if stored[column.name].equals(expected[column.name]):
+            continue
+        kept, given = stored[column.name].to_pylist(), expected[column.name].to_pylist()
+        if column.kind == "json":  # a destination may keep the value and not its spelling
+            kept, given = _parsed(kept), _parsed(given)
+        assert kept == given, f"column '{column.name}' differs"
+
+
+def _parsed(texts: list[str | None]) -> list[Any]:
+    return [None if text is None else json.loads(text) for text in texts]
