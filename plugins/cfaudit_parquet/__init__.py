@@ -1,1 +1,41 @@
-"""The parquet sink."""
+"""The Parquet sink: batches in, files in hive folders on a local or mounted disk out.
+
+Each UTC day of a batch becomes `PATH/account_id=ID/event_date=YYYY-MM-DD/BATCH.parquet`. A file appears whole or not
+at all, and loading a batch again adds nothing. `sink` has the promise and how it is kept, `parts` the format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cfaudit_export import SinkPlugin, hookimpl
+
+if TYPE_CHECKING:
+    from cfaudit_parquet.sink import ParquetSink
+
+__all__ = ["ParquetConfig", "cfaudit_sinks"]
+
+
+@dataclass(frozen=True, slots=True)
+class ParquetConfig:
+    """What `[sinks.parquet]` holds.
+
+    Attributes:
+        path: folder for the data; made when missing, `~` is the home folder.
+    """
+
+    path: str
+
+
+@hookimpl
+def cfaudit_sinks() -> Iterable[SinkPlugin]:
+    """Offer the sink `parquet`."""
+    yield SinkPlugin("parquet", ParquetConfig, _build, "Parquet files in folders by account and day")
+
+
+def _build(config: ParquetConfig) -> ParquetSink:
+    from cfaudit_parquet.sink import ParquetSink  # pyarrow is too heavy for a listing of plugins
+
+    return ParquetSink(config)

@@ -1,0 +1,244 @@
+"""Batch -> Parquet files on a disk, exactly once.
+
+A batch becomes one file for each UTC day in it, named after the batch. How that is safe at any moment of a crash:
+
+1. Every file is written whole under a hidden name in its own folder, and synced.
+2. Only when all are, they are renamed one after the other, which is atomic, and the folders are synced.
+
+So a visible file is always whole, and while one is visible, the others of its batch are visible or whole under their
+hidden names. Each file names all files of its batch, and the attempt that its hidden siblings bear in their names.
+Loading again writes what is not visible; `find` renames what is missing, and so need not guess.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import IO
+from urllib.parse import quote
+
+from cfaudit_export import Batch, LoadUnknownError, Receipt, SinkError, SinkRefusedError, Window
+from cfaudit_parquet import ParquetConfig
+from cfaudit_parquet.parts import StagedEvents, read_notes, write_parquet
+
+_REFUSALS = {
+    errno.EACCES: "not allowed; let this user read and write there, or set another path",
+    errno.EPERM: "not allowed; let this user read and write there, or set another path",
+    errno.EROFS: "the file system is read-only; mount it for writing, or set another path",
+    errno.ENOTDIR: "a part of the path is a file, not a folder; set another path",
+    errno.EEXIST: "a part of the path is a file, not a folder; set another path",
+    errno.ELOOP: "the path is a circle of links; set another path",
+    errno.ENAMETOOLONG: "the path is too long; set a shorter one",
+}
+_HINDRANCES = {
+    errno.ENOSPC: "the disk is full; make room, nothing is lost meanwhile",
+    errno.EDQUOT: "the disk quota is used up; make room, nothing is lost meanwhile",
+}
+
+
+class ParquetSink:
+    """Stores batches as Parquet files below one folder. Fits `cfaudit_export.Sink`."""
+
+    def __init__(self, config: ParquetConfig) -> None:
+        self._root = Path(config.path).expanduser()
+
+    @cached_property
+    def _program_version(self) -> str:
+        return version("cfaudit-export")
+
+    def check(self) -> str:
+        """Write, sync, rename and remove a file below the folder; as `Sink.check`."""
+        with _on_disk(self._root):
+            new = [folder for folder in (self._root, *self._root.parents) if not folder.is_dir()]
+            try:
+                _make_folder(self._root)
+                with tempfile.TemporaryDirectory(prefix=".cfaudit-check.", dir=self._root) as scratch:
+                    hidden = Path(scratch, ".check.tmp")
+                    with _durable(hidden) as file:
+                        file.write(b"cfaudit-export check")
+                    hidden.replace(Path(scratch, "check.done"))
+                    _sync_folder(Path(scratch))
+                free_bytes = shutil.disk_usage(self._root).free
+            finally:
+                with suppress(OSError):  # somebody else put something into it meanwhile
+                    for folder in new:
+                        folder.rmdir()
+        return f"wrote, synced, renamed and removed a file in '{self._root}', {free_bytes / 1e9:.1f} GB free"
+
+    def load(self, batch: Batch) -> Receipt:
+        """Store the batch, or what is missing of it; as `Sink.load`."""
+        with StagedEvents(str(batch.path)) as events:
+            files = {day: self._file(batch, day) for day in events.days}
+            with _on_disk(self._root):
+                missing = {day: file for day, file in files.items() if not file.exists()}
+            if missing:
+                self._store(batch, events, missing)
+            self._sync(files.values())
+        _remove_hidden(batch.batch_id, {file.parent for file in files.values()})
+        return Receipt(batch.batch_id, batch.rows, tuple(map(str, files.values())), already=not missing)
+
+    def find(self, batch_id: str, window: Window) -> Receipt | None:  # noqa: ARG002 - see below
+        """Look for the batch in the folder of every day, and complete it where an attempt left that to do.
+
+        As `Sink.find`. The window does not help: events that came late lie outside the window of their batch.
+        """
+        with _on_disk(self._root):
+            folders = list(self._folders())
+            visible = [file for file in _files_of(batch_id, folders) if file.suffix == ".parquet"]
+            receipt = _completed(batch_id, visible) if visible else None
+            self._sync(map(Path, receipt.locations if receipt else ()))
+        _remove_hidden(batch_id, folders)
+        return receipt
+
+    def close(self) -> None:
+        """Do nothing: no file stays open between calls."""
+
+    def _file(self, batch: Batch, day: str) -> Path:
+        account = quote(batch.stream.account_id, safe="")
+        return self._root / f"account_id={account}" / f"event_date={day}" / f"{batch.batch_id}.parquet"
+
+    def _folders(self) -> Iterator[Path]:
+        """Yield the folder of every day of every account; unlike a glob, fail where looking is not allowed."""
+        for account in _folders_in(self._root, "account_id="):
+            yield from _folders_in(account, "event_date=")
+
+    def _notes(self, batch: Batch, events: StagedEvents, attempt: str) -> dict[str, str]:
+        """Return what each file says about its batch; `find` relies on the days and the attempt."""
+        return {
+            "cfaudit_schema_version": events.schema.metadata[b"cfaudit_schema_version"].decode(),
+            "cfaudit_batch": batch.batch_id,
+            "cfaudit_stream": batch.stream.id,
+            "cfaudit_source": batch.stream.source,
+            "cfaudit_window": str(batch.window),
+            "cfaudit_days": json.dumps(events.days),
+            "cfaudit_attempt": attempt,
+            "cfaudit_version": self._program_version,
+        }
+
+    def _store(self, batch: Batch, events: StagedEvents, missing: Mapping[str, Path]) -> None:
+        attempt = uuid.uuid4().hex[:12]
+        notes = self._notes(batch, events, attempt)
+        with ExitStack() as unfinished:
+            for day, groups in events.by_day():
+                if day not in missing:
+                    continue
+                hidden = _hidden(missing[day], attempt)
+                unfinished.callback(_remove, hidden)
+                with _on_disk(self._root):
+                    _make_folder(hidden.parent)
+                    with _durable(hidden) as file:
+                        write_parquet(file, events.schema, groups, notes)
+            if len(missing) > 1:  # the hidden names must outlive a power cut once the first file is visible
+                self._sync(missing.values())
+            unfinished.pop_all()
+        with _on_disk(self._root):
+            for path in missing.values():
+                _hidden(path, attempt).replace(path)
+
+    def _sync(self, files: Iterable[Path]) -> None:
+        """Make the names of files survive a power cut, also those that an attempt that crashed has not synced."""
+        with _on_disk(self._root):
+            for folder in {folder for file in files for folder in (file.parent, file.parent.parent, self._root)}:
+                _sync_folder(folder)
+
+
+def _completed(batch_id: str, visible: list[Path]) -> Receipt:
+    """Make the files visible that a crash kept from it, and return the receipt of the whole batch."""
+    try:
+        notes = [read_notes(str(file)) for file in visible]
+        days: dict[str, int] = json.loads(notes[0]["cfaudit_days"])
+        attempts = [note["cfaudit_attempt"] for note in notes]
+    except (KeyError, ValueError) as error:  # pyarrow's ArrowInvalid is a ValueError
+        raise LoadUnknownError(f"a file of batch '{batch_id}' was altered since, see '{visible[0].parent}'") from error
+    files = [visible[0].parent.parent / f"event_date={day}" / visible[0].name for day in days]
+    for file in files:
+        if file in visible:
+            continue
+        hidden = next((path for attempt in attempts if (path := _hidden(file, attempt)).exists()), None)
+        if hidden is None:
+            raise LoadUnknownError(
+                f"'{file}' was removed since; put it back, or remove the other files of batch '{batch_id}' too"
+            )
+        hidden.replace(file)
+    return Receipt(batch_id, sum(days.values()), tuple(map(str, files)), already=True)
+
+
+# -- the disk ---------------------------------------------------------------------------------------
+
+
+def _hidden(path: Path, attempt: str) -> Path:
+    """Return the name of a file until it is whole: hidden, and not matched by any reader's `*.parquet`."""
+    return path.with_name(f".{path.stem}.{attempt}.tmp")
+
+
+def _folders_in(folder: Path, prefix: str) -> list[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(Path(entry) for entry in entries if entry.name.startswith(prefix) and entry.is_dir())
+    except FileNotFoundError:
+        return []
+
+
+def _files_of(batch_id: str, folders: Iterable[Path]) -> list[Path]:
+    return [path for folder in folders for path in sorted(folder.iterdir()) if batch_id in path.name]
+
+
+def _remove_hidden(batch_id: str, folders: Iterable[Path]) -> None:
+    """Remove what attempts that crashed have left of a batch that no longer needs it."""
+    with suppress(OSError):  # readers do not see it; it is not worth failing for
+        for path in _files_of(batch_id, folders):
+            if path.suffix == ".tmp":
+                path.unlink(missing_ok=True)
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):  # the error that led here matters more
+        path.unlink(missing_ok=True)
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and those above it, so that a power cut cannot undo it."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync_folder(folder.parent)
+
+
+@contextmanager
+def _durable(path: Path) -> Iterator[IO[bytes]]:
+    """Open a new file; on leaving, its bytes are on the disk."""
+    with path.open("xb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _on_disk(root: Path) -> Iterator[None]:
+    """Turn an error of the disk into one that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:  # not the disk's: pyarrow says so of a staged file that is cut short
+            raise
+        if reason := _REFUSALS.get(error.errno):
+            raise SinkRefusedError(f"cannot use '{root}': {reason}") from error
+        reason = _HINDRANCES.get(error.errno, f"{os.strerror(error.errno).lower()}; nothing is lost meanwhile")
+        raise SinkError(f"cannot use '{root}': {reason}") from error
