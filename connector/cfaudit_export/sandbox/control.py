@@ -27,7 +27,7 @@ async def control(app: SandboxApp, request: Request) -> Response:
         if route == ("GET", "/world"):
             return JSONResponse(_world(app))
         if route == ("POST", "/reset"):
-            _reset(app)
+            reset(app)
         elif route == ("POST", "/knobs"):
             app.world.turn(**await _body(request))
         elif route == ("POST", "/fail-next"):
@@ -64,10 +64,12 @@ def _world(app: SandboxApp) -> dict[str, Any]:
     }
 
 
-def _reset(app: SandboxApp) -> None:
+def reset(app: SandboxApp) -> None:
+    """Bring knobs, counts, budgets, planned failures and the page cache back to the start; the data stays."""
     app.world.turn(**{name: getattr(app.first_options, name) for name in RUNTIME_KNOBS})
     app.requests.reset()
     app.upstream.reset()
+    app.service.cache.reset()
 
 
 async def _body(request: Request) -> dict[str, Any]:

@@ -65,6 +65,10 @@ class PageCache:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all pages, and how often they were asked for."""
         self._entries: OrderedDict[tuple[object, ...], ToolText] = OrderedDict()
         self._bytes = 0
         self.hits = 0

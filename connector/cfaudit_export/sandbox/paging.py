@@ -6,7 +6,7 @@ import heapq
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, repeat
 
 from cfaudit_export.sandbox.options import SandboxOptions
 from cfaudit_export.sandbox.query import BadQueryError, Position, Query, read_cursor, write_cursor
@@ -54,7 +54,7 @@ def find_page(strands: Sequence[Strand], query: Query, options: SandboxOptions, 
 def walk(strands: Sequence[Strand]) -> Iterator[Place]:
     """Yield the place of every record in upstream order."""
     keyed = (
-        zip(strand.times, (number for _ in strand.times), range(len(strand.times)), strict=True)
+        zip(strand.times, repeat(number), range(len(strand.times)), strict=False)
         for number, strand in enumerate(strands)
     )
     for _, number, index in heapq.merge(*keyed):

@@ -6,7 +6,6 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
 import uvicorn
@@ -14,7 +13,6 @@ import uvicorn
 from cfaudit_export.sandbox.app import Authorization, SandboxApp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from types import FrameType, TracebackType
 
     from starlette.types import ASGIApp
@@ -25,15 +23,6 @@ if TYPE_CHECKING:
 
 _BACKLOG = 512
 _STOP_SECONDS = 10.0
-
-
-class _Server(uvicorn.Server):
-    """A server that leaves the process's signals alone."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Capture none."""
-        yield
 
 
 class Sandbox:
@@ -51,7 +40,7 @@ class Sandbox:
         self.world = world
         self.app = SandboxApp(world, authorization=authorization, mounts=mounts, hosts=(host,))
         self._address = (host, port)
-        self._server: _Server | None = None
+        self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
 
     @property
@@ -154,7 +143,7 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _server(app: SandboxApp) -> _Server:
+def _server(app: SandboxApp) -> uvicorn.Server:
     config = uvicorn.Config(
         app,
         lifespan="off",
@@ -167,4 +156,4 @@ def _server(app: SandboxApp) -> _Server:
         backlog=_BACKLOG,
         timeout_graceful_shutdown=1,
     )
-    return _Server(config)
+    return uvicorn.Server(config)

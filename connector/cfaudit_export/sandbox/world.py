@@ -7,9 +7,11 @@ import json
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
+
+import msgspec
 
 from cfaudit_export.sandbox.columns import generate
 from cfaudit_export.sandbox.composer import Account, Composer
@@ -119,7 +121,8 @@ class World:
         if unknown := sorted(set(knobs) - RUNTIME_KNOBS):
             raise ValueError(f"no knob is named {unknown[0]!r}; choose from: {', '.join(sorted(RUNTIME_KNOBS))}")
         with self._lock:
-            self.options = replace(self.options, **knobs)
+            now = {field.name: getattr(self.options, field.name) for field in fields(SandboxOptions)}
+            self.options = msgspec.convert(now | knobs, SandboxOptions)
             self._version += 1
 
     def heal(self, account_id: str, kinds: Collection[str] | None = None) -> int:
@@ -195,5 +198,5 @@ class World:
 
     def epoch(self, account_id: str) -> tuple[object, ...]:
         """Make a value that is equal as long as every query of an account has the same answer."""
-        now_ns = self.now_ns()
-        return self._version, *(strand.epoch(now_ns) for strand in self._log(account_id))
+        strands, now_ns = self._log(account_id), self.now_ns()
+        return self._version, *(strand.epoch(now_ns) for strand in strands)

@@ -13,6 +13,7 @@ import httpx2
 import pytest
 
 from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
+from cfaudit_export.sandbox.control import reset
 
 END = datetime(2026, 11, 20, tzinfo=UTC)
 ACCEPT = "application/json, text/event-stream"
@@ -113,6 +114,15 @@ def connect(clock: Clock) -> Iterator[Connect]:
         yield start
 
 
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Wire]:
+    world = World(SandboxOptions(events=300, end_at=END), Clock())
+    with Sandbox(world) as sandbox, httpx2.Client(timeout=10) as http:
+        yield Wire(sandbox, http, world.tokens["user"])
+
+
 @pytest.fixture
-def wire(connect: Connect) -> Wire:
-    return connect()
+def wire(shared: Wire) -> Wire:
+    """Connect to a sandbox that several tests share; its data must be left alone."""
+    reset(shared.sandbox.app)
+    return shared

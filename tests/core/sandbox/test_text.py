@@ -53,4 +53,6 @@ def test_escaped_text_survives_as_json_inside_json(text: str) -> None:
     inner = js({"t": text})
     outer = f'"{escaped(inner)}"'
     outer.encode()
-    assert json.loads(json.loads(outer)) == {"t": text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")}
+    assert json.loads(json.loads(outer)) == {
+        "t": text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+    }

@@ -1,0 +1,194 @@
+"""The OAuth half of the emulated Audit Logs server: discovery, registration, sign-in, tokens.
+
+    oauth = OAuth(world)
+    with Sandbox(world, authorization=oauth) as sandbox:
+        ...
+
+It behaves as the real one was observed to, also where that is odd: no error ever reaches the client by redirect, a
+refresh token's predecessor works until the token is used, access tokens outlive what they stand for upstream.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
+
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from cfaudit_export.sandbox.dash import DASH_PATH, Dash, OAuthKnobs, TokenMishap, ask_person, heed_person
+from cfaudit_export.sandbox.identity import UNKNOWN_GRANT, Refusal
+from cfaudit_export.sandbox.oauth_grants import METHODS, Memory, OAuthFault
+from cfaudit_export.sandbox.oauth_pages import Pages
+from cfaudit_export.sandbox.oauth_token import token_answer
+from cfaudit_export.sandbox.upstream import Caller
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.types import Receive, Scope, Send
+
+    from cfaudit_export.sandbox.world import World
+
+_SERVER_METADATA = "/.well-known/oauth-authorization-server"
+_OPENID_METADATA = "/.well-known/openid-configuration"
+_RESOURCE_METADATA = "/.well-known/oauth-protected-resource"
+_NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+_OWNER = "oauth"
+
+
+class OAuth:
+    """An OAuth server for one user, who sees all accounts of the world. Runs in the sandbox's thread."""
+
+    def __init__(self, world: World, knobs: OAuthKnobs | None = None) -> None:
+        self._world = world
+        self.dash = Dash(world.clock)
+        self.memory = Memory(world.clock)
+        self._pages = Pages(self.memory, self.dash, "f0" * 16)
+        self._mishaps: deque[TokenMishap] = deque()
+        self.refreshes = 0
+        self.turn(knobs or OAuthKnobs())
+
+    def turn(self, knobs: OAuthKnobs) -> None:
+        """Change the server's behaviour."""
+        self.dash.knobs = knobs
+        self.memory.documents = knobs.client_id_documents
+        self.memory.grant_seconds = knobs.grant_seconds
+
+    def fail_next(self, mishap: TokenMishap, times: int = 1) -> None:
+        """Let the next token requests fail."""
+        self._mishaps.extend([mishap] * times)
+
+    def forget_clients(self) -> None:
+        """Lose all registrations."""
+        self.memory.clients.clear()
+
+    def caller(self, token: str, request: Request) -> Caller | Refusal:
+        """Recognise an access token used at this URL."""
+        grant = self.memory.grant(token)
+        access = grant.access.get(token) if grant else None
+        if access is None:
+            return UNKNOWN_GRANT
+        if self._world.clock() >= access.expires_at:
+            return Refusal(401, "invalid_token", "Access token expired")
+        url = f"{_origin(request)}{request.url.path}"
+        if access.audience and not any(_covers(resource, url) for resource in access.audience):
+            return Refusal(401, "invalid_token", "Token audience does not match resource server", in_header=True)
+        accounts = tuple(self._world.accounts)
+        pinned = accounts[0] if len(accounts) == 1 else None
+        return Caller(_OWNER, accounts, pinned, expired=not self.dash.is_alive(access.inner))
+
+    async def answer(self, request: Request) -> Response:
+        """Answer a request for discovery, registration, tokens, or anything else."""
+        try:
+            return await self._routed(request)
+        except OAuthFault as fault:
+            body = {"error": fault.error, "error_description": str(fault)}
+            return JSONResponse(body, fault.status, _NO_STORE)
+
+    async def _routed(self, request: Request) -> Response:
+        path = request.url.path
+        if path == _RESOURCE_METADATA or path.startswith(_RESOURCE_METADATA + "/"):
+            return self._describe_resource(request)
+        if path == (_OPENID_METADATA if self.dash.knobs.openid_only else _SERVER_METADATA):
+            return self._describe_server(request)
+        endpoints = {
+            "/register": self._register,
+            "/token": self._token,
+            "/oauth/authorize": self._authorize,
+            "/oauth/callback": self._pages.callback,
+            DASH_PATH: _dash,
+        }
+        if path in endpoints:
+            return await endpoints[path](request)
+        return PlainTextResponse("404 Not Found", 404)
+
+    def _describe_resource(self, request: Request) -> Response:
+        """Describe the resource of any path; the server knows no path that is not one."""
+        origin = _origin(request)
+        resource = origin + request.url.path.removeprefix(_RESOURCE_METADATA)
+        metadata = {"resource": resource, "authorization_servers": [origin]}
+        return JSONResponse(metadata | {"bearer_methods_supported": ["header"]})
+
+    def _describe_server(self, request: Request) -> Response:
+        origin = _origin(request)
+        metadata: dict[str, Any] = {
+            "issuer": origin,
+            "authorization_endpoint": f"{origin}/oauth/authorize",
+            "token_endpoint": f"{origin}/token",
+            "registration_endpoint": f"{origin}/register",
+            "response_types_supported": ["code"],
+            "response_modes_supported": ["query"],
+            "grant_types_supported": ["authorization_code", "refresh_token"],
+            "token_endpoint_auth_methods_supported": list(METHODS),
+            "revocation_endpoint": f"{origin}/token",
+            "code_challenge_methods_supported": ["plain", "S256"],
+            "client_id_metadata_document_supported": self.dash.knobs.client_id_documents,
+        }
+        if self.dash.knobs.names_itself:
+            metadata["authorization_response_iss_parameter_supported"] = True
+        return JSONResponse(metadata)
+
+    async def _authorize(self, request: Request) -> Response:
+        if request.method == "POST":
+            return self._pages.approve(request, await _form(request))
+        return self._pages.consent(request)
+
+    async def _register(self, request: Request) -> Response:
+        if request.method != "POST":
+            raise OAuthFault(405, "invalid_request", "Method not allowed")
+        try:
+            body = json.loads(await request.body())
+        except ValueError as error:
+            raise OAuthFault(400, "invalid_request", "Invalid JSON payload") from error
+        return JSONResponse(self.memory.register(body), 201, _NO_STORE)
+
+    async def _token(self, request: Request) -> Response:
+        if request.method != "POST":
+            raise OAuthFault(405, "invalid_request", "Method not allowed")
+        body = await request.body()
+        self.refreshes += b"grant_type=refresh_token" in body
+        mishap = self._mishaps.popleft() if self._mishaps else None
+        if mishap == "drop":
+            return _Broken()
+        if mishap == "html":
+            return Response("<html><body>error code: 1101</body></html>", 500, media_type="text/html")
+        if isinstance(mishap, int):
+            self.dash.fail_next(mishap)
+        headers = request.headers
+        answer = await token_answer(
+            self.memory, self.dash, headers.get("content-type", ""), headers.get("authorization", ""), body
+        )
+        if mishap == "lost":
+            return _Broken()
+        if mishap == "garbled":
+            return Response(json.dumps(answer)[:60], media_type="application/json")
+        return JSONResponse(answer, headers=_NO_STORE) if answer else Response(headers=_NO_STORE)
+
+
+async def _dash(request: Request) -> Response:
+    if request.method == "POST":
+        return heed_person(await _form(request), _origin(request))
+    return ask_person(request.query_params)
+
+
+class _Broken(Response):
+    """An answer whose connection breaks before it is complete."""
+
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        """Promise a body, and leave."""
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"512")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+
+
+def _origin(request: Request) -> str:
+    return f"{request.url.scheme}://{request.url.netloc}"
+
+
+def _covers(resource: str, url: str) -> bool:
+    """Say whether a token for `resource` works at `url`: there, or below it."""
+    return url == resource or url.startswith(resource if resource.endswith("/") else resource + "/")
+
+
+async def _form(request: Request) -> dict[str, str]:
+    return dict(parse_qsl((await request.body()).decode("utf-8", "replace"), keep_blank_values=True))
