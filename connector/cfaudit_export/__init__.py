@@ -37,6 +37,7 @@ from cfaudit_export.model import (
 from cfaudit_export.records import (
     CheckpointStorePlugin,
     Credential,
+    Recover,
     SinkPlugin,
     SourceContext,
     SourcePlugin,
@@ -63,6 +64,7 @@ __all__ = [
     "LockedError",
     "ProtocolError",
     "Receipt",
+    "Recover",
     "Rejected",
     "RunReport",
     "SettingsError",

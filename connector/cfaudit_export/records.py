@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from cfaudit_export.model import Stream
 
@@ -44,6 +44,19 @@ class Credential(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Recover:
+    """Which columns a source that trims its rows should rebuild by asking again with filters.
+
+    Attributes:
+        mode: `auto` what the call budget allows, decided per piece; `all` whatever it costs; `off` none.
+        values: candidate values for filters beyond the enumerated ones, for example `zone_name`.
+    """
+
+    mode: Literal["auto", "off", "all"] = "auto"
+    values: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class SourceContext:
     """What the core gives a source beside its own settings.
 
@@ -52,6 +65,7 @@ class SourceContext:
         credential: whom to ask for the bearer token.
         clock: the time, aware and UTC; never call `datetime.now` instead.
         progress: call it with counters that a progress bar may show: `events`, `calls`, `calls_left`, `waiting`.
+        recover: what to rebuild of trimmed rows.
         max_wait_seconds: a bound for all waiting of the run (throttling, retries); None is the source's own default.
     """
 
@@ -59,6 +73,7 @@ class SourceContext:
     credential: Credential = field(repr=False)
     clock: Callable[[], datetime]
     progress: Callable[[dict[str, Any]], None] = lambda _counters: None
+    recover: Recover = Recover()
     max_wait_seconds: float | None = None
 
 

@@ -54,6 +54,11 @@ class Pace:
         self._forget()
         return max(self._budget - self._in_window, 0) if self._budget else None
 
+    def spare(self) -> int | None:
+        """Return how many upstream calls are left while keeping half of the budget; None without a budget."""
+        left = self.left()
+        return None if left is None else left - self._budget // 2
+
     async def acquire(self, cost: int) -> None:
         """Wait until a call of `cost` upstream calls may go out, and count it.
 

@@ -87,17 +87,27 @@ class _Narrowing:
         await self._learn_edges(ahead, since_ms)
         low = max(since_ms, last_ms(ahead)) if ahead.num_rows else since_ms
         at = await self._locate(low, _spacing(ahead))
-        for millisecond in range(min(at, self._before - 1), max(min(at, self._before - 1) - 2, since_ms - 1), -1):
+        return await self._read_to(at, replace(fresh, edges=self._reader.edges), ahead, outcome.issues[0].reason)
+
+    async def _read_to(self, at: int, fresh: Query, ahead: pa.Table, reason: str) -> Salvage:
+        """Read from the start of the question to the end of the millisecond that holds the odd row."""
+        since_ms = fresh.since_ms
+        # Rows before the odd one prove that it is not the margin's. Without any, what lies between must be asked for.
+        proven = bool(ahead.num_rows) and last_ms(ahead) >= since_ms
+        newest = min(at, self._before - 1)
+        for millisecond in range(newest, max(newest - 2, since_ms - 1), -1):
             # A time finer than a millisecond may make the search end one too late.
-            here = replace(fresh, since_ms=millisecond, before_ms=millisecond + 1, edges=self._reader.edges)
+            here = replace(fresh, since_ms=millisecond, before_ms=millisecond + 1)
             behind = await self._ask(replace(here, direction="desc"))
             if isinstance(behind, Rejection):
-                if millisecond > since_ms and (not ahead.num_rows or last_ms(ahead) < since_ms):
-                    return await self._above_margin(replace(fresh, before_ms=millisecond, edges=self._reader.edges))
-                return await self._read_around(here, behind, since_ms, ahead, outcome.issues[0].reason)
-        if at >= self._before:  # the odd row lies in the margin, behind what is wanted
+                if millisecond > since_ms and not proven:
+                    return await self._above_margin(replace(fresh, before_ms=millisecond))
+                return await self._read_around(here, behind, since_ms, ahead, reason)
+        if at < self._before:
+            return Salvage(since_ms, since_ms, PAGE_SCHEMA.empty_table(), (), self._calls)
+        if proven:  # the odd row lies in the margin, behind what is wanted
             return self._done(since_ms, self._before, ahead, ())
-        return Salvage(since_ms, since_ms, PAGE_SCHEMA.empty_table(), (), self._calls)
+        return await self._above_margin(fresh)
 
     async def _ask(self, query: Query) -> Page | Rejection:
         self._calls += 1

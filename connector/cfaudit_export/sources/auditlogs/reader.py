@@ -42,6 +42,7 @@ class Target:
         arguments: sent with every call: the account, where the tool takes it.
         cost: upstream calls that one tool call costs.
         retry_seconds: longest time spent on one call that fails on the server's side.
+        concurrency: calls in flight at once.
     """
 
     url: str
@@ -49,6 +50,7 @@ class Target:
     arguments: Mapping[str, Any]
     cost: int
     retry_seconds: float
+    concurrency: int
 
 
 class Reader:
@@ -69,10 +71,16 @@ class Reader:
         self._credential = credential
         self._sleep = sleep
         self._doctor = anyio.Lock()
+        self._places = anyio.CapacityLimiter(target.concurrency)
         self._successes = 0
         self.retries = 0
         self.edges = Edges()  # learned when it first matters, which is at the first unreadable row
         self.tight = Edges()
+
+    @property
+    def cost(self) -> int:
+        """Upstream calls that one page costs."""
+        return self._target.cost
 
     async def page(self, query: Query) -> Page | Rejection:
         """Read one page.
@@ -106,10 +114,11 @@ class Reader:
 
     async def _ask(self, query: Query) -> Page | Rejection | ToolFault | CallFailedError:
         await self._pace.acquire(self._target.cost)
-        try:
-            reply = await self._session.call(self._target.tool, {**self._target.arguments, **query.arguments()})
-        except CallFailedError as failure:
-            return failure
+        async with self._places:
+            try:
+                reply = await self._session.call(self._target.tool, {**self._target.arguments, **query.arguments()})
+            except CallFailedError as failure:
+                return failure
         outcome = read_fault(reply.text) if reply.is_error else decode_page(reply.text)
         if isinstance(outcome, Page | Rejection):
             self._successes += 1

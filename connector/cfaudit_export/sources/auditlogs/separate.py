@@ -40,13 +40,16 @@ async def separate(ask: Ask, here: Query, known: pa.Table, total: int) -> pa.Tab
             break
         mine = _Multiset(PAGE_SCHEMA.empty_table())
         for value in values:
-            mine.add(await _read(ask, replace(here, filters=(*here.filters, (name, value))), known, _DEPTH))
+            mine.add(await salvage(ask, replace(here, filters=(*here.filters, (name, value))), known, _DEPTH))
         best.raise_to(mine)
     return best.table()
 
 
-async def _read(ask: Ask, query: Query, known: pa.Table, depth: int) -> pa.Table:
-    """Read what the question allows: all of it, or the rows before and behind the odd ones, or less by filters."""
+async def salvage(ask: Ask, query: Query, known: pa.Table, depth: int = 0) -> pa.Table:
+    """Read what the question allows: all of it, or the rows before and behind the odd ones.
+
+    With `depth`, further filters are tried on what stands between odd rows, that many at a time.
+    """
     outcome = await ask(query)
     if isinstance(outcome, Page):
         return _cut(outcome.rows, query)
@@ -65,7 +68,7 @@ async def _read(ask: Ask, query: Query, known: pa.Table, depth: int) -> pa.Table
         deeper = _Multiset(PAGE_SCHEMA.empty_table())
         for value in values:
             narrower = replace(query, filters=(*query.filters, (name, value)))
-            deeper.add(await _read(ask, narrower, known, depth - 1))
+            deeper.add(await salvage(ask, narrower, known, depth - 1))
         rows.raise_to(deeper)
     return rows.table()
 

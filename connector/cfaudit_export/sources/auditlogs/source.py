@@ -12,6 +12,7 @@ from typing import Any
 
 import anyio
 import httpx2
+import pyarrow as pa
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from mcp_types import Tool
 
@@ -23,6 +24,7 @@ from cfaudit_export.sources import AUDITLOGS_URL, CLOUDFLARE_API_URL, AuditLogsC
 from cfaudit_export.sources.auditlogs.board import Board, Range
 from cfaudit_export.sources.auditlogs.contract import TOOL, Query, ToolFault, read_fault
 from cfaudit_export.sources.auditlogs.reader import Reader, Target, fault_error
+from cfaudit_export.sources.auditlogs.recover import Recovered, recover
 from cfaudit_export.sources.auditlogs.walk import Manner, Piece, Walk
 from cfaudit_export.sources.pace import Pace
 from cfaudit_export.sources.session import CallFailedError, Session, describe_transport, open_session
@@ -32,6 +34,8 @@ from cfaudit_export.sources.session import CallFailedError, Session, describe_tr
 COSTS = {"oauth": 1, "account token": 2, "user token": 3, "token": 3}
 UNNAMED_ACCOUNT = "pinned"
 _BUFFERED_PIECES = 2
+
+_Read = tuple[Piece, Recovered]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +90,16 @@ class AuditLogsSource:
         if not ranges:
             return
         opened = self._opened()
-        send, receive = anyio.create_memory_object_stream[Piece](_BUFFERED_PIECES)
+        send, receive = anyio.create_memory_object_stream[_Read](_BUFFERED_PIECES)
         future = opened.portal.start_task_soon(self._walk_all, opened.reader, ranges, send)
         try:
             while True:
                 try:
-                    piece = opened.portal.call(receive.receive)
+                    read = opened.portal.call(receive.receive)
                 except anyio.EndOfStream:
                     break
-                self._progress(piece.rows.num_rows)
-                yield self._as_extract(piece)
+                self._progress(read[0].rows.num_rows)
+                yield self._as_extract(*read)
             future.result()
         finally:
             future.cancel()
@@ -119,7 +123,15 @@ class AuditLogsSource:
         async def work() -> None:
             while (mine := await board.take()) is not None:
                 async for piece in Walk(reader, board, mine, manner).pieces():
-                    await send.send(piece)
+                    recovered = await recover(
+                        reader,
+                        self._pace,
+                        piece,
+                        policy=self._context.recover,
+                        page_size=config.page_size,
+                        filters=manner.filters,
+                    )
+                    await send.send((piece, recovered))
                 await board.done()
 
         async with send:
@@ -130,13 +142,24 @@ class AuditLogsSource:
             except BaseExceptionGroup as errors:
                 raise _first(errors) from errors
 
-    def _as_extract(self, piece: Piece) -> Extract:
+    def _as_extract(self, piece: Piece, recovered: Recovered) -> Extract:
         now = self._context.clock()
         gaps = tuple(
             Gap(Window(from_ms(row.since_ms), from_ms(row.before_ms)), row.rows + row.hidden, row.reason, now, now)
             for row in piece.unreadable
         )
-        return Extract(Window(from_ms(piece.since_ms), from_ms(piece.before_ms)), piece.rows, gaps, now, piece.calls)
+        events = piece.rows
+        for name, column in recovered.columns.items():
+            events = events.append_column(name, column)
+        fidelity = "recovered" if recovered.complete else "trimmed"
+        return Extract(
+            Window(from_ms(piece.since_ms), from_ms(piece.before_ms)),
+            events.append_column("fidelity", pa.repeat(pa.scalar(fidelity), events.num_rows)),
+            gaps,
+            now,
+            piece.calls + recovered.calls,
+            0 if recovered.complete else events.num_rows,
+        )
 
     async def _find(self, session: Session) -> tuple[Connection, Reader]:
         try:
@@ -153,6 +176,7 @@ class AuditLogsSource:
             {"account_id": account} if "account_id" in properties else {},
             COSTS.get(kind, 3),
             self._config.retry_seconds,
+            self._config.concurrency,
         )
         connection = Connection(
             account_id=account,

@@ -1,0 +1,152 @@
+"""Rows, and the rows that filters return -> the columns that the tool cuts off. Pure; no call is made here.
+
+A filter with one value returns the rows that have it. A row is known by its text. A text that stands once in the
+window, and once among the rows of one value, has that value. Texts that stand several times are twins: what filters
+say of them are counts, and each twin gets values so that all counts hold.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+Filter = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the filters of one facet returned over a window.
+
+    Attributes:
+        facet: the filter's name.
+        texts: the text of every row returned.
+        values: the value it was returned for, row by row.
+    """
+
+    facet: str
+    texts: pa.ChunkedArray
+    values: pa.ChunkedArray
+
+
+@dataclass(slots=True)
+class Twins:
+    """Identical rows of a window.
+
+    Attributes:
+        text: their text.
+        rows: how many they are.
+        counts: how many of them meet a set of filters; one filter each at first, more as they are asked for.
+    """
+
+    text: str
+    rows: int
+    counts: dict[frozenset[Filter], int] = field(default_factory=dict)
+
+    def values(self, facet: str) -> list[str]:
+        """Return the values of a facet that any of them has, sorted."""
+        return sorted(value for filters in self.counts if len(filters) == 1 for name, value in filters if name == facet)
+
+    def split(self, facets: list[str]) -> list[str]:
+        """Return the facets in which they differ, or may differ from being without."""
+        return [
+            facet
+            for facet in facets
+            if (values := self.values(facet)) and self.counts[frozenset([(facet, values[0])])] != self.rows
+        ]
+
+
+def single(texts: pa.ChunkedArray, reading: Reading) -> pa.Array:
+    """Return a facet's value for each row whose text was returned exactly once; null for the others."""
+    found = pa.table({"text": reading.texts, "value": reading.values}).group_by("text")
+    counted = found.aggregate([("value", "count"), ("value", "min")])
+    once = counted.filter(pc.equal(counted["value_count"], 1))
+    at = pc.index_in(texts, value_set=once["text"].combine_chunks())
+    values = once["value_min"].combine_chunks().take(at)
+    return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+
+
+def find_twins(texts: pa.ChunkedArray, readings: list[Reading]) -> list[Twins]:
+    """Return every text that stands more than once, with what the readings say of it."""
+    counted = texts.value_counts()
+    several = counted.filter(pc.greater(counted.field("counts"), 1))
+    twins = {entry["values"]: Twins(entry["values"], entry["counts"]) for entry in several.to_pylist()}
+    known = pa.array(list(twins), pa.string())
+    for reading in readings:
+        mine = pc.is_in(reading.texts, value_set=known)
+        pairs = zip(reading.texts.filter(mine).to_pylist(), reading.values.filter(mine).to_pylist(), strict=True)
+        for (text, value), count in Counter(pairs).items():
+            twins[text].counts[frozenset([(reading.facet, value)])] = count
+    return list(twins.values())
+
+
+def distribute(twins: Twins, facets: list[str]) -> list[dict[str, str]]:
+    """Return the values of each twin, so that every count holds; a facet that stays ambiguous is left out.
+
+    Counts of combined filters must be in `twins.counts` for the facets in which the twins differ; a combination that
+    is missing makes its later facet ambiguous.
+    """
+    cells: list[tuple[dict[str, str | None], int]] = [({}, twins.rows)]
+    for facet in facets:
+        split = _split_cells(twins, cells, facet)
+        if split is not None:
+            cells = split
+    return [
+        {facet: value for facet, value in cell.items() if value is not None}
+        for cell, count in cells
+        for _ in range(count)
+    ]
+
+
+def wanted_counts(twins: Twins, facets: list[str]) -> list[frozenset[Filter]]:
+    """Return the combinations of filters whose counts `distribute` lacks: pairs of values that may meet, and so on."""
+    split = twins.split(facets)
+    combinations: list[frozenset[Filter]] = [frozenset()]
+    for facet in split:
+        values = [(facet, value) for value in twins.values(facet)]
+        combinations += [filters | {value} for filters in combinations for value in values]
+    return [filters for filters in combinations if len(filters) > 1 and filters not in twins.counts]
+
+
+def _split_cells(
+    twins: Twins, cells: list[tuple[dict[str, str | None], int]], facet: str
+) -> list[tuple[dict[str, str | None], int]] | None:
+    """Split each cell by a facet's values; None when a count is missing or the counts contradict each other."""
+    split = []
+    for cell, count in cells:
+        left = count
+        for value in twins.values(facet):
+            part = _count(twins, {**cell, facet: value})
+            if part is None or part < 0 or part > left:
+                return None
+            if part:
+                split.append(({**cell, facet: value}, part))
+            left -= part
+        if left:
+            split.append(({**cell, facet: None}, left))
+    return split
+
+
+def _count(twins: Twins, cell: Mapping[str, str | None]) -> int | None:
+    """Count the twins of a cell; a facet with None means that the twin has none of its known values."""
+    absent = next((facet for facet, value in cell.items() if value is None), None)
+    if absent is None:
+        return _lookup(twins, cell)
+    rest = {facet: value for facet, value in cell.items() if facet != absent}
+    total = _count(twins, rest)
+    for value in twins.values(absent):
+        part = _count(twins, {**rest, absent: value})
+        if total is None or part is None:
+            return None
+        total -= part
+    return total
+
+
+def _lookup(twins: Twins, cell: Mapping[str, str | None]) -> int | None:
+    filters = frozenset((facet, value) for facet, value in cell.items() if value is not None)
+    # A value that all of them have restricts nothing.
+    telling = frozenset(one for one in filters if twins.counts.get(frozenset([one])) != twins.rows)
+    return twins.rows if not telling else twins.counts.get(telling)
