@@ -84,7 +84,9 @@ def _six_fields(rows: int, seed: int, days: int, stream: Stream) -> dict[str, An
     email = _choose(_PEOPLE, rows, f"email {seed}")
     token = _choose(_TOKENS, rows, f"token {seed}")
     description = _join(pc.utf8_capitalize(action), " ", product, " ", pc.fill_null(kind, "member"))
-    keys = pa.array([hashlib.sha256(f"{stream.id} {seed} {days} {rows} {row}".encode()).hexdigest()[:32] for row in range(rows)])
+    keys = pa.array(
+        [hashlib.sha256(f"{stream.id} {seed} {days} {rows} {row}".encode()).hexdigest()[:32] for row in range(rows)]
+    )
     raw = _join(
         _join('{"description":"', description, '","time":"', pc.strftime(times, "%Y-%m-%dT%H:%M:%SZ"), '"'),
         _member("actor_email", email),
