@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
@@ -15,7 +15,7 @@ from cfaudit_export.sandbox.auditlogs import AuditLogs
 from cfaudit_export.sandbox.control import control
 from cfaudit_export.sandbox.identity import NO_TOKEN, UNKNOWN_GRANT, Refusal, identify
 from cfaudit_export.sandbox.requests import RequestLog, Seen
-from cfaudit_export.sandbox.rpc import Exchange, Reply, refusal
+from cfaudit_export.sandbox.rpc import Exchange, Reply, Service, refusal
 from cfaudit_export.sandbox.text import js
 from cfaudit_export.sandbox.upstream import Caller, Upstream
 from cfaudit_export.sandbox.world import World
@@ -66,29 +66,32 @@ class NoAuthorization:
 
 
 class SandboxApp:
-    """The ASGI application of a sandbox. `mounts` adds other servers by path prefix."""
+    """The ASGI application of a sandbox.
+
+    Attributes:
+        world: the data and the options.
+        requests: what was asked.
+        upstream: the emulated Cloudflare API.
+        authorization: the OAuth half.
+        mounts: further servers by path prefix; they may share all of the above.
+    """
 
     def __init__(
-        self,
-        world: World,
-        *,
-        authorization: Authorization | None = None,
-        mounts: Mapping[str, ASGIApp] | None = None,
-        hosts: Collection[str] = (),
+        self, world: World, *, authorization: Authorization | None = None, hosts: Collection[str] = ()
     ) -> None:
         self.world = world
         self.first_options = world.options
         self.requests = RequestLog()
         self.upstream = Upstream(world)
         self.service = AuditLogs(world, self.upstream)
-        self._authorization = authorization or NoAuthorization()
-        self._mounts = dict(mounts or {})
+        self.authorization = authorization or NoAuthorization()
+        self.mounts: dict[str, ASGIApp] = {}
         self._hosts = frozenset((*_LOOPBACK, _SERVICE_HOST, *hosts, *world.options.allowed_hosts))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         path = scope["path"]
-        for prefix, mounted in self._mounts.items():
+        for prefix, mounted in self.mounts.items():
             if path.startswith(prefix):
                 await mounted(scope, receive, send)
                 return
@@ -113,15 +116,15 @@ class SandboxApp:
         if token is not None and len(token.split(":")) != _GRANT_PARTS:
             caller = identify(self.upstream, token)
         elif not path.startswith(MCP_PATHS):
-            return await self._authorization.answer(request)
+            return await self.authorization.answer(request)
         else:
-            caller = NO_TOKEN if token is None else self._authorization.caller(token, request)
+            caller = NO_TOKEN if token is None else self.authorization.caller(token, request)
         seen.cost = caller.cost
         if isinstance(caller, Refusal):
             return _turn_away(caller, request)
         if path not in MCP_PATHS:
             return PlainTextResponse("Not Found", 404)
-        return await self._mcp(request, caller, seen)
+        return await self.speak(self.service, request, caller, seen)
 
     def _before_auth(self, request: Request) -> Response | None:
         """Answer what is answered whoever asks: planned failures of the edge, strangers, preflights."""
@@ -142,8 +145,8 @@ class SandboxApp:
             return f"Invalid Origin: {_hostname(origin)}"
         return None
 
-    async def _mcp(self, request: Request, caller: Caller, seen: Seen) -> Response:
-        """Hand a POST to the era it belongs to."""
+    async def speak(self, service: Service, request: Request, caller: Caller, seen: Seen) -> Response:
+        """Let a caller speak MCP with a service: hand a POST to the era it belongs to."""
         if request.method != "POST":
             return _response(refusal(405, _SERVER_ERROR, "Method not allowed."))
         body = await _read(request)
@@ -156,7 +159,7 @@ class SandboxApp:
             document = _BAD_JSON
         headers = {name.lower(): value for name, value in request.headers.items()}
         options = self.world.options
-        exchange = Exchange(self.service, caller, headers, seen, options.keepalive_seconds, finish=self.requests.note)
+        exchange = Exchange(service, caller, headers, seen, options.keepalive_seconds, finish=self.requests.note)
         is_modern = options.modern and modern.is_modern(headers, document)
         seen.era = "modern" if is_modern else "legacy"
         refused = None if is_modern else legacy.check(headers)
@@ -189,7 +192,7 @@ def _turn_away(refused: Refusal, request: Request) -> Response:
         metadata = f"{request.url.scheme}://{request.url.netloc}/.well-known/oauth-protected-resource/mcp"
         challenge = f'Bearer realm="OAuth", resource_metadata="{metadata}", error="{refused.error}"'
         if refused.in_header:
-            challenge += f', error_description="{refused.description}"'
+            challenge += f', error_description="{refused.challenge or refused.description}"'
         headers["WWW-Authenticate"] = challenge
     if refused.retry_after is not None:
         headers["Retry-After"] = str(refused.retry_after)

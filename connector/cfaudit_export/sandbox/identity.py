@@ -16,7 +16,8 @@ _OK = 200
 class Refusal:
     """A call turned away before the MCP server sees it: status, OAuth-style error code, description.
 
-    `in_header` says whether the description also stands in the `WWW-Authenticate` header.
+    `in_header` says whether the description also stands in the `WWW-Authenticate` header; `challenge` replaces it
+    there.
     """
 
     status: int
@@ -24,6 +25,7 @@ class Refusal:
     description: str
     retry_after: int | None = None
     in_header: bool = False
+    challenge: str = ""
     cost: int = 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
 import uvicorn
@@ -15,14 +15,13 @@ from cfaudit_export.sandbox.app import Authorization, SandboxApp
 if TYPE_CHECKING:
     from types import FrameType, TracebackType
 
-    from starlette.types import ASGIApp
-
     from cfaudit_export.sandbox.requests import RequestLog
     from cfaudit_export.sandbox.upstream import Upstream
     from cfaudit_export.sandbox.world import World
 
 _BACKLOG = 512
 _STOP_SECONDS = 10.0
+_POLL_SECONDS = 0.005
 
 
 class Sandbox:
@@ -35,10 +34,9 @@ class Sandbox:
         host: str = "127.0.0.1",
         port: int = 0,
         authorization: Authorization | None = None,
-        mounts: Mapping[str, ASGIApp] | None = None,
     ) -> None:
         self.world = world
-        self.app = SandboxApp(world, authorization=authorization, mounts=mounts, hosts=(host,))
+        self.app = SandboxApp(world, authorization=authorization, hosts=(host,))
         self._address = (host, port)
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
@@ -77,6 +75,10 @@ class Sandbox:
             target=self._server.run, kwargs={"sockets": [listener]}, name="sandbox", daemon=True
         )
         self._thread.start()
+        while not self._server.started and self._thread.is_alive():
+            self._thread.join(_POLL_SECONDS)
+        if not self._server.started:
+            raise RuntimeError("the sandbox did not start")
         return self
 
     def __exit__(
@@ -98,7 +100,6 @@ def serve(
     *,
     on_ready: Callable[[Sandbox], None] | None = None,
     authorization: Authorization | None = None,
-    mounts: Mapping[str, ASGIApp] | None = None,
 ) -> None:
     """Serve a world until Ctrl-C or SIGTERM, then return. Call it from the main thread.
 
@@ -108,7 +109,6 @@ def serve(
         port: the port; 0 chooses a free one.
         on_ready: called once connections are accepted, with the sandbox that knows its URL.
         authorization: the OAuth half of the server.
-        mounts: further servers by path prefix.
 
     Raises:
         OSError: the address is taken or not ours.
@@ -120,7 +120,7 @@ def serve(
 
     before = {name: signal.signal(name, stop_serving) for name in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with Sandbox(world, host=host, port=port, authorization=authorization, mounts=mounts) as sandbox:
+        with Sandbox(world, host=host, port=port, authorization=authorization) as sandbox:
             if on_ready is not None:
                 on_ready(sandbox)
             stop.wait()
@@ -154,6 +154,8 @@ def _server(app: SandboxApp) -> uvicorn.Server:
         proxy_headers=False,
         server_header=False,
         backlog=_BACKLOG,
+        # Clients that wait out a throttle keep their connection.
+        timeout_keep_alive=600,
         timeout_graceful_shutdown=1,
     )
     return uvicorn.Server(config)

@@ -8,17 +8,18 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from itertools import product
 from typing import Any, Protocol
 
 from cfaudit_export.sandbox.columns import Columns
 from cfaudit_export.sandbox.composer import Composer
 from cfaudit_export.sandbox.poison import POISON_KINDS, spoil
-from cfaudit_export.sandbox.query import Filters, matches, value_of
+from cfaudit_export.sandbox.query import FILTERS, Filters, matches, value_of
 from cfaudit_export.sandbox.schema import RECORD, issues
 from cfaudit_export.sandbox.text import escaped, instant, js, stamp
 
-_MASKS_KEPT = 16
+_MASK_BYTES_KEPT = 64 * 1024 * 1024
 _MS_NS = 1_000_000
 # The columns on which the value of a filter depends; the ids are unique and looked up instead.
 _DEPENDS: Mapping[str, tuple[str, ...]] = {
@@ -141,7 +142,7 @@ class GeneratedStrand:
             if mask is None:
                 mask = self._compute_mask(filters)
             self._masks[filters] = mask
-            if len(self._masks) > _MASKS_KEPT:
+            if len(self._masks) * len(mask) > _MASK_BYTES_KEPT:
                 self._masks.popitem(last=False)
         return mask
 
@@ -151,9 +152,15 @@ class GeneratedStrand:
         for name, wanted in filters:
             bits &= int.from_bytes(self._mark(name, wanted))
         mask = bytearray(bits.to_bytes(count))
-        for index, kind in self._columns.poison.items():
-            mask[index] = matches(self._spoiled(index, kind), filters)
+        for index, values in self._spoiled_values.items():
+            mask[index] = all(values[name] == wanted for name, wanted in filters)
         return bytes(mask)
+
+    @cached_property
+    def _spoiled_values(self) -> dict[int, dict[str, Any]]:
+        """What filters compare with in the spoiled records, which the columns do not tell."""
+        spoiled = ((index, self._spoiled(index, kind)) for index, kind in self._columns.poison.items())
+        return {index: {name: value_of(record, name) for name in FILTERS} for index, record in spoiled}
 
     def _mark(self, name: str, wanted: str | float) -> bytes:
         """Mark the records whose clean form has a value, by looking at one record per combination of entries."""

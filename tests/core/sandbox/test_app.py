@@ -8,10 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
+from starlette.responses import PlainTextResponse
+
+from cfaudit_export.sandbox.identity import Refusal
+from cfaudit_export.sandbox.upstream import Caller
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from starlette.requests import Request
+    from starlette.responses import Response
     from tests.core.sandbox.conftest import Clock, Connect, Wire
 
 
@@ -316,3 +322,43 @@ def test_every_request_is_noted_with_what_it_cost(wire: Wire) -> None:
     assert (call.arguments["limit"], call.cost, call.status, call.is_error) == (3, 3, 200, False)
     assert (ping.method, ping.era, ping.cost, ping.status) == ("ping", "legacy", 2, 200)
     assert (stranger.method, stranger.era, stranger.cost, stranger.status) == ("", "", 0, 401)
+
+
+def test_a_browser_is_told_why_it_was_turned_away(wire: Wire) -> None:
+    response = wire.http.post(wire.sandbox.mcp_url, json={}, headers={"origin": "http://localhost:3000"})
+    assert response.status_code == 401
+    assert CORS.items() <= dict(response.headers).items()
+
+
+class OneGrant:
+    """An OAuth half that knows one token, and answers every path that is not MCP's."""
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+
+    def caller(self, token: str, request: Request) -> Caller | Refusal:
+        if token == "user:grant:secret":
+            return self._caller
+        return Refusal(401, "invalid_token", "No", in_header=True, challenge="Not here")
+
+    async def answer(self, request: Request) -> Response:
+        return PlainTextResponse(f"oauth at {request.url.path}")
+
+
+def test_an_oauth_half_owns_its_tokens_and_all_other_paths(connect: Connect) -> None:
+    wire = connect()
+    account = wire.world.accounts[0]
+    wire.sandbox.app.authorization = OneGrant(Caller("user", (account,), account))
+    wire.token = "user:grant:secret"
+    assert wire.read()["logs"] == list(wire.world.rows(account.id))
+    assert (wire.sandbox.requests.calls[-1].cost, wire.sandbox.upstream.counts["probes"]) == (1, 0)
+    refused = wire.legacy("ping", authorization="Bearer a:b:c")
+    assert 'error_description="Not here"' in refused.headers["www-authenticate"]
+    assert wire.http.get(f"{wire.sandbox.url}/.well-known/anything").text == "oauth at /.well-known/anything"
+
+
+def test_another_server_can_be_mounted_beside(connect: Connect) -> None:
+    sandbox = connect().sandbox
+    sandbox.app.mounts["/other"] = PlainTextResponse("mounted")
+    assert httpx2.get(f"{sandbox.url}/other/mcp").text == "mounted"
+    assert httpx2.get(f"{sandbox.url}/elsewhere").status_code == 404
