@@ -39,8 +39,9 @@ class Columns:
     late: dict[int, int]
 
 
-def generate(options: SandboxOptions, count: int, since_ns: int, before_ns: int, stream: str) -> Columns:
-    """Draw the columns of `count` records; `stream` tells one draw from another under the same seed."""
+def generate(options: SandboxOptions, since_ns: int, before_ns: int, stream: str) -> Columns:
+    """Draw the columns of `options.events` records; `stream` tells one draw from another under the same seed."""
+    count = options.events
     rng = random.Random(f"{options.seed}/{stream}")
     line = spread(rng, count, since_ns, before_ns)
     vary_digits(rng, line, _ODD_DIGITS)
@@ -52,7 +53,7 @@ def generate(options: SandboxOptions, count: int, since_ns: int, before_ns: int,
             machine = identity[start : start + 1]
             identity[start:stop] = machine * (stop - start)
     share_instants(rng, line, options.ties)
-    poison = _place_poison(rng, line, options, count)
+    poison = _place_poison(rng, line, options)
     for start, stop in share_instants(rng, line, options.twins):
         deed[start:stop] = deed[start : start + 1] * (stop - start)
         identity[start:stop] = identity[start : start + 1] * (stop - start)
@@ -72,10 +73,9 @@ def _draw(rng: random.Random, count: int, weights: list[int]) -> bytes:
     return rng.randbytes(count).translate(slots(weights))
 
 
-def _place_poison(rng: random.Random, line: Timeline, options: SandboxOptions, count: int) -> dict[int, int]:
+def _place_poison(rng: random.Random, line: Timeline, options: SandboxOptions) -> dict[int, int]:
+    count = options.events
     kinds = [POISON_KINDS.index(kind) for kind, times in poison_counts(options).items() for _ in range(times)]
-    if len(kinds) > count:
-        raise ValueError(f"{len(kinds)} poison rows do not fit into {count} events")
     rng.shuffle(kinds)
     if options.poison_placement == "adjacent":
         start = rng.randrange(count - len(kinds) + 1)

@@ -102,7 +102,7 @@ def poison_counts(options: SandboxOptions) -> dict[str, int]:
     """Read the poison of the options: how many rows of which kind.
 
     Raises:
-        ValueError: a kind that does not exist, or a count that is no number.
+        ValueError: a kind that does not exist, a count that is no number, or more rows than there are events.
     """
     wanted: list[tuple[str, str]] = (
         [(kind, str(count)) for kind, count in options.poison.items()]
@@ -120,6 +120,8 @@ def poison_counts(options: SandboxOptions) -> dict[str, int]:
             counts[kind] += int(count)
         else:
             raise ValueError(f"no poison is named {kind!r}; choose all or one of: {', '.join(POISON_KINDS)}")
+    if (total := sum(counts.values())) > options.events:
+        raise ValueError(f"{total} poison rows do not fit into {options.events} events")
     return {kind: count for kind, count in counts.items() if count}
 
 

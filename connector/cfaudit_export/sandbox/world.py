@@ -7,7 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any
 
@@ -92,7 +92,8 @@ class World:
 
     def _append(self, account: Account, events: int, since_ns: int, before_ns: int) -> None:
         number = len(self._logs[account.id])
-        columns = generate(self.options, events, since_ns, before_ns, f"{account.id}/{number}")
+        options = replace(self.options, events=events)
+        columns = generate(options, since_ns, before_ns, f"{account.id}/{number}")
         strand = GeneratedStrand(Composer(self.options.seed, account, number), columns)
         self._logs[account.id] = (*self._logs[account.id], strand)
         self._version += 1

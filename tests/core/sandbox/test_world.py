@@ -158,6 +158,20 @@ def test_poison_that_cannot_be_understood_is_named(poison: str) -> None:
         world(poison=(poison,))
 
 
+def test_more_poison_than_events_is_refused() -> None:
+    with pytest.raises(ValueError, match="21 poison rows do not fit into 20 events"):
+        world(events=20, poison=("all=21",))
+    of = world(events=50, poison=("all=21",))
+    with pytest.raises(ValueError, match="do not fit"):
+        of.grow(first(of), 20, END, END + timedelta(days=1))
+
+
+def test_a_growing_world_keeps_its_share_of_poison() -> None:
+    of = world(events=100, poison_fraction=0.1)
+    of.grow(first(of), 200, END, END + timedelta(days=1))
+    assert len(of.poison(first(of))) == 10 + 20
+
+
 def test_adjacent_poison_lies_in_one_run() -> None:
     of = world(poison=("all=50",), poison_placement="adjacent")
     found = [row.index for row in of.poison(first(of))]
