@@ -1,8 +1,7 @@
 """The OAuth half of the emulated Audit Logs server: discovery, registration, sign-in, tokens.
 
-    oauth = OAuth(world)
-    with Sandbox(world, authorization=oauth) as sandbox:
-        ...
+    with Sandbox(world) as sandbox:
+        oauth = sandbox.app.authorization = OAuth(world)
 
 It behaves as the real one was observed to, also where that is odd: no error ever reaches the client by redirect, a
 refresh token's predecessor works until the token is used, access tokens outlive what they stand for upstream.
