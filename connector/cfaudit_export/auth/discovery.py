@@ -1,0 +1,204 @@
+"""The URL of an MCP server -> the authorization server that guards it.
+
+The way of the MCP authorization specification: the 401 names the protected-resource metadata (RFC 9728), that names
+the issuer, the issuer's own metadata (RFC 8414, or the OpenID form of it) names the endpoints.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from cfaudit_export.auth.web import canonical, first_object, is_safe, origin_of, refusal_of, send, shown
+from cfaudit_export.errors import ProtocolError, SettingsError
+
+if TYPE_CHECKING:
+    import httpx2
+
+# A request that every revision of MCP knows, so that every server and gateway gets as far as asking who we are.
+_HELLO = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "initialize",
+    "params": {
+        "protocolVersion": "2025-11-25",
+        "capabilities": {},
+        "clientInfo": {"name": "cfaudit-export", "version": "1"},
+    },
+}
+_PARAMETER = r'\b{}\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,]+))'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthorizationServer:
+    """What discovery found.
+
+    Attributes:
+        audience: the name of the resource to ask tokens for (RFC 8707).
+        issuer: the authorization server's name, exactly as it spells it.
+        authorization_endpoint: where the browser goes.
+        token_endpoint: where codes and refresh tokens are exchanged.
+        registration_endpoint: where clients register (RFC 7591); None where they cannot.
+        revocation_endpoint: where grants end (RFC 7009); None where they cannot be ended.
+        auth_methods: how clients may prove who they are at the token endpoint.
+        scope: what to ask for; None to leave it to the server.
+        names_itself: the redirect will carry `iss` (RFC 9207).
+        client_id_documents: a URL is accepted as client id.
+    """
+
+    audience: str
+    issuer: str
+    authorization_endpoint: str
+    token_endpoint: str
+    registration_endpoint: str | None
+    revocation_endpoint: str | None
+    auth_methods: tuple[str, ...]
+    scope: str | None
+    names_itself: bool
+    client_id_documents: bool
+
+
+def discover(http: httpx2.Client, server_url: str, *, insecure_http: bool = False) -> AuthorizationServer:
+    """Find the authorization server of the MCP server at `server_url`.
+
+    Raises:
+        SettingsError: the URL is not one to sign in at, or nobody asks for a sign-in there.
+        ProtocolError: the metadata is missing, contradicts itself, or lacks what a safe sign-in needs.
+        SourceUnavailableError: a server cannot answer now.
+    """
+    if not is_safe(server_url, insecure_http=insecure_http):
+        raise SettingsError(f"'{server_url}' is not a server to sign in at; it should look like https://host/mcp")
+    challenge = _challenge(http, server_url)
+    named = challenge.get("resource_metadata")
+    resource = _resource_metadata(http, server_url, named, insecure_http=insecure_http)
+    if resource is None:
+        # Servers of the 2025-03-26 revision have no such document: the issuer is their own origin.
+        issuer, audience, scopes = origin_of(server_url), canonical(server_url), None
+    else:
+        issuer, audience = _issuer_of(resource), str(resource["resource"])
+        scopes = _texts(resource, "scopes_supported")
+    metadata = _server_metadata(http, issuer, insecure_http=insecure_http)
+    scope = challenge.get("scope") or " ".join(scopes or ()) or None
+    return _described(metadata, audience, scope, insecure_http=insecure_http)
+
+
+def _challenge(http: httpx2.Client, server_url: str) -> dict[str, str]:
+    """Return what the server's 401 says: `resource_metadata` and `scope`, as far as they are there."""
+    accept = {"Accept": "application/json, text/event-stream"}
+    response = send(http, "POST", server_url, json=_HELLO, headers=accept)
+    if response.is_success:
+        raise SettingsError(f"'{server_url}' lets everybody in; there is nothing to sign in to")
+    if response.is_redirect:
+        target = shown(response.headers.get("location", ""))
+        raise SettingsError(f"'{server_url}' redirects to '{target}'; if that is right, use it as the server's URL")
+    if response.status_code == 404:
+        raise ProtocolError(f"there is no MCP server at '{server_url}' ({refusal_of(response)})")
+    return _parameters(", ".join(response.headers.get_list("www-authenticate")))
+
+
+def _parameters(challenge: str) -> dict[str, str]:
+    found = {}
+    for name in ("resource_metadata", "scope"):
+        if match := re.search(_PARAMETER.format(name), challenge, re.IGNORECASE):
+            found[name] = re.sub(r"\\(.)", r"\1", match[1]) if match[1] is not None else match[2]
+    return found
+
+
+def _resource_metadata(
+    http: httpx2.Client, server_url: str, named: str | None, *, insecure_http: bool
+) -> dict[str, Any] | None:
+    """Return the RFC 9728 document about `server_url`: where the 401 says, else at its own place, else at the root."""
+    what = "the protected-resource metadata"
+    place = f"{origin_of(server_url)}/.well-known/oauth-protected-resource"
+    places = [named, f"{place}{urlsplit(server_url).path.rstrip('/')}", place]
+    unique = dict.fromkeys(url for url in places if url)
+    answer = first_object(http, unique, what, insecure_http=insecure_http)
+    if answer is None:
+        if named:
+            raise ProtocolError(f"'{server_url}' names '{shown(named)}' as {what}, and there is none")
+        return None
+    url, document = answer
+    if not _covers(document.get("resource"), server_url):
+        raise ProtocolError(
+            f"{what} at '{shown(url)}' is about '{shown(document.get('resource'))}', not about '{server_url}'"
+        )
+    return document
+
+
+def _covers(resource: object, server_url: str) -> bool:
+    """Say whether a document about `resource` speaks for `server_url`: it is the same, or a folder above it."""
+    if not isinstance(resource, str) or not is_safe(resource, insecure_http=True):
+        return False
+    named, wanted = canonical(resource), canonical(server_url)
+    return wanted == named or wanted.startswith(named.rstrip("/") + "/")
+
+
+def _issuer_of(resource: Mapping[str, Any]) -> str:
+    issuers = _texts(resource, "authorization_servers")
+    if not issuers:
+        raise ProtocolError(f"'{shown(resource['resource'])}' names no authorization server")
+    return issuers[0]
+
+
+def _server_metadata(http: httpx2.Client, issuer: str, *, insecure_http: bool) -> dict[str, Any]:
+    from authlib.oauth2.rfc8414 import get_well_known_url
+
+    what = "the metadata of the authorization server"
+    places = [get_well_known_url(issuer.rstrip("/"), external=True)]
+    places += [get_well_known_url(issuer.rstrip("/"), external=True, suffix="openid-configuration")]
+    if urlsplit(issuer).path not in ("", "/"):
+        places += [f"{issuer.rstrip('/')}/.well-known/openid-configuration"]
+    answer = first_object(http, places, what, insecure_http=insecure_http)
+    if answer is None:
+        raise ProtocolError(f"there is no metadata of the authorization server '{shown(issuer)}' at {places}")
+    url, metadata = answer
+    named = metadata.get("issuer")
+    # RFC 8414, 3.3: what another issuer says about itself must not be used. A bare slash is the same URL.
+    if not isinstance(named, str) or named.removesuffix("/") != issuer.removesuffix("/"):
+        raise ProtocolError(f"'{url}' speaks for the issuer '{shown(named)}', not for '{shown(issuer)}'")
+    return metadata
+
+
+def _described(
+    metadata: Mapping[str, Any], audience: str, scope: str | None, *, insecure_http: bool
+) -> AuthorizationServer:
+    def endpoint(name: str) -> str | None:
+        url = metadata.get(f"{name}_endpoint")
+        if url is not None and not (isinstance(url, str) and is_safe(url, insecure_http=insecure_http)):
+            raise ProtocolError(f"the {name} endpoint '{shown(url)}' is not an https URL")
+        return url
+
+    authorization, token = endpoint("authorization"), endpoint("token")
+    if authorization is None or token is None:
+        raise ProtocolError(f"'{shown(metadata['issuer'])}' names no endpoint for authorization or tokens")
+    if "S256" not in (_texts(metadata, "code_challenge_methods_supported") or ()):
+        raise ProtocolError(f"'{shown(metadata['issuer'])}' does not offer PKCE with S256, so signing in is unsafe")
+    # Where refresh tokens have to be asked for, they are: an unattended run lives on them.
+    offline = "offline_access" in (_texts(metadata, "scopes_supported") or ())
+    if offline and scope and "offline_access" not in scope.split():
+        scope = f"{scope} offline_access"
+    return AuthorizationServer(
+        audience=audience,
+        issuer=str(metadata["issuer"]),
+        authorization_endpoint=authorization,
+        token_endpoint=token,
+        registration_endpoint=endpoint("registration"),
+        revocation_endpoint=endpoint("revocation"),
+        # RFC 8414, 2: this is what the absence of the list means.
+        auth_methods=_texts(metadata, "token_endpoint_auth_methods_supported") or ("client_secret_basic",),
+        scope=scope,
+        names_itself=metadata.get("authorization_response_iss_parameter_supported") is True,
+        client_id_documents=metadata.get("client_id_metadata_document_supported") is True,
+    )
+
+
+def _texts(document: Mapping[str, Any], key: str) -> tuple[str, ...] | None:
+    values = document.get(key)
+    if values is None:
+        return None
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise ProtocolError(f"'{key}' in the server's metadata is not a list of texts")
+    return tuple(values)

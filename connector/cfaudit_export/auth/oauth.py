@@ -1,0 +1,235 @@
+"""A grant that is kept -> the bearer token of the moment, for weeks, without a person.
+
+A renewal happens once for everybody: threads of this process wait for each other, processes wait at a lock and then
+take what the other one got. The new refresh token is durable before anybody uses anything of the new grant; until
+then the server still takes its predecessor, so a lost reply or a crash loses nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from cfaudit_export.auth.endpoint import NotNowError, RefusedError, TokenEndpoint, Tokens
+from cfaudit_export.auth.grants import Grant
+from cfaudit_export.auth.store import GrantStore
+from cfaudit_export.errors import AccessError, ProtocolError, SourceUnavailableError, TryAgainError
+
+_LOG = logging.getLogger(__name__)
+
+# A token is renewed so long before its end, or for the last fifth of a short life.
+_EARLY = timedelta(minutes=5)
+_EARLY_SHARE = 5
+# While the old token is still good, a renewal that failed is not tried again for so long.
+_BREATH = timedelta(seconds=30)
+# Pauses before each round of asking when the server calls the grant invalid. Its memory is only eventually
+# consistent, so that a refresh token of a moment ago may be unknown for a few seconds.
+_PATIENCE_SECONDS = (0.0, 4.0, 8.0)
+_FIRST_DELAY_SECONDS, _LONGEST_DELAY_SECONDS = 1.0, 16.0
+
+
+class OAuthCredential:
+    """The credential `oauth`: a token from a kept grant, renewed in time. Never opens a browser."""
+
+    def __init__(
+        self,
+        store: GrantStore,
+        resource: str,
+        profile: str = "default",
+        *,
+        clock: Callable[[], datetime],
+        sleep: Callable[[float], None] = time.sleep,
+        jitter: Callable[[], float] = random.random,
+        retry_seconds: float = 60.0,
+        hide: Callable[[str], None] = lambda _secret: None,
+        verify: ssl.SSLContext | bool = True,
+    ) -> None:
+        """Build a credential; does no I/O.
+
+        Args:
+            store: where the grant is.
+            resource: the URL of the MCP server.
+            profile: which of several sign-ins there.
+            clock: the time.
+            sleep: waits that many seconds.
+            jitter: a number between 0 and 1, another one each time.
+            retry_seconds: how long a renewal is tried for while the server cannot answer.
+            hide: told of every secret that comes to hand.
+            verify: replaces the system's trust store.
+        """
+        self._store = store
+        self._resource = resource
+        self._profile = profile
+        self._clock = clock
+        self._sleep = sleep
+        self._jitter = jitter
+        self._retry_seconds = retry_seconds
+        self._hide = hide
+        self._verify = verify
+        self._grant: Grant | None = None
+        self._rest_until: datetime | None = None
+        self._turn = threading.Lock()
+
+    @property
+    def kind(self) -> str:
+        """Return `oauth`."""
+        return "oauth"
+
+    async def token(self) -> str:
+        """Return the access token, renewed beforehand when it is about to end.
+
+        Raises:
+            AccessError: nobody is signed in, or the grant is gone; the message says what to run.
+            SourceUnavailableError, TryAgainError: it had to be renewed, and that cannot be done now.
+            ProtocolError: the token endpoint answered what no token endpoint should.
+        """
+        grant = self._grant
+        if grant is None or self._is_due(grant):
+            grant = await self._in_thread(None)
+        return grant.access_token
+
+    async def renew(self, refused: str) -> bool:
+        """Get a token other than `refused`; callers who name the same one share one renewal.
+
+        Also the cure for a token that is accepted while all calls with it fail, because what it stands for at
+        Cloudflare ended first. False when the server never gave a refresh token.
+
+        Raises: as `token`.
+        """
+        grant = self._grant
+        if grant is not None and grant.access_token != refused:
+            return True
+        return (await self._in_thread(refused)).access_token != refused
+
+    async def _in_thread(self, refused: str | None) -> Grant:
+        import anyio.to_thread
+
+        # Locks, disks and keyrings block. A renewal that nobody waits for any more still ends well.
+        return await anyio.to_thread.run_sync(self._current, refused, abandon_on_cancel=True)
+
+    def _current(self, refused: str | None) -> Grant:
+        """Return a grant whose access token is good and not `refused`, from the store or from the server."""
+        with self._turn:
+            self._grant = self._kept()
+            if self._is_good(self._grant, refused):
+                return self._grant
+            spare = refused is None and not self._is_over(self._grant)
+            try:
+                self._grant = self._renewed(refused, hurried=spare)
+            except (TryAgainError, ProtocolError) as error:
+                if not spare:
+                    raise
+                self._rest_until = self._clock() + _BREATH
+                _LOG.warning("sign-in not renewed, the old token still works", extra={"error": str(error)})
+            return self._grant
+
+    def _renewed(self, refused: str | None, *, hurried: bool) -> Grant:
+        wait_seconds = 0.0 if hurried else 2 * self._retry_seconds
+        with self._store.hold(self._resource, self._profile, wait_seconds=wait_seconds):
+            grant = self._kept()
+            if self._is_good(grant, refused):
+                return grant
+            if grant.refresh_token is None:
+                if refused is not None and not self._is_over(grant):
+                    return grant
+                raise AccessError(f"the sign-in for '{self._resource}' has ended; {self._advice()}")
+            grant = self._refreshed(grant, refused, 0.0 if hurried else self._retry_seconds)
+            self._store.update(grant)
+            self._hide_all(grant)
+        _LOG.info("sign-in renewed", extra={"resource": self._resource, "expires_at": str(grant.expires_at)})
+        return grant
+
+    def _refreshed(self, grant: Grant, refused: str | None, retry_seconds: float) -> Grant:
+        """Return the grant after a refresh, by the newest refresh token or by the one before it."""
+        with TokenEndpoint(grant.client, grant.token_endpoint, verify=self._verify) as endpoint:
+            for pause in _PATIENCE_SECONDS:
+                self._sleep(pause)
+                # Not every shared disk knows locks: a machine that shares ours may have been faster.
+                grant = self._kept()
+                if self._is_good(grant, refused):
+                    return grant
+                for presented in filter(None, (grant.refresh_token, grant.previous_refresh_token)):
+                    try:
+                        tokens = self._asked(endpoint, presented, grant, retry_seconds)
+                    except RefusedError as error:
+                        refusal = error
+                        if error.code != "invalid_grant":
+                            raise self._refusal(grant, error) from None
+                    else:
+                        return grant.renewed(tokens, presented, self._clock())
+        raise self._refusal(grant, refusal)
+
+    def _asked(self, endpoint: TokenEndpoint, presented: str, grant: Grant, retry_seconds: float) -> Tokens:
+        """Ask until there is an answer, or the pauses would exceed `retry_seconds`."""
+        delay, slept, began_at = _FIRST_DELAY_SECONDS, 0.0, self._clock()
+        while True:
+            try:
+                return endpoint.refresh(presented, grant.audience)
+            except RefusedError as error:
+                if not _is_not_ours(error, grant):
+                    raise
+                problem, wait = str(error), None
+            except NotNowError as error:
+                problem, wait = str(error), error.retry_after_seconds
+            pause = max(delay * (0.5 + self._jitter() / 2), wait or 0.0)
+            if max(slept, (self._clock() - began_at).total_seconds()) + pause > retry_seconds:
+                raise SourceUnavailableError(
+                    f"the sign-in cannot be renewed now: '{grant.token_endpoint}': {problem}; try again later"
+                )
+            self._sleep(pause)
+            slept += pause
+            delay = min(2 * delay, _LONGEST_DELAY_SECONDS)
+
+    def _refusal(self, grant: Grant, error: RefusedError) -> AccessError | ProtocolError:
+        said = f"the server says '{error}' ({error.code})"
+        if error.code == "invalid_client":
+            if "not found" in str(error).lower():
+                # Remembered, so that the next sign-in registers instead of showing the browser an error page.
+                self._store.update(replace(grant, client=replace(grant.client, refused=True)))
+            return AccessError(f"'{grant.issuer}' no longer knows this program: {said}; {self._advice()}")
+        if error.code in ("invalid_grant", "invalid_target", "invalid_scope", "unauthorized_client", "access_denied"):
+            return AccessError(f"the sign-in for '{self._resource}' has ended: {said}; {self._advice()}")
+        return ProtocolError(f"the sign-in for '{self._resource}' cannot be renewed: {said}")
+
+    def _kept(self) -> Grant:
+        grant = self._store.find(self._resource, self._profile)
+        if grant is None:
+            raise AccessError(f"nobody is signed in at '{self._resource}'; {self._advice()}")
+        self._hide_all(grant)
+        return grant
+
+    def _hide_all(self, grant: Grant) -> None:
+        for secret in grant.secrets:
+            self._hide(secret)
+
+    def _advice(self) -> str:
+        whom = "" if self._profile == "default" else f" (profile '{self._profile}')"
+        return f"run: cfaudit-export login{whom}"
+
+    def _is_good(self, grant: Grant, refused: str | None) -> bool:
+        return grant.access_token != refused and not self._is_due(grant)
+
+    def _is_due(self, grant: Grant) -> bool:
+        now = self._clock()
+        if grant.expires_at is None or (self._rest_until is not None and now < self._rest_until < grant.expires_at):
+            return False
+        if grant.refresh_token is None:
+            return now >= grant.expires_at
+        early = min(_EARLY, (grant.expires_at - grant.renewed_at) / _EARLY_SHARE)
+        return now >= grant.expires_at - early
+
+    def _is_over(self, grant: Grant) -> bool:
+        return grant.expires_at is not None and self._clock() >= grant.expires_at
+
+
+def _is_not_ours(error: RefusedError, grant: Grant) -> bool:
+    """Say whether a refusal is the server's own trouble: it blames the client, and a public client proves nothing."""
+    if error.code == "invalid_client":
+        return grant.client.auth_method == "none" and "not found" not in str(error).lower()
+    return error.code in ("temporarily_unavailable", "server_error", "slow_down")

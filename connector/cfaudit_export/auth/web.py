@@ -1,0 +1,158 @@
+"""A URL that somebody else gave us -> the JSON object behind it, or an error that says who failed and how."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urljoin, urlsplit, urlunsplit
+
+from cfaudit_export.errors import ProtocolError, SourceUnavailableError
+from cfaudit_export.escape import escaped
+
+if TYPE_CHECKING:
+    import httpx2
+
+TIMEOUT_SECONDS = 20.0
+_REDIRECTS = 3
+_SHOWN = 300
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def open_http(home: str = "", headers: Mapping[str, str] | None = None) -> httpx2.Client:
+    """Return a client that trusts what the system trusts, takes proxies from the environment, and follows nothing.
+
+    `headers` go along with requests to the origin of `home`, and to no other.
+    """
+    import httpx2
+
+    def add_headers(request: httpx2.Request) -> None:
+        if headers and origin_of(str(request.url)) == origin_of(home):
+            request.headers.update(headers)
+
+    return httpx2.Client(timeout=TIMEOUT_SECONDS, follow_redirects=False, event_hooks={"request": [add_headers]})
+
+
+def is_safe(url: str, *, insecure_http: bool = False) -> bool:
+    """Say whether a secret may travel to `url`: https, or plain http that stays on this machine (RFC 8252, 8.3)."""
+    try:
+        parts = urlsplit(url)
+        host, _port = parts.hostname, parts.port
+    except ValueError:
+        return False
+    if not host or parts.username is not None or parts.fragment:
+        return False
+    return parts.scheme == "https" or (parts.scheme == "http" and (insecure_http or _is_loopback(host)))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def canonical(url: str) -> str:
+    """Return `url` in the one spelling in which two names of a resource are compared (RFC 3986, 6.2.2 and 6.2.3).
+
+    Lower case scheme and host, no default port, no fragment, no bare slash. The path is left as it is.
+    """
+    parts = urlsplit(url)
+    scheme, host = parts.scheme.lower(), parts.hostname or ""
+    host = f"[{host}]" if ":" in host else host
+    port = "" if parts.port in (None, _DEFAULT_PORTS.get(scheme)) else f":{parts.port}"
+    path = "" if parts.path == "/" and not parts.query else parts.path
+    return urlunsplit((scheme, host + port, path, parts.query, ""))
+
+
+def origin_of(url: str) -> str:
+    """Return scheme, host and port of `url`, in canonical spelling."""
+    parts = urlsplit(canonical(url))
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def shown(said: object) -> str:
+    """Return what a server said, on one line that is safe to show."""
+    return escaped(str(said), _SHOWN)
+
+
+def refusal_of(response: httpx2.Response) -> str:
+    """Return what an error reply says, in one line: the status and, where there is one, the OAuth error."""
+    said = object_in(response) or {}
+    words = [shown(said[key]) for key in ("error", "error_description") if isinstance(said.get(key), str)]
+    return ": ".join([f"HTTP {response.status_code}", *words])
+
+
+def object_in(response: httpx2.Response) -> dict[str, Any] | None:
+    """Return the JSON object that a reply consists of, None when it is anything else."""
+    try:
+        found = json.loads(response.content)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def send(http: httpx2.Client, method: str, url: str, **content: Any) -> httpx2.Response:
+    """Send a request and return the reply, whatever its status below 500 but 429.
+
+    Raises:
+        SourceUnavailableError: no reply, or the server says that it cannot answer now.
+        ProtocolError: nothing can be sent to such a URL.
+    """
+    import httpx2
+
+    try:
+        response = http.request(method, url, **content)
+    except httpx2.RequestError as error:
+        raise SourceUnavailableError(f"'{shown(url)}' cannot be reached: {describe(error)}") from error
+    except httpx2.InvalidURL as error:
+        raise ProtocolError(f"'{shown(url)}' is not a URL: {shown(error)}") from error
+    if response.status_code >= 500 or response.status_code == 429:
+        raise SourceUnavailableError(f"'{shown(url)}' answered {refusal_of(response)}; try again later")
+    return response
+
+
+def describe(error: Exception) -> str:
+    """Return one line for a connection that failed."""
+    return shown(error) or type(error).__name__
+
+
+def first_object(
+    http: httpx2.Client, urls: Iterable[str], what: str, *, insecure_http: bool = False
+) -> tuple[str, dict[str, Any]] | None:
+    """Return the first of `urls` that holds a JSON object, and the object; None when the server denies them all.
+
+    A redirect is followed within its origin only.
+
+    Raises:
+        SourceUnavailableError: a server cannot answer now.
+        ProtocolError: a URL or redirect leads where we do not go.
+    """
+    for url in urls:
+        response = _get(http, url, what, insecure_http=insecure_http)
+        found = object_in(response) if response.status_code == 200 else None
+        if found is not None:
+            return url, found
+    return None
+
+
+def _get(http: httpx2.Client, url: str, what: str, *, insecure_http: bool) -> httpx2.Response:
+    target = url
+    for _ in range(_REDIRECTS + 1):
+        if not is_safe(target, insecure_http=insecure_http):
+            raise ProtocolError(f"{what} at '{shown(target)}' is not asked for: it is not a safe https URL")
+        if origin_of(target) != origin_of(url):
+            raise ProtocolError(f"'{shown(url)}' redirects to another server, '{shown(target)}'; that is not followed")
+        response = send(http, "GET", target, headers={"Accept": "application/json"})
+        if not response.has_redirect_location:
+            return response
+        target = _joined(target, response.headers["location"])
+    raise ProtocolError(f"{what} at '{shown(url)}' is behind more than {_REDIRECTS} redirects")
+
+
+def _joined(base: str, location: str) -> str:
+    try:
+        return urljoin(base, location)
+    except ValueError:
+        return location
