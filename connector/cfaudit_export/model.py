@@ -138,7 +138,7 @@ class Intent:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The new events of one window, staged on disk as an Arrow IPC file of the schema `cfaudit_export.schema`.
+    """The new events of one window, ascending by time, as an Arrow IPC file of the schema `cfaudit_export.schema`.
 
     Attributes:
         batch_id: 32 hex digits derived from the stream and the ids of the events.

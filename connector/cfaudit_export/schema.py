@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import pyarrow as pa
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 SCHEMA_VERSION = 1
 
@@ -107,22 +108,23 @@ COLUMNS: tuple[Column, ...] = (
     ),
 )
 
-_TYPES: dict[Kind, pa.DataType] = {
-    "string": pa.string(),
-    "json": pa.string(),
-    "timestamp": pa.timestamp("us", tz="UTC"),
-    "int32": pa.int32(),
-}
-
 
 @cache
 def schema() -> pa.Schema:
     """Return the Arrow schema: the columns in order, `nullable` as declared, the meaning as field metadata."""
+    import pyarrow as pa
+
+    types = {
+        "string": pa.string(),
+        "json": pa.string(),
+        "timestamp": pa.timestamp("us", tz="UTC"),
+        "int32": pa.int32(),
+    }
     return pa.schema(
         [
             pa.field(
                 column.name,
-                _TYPES[column.kind],
+                types[column.kind],
                 nullable=not column.required,
                 metadata={"description": column.meaning, "origin": column.origin, "kind": column.kind},
             )

@@ -27,8 +27,8 @@ from typing import IO
 from urllib.parse import quote
 
 from cfaudit_export import Batch, LoadUnknownError, Receipt, SinkError, SinkRefusedError, Window
+from cfaudit_export.parquet import StagedEvents, read_notes, write_parquet
 from cfaudit_parquet import ParquetConfig
-from cfaudit_parquet.parts import StagedEvents, read_notes, write_parquet
 
 _REFUSALS = {
     errno.EACCES: "not allowed; let this user read and write there, or set another path",

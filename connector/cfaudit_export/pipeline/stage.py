@@ -14,6 +14,7 @@ from cfaudit_export.errors import StagingError
 from cfaudit_export.model import Batch, Intent, Stream, Window
 
 _SUFFIX = ".arrow"
+_PIECE_ROWS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,8 @@ def _write(table: pa.Table, path: Path) -> str:
     temporary = path.with_suffix(".tmp")
     with temporary.open("wb") as file:
         with pa.ipc.new_file(file, table.schema) as writer:
-            writer.write_table(table.combine_chunks())
+            # Sinks read piece by piece; one piece of all rows would have to be held whole.
+            writer.write_table(table, max_chunksize=_PIECE_ROWS)
         file.flush()
         os.fsync(file.fileno())
     digest = _digest(temporary)

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cfaudit_export import read_batch
+from cfaudit_export.parquet import StagedEvents, read_notes, write_parquet
 from cfaudit_export.testing import make_batch
-from cfaudit_parquet.parts import StagedEvents, read_notes, write_parquet
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 INSTANTS = st.lists(st.timedeltas(timedelta(days=-3), timedelta(days=3)).map(EPOCH.__add__), min_size=1, max_size=40)
