@@ -1,0 +1,196 @@
+"""Flags, `-o`, environment and TOML file in, one frozen `Settings` out; the first of them that says something wins.
+
+options  the one table of what can be set
+values   what was given for an option -> its value
+layers   the places that say something, as trees
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from cfaudit_export.errors import SettingsError
+from cfaudit_export.model import iso
+from cfaudit_export.settings.layers import (
+    PLUGIN_TABLES,
+    Layer,
+    Tree,
+    file_layer,
+    flag_layer,
+    pair_layer,
+    variable_layer,
+)
+from cfaudit_export.settings.options import OPTIONS, Option
+
+__all__ = ["OPTIONS", "Given", "Option", "Settings", "default_state_dir", "load_settings"]
+
+APPLICATION = "cfaudit-export"
+FILE_NAME = "cfaudit.toml"
+DEFAULT_SOURCE = "auditlogs"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a run is told to do. `OPTIONS` describes the attributes that are not listed here.
+
+    Attributes:
+        filters: filter of the tool to value.
+        recover: how to rebuild what the source cuts off; `mode` is always there, other keys are the source's.
+        sources: settings of sources by name; options that are short for one of the source are in here.
+        sinks: settings of sinks by name.
+        transforms: settings of transforms by name.
+        checkpoint: settings of the checkpoint store; `store` is its name.
+        file: the TOML file that was read, None without one.
+    """
+
+    account: tuple[str, ...] = ()
+    source: str = DEFAULT_SOURCE
+    sink: tuple[str, ...] = ()
+    transform: tuple[str, ...] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+    filters: Mapping[str, str] = field(default_factory=dict)
+    state_dir: Path
+    token_file: Path | None = None
+    settle_lag: timedelta = timedelta(minutes=5)
+    rescan: timedelta = timedelta(hours=6)
+    max_wait: timedelta | None = None
+    recover: Mapping[str, Any] = field(default_factory=lambda: {"mode": "auto"})
+    log_format: str | None = None
+    verbosity: int = 0
+    sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
+    sinks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
+    transforms: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
+    checkpoint: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    file: Path | None = None
+
+    @property
+    def server_url(self) -> str | None:
+        """Return the URL of the source's server, None for the source's own default."""
+        return self.sources.get(self.source, {}).get("server_url")
+
+    @property
+    def header(self) -> Mapping[str, str]:
+        """Return the further request headers: name to the variable that holds the value."""
+        found = self.sources.get(self.source, {}).get("headers", {})
+        return found if isinstance(found, Mapping) else {}
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What the command line gave.
+
+    Attributes:
+        config: the file named by `--config`.
+        pairs: the texts of `-o`, in order.
+        flags: `Option.name` to the text, the list of texts, or the count.
+    """
+
+    config: Path | None = None
+    pairs: Sequence[str] = ()
+    flags: Mapping[str, Any] = field(default_factory=dict)
+
+
+def load_settings(given: Given, *, environ: Mapping[str, str], now: datetime, directory: Path) -> Settings:
+    """Return the settings: flags before `-o` before environment before file before defaults.
+
+    Args:
+        given: what the command line gave.
+        environ: the variables.
+        now: what relative times count from.
+        directory: where `cfaudit.toml` is looked for, before the user's configuration folder.
+
+    Raises:
+        UsageError: a flag has a value it cannot have.
+        SettingsError: a key is unknown, a value does not fit, the file cannot be read.
+    """
+    file = _find_file(given.config, environ, directory)
+    layers = [flag_layer(given.flags), pair_layer(given.pairs), variable_layer(environ), file_layer(file)]
+    said = [_read(layer, now) for layer in layers]
+    source = next((one["source"] for one in said if "source" in one), DEFAULT_SOURCE)
+    merged: Tree = {}
+    for layer, values in reversed(list(zip(layers, said, strict=True))):
+        tables = {name: layer.tree[name] for name in PLUGIN_TABLES if name in layer.tree}
+        merged = _merge(_merge(merged, tables), _placed(values, source))
+    return _settled(merged, source, file, now)
+
+
+def default_state_dir() -> Path:
+    """Return the folder of this user for what is remembered between runs."""
+    import platformdirs
+
+    return platformdirs.user_state_path(APPLICATION)
+
+
+def _find_file(named: Path | None, environ: Mapping[str, str], directory: Path) -> Path | None:
+    import platformdirs
+
+    if named is not None:
+        return named.expanduser()
+    if variable := environ.get("CFAUDIT_CONFIG"):
+        return Path(variable).expanduser()
+    folders = (directory, platformdirs.user_config_path(APPLICATION))
+    return next((path for folder in folders if (path := folder / FILE_NAME).is_file()), None)
+
+
+def _read(layer: Layer, now: datetime) -> dict[str, Any]:
+    """Return the values of all options that a layer gives, by key."""
+    values = {}
+    for option in OPTIONS:
+        given = _at(layer.tree, option.key)
+        if given is None:
+            continue
+        try:
+            values[option.key] = option.read(given, now)
+        except ValueError as error:
+            raise layer.error(f"{layer.named(option)}: {error}") from None
+    return values
+
+
+def _at(tree: Tree, key: str) -> Any:
+    value: Any = tree
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def _placed(values: Mapping[str, Any], source: str) -> Tree:
+    """Return the values as a tree, short forms at their long place."""
+    tree: Tree = {}
+    for option in OPTIONS:
+        if option.key not in values:
+            continue
+        path = ["sources", source, option.source_key] if option.source_key else option.key.split(".")
+        branch: Tree = tree
+        for part in path[:-1]:
+            branch = branch.setdefault(part, {})
+        branch[path[-1]] = values[option.key]
+    return tree
+
+
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> Tree:
+    """Return both trees as one; where both say something, tables are merged and of values the one above counts."""
+    merged = dict(below)
+    for key, value in above.items():
+        under = merged.get(key)
+        merged[key] = _merge(under, value) if isinstance(under, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _settled(merged: Tree, source: str, file: Path | None, now: datetime) -> Settings:
+    since, until = merged.get("since"), merged.get("until")
+    if since is not None and since > now:
+        raise SettingsError(f"since lies in the future: {iso(since)}")
+    if since is not None and until is not None and since >= until:
+        raise SettingsError(f"since must be earlier than until, but {iso(since)} is not earlier than {iso(until)}")
+    merged = {
+        **merged,
+        "source": source,
+        "recover": {"mode": "auto", **merged.get("recover", {})},
+        "state_dir": merged.get("state_dir") or default_state_dir(),
+    }
+    return Settings(**merged, file=file)
