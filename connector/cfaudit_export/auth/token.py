@@ -1,0 +1,92 @@
+"""An API token, and what proves who we are when there is none to send."""
+
+from __future__ import annotations
+
+import logging
+import stat
+from pathlib import Path
+
+from cfaudit_export.errors import SettingsError
+
+VARIABLE = "CLOUDFLARE_API_TOKEN"
+
+_LOG = logging.getLogger(__name__)
+# Cloudflare's own prefixes for scannable tokens; older tokens have none, so their kind cannot be seen.
+_KINDS = {"cfut_": "user token", "cfat_": "account token"}
+_GRANT_PARTS = 3
+
+
+class TokenCredential:
+    """A Cloudflare API token: sent as it is, never renewed, never shown.
+
+    Raises:
+        SettingsError: it cannot be an API token; the message says why and never what it is.
+    """
+
+    def __init__(self, token: str, *, where: str = VARIABLE) -> None:
+        _check(token, where)
+        self._token = token
+
+    def __repr__(self) -> str:
+        return f"TokenCredential(kind={self.kind!r})"
+
+    @property
+    def kind(self) -> str:
+        """The kind that the prefix tells, `token` without one."""
+        return next((kind for prefix, kind in _KINDS.items() if self._token.startswith(prefix)), "token")
+
+    async def token(self) -> str | None:
+        """Return the token."""
+        return self._token
+
+    async def renew(self, refused: str) -> bool:  # noqa: ARG002  # the protocol's signature
+        """Return False: only a person can replace an API token."""
+        return False
+
+
+class NoCredential:
+    """No token at all: a gateway knows us by other headers and holds the token itself."""
+
+    kind = "token"
+
+    async def token(self) -> str | None:
+        """Return None."""
+        return None
+
+    async def renew(self, refused: str) -> bool:  # noqa: ARG002  # the protocol's signature
+        """Return False."""
+        return False
+
+
+def read_token_file(path: Path) -> str:
+    """Return the token in a file, without the line end; warn when others may read it.
+
+    Raises:
+        SettingsError: it cannot be read.
+    """
+    try:
+        mode = path.stat().st_mode
+        token = path.read_text("utf-8").rstrip("\r\n")
+    except OSError as error:
+        raise SettingsError(f"token_file '{path}' cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"token_file '{path}' does not hold a token but binary data") from None
+    if mode & (stat.S_IRGRP | stat.S_IROTH):
+        _LOG.warning("token file can be read by others", extra={"path": str(path), "do": f"chmod 600 {path}"})
+    return token
+
+
+def _check(token: str, where: str) -> None:
+    if not token:
+        raise SettingsError(f"{where} is empty; it must hold an API token")
+    if token.lower().startswith("bearer "):
+        raise SettingsError(f"{where} must hold the token alone, without 'Bearer'")
+    if any(character.isspace() for character in token):
+        raise SettingsError(f"{where} holds white space or a line end, which no API token has; was it copied whole?")
+    if not token.isascii() or not token.isprintable() or token[0] in "'\"":
+        raise SettingsError(f"{where} holds characters that no API token has; was it copied with its quotes?")
+    if len(token.split(":")) == _GRANT_PARTS:
+        raise SettingsError(
+            f"{where} holds an OAuth access token (three parts with ':'), which dies within the hour; "
+            "use an API token, which starts with 'cfut_' or 'cfat_'"
+        )

@@ -1,0 +1,135 @@
+"""Log records -> lines on stderr: fixed text with key/values, as text or JSON, without control codes or secrets.
+
+A caller logs a fixed text and gives what varies as `extra`:
+
+    _LOG.info("window done", extra={"window": str(window), "events": 1000})
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from cfaudit_export.escape import escaped
+
+PACKAGE = "cfaudit_export"
+
+# Everything a record has before `extra` is put on it.
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+# Shorter ones would hide half of every line.
+_SECRET_LENGTH = 8
+
+
+class Writer(Protocol):
+    """Where lines go."""
+
+    def write(self, text: str, /) -> object:
+        """Write a text."""
+        ...
+
+
+class Redaction:
+    """Secrets that must not be shown: the last line of defence, behind code that does not show them."""
+
+    def __init__(self) -> None:
+        self._hidden: set[str] = set()
+
+    def hide(self, secret: str | None) -> None:
+        """Remember a secret, in the forms in which it may appear in text and in JSON."""
+        if secret and len(secret) >= _SECRET_LENGTH:
+            self._hidden |= {secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
+
+    def __call__(self, text: str) -> str:
+        """Return the text with every secret replaced by `***`."""
+        for secret in sorted(self._hidden, key=len, reverse=True):
+            text = text.replace(secret, "***")
+        return text
+
+
+class TextFormatter(logging.Formatter):
+    """`2026-11-24T02:55:00.120Z INFO window done window=... events=1000`, one record a line."""
+
+    def __init__(self, redaction: Redaction) -> None:
+        super().__init__()
+        self._redaction = redaction
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        pairs = [f"{key}={_bare(value)}" for key, value in _extra(record).items()]
+        line = " ".join([_time(record), record.levelname, escaped(record.getMessage()), *pairs])
+        if trace := _trace(self, record):
+            line += "".join(f"\n    {escaped(one)}" for one in trace.splitlines())
+        return self._redaction(line)
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: `time`, `level`, `logger`, `message`, then what varies, then `traceback` if any."""
+
+    def __init__(self, redaction: Redaction) -> None:
+        super().__init__()
+        self._redaction = redaction
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line. ASCII only, so that nothing in it can act on a terminal."""
+        line: dict[str, Any] = {
+            "time": _time(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        for key, value in _extra(record).items():
+            line[f"{key}_" if key in line else key] = value
+        if trace := _trace(self, record):
+            line["traceback"] = trace
+        return self._redaction(json.dumps(line, default=str))
+
+
+@contextmanager
+def logging_to(stream: Writer, *, form: str, verbosity: int, redaction: Redaction) -> Iterator[None]:
+    """Send all log records to `stream` while the context lasts.
+
+    Args:
+        stream: where lines go.
+        form: `text` or `json`.
+        verbosity: -1 shows warnings only, 0 also what this program did, 1 its details, 2 also those of libraries.
+        redaction: what must not be shown; secrets may be added to it while the context lasts.
+    """
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonFormatter(redaction) if form == "json" else TextFormatter(redaction))
+    root, own = logging.getLogger(), logging.getLogger(PACKAGE)
+    levels = (root.level, own.level)
+    root.setLevel(logging.DEBUG if verbosity > 1 else logging.WARNING)
+    own.setLevel(logging.WARNING if verbosity < 0 else logging.DEBUG if verbosity else logging.INFO)
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        for logger, level in zip((root, own), levels, strict=True):
+            logger.setLevel(level)
+
+
+def _extra(record: logging.LogRecord) -> dict[str, Any]:
+    return {key: value for key, value in vars(record).items() if key not in _STANDARD}
+
+
+def _time(record: logging.LogRecord) -> str:
+    seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+    return f"{seconds}.{int(record.msecs):03d}Z"
+
+
+def _trace(formatter: logging.Formatter, record: logging.LogRecord) -> str:
+    parts = [formatter.formatException(record.exc_info)] if record.exc_info else []
+    if record.stack_info:
+        parts.append(record.stack_info)
+    return "\n".join(parts)
+
+
+def _bare(value: Any) -> str:
+    """Return a value as one word: quoted where it is not one."""
+    text = escaped(str(value))
+    return text if text and not set(text) & set(' "=') else json.dumps(text, ensure_ascii=False)
