@@ -27,7 +27,7 @@ def visit(url: str, decision: Literal["allow", "deny"] = "allow", *, arrive: boo
     import httpx2
 
     home, cookies = urlsplit(url).netloc, dict[str, str]()
-    with httpx2.Client(timeout=_TIMEOUT_SECONDS, trust_env=False, verify=False) as http:  # noqa: S501 - plain http
+    with httpx2.Client(timeout=_TIMEOUT_SECONDS, trust_env=False, verify=False) as http:
         response = http.get(url)
         for _ in range(_STEPS):
             # A jar would not send back cookies marked Secure to plain http, as browsers do on the loopback.
