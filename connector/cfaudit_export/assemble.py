@@ -1,0 +1,253 @@
+"""Settings and plugins -> sources, sinks and store that fit together, and the runs made with them.
+
+Whatever can be found wrong without asking anybody is found before anything is connected.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cfaudit_export.auth import credential_for
+from cfaudit_export.errors import CfauditError, SettingsError
+from cfaudit_export.interfaces import CheckpointStore, Sink, Source
+from cfaudit_export.model import Connection, RunReport, Stream
+from cfaudit_export.records import Credential, SinkPlugin, SourceContext, SourcePlugin
+from cfaudit_export.settings import Settings
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from cfaudit_export.pipeline.run import Progress
+    from cfaudit_export.plugins import Plugins, Record
+
+DEFAULT_STORE = "file"
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Who is told how a run gets on: counters of the source, and the progress of the run."""
+
+    counters: Callable[[dict[str, Any]], None] = lambda _counters: None
+    progress: Callable[[Progress], None] = lambda _progress: None
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """All that runs are made of; nothing in it is connected yet.
+
+    Attributes:
+        settings: what is wanted.
+        plugins: what is installed; its observers hear of every load and run.
+        source: the chosen source and its settings.
+        sinks: the chosen sinks and their settings, by name.
+        transforms: in the order in which they are applied.
+        store: holds the checkpoints.
+        credential: who we are.
+        clock: the time, aware and UTC.
+    """
+
+    settings: Settings
+    plugins: Plugins
+    source: tuple[SourcePlugin, Any] = field(repr=False)
+    sinks: Mapping[str, tuple[SinkPlugin, Any]] = field(repr=False)
+    transforms: tuple[Callable[[pa.Table], pa.Table], ...]
+    store: CheckpointStore
+    credential: Credential
+    clock: Callable[[], datetime]
+
+    @property
+    def accounts(self) -> tuple[str, ...]:
+        """Return the accounts to export; a single empty one leaves the choice to the source."""
+        return self.settings.account or ("",)
+
+    @property
+    def staging(self) -> Path:
+        """Return the folder for staged batches."""
+        return self.settings.state_dir / "staging"
+
+    def stream(self, account: str) -> Stream:
+        """Return the stream of an account."""
+        return Stream(account, self.settings.source, tuple(sorted(self.settings.filters.items())))
+
+
+def assemble(
+    settings: Settings,
+    plugins: Plugins,
+    *,
+    environ: Mapping[str, str],
+    clock: Callable[[], datetime],
+    hide: Callable[[str], None] = lambda _secret: None,
+) -> Workshop:
+    """Fit everything together.
+
+    Args:
+        settings: what is wanted.
+        plugins: what is installed.
+        environ: the variables; the token is one of them.
+        clock: the time, aware and UTC.
+        hide: told of every secret that is found.
+
+    Raises:
+        PluginError: one that is named is missing, broken or in conflict.
+        SettingsError: the settings of one do not fit it.
+        AccessError: there is no credential.
+    """
+    check_names(settings, plugins)
+    source = fit_source(settings, plugins)
+    sinks = {name: fit_sink(settings, plugins, name) for name in settings.sink}
+    for _, config in (source, *sinks.values()):
+        for secret in _secrets(config):
+            hide(secret)
+    return Workshop(
+        settings=settings,
+        plugins=plugins,
+        source=source,
+        sinks=sinks,
+        transforms=tuple(_transform(settings, plugins, name) for name in settings.transform),
+        store=open_store(settings, plugins),
+        credential=credential_for(settings, environ=environ, hide=hide),
+        clock=clock,
+    )
+
+
+def check_names(settings: Settings, plugins: Plugins) -> None:
+    """Refuse a table whose name is nearly that of a plugin: it would be passed over.
+
+    Raises:
+        SettingsError: there is one.
+    """
+    for kind, tables, offers in (
+        ("sources", settings.sources, plugins.sources),
+        ("sinks", settings.sinks, plugins.sinks),
+        ("transforms", settings.transforms, plugins.transforms),
+    ):
+        for name in tables:
+            if name not in offers and (match := get_close_matches(name, offers, n=1)):
+                raise SettingsError(f"unknown key '{kind}.{name}'; did you mean '{kind}.{match[0]}'?")
+
+
+def fit_source(settings: Settings, plugins: Plugins) -> tuple[SourcePlugin, Any]:
+    """Return the chosen source and its settings. Raises: as `assemble`."""
+    name = settings.source
+    plugin = plugins.source(name)
+    config = _config(plugin, settings.sources.get(name, {}), f"sources.{name}")
+    for unknown in sorted(set(settings.filters) - set(plugin.filters)):
+        known = ", ".join(plugin.filters) or "none"
+        raise SettingsError(f"source '{name}' cannot filter by '{unknown}'; it filters by: {known}")
+    return plugin, config
+
+
+def fit_sink(settings: Settings, plugins: Plugins, name: str) -> tuple[SinkPlugin, Any]:
+    """Return a sink and its settings. Raises: as `assemble`."""
+    plugin = plugins.sink(name)
+    return plugin, _config(plugin, settings.sinks.get(name, {}), f"sinks.{name}")
+
+
+def open_store(settings: Settings, plugins: Plugins) -> CheckpointStore:
+    """Return the checkpoint store. Raises: as `assemble`."""
+    table = dict(settings.checkpoint)
+    plugin = plugins.store(str(table.pop("store", DEFAULT_STORE)))
+    return plugin.build(_config(plugin, table, "checkpoint"), settings.state_dir)
+
+
+@contextmanager
+def connected(workshop: Workshop, account: str, watch: Watch | None = None) -> Iterator[tuple[Source, Connection]]:
+    """Yield the source of an account, connected; it is closed with the context.
+
+    Raises: as `Source.connect`.
+    """
+    wait = workshop.settings.max_wait
+    context = SourceContext(
+        stream=workshop.stream(account),
+        credential=workshop.credential,
+        clock=workshop.clock,
+        progress=(watch or Watch()).counters,
+        max_wait_seconds=None if wait is None else wait.total_seconds(),
+    )
+    plugin, config = workshop.source
+    source = plugin.build(config, context)
+    try:
+        yield source, source.connect()
+    finally:
+        source.close()
+
+
+@contextmanager
+def opened_sinks(workshop: Workshop) -> Iterator[dict[str, Sink]]:
+    """Yield the sinks; they are closed with the context."""
+    with ExitStack() as stack:
+        sinks = {}
+        for name, (plugin, config) in workshop.sinks.items():
+            sinks[name] = plugin.build(config)
+            stack.callback(sinks[name].close)
+        yield sinks
+
+
+def export(workshop: Workshop, account: str, watch: Watch | None = None) -> RunReport:
+    """Run one account once; what stops it is in the report, so that other accounts can follow."""
+    watch = watch or Watch()
+    started_at = workshop.clock()
+    try:
+        with opened_sinks(workshop) as sinks, connected(workshop, account, watch) as (source, connection):
+            report = _run(workshop, sinks, source, connection, watch)
+    except CfauditError as error:
+        report = RunReport(
+            workshop.stream(account), started_at, workshop.clock(), None, error=str(error), exit_code=error.exit_code
+        )
+    workshop.plugins.after_run(report)
+    return report
+
+
+def _run(
+    workshop: Workshop, sinks: Mapping[str, Sink], source: Source, connection: Connection, watch: Watch
+) -> RunReport:
+    from cfaudit_export.pipeline.run import Job, run_stream
+
+    settings = workshop.settings
+    watch.counters({"events": 0})  # connected: from here on there is something to count
+    return run_stream(
+        Job(
+            stream=workshop.stream(connection.account_id),
+            connection=connection,
+            source=source,
+            sinks=sinks,
+            store=workshop.store,
+            staging=workshop.staging,
+            clock=workshop.clock,
+            since=settings.since,
+            until=settings.until,
+            settle_lag=settings.settle_lag,
+            rescan=settings.rescan,
+            transforms=workshop.transforms,
+            after_load=workshop.plugins.after_load,
+            progress=watch.progress,
+        )
+    )
+
+
+def _transform(settings: Settings, plugins: Plugins, name: str) -> Callable[[pa.Table], pa.Table]:
+    plugin = plugins.transform(name)
+    config = _config(plugin, settings.transforms.get(name, {}), f"transforms.{name}")
+    return plugin.build(config)
+
+
+def _config(plugin: Record, table: Mapping[str, Any], where: str) -> Any:
+    """Return a plugin's settings; texts may stand for numbers, as variables and `-o` can give nothing else."""
+    from cfaudit_export.plugins import build_config  # the list of installed distributions is slow to import
+
+    return build_config(plugin, table, where, strict=False)
+
+
+def _secrets(config: Any) -> Iterator[str]:
+    """Yield the texts of the fields that a plugin keeps out of its `repr`."""
+    for one in dataclasses.fields(config):
+        value = getattr(config, one.name)
+        if not one.repr and isinstance(value, str):
+            yield value

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cfaudit_export.assemble import Workshop, assemble
+from cfaudit_export.errors import AccessError, PluginError, SettingsError
+from cfaudit_export.plugins import load_plugins
+from cfaudit_export.settings import Settings
+
+ENVIRON = {"CLOUDFLARE_API_TOKEN": "cfut_0123456789abcdef"}
+
+
+def clock() -> datetime:
+    return datetime(2026, 11, 24, tzinfo=UTC)
+
+
+def fit(tmp_path: Path, environ: dict[str, str] = ENVIRON, **settings: Any) -> Workshop:
+    settings = {"sink": ("parquet",), "sinks": {"parquet": {"path": "out"}}} | settings
+    return assemble(Settings(state_dir=tmp_path, **settings), load_plugins(), environ=environ, clock=clock)
+
+
+def test_nothing_is_touched_before_a_run(tmp_path: Path) -> None:
+    workshop = fit(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    assert workshop.accounts == ("",)
+    assert workshop.staging == tmp_path / "staging"
+
+
+def test_texts_stand_for_numbers_in_the_tables_of_plugins(tmp_path: Path) -> None:
+    workshop = fit(tmp_path, sources={"auditlogs": {"page_size": "500", "timeout_seconds": "1.5"}})
+    assert (workshop.source[1].page_size, workshop.source[1].timeout_seconds) == (500, 1.5)
+
+
+def test_a_stream_is_account_source_and_sorted_filters(tmp_path: Path) -> None:
+    workshop = fit(tmp_path, account=("a" * 32,), filters={"zone_name": "z", "action_type": "create"})
+    stream = workshop.stream(workshop.accounts[0])
+    assert (stream.account_id, stream.source) == ("a" * 32, "auditlogs")
+    assert stream.filters == (("action_type", "create"), ("zone_name", "z"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"sink": ("nowhere",)}, PluginError, "no sink 'nowhere' is installed"),
+        ({"source": "nowhere"}, PluginError, "no source 'nowhere' is installed"),
+        ({"transform": ("nothing",)}, PluginError, "no transform 'nothing' is installed"),
+        ({"checkpoint": {"store": "nowhere"}}, PluginError, "no checkpoint store 'nowhere' is installed"),
+        ({"checkpoint": {"pth": "x"}}, SettingsError, "unknown key 'checkpoint.pth'; did you mean 'path'"),
+        (
+            {"sinks": {"parqet": {"path": "x"}}},
+            SettingsError,
+            "unknown key 'sinks.parqet'; did you mean 'sinks.parquet'",
+        ),
+        (
+            {"filters": {"colour": "red"}},
+            SettingsError,
+            "source 'auditlogs' cannot filter by 'colour'; it filters by: ",
+        ),
+        ({"environ": {}}, AccessError, "no credential"),
+    ],
+)
+def test_what_does_not_fit_is_found_before_anything_is_connected(
+    tmp_path: Path, settings: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        fit(tmp_path, **settings)
