@@ -1,0 +1,196 @@
+"""Arguments in, exit code out: the commands, the errors and the signals."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from cfaudit_export.cli.command import Command, Shell
+from cfaudit_export.cli.help import HelpfulCommand, write_lines, write_options
+from cfaudit_export.cli.terminal import PROGRAM, Terminal
+from cfaudit_export.errors import CfauditError, ExitCode, UsageError
+
+DEFAULT = "run"
+COMMANDS = {
+    "demo": ("trial", "Try it"),
+    "sandbox": ("trial", "Try it"),
+    "run": ("export", "Export"),
+    "plan": ("export", "Export"),
+    "check": ("check", "Export"),
+    "status": ("status", "Export"),
+    "plugins": ("about", "Look inside"),
+    "schema": ("about", "Look inside"),
+}
+"""Every command: the module of this folder that holds it, and the panel of `--help` that shows it."""
+
+_EPILOG = """
+Options without a command are those of 'run': cfaudit-export --sink parquet
+
+Without an account:
+  cfaudit-export demo
+With an API token in CLOUDFLARE_API_TOKEN:
+  cfaudit-export check --sink parquet -o sinks.parquet.path=out
+  cfaudit-export run --sink parquet -o sinks.parquet.path=out
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return the exit code of the process."""
+    terminal = Terminal()
+    shell = Shell(terminal, os.environ, lambda: datetime.now(UTC), Path())
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    with _interruptible() as received:
+        try:
+            code = _group().main(arguments, prog_name=PROGRAM, standalone_mode=False, obj=shell)
+        except CfauditError as error:
+            terminal.fail(str(error))
+            return int(error.exit_code)
+        except typer.TyperException as error:
+            terminal.fail(_usage(error, arguments))
+            return int(ExitCode.USAGE)
+        except (KeyboardInterrupt, typer.Abort):
+            code = 0
+        except Exception:  # noqa: BLE001  # a fault of ours: say all that is needed to repair it
+            terminal.say(traceback.format_exc())
+            terminal.fail("this is a fault in the program; please report it with the lines above")
+            return int(ExitCode.BUG)
+    if received:
+        terminal.fail("stopped; what was finished is saved, and the next run goes on from there")
+        return 128 + received[-1]
+    return int(code or 0)
+
+
+@contextmanager
+def _interruptible() -> Iterator[list[int]]:
+    """Let SIGINT and SIGTERM stop the work like an exception; yield the list in which they are noted."""
+    received: list[int] = []
+
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Group(TyperGroup):
+    """The commands, each imported when it is asked for; options without a command mean `run`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the default command where none is given; a shell that completes may still be given one."""
+        mine = {name for option in self.get_params(ctx) for name in option.opts}
+        if args:
+            is_default = args[0].startswith("-") and args[0].partition("=")[0] not in mine
+        else:
+            is_default = not ctx.resilient_parsing
+        if is_default:
+            args = [DEFAULT, *args]
+        return super().parse_args(ctx, args)
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  # the signature is typer's
+        """Return the names."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> HelpfulCommand | None:  # noqa: ARG002  # the signature is typer's
+        """Return a command, built now."""
+        return _load(cmd_name).build(cmd_name) if cmd_name in COMMANDS else None
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Find the command that the arguments name."""
+        if args[0] not in COMMANDS and not args[0].startswith("-"):
+            from cfaudit_export.convert import nearest
+
+            known = ", ".join(COMMANDS)
+            raise UsageError(f"no such command '{args[0]}'{nearest(args[0], COMMANDS)} (commands: {known})")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002  # the signature is typer's
+        """Write the commands, panel by panel."""
+        panels: dict[str, list[tuple[str, str]]] = {}
+        width = max(map(len, COMMANDS))
+        for name, (_, panel) in COMMANDS.items():
+            panels.setdefault(panel, []).append((name.ljust(width), _load(name).summary))
+        for panel, rows in panels.items():
+            with formatter.section(panel):
+                formatter.write_dl(rows)
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the commands, then the options."""
+        self.format_commands(ctx, formatter)
+        write_options(self, ctx, formatter)
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002  # the signature is typer's
+        """Write the epilog line by line."""
+        write_lines(self.epilog, formatter)
+
+
+def _load(name: str) -> Command:
+    found = getattr(import_module(f"{__package__}.{COMMANDS[name][0]}"), name)
+    assert isinstance(found, Command)  # noqa: S101  # the table above names nothing else
+    return found
+
+
+def _group() -> Any:
+    app = typer.Typer(
+        cls=_Group,
+        rich_markup_mode=None,
+        options_metavar="[COMMAND] [OPTIONS]",
+        subcommand_metavar="",
+        epilog=_EPILOG,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_root)
+    return typer.main.get_command(app)
+
+
+def _version(on: bool) -> None:  # noqa: FBT001  # the signature is typer's
+    if on:
+        from importlib.metadata import version
+
+        typer.echo(f"{PROGRAM} {version(PROGRAM)}")
+        raise typer.Exit
+
+
+def _root(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Export Cloudflare audit logs: complete, once, honest about what is missing."""
+
+
+def _usage(error: typer.TyperException, arguments: Sequence[str]) -> str:
+    """Return what is wrong with the command line, in the words of this program."""
+    from cfaudit_export.convert import nearest
+
+    context: Any = getattr(error, "ctx", None)
+    place = context.command_path if context else PROGRAM
+    option = getattr(error, "option_name", None)
+    if option and hasattr(error, "possibilities"):
+        known = [name for param in context.command.get_params(context) for name in param.opts] if context else []
+        text = f"no such option '{option}'{nearest(option, known)}"
+    else:
+        message = error.format_message().rstrip(".")
+        text = message[:1].lower() + message[1:]
+    misplaced = next((one for one in arguments[1:] if one in COMMANDS), None)
+    if misplaced and arguments[0].startswith("-"):
+        text += f"; the command comes first, as in '{PROGRAM} {misplaced} ...'"
+    return f"{text} (see '{place} --help')"

@@ -1,0 +1,96 @@
+"""The command `check`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from cfaudit_export.assemble import Workshop, connected, opened_sinks
+from cfaudit_export.cli.command import Shell, command
+from cfaudit_export.cli.encode import as_json
+from cfaudit_export.cli.export import Json, covered_until, prepare
+from cfaudit_export.errors import CfauditError, ExitCode, worst
+from cfaudit_export.interfaces import Source
+from cfaudit_export.model import Connection
+from cfaudit_export.settings import Settings
+from cfaudit_export.settings.options import FILTERS, HOW, LOGS, WHAT, WHERE
+
+_EPILOG = """
+Example:
+  cfaudit-export check --sink parquet -o sinks.parquet.path=out
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was checked, how it ended, and what was found or what to do."""
+
+    what: str
+    exit_code: ExitCode
+    said: str
+
+
+@command(WHAT, WHERE, FILTERS, HOW, LOGS, epilog=_EPILOG)
+def check(shell: Shell, settings: Settings, *, json: Json = False) -> int:
+    """Prove that a run could read and write.
+
+    Takes the ways that a run takes, and writes no row. Ends with the exit code of the worst finding.
+    """
+    workshop = prepare(shell, settings)
+    findings = []
+    for finding in _findings(workshop):
+        findings.append(finding)
+        if not json:
+            word = "failed" if finding.exit_code else "ok"
+            shell.terminal.answer(f"{word:<6}  {finding.what}: {finding.said}")
+    if json:
+        shell.terminal.answer(as_json(findings))
+    return worst(finding.exit_code for finding in findings)
+
+
+def _findings(workshop: Workshop) -> Iterator[Finding]:
+    for account in workshop.accounts:
+        yield from _source(workshop, account)
+    with opened_sinks(workshop) as sinks:
+        for name, sink in sinks.items():
+            yield _found(f"sink '{name}'", sink.check)
+
+
+def _source(workshop: Workshop, account: str) -> Iterator[Finding]:
+    """Connect, read one event, and look at the checkpoint of what is read."""
+    name = f"source '{workshop.settings.source}'"
+    try:
+        with connected(workshop, account) as (source, connection):
+            yield Finding(name, ExitCode.OK, _described(connection))
+            yield _found("reading", lambda: _probed(source))
+            yield _found("checkpoint", lambda: _checkpoint(workshop, connection))
+    except CfauditError as error:
+        yield Finding(name, error.exit_code, str(error))
+
+
+def _found(what: str, ask: Callable[[], str]) -> Finding:
+    try:
+        return Finding(what, ExitCode.OK, ask())
+    except CfauditError as error:
+        return Finding(what, error.exit_code, str(error))
+
+
+def _probed(source: Source) -> str:
+    source.probe()
+    return "events can be read"
+
+
+def _described(connection: Connection) -> str:
+    named = f" ({connection.account_name})" if connection.account_name else ""
+    return (
+        f"account {connection.account_id}{named} by {connection.credential}, "
+        f"{connection.calls_per_page} calls a page, {connection.server}, protocol {connection.protocol}"
+    )
+
+
+def _checkpoint(workshop: Workshop, connection: Connection) -> str:
+    found = workshop.store.load(workshop.stream(connection.account_id).id)
+    if found is None:
+        return "none yet, the first run starts one"
+    parts = [f"{name} covered until {covered_until(found.checkpoint, name)}" for name in found.checkpoint.sinks]
+    return ", ".join(parts) or "empty"

@@ -1,0 +1,58 @@
+"""The progress bar of a run: share of the time covered, events, rate, calls left; nothing where nobody looks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from cfaudit_export.assemble import Watch
+from cfaudit_export.cli.terminal import Terminal
+from cfaudit_export.escape import escaped
+
+if TYPE_CHECKING:
+    from cfaudit_export.pipeline.run import Progress
+
+
+@contextmanager
+def progress_bar(terminal: Terminal, title: str) -> Iterator[Watch]:
+    """Yield what a run reports to; the bar is there while the context lasts."""
+    if not terminal.is_interactive:
+        yield Watch()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[facts]}", markup=False),
+        TimeElapsedColumn(),
+    )
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(escaped(title, 32), total=1.0, facts="connecting")
+        counted: dict[str, Any] = {}
+
+        def counters(facts: dict[str, Any]) -> None:
+            counted.update(facts)
+            elapsed = bar.tasks[0].elapsed or 0.0
+            bar.update(task, facts=_facts(counted, elapsed))
+
+        def progress(now: Progress) -> None:
+            bar.update(task, completed=now.covered_share)
+
+        yield Watch(counters, progress)
+
+
+def _facts(counted: dict[str, Any], elapsed_seconds: float) -> str:
+    events = int(counted.get("events") or 0)
+    parts = [f"{events:,} events"]
+    if elapsed_seconds > 0 and events:
+        parts.append(f"{events / elapsed_seconds:,.0f}/s")
+    if counted.get("calls_left") is not None:
+        parts.append(f"{counted['calls_left']} calls left")
+    if counted.get("waiting"):
+        parts.append(f"waiting: {escaped(str(counted['waiting']), 40)}")
+    return ", ".join(parts)

@@ -1,0 +1,68 @@
+"""What people see: lines, tables and errors; escaped, and without secrets."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+
+from cfaudit_export.escape import escaped
+from cfaudit_export.log import Redaction
+
+PROGRAM = "cfaudit-export"
+_PIPE_COLUMNS = 10_000
+
+
+class Terminal:
+    """The two streams of the process. Commentary goes to stderr, the answer that was asked for to stdout.
+
+    It is a stream itself, for log lines: what is written to it goes to stderr as it is at that moment, so that a
+    progress bar can keep itself below.
+    """
+
+    def __init__(self) -> None:
+        self.redaction = Redaction()
+
+    @property
+    def is_interactive(self) -> bool:
+        """Whether a person is looking at stderr."""
+        return sys.stderr.isatty()
+
+    def write(self, text: str) -> int:
+        """Write a text to stderr as it is."""
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        """Flush stderr."""
+        sys.stderr.flush()
+
+    def say(self, text: str = "") -> None:
+        """Write lines to stderr."""
+        self.write(self._safe(text) + "\n")
+
+    def fail(self, message: str) -> None:
+        """Write an error to stderr, on one line."""
+        self.write(f"{PROGRAM}: {self.redaction(escaped(message))}\n")
+
+    def answer(self, text: str) -> None:
+        """Write lines to stdout."""
+        sys.stdout.write(self._safe(text.rstrip("\n")) + "\n")
+        sys.stdout.flush()
+
+    def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]], *, answer: bool = True) -> None:
+        """Write a table, to stdout as an answer or else to stderr; a column named `>...` is aligned to the right."""
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+        for column in columns:
+            right = column.startswith(">")
+            table.add_column(column.removeprefix(">"), justify="right" if right else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*(Text(self.redaction(escaped(str(cell)))) for cell in row))
+        stream = sys.stdout if answer else sys.stderr
+        # In a pipe a row is a line, however long.
+        Console(file=stream, width=None if stream.isatty() else _PIPE_COLUMNS).print(table)
+
+    def _safe(self, text: str) -> str:
+        return self.redaction("\n".join(map(escaped, text.split("\n"))))

@@ -1,0 +1,211 @@
+"""The commands `demo` and `sandbox`: everything without an account."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cfaudit_export.assemble import assemble, export
+from cfaudit_export.auth.token import VARIABLE
+from cfaudit_export.cli.command import Shell, command
+from cfaudit_export.cli.encode import as_json
+from cfaudit_export.cli.export import Json
+from cfaudit_export.cli.knobs import knob_parameters, sandbox_options
+from cfaudit_export.cli.progress import progress_bar
+from cfaudit_export.errors import UsageError
+from cfaudit_export.log import logging_to
+from cfaudit_export.model import RunReport, iso
+from cfaudit_export.settings import Settings
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from cfaudit_export.sandbox import Sandbox
+
+_MARKER = ".cfaudit-demo"
+_FOLDERS = ("parquet", "state")
+_TOP = 5
+
+
+@command(
+    epilog="""
+Example:
+  cfaudit-export demo --events 20000 --dir /tmp/demo
+"""
+)
+def demo(
+    shell: Shell,
+    *,
+    events: Annotated[
+        int, typer.Option("--events", help="how many events (default: 5000)", metavar="N", min=0)
+    ] = 5_000,
+    seed: Annotated[int, typer.Option("--seed", help="decides all that looks random (default: 1)", metavar="N")] = 1,
+    folder: Annotated[str, typer.Option("--dir", help="folder to write to (default: demo)", metavar="DIR")] = "demo",
+) -> int:
+    """Export made-up events into ./demo, to see how it works.
+
+    Starts an emulated Audit Logs server on this machine, exports from it over HTTP into Parquet files, and shows
+    what arrived. Needs no account and no network. A former demo in the folder is replaced.
+    """
+    from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
+
+    terminal = shell.terminal
+    directory = _prepared(Path(folder))
+    with Sandbox(World(SandboxOptions(events=events, seed=seed))) as sandbox:
+        terminal.say(f"sandbox started: {sandbox.mcp_url}, {events:,} events of 30 days")
+        with logging_to(terminal, form="text", verbosity=-1, redaction=terminal.redaction):
+            report = _exported(shell, directory, sandbox)
+    for error in (report.error, *(sink.error for sink in report.sinks)):
+        if error:
+            terminal.fail(error)
+    rows = sum(sink.rows for sink in report.sinks)
+    seconds = (report.finished_at - report.started_at).total_seconds()
+    terminal.say(f"exported {rows:,} events over HTTP into Parquet in {seconds:.1f} s, {report.calls} calls")
+    if rows:
+        _show_events(shell, directory)
+    _show_files(shell, directory)
+    _show_next_steps(shell, directory)
+    return report.exit_code
+
+
+@command(
+    more=knob_parameters,
+    epilog="""
+Shares are between 0 and 1. Lengths of time are like 150ms, 30s, 12h, 90d.
+
+Example:
+  cfaudit-export sandbox --events 100000 --latency 150ms --poison all=10
+""",
+)
+def sandbox(
+    shell: Shell,
+    *,
+    host: Annotated[str, typer.Option("--host", help="address to listen on (default: 127.0.0.1)")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option("--port", help="port to listen on (default: a free one)", metavar="N", min=0, max=65_535)
+    ] = 0,
+    json: Json = False,
+    **knobs: Any,
+) -> int:
+    """Serve an emulated Audit Logs server until Ctrl-C.
+
+    Equal options serve equal events. The tokens are made up, and good for nothing else.
+    """
+    from cfaudit_export.sandbox import World, serve
+
+    try:
+        world = World(sandbox_options(knobs, shell.clock()))
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    try:
+        serve(world, host, port, on_ready=lambda ready: _show_sandbox(shell, ready, json=json))
+    except OSError as error:
+        raise UsageError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
+    return 0
+
+
+def _prepared(directory: Path) -> Path:
+    """Return the folder, empty but for its mark; only what a former demo left is removed.
+
+    Raises:
+        UsageError: there is something else in it, or it cannot be made.
+    """
+    mark = directory / _MARKER
+    try:
+        if directory.exists() and not mark.is_file() and any(directory.iterdir()):
+            raise UsageError(f"'{directory}' is not empty and not a former demo; name another folder with --dir")
+        for name in _FOLDERS:
+            if (directory / name).exists():
+                shutil.rmtree(directory / name)
+        directory.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+    except OSError as error:
+        raise UsageError(f"'{directory}' cannot hold the demo: {error.strerror or error}") from None
+    return directory
+
+
+def _exported(shell: Shell, directory: Path, sandbox: Sandbox) -> RunReport:
+    from cfaudit_export.plugins import load_plugins
+
+    # Only these settings count: whatever file or variables are around belong to real exports.
+    settings = Settings(
+        sink=("parquet",),
+        since=datetime.fromtimestamp(sandbox.world.since, UTC),
+        state_dir=directory / "state",
+        sources={"auditlogs": {"server_url": sandbox.mcp_url, "budget_calls": 0}},
+        sinks={"parquet": {"path": str(directory / "parquet")}},
+    )
+    environ = {VARIABLE: sandbox.world.tokens["user"]}
+    workshop = assemble(settings, load_plugins(environ=shell.environ), environ=environ, clock=shell.clock)
+    with progress_bar(shell.terminal, "demo") as watch:
+        return export(workshop, sandbox.world.accounts[0].id, watch)
+
+
+def _show_events(shell: Shell, directory: Path) -> None:
+    """Show what arrived, read back from the files."""
+    import pyarrow.compute as pc
+    import pyarrow.dataset as ds
+
+    columns = ["event_time", "resource_product", "actor_email"]
+    table = ds.dataset(directory / "parquet", format="parquet").to_table(columns=columns)
+    terminal = shell.terminal
+    first, last = (iso(pick(table["event_time"]).as_py()) for pick in (pc.min, pc.max))
+    terminal.say(f"\nread back: {table.num_rows:,} rows, from {first} to {last}\n")
+    tops = [_top(table, name) for name in columns[1:]]
+    rows = [left + right for left, right in zip_longest(*tops, fillvalue=("", ""))]
+    terminal.table(("product", ">events", "actor", ">events"), rows, answer=False)
+
+
+def _top(table: pa.Table, column: str) -> list[tuple[str, str]]:
+    counted = sorted(table[column].value_counts().to_pylist(), key=lambda one: (-one["counts"], str(one["values"])))
+    return [(one["values"] or "(none)", f"{one['counts']:,}") for one in counted[:_TOP]]
+
+
+def _show_files(shell: Shell, directory: Path) -> None:
+    files = sorted((directory / "parquet").rglob("*.parquet"))
+    size = sum(file.stat().st_size for file in files)
+    shell.terminal.say(f"\nin '{directory.resolve()}': {len(files)} files, {size / 1024:,.0f} KiB, for example")
+    for file in files[:2]:
+        shell.terminal.say(f"  {file.relative_to(directory)}")
+    shell.terminal.say(f"  {next(_checkpoints(directory), 'state')}  (the checkpoint: a second run goes on from there)")
+
+
+def _checkpoints(directory: Path) -> Iterator[Path]:
+    for file in sorted((directory / "state").rglob("*.json")):
+        yield file.relative_to(directory)
+
+
+def _show_next_steps(shell: Shell, directory: Path) -> None:
+    state = shlex.quote(str(directory / "state"))
+    shell.terminal.say(f"""
+next
+  how far the demo is:    cfaudit-export status --state-dir {state}
+  what the columns mean:  cfaudit-export schema
+  the server alone:       cfaudit-export sandbox
+  the real thing, with an API token ('Account Settings: Read') in {VARIABLE}:
+                          cfaudit-export --sink parquet -o sinks.parquet.path=out""")
+
+
+def _show_sandbox(shell: Shell, sandbox: Sandbox, *, json: bool) -> None:
+    world, terminal = sandbox.world, shell.terminal
+    if json:
+        accounts = [{"id": account.id, "name": account.name} for account in world.accounts]
+        facts = {"url": sandbox.url, "mcp_url": sandbox.mcp_url, "tokens": world.tokens, "accounts": accounts}
+        terminal.answer(as_json(facts))
+        return
+    terminal.say(f"serving {world.options.events:,} events an account at {sandbox.mcp_url}; Ctrl-C stops\n")
+    terminal.table(("account", "name"), [(account.id, account.name) for account in world.accounts], answer=False)
+    terminal.say()
+    terminal.table(("token", "made up"), world.tokens.items(), answer=False)
+    account = f"--account {world.accounts[0].id} " if len(world.accounts) > 1 else ""
+    terminal.say(f"""
+{VARIABLE}={world.tokens["user"]} \\
+  cfaudit-export --server-url {sandbox.mcp_url} {account}\\
+  --sink parquet -o sinks.parquet.path=out --state-dir state""")

@@ -1,0 +1,112 @@
+"""The command line in this process and in processes of its own, and a sandbox to talk to."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from cfaudit_export.cli import main
+from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
+
+EVENTS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def line(self) -> str:
+        """The only line on stderr."""
+        [line] = self.err.splitlines()
+        return line
+
+
+Cli = Callable[..., Result]
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory and a home in which nothing is set."""
+    for variable in list(os.environ):
+        if variable.startswith("CFAUDIT_") or variable == "CLOUDFLARE_API_TOKEN":
+            monkeypatch.delenv(variable)
+    for variable in ("HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME"):
+        monkeypatch.setenv(variable, str(tmp_path / "home"))
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    return here
+
+
+@pytest.fixture
+def cli(place: Path, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """Run a command in this process."""
+
+    def run(*arguments: object) -> Result:
+        capsys.readouterr()
+        code = main([str(one) for one in arguments])
+        captured = capsys.readouterr()
+        return Result(code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def process(place: Path) -> Cli:
+    """Run a command in a process of its own."""
+
+    def run(*arguments: object, flags: tuple[str, ...] = ()) -> Result:
+        command = [sys.executable, *flags, "-m", "cfaudit_export", *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def sandbox() -> Iterator[Sandbox]:
+    """A server with a few hundred events of two accounts."""
+    with Sandbox(World(SandboxOptions(events=EVENTS, accounts=2, seed=7))) as running:
+        yield running
+
+
+@pytest.fixture
+def token(sandbox: Sandbox, place: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The token of the sandbox, in its variable."""
+    monkeypatch.setenv("CLOUDFLARE_API_TOKEN", sandbox.world.tokens["user"])
+    return sandbox.world.tokens["user"]
+
+
+@pytest.fixture
+def target(sandbox: Sandbox, token: str) -> tuple[str, ...]:
+    """The options of an export from the first account of the sandbox into `out`."""
+    account = sandbox.world.accounts[0].id
+    source = ("--server-url", sandbox.mcp_url, "--account", account)
+    return (*source, "--sink", "parquet", "-o", "sinks.parquet.path=out", "--state-dir", "state")
+
+
+@pytest.fixture
+def plugin(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Install a plugin of a stranger, of this name and source text, for processes."""
+
+    def install(name: str, text: str) -> None:
+        site = tmp_path / "site"
+        info = site / f"{name}-1.0.dist-info"
+        info.mkdir(parents=True)
+        (site / f"{name}.py").write_text(text)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[cfaudit_export]\n{name} = {name}\n")
+        monkeypatch.setenv("PYTHONPATH", str(site))
+
+    return install

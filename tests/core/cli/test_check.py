@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cfaudit_export.sandbox import Sandbox
+
+
+def test_a_good_setup_is_ok_line_by_line_and_nothing_is_written(
+    cli: Any, target: tuple[str, ...], sandbox: Sandbox, place: Path
+) -> None:
+    result = cli("check", *target)
+    assert result.code == 0
+    lines = result.out.splitlines()
+    assert all(line.startswith("ok      ") for line in lines)
+    assert sandbox.world.accounts[0].id in lines[0]
+    assert "user token" in lines[0]
+    assert any("sink 'parquet'" in line for line in lines)
+    assert not list(place.rglob("*.parquet"))
+
+
+def test_a_missing_permission_fails_and_the_sink_is_checked_all_the_same(
+    cli: Any, target: tuple[str, ...], sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLOUDFLARE_API_TOKEN", sandbox.world.tokens["no_permission"])
+    result = cli("check", *target)
+    assert result.code == 77
+    [failed] = [line for line in result.out.splitlines() if line.startswith("failed")]
+    assert "'Account Settings: Read'" in failed
+    assert "ok      sink 'parquet'" in result.out
+
+
+def test_a_sink_that_cannot_write_fails(cli: Any, target: tuple[str, ...], place: Path) -> None:
+    (place / "out").write_text("a file where a folder should be")
+    result = cli("check", *target)
+    assert result.code in (69, 78)
+    assert [line for line in result.out.splitlines() if line.startswith("failed  sink 'parquet'")]
+
+
+def test_findings_as_json(cli: Any, target: tuple[str, ...]) -> None:
+    findings = json.loads(cli("check", *target, "--json").out)
+    assert [finding["exit_code"] for finding in findings] == [0, 0, 0, 0]
+    assert {"what", "exit_code", "said"} == set(findings[0])
+
+
+def test_an_unreachable_server_fails_but_not_the_sink(cli: Any, target: tuple[str, ...]) -> None:
+    result = cli("check", *target, "--server-url", "http://127.0.0.1:9/mcp")
+    assert result.code == 75
+    assert result.out.startswith("failed  source 'auditlogs': '127.0.0.1:9' cannot be reached")
+    assert "ok      sink 'parquet'" in result.out

@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow.dataset as ds
+import pytest
+
+from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
+
+EVENTS = 300
+
+
+def rows(folder: Path) -> int:
+    return int(ds.dataset(folder, format="parquet").count_rows())
+
+
+def test_a_run_delivers_and_the_next_has_nothing_new(cli: Any, target: tuple[str, ...], place: Path) -> None:
+    first = cli(*target, "--since", "40d", "--json")
+    [report] = json.loads(first.out)
+    assert first.code == report["exit_code"] == 0
+    assert report["sinks"][0]["rows"] == rows(place / "out") == EVENTS
+    files = set((place / "out").rglob("*.parquet"))
+    second = cli(*target, "--json")
+    [report] = json.loads(second.out)
+    assert second.code == 0
+    assert report["sinks"][0]["rows"] == 0
+    assert set((place / "out").rglob("*.parquet")) == files
+
+
+def test_without_a_terminal_stderr_is_json_lines(cli: Any, target: tuple[str, ...]) -> None:
+    result = cli(*target)
+    lines = [json.loads(line) for line in result.err.splitlines()]
+    assert result.out == ""
+    assert {"planned", "batch loaded", "window done", "run finished"} == {line["message"] for line in lines}
+    assert lines[-1]["message"] == "run finished"
+    assert lines[-1]["exit_code"] == 0
+
+
+def test_as_text_a_table_says_what_each_sink_got(cli: Any, target: tuple[str, ...], sandbox: Sandbox) -> None:
+    result = cli(*target, "--since", "40d", "--log-format", "text")
+    *_, title, head, line = result.err.splitlines()
+    assert title == f"account {sandbox.world.accounts[0].id}, {EVENTS} events read"
+    assert head.split() == ["sink", "rows", "files", "gaps", "covered", "until"]
+    name, delivered, files, gaps, until = line.split()
+    assert (name, delivered, gaps) == ("parquet", str(EVENTS), "0")
+    assert int(files) > 20
+    assert datetime.fromisoformat(until)
+
+
+def test_accounts_follow_each_other_and_one_that_fails_stops_none(
+    cli: Any, target: tuple[str, ...], sandbox: Sandbox, place: Path
+) -> None:
+    nobody = "0" * 32
+    second = sandbox.world.accounts[1].id
+    result = cli("run", "--account", nobody, "--account", second, *target, "--since", "40d", "--json")
+    wrong, *right = json.loads(result.out)
+    assert [report["stream"]["account_id"] for report in (wrong, *right)][:2] == [nobody, second]
+    assert wrong["exit_code"] == result.code == 78
+    assert [report["exit_code"] for report in right] == [0, 0]
+    assert rows(place / "out") == 2 * EVENTS
+    assert f"account {nobody}: " in result.err
+
+
+def test_without_an_account_a_token_that_sees_several_is_told_to_choose(cli: Any, sandbox: Sandbox, token: str) -> None:
+    result = cli(
+        "--sink", "parquet", "-o", "sinks.parquet.path=out", "--server-url", sandbox.mcp_url, "--state-dir", "state"
+    )
+    assert result.code == 78
+    for account in sandbox.world.accounts:
+        assert account.id in result.err
+
+
+def test_filters_make_a_stream_of_their_own(cli: Any, target: tuple[str, ...], sandbox: Sandbox) -> None:
+    account = sandbox.world.accounts[0].id
+    created = sum(
+        record["action"]["type"] == "create" for record in sandbox.world.records(account) if "action" in record
+    )
+    [report] = json.loads(cli(*target, "--since", "40d", "--action-type", "create", "--json").out)
+    assert report["stream"]["filters"] == {"action_type": "create"}
+    assert report["sinks"][0]["rows"] == created
+    assert 0 < created < EVENTS
+
+
+def test_rows_that_cannot_be_read_are_gaps_and_no_success(
+    cli: Any, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Sandbox(World(SandboxOptions(events=50, poison=("null-actor=1",)))) as poisoned:
+        monkeypatch.setenv("CLOUDFLARE_API_TOKEN", poisoned.world.tokens["user"])
+        options = ("--server-url", poisoned.mcp_url, "--sink", "parquet", "-o", "sinks.parquet.path=out")
+        result = cli(*options, "--state-dir", "state", "--since", "40d", "--log-format", "text")
+    assert result.code == 65
+    assert "cfaudit-export: windows that could not be read: 1; see 'cfaudit-export status'" in result.err
+    status = cli("status", "--state-dir", "state")
+    assert "gap 20" in status.out
+
+
+def test_a_plan_shows_windows_and_cost_and_fetches_nothing(
+    cli: Any, target: tuple[str, ...], sandbox: Sandbox, place: Path
+) -> None:
+    before = sandbox.upstream.counts.get("audit_calls", 0)
+    [planned] = json.loads(cli("plan", *target, "--since", "10d", "--json").out)
+    assert planned["duration"] == pytest.approx(10 * 86_400 - 300, abs=5)
+    assert planned["estimate"]["events"] is None
+    assert planned["estimate"]["calls"] == planned["estimate"]["calls_per_page"] == 3
+    assert sandbox.upstream.counts.get("audit_calls", 0) == before
+    assert not (place / "out").exists()
+    cli(*target, "--since", "10d")
+    text = cli("plan", *target, "--since", "20d").out
+    assert "missing" in text
+    assert "rescan" in text
+    [planned] = json.loads(cli("plan", *target, "--since", "20d", "--json").out)
+    assert planned["estimate"]["events"] == pytest.approx(100, rel=0.5)
+
+
+def test_a_person_sees_a_bar_and_a_table_and_no_log_lines(
+    target: tuple[str, ...], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "80")
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "cfaudit_export", *target, "--since", "40d"]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs)
+    os.close(theirs)
+    seen = b""
+    try:
+        while piece := os.read(ours, 65_536):
+            seen += piece
+    except OSError:  # how the end of a pseudo terminal looks on Linux
+        pass
+    out, _ = running.communicate(timeout=30)
+    os.close(ours)
+    assert running.returncode == 0
+    assert out == b""
+    shown = seen.decode()
+    assert "━" in shown
+    assert "100%" in shown
+    assert "300 events" in shown
+    assert "covered until" in shown
+    assert "INFO" not in shown
+    assert '{"time"' not in shown
+
+
+def test_a_short_answer_of_a_sink_is_in_the_exit_code(process: Any, plugin: Any, sandbox: Sandbox, token: str) -> None:
+    plugin(
+        "downsink",
+        """
+from dataclasses import dataclass
+from cfaudit_export import SinkError, SinkPlugin, hookimpl
+
+@dataclass(frozen=True)
+class Config:
+    pass
+
+class Sink:
+    def load(self, batch): raise SinkError("nobody answers at 'down'")
+    def close(self): pass
+
+@hookimpl
+def cfaudit_sinks():
+    yield SinkPlugin("down", Config, lambda config: Sink(), "is down")
+""",
+    )
+    account = sandbox.world.accounts[0].id
+    options = ("--server-url", sandbox.mcp_url, "--account", account, "--state-dir", "state")
+    both = process(*options, "--sink", "down", "--sink", "parquet", "-o", "sinks.parquet.path=out", "--json")
+    assert both.code == 69
+    assert "cfaudit-export: sink 'down': nobody answers at 'down'" in both.err.splitlines()
+    [report] = json.loads(both.out)
+    down, parquet = report["sinks"]
+    assert down["exit_code"] == 69
+    assert parquet["exit_code"] == 0
+    assert parquet["rows"] > 0
