@@ -130,40 +130,46 @@ class OAuthCredential:
             return self._grant
 
     def _renewed(self, refused: str | None, *, hurried: bool) -> Grant:
-        wait_seconds = 0.0 if hurried else 2 * self._retry_seconds
+        """Return the grant after a refresh, ours or somebody else's."""
+        wait_seconds, retry_seconds = (0.0, 0.0) if hurried else (2 * self._retry_seconds, self._retry_seconds)
         with self._store.hold(self._resource, self._profile, wait_seconds=wait_seconds):
-            grant = self._kept()
-            if self._is_good(grant, refused):
-                return grant
-            if grant.refresh_token is None:
-                if refused is not None and not self._is_over(grant):
-                    return grant
-                raise AccessError(f"the sign-in for '{self._resource}' has ended; {self._advice()}")
-            grant = self._refreshed(grant, refused, 0.0 if hurried else self._retry_seconds)
-            self._store.update(grant)
-            self._hide_all(grant)
-        _LOG.info("sign-in renewed", extra={"resource": self._resource, "expires_at": str(grant.expires_at)})
-        return grant
-
-    def _refreshed(self, grant: Grant, refused: str | None, retry_seconds: float) -> Grant:
-        """Return the grant after a refresh, by the newest refresh token or by the one before it."""
-        with TokenEndpoint(grant.client, grant.token_endpoint, verify=self._verify) as endpoint:
             for pause in _PATIENCE_SECONDS:
                 self._sleep(pause)
-                # Not every shared disk knows locks: a machine that shares ours may have been faster.
+                # Whoever held the lock before us was faster; so may be a machine on a shared disk that knows no locks.
                 grant = self._kept()
                 if self._is_good(grant, refused):
                     return grant
-                for presented in filter(None, (grant.refresh_token, grant.previous_refresh_token)):
-                    try:
-                        tokens = self._asked(endpoint, presented, grant, retry_seconds)
-                    except RefusedError as error:
-                        refusal = error
-                        if error.code != "invalid_grant":
-                            raise self._refusal(grant, error) from None
-                    else:
-                        return grant.renewed(tokens, presented, self._clock())
-        raise self._refusal(grant, refusal)
+                if grant.refresh_token is None:
+                    return self._last_of(grant)
+                try:
+                    renewed = self._refreshed(grant, retry_seconds)
+                except RefusedError as error:
+                    refusal = error
+                    if error.code != "invalid_grant":
+                        break
+                else:
+                    self._store.update(renewed)
+                    self._hide_all(renewed)
+                    _LOG.info("sign-in renewed", extra={"resource": self._resource, "expires_at": renewed.expires_at})
+                    return renewed
+            raise self._refusal(grant, refusal)
+
+    def _last_of(self, grant: Grant) -> Grant:
+        """Return a grant that cannot be renewed as long as it is not over."""
+        if self._is_over(grant):
+            raise AccessError(f"the sign-in for '{self._resource}' has ended; {self._advice()}")
+        return grant
+
+    def _refreshed(self, grant: Grant, retry_seconds: float) -> Grant:
+        """Return the grant after a refresh by its newest refresh token or, when that is refused, by the one before."""
+        with TokenEndpoint(grant.client, grant.token_endpoint, verify=self._verify) as endpoint:
+            newest, previous = grant.refresh_token or "", grant.previous_refresh_token
+            try:
+                return grant.renewed(self._asked(endpoint, newest, grant, retry_seconds), newest, self._clock())
+            except RefusedError as error:
+                if previous is None or error.code != "invalid_grant":
+                    raise
+            return grant.renewed(self._asked(endpoint, previous, grant, retry_seconds), previous, self._clock())
 
     def _asked(self, endpoint: TokenEndpoint, presented: str, grant: Grant, retry_seconds: float) -> Tokens:
         """Ask until there is an answer, or the pauses would exceed `retry_seconds`."""
@@ -192,7 +198,8 @@ class OAuthCredential:
             if "not found" in str(error).lower():
                 # Remembered, so that the next sign-in registers instead of showing the browser an error page.
                 self._store.update(replace(grant, client=replace(grant.client, refused=True)))
-            return AccessError(f"'{grant.issuer}' no longer knows this program: {said}; {self._advice()}")
+            check = "" if grant.client.registered_at else "check client_id and client_secret, then "
+            return AccessError(f"'{grant.issuer}' refuses this program: {said}; {check}{self._advice()}")
         if error.code in ("invalid_grant", "invalid_target", "invalid_scope", "unauthorized_client", "access_denied"):
             return AccessError(f"the sign-in for '{self._resource}' has ended: {said}; {self._advice()}")
         return ProtocolError(f"the sign-in for '{self._resource}' cannot be renewed: {said}")

@@ -84,8 +84,11 @@ class GrantStore:
         Raises:
             TryAgainError: it cannot be kept.
         """
-        self.remove(grant)
+        path = self._path(grant)
+        leaves_keyring = self._keyring is None and self._is_pointer(path)
         self._write(grant, self._keyring)
+        if leaves_keyring:
+            self._forget_in_keyring(path)
 
     def update(self, grant: Grant) -> None:
         """Keep a renewed grant where it was kept before.
@@ -144,10 +147,13 @@ class GrantStore:
 
     def _remove(self, path: Path) -> None:
         if self._is_pointer(path):
-            with suppress(AccessError, TryAgainError), _keyring_faults():
-                self._required().delete_password(SERVICE, path.stem)
+            self._forget_in_keyring(path)
         with _disk_faults(path):
             path.unlink(missing_ok=True)
+
+    def _forget_in_keyring(self, path: Path) -> None:
+        with suppress(AccessError, TryAgainError), _keyring_faults():
+            self._required().delete_password(SERVICE, path.stem)
 
     def _is_pointer(self, path: Path) -> bool:
         try:

@@ -41,7 +41,7 @@ def is_safe(url: str, *, insecure_http: bool = False) -> bool:
         host, _port = parts.hostname, parts.port
     except ValueError:
         return False
-    if not host or parts.username is not None or parts.fragment:
+    if not host or parts.username is not None or parts.fragment or not (url.isascii() and url.isprintable()):
         return False
     return parts.scheme == "https" or (parts.scheme == "http" and (insecure_http or _is_loopback(host)))
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import socket
+import struct
 import threading
+import time
 from urllib.parse import urlsplit
 
 import httpx2
@@ -82,11 +84,13 @@ def test_no_other_method_is_served(method: str) -> None:
 
 
 def test_connections_that_stay_silent_hold_up_neither_the_answer_nor_the_end() -> None:
+    began = time.monotonic()
     with Loopback(accept) as loopback:
         port = urlsplit(loopback.redirect_uri).port or 0
         silent = [socket.create_connection(("127.0.0.1", port), 1) for _ in range(3)]
         get(f"{loopback.redirect_uri}?code=a&state=right")
         assert loopback.wait(1) is not None
+    assert time.monotonic() - began < 10
     for connection in silent:
         connection.close()
 
@@ -98,6 +102,20 @@ def test_nothing_that_was_asked_for_is_printed(capfd: pytest.CaptureFixture[str]
         with socket.create_connection(("127.0.0.1", parts.port or 0), 1) as connection:
             connection.sendall(b"GET /callback?code=topsecret\r\n\x00\r\n\r\n")
             connection.recv(100)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_browser_that_breaks_off_leaves_no_trace(capfd: pytest.CaptureFixture[str]) -> None:
+    with Loopback(accept) as loopback:
+        before = set(threading.enumerate())
+        address = ("127.0.0.1", urlsplit(loopback.redirect_uri).port or 0)
+        with socket.create_connection(address, 1) as connection:
+            connection.sendall(b"GET /callback?code=topsecret")
+            while not (handlers := set(threading.enumerate()) - before):
+                assert loopback.wait(0.01) is None
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        for handler in handlers:
+            handler.join(5)
     assert capfd.readouterr() == ("", "")
 
 

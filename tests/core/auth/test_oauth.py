@@ -126,6 +126,17 @@ def test_many_who_are_refused_share_one_renewal(service: Service) -> None:
     assert service.oauth.refreshes == 1
 
 
+def test_many_who_come_shortly_before_the_end_wait_for_the_one_that_renews(service: Service) -> None:
+    service.oauth.turn(OAuthKnobs(dash_latency_seconds=0.1))
+    first = service.sign_in().access_token
+    service.clock.advance(minutes=57)
+    credential = service.credential()
+    with ThreadPoolExecutor(8) as threads:
+        tokens = set(threads.map(token, [credential] * 8))
+    assert len(tokens) == 1
+    assert first not in tokens
+
+
 def test_credentials_of_one_process_share_one_renewal_too(service: Service) -> None:
     first = service.sign_in().access_token
     credentials = [service.credential() for _ in range(8)]
@@ -308,11 +319,23 @@ def test_dash_refusing_for_once_is_not_the_end(service: Service) -> None:
 def test_a_registration_that_ended_is_told_and_made_again_at_the_next_sign_in(service: Service) -> None:
     first = service.sign_in()
     service.oauth.forget_clients()
-    with pytest.raises(AccessError, match="no longer knows this program.*Client not found.*run: cfaudit-export login"):
+    with pytest.raises(AccessError, match="refuses this program.*Client not found.*; run: cfaudit-export login"):
         renew(service.credential(), first.access_token)
     second = service.sign_in()
     assert second.client.id != first.client.id
     assert renew(service.credential(), second.access_token)
+
+
+def test_a_secret_that_ended_is_told_with_the_settings_to_check(service: Service) -> None:
+    body = {"redirect_uris": ["http://127.0.0.1/callback"]}
+    client = httpx2.post(f"{service.sandbox.url}/register", json=body, trust_env=False).json()
+    grant = service.sign_in(client_id=client["client_id"], client_secret=client["client_secret"])
+    service.store.update(replace(grant, client=replace(grant.client, secret="another-secret")))
+    with pytest.raises(
+        AccessError, match="invalid client_secret.*check client_id and client_secret, then run:"
+    ) as caught:
+        renew(service.credential(), grant.access_token)
+    assert "another-secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
@@ -12,7 +12,8 @@ import httpx2
 import pytest
 
 from cfaudit_export.auth.signin import SignIn, sign_in
-from cfaudit_export.errors import AccessError, ProtocolError, SettingsError, SourceUnavailableError
+from cfaudit_export.auth.store import GrantStore
+from cfaudit_export.errors import AccessError, ProtocolError, SettingsError, SourceUnavailableError, TryAgainError
 from cfaudit_export.sandbox.dash import OAuthKnobs
 from cfaudit_export.sandbox.visitor import visit
 
@@ -293,6 +294,23 @@ def test_a_code_that_gives_no_tokens_leaves_no_grant(
     with pytest.raises(error):
         service.sign_in(server_url=f"{server.url}/mcp", visitor=answering(server, answer, status))
     assert service.store.find(f"{server.url}/mcp", "default") is None
+
+
+def test_nobody_refreshes_the_old_grant_while_the_new_one_is_fetched(service: Service) -> None:
+    held: list[bool] = []
+
+    def clock() -> datetime:
+        """Be asked for the time after the code was exchanged, and look whether others are kept out."""
+        try:
+            with GrantStore(service.state_dir).hold(service.url, "default", wait_seconds=0):
+                held.append(False)
+        except TryAgainError:
+            held.append(True)
+        return service.clock.now()
+
+    options = SignIn(server_url=service.url, limit_seconds=20)
+    sign_in(options, service.store, clock=clock, tell=service.told.append, open_browser=visit)
+    assert held[-1]
 
 
 def test_an_issuer_that_changed_gets_its_own_registration_and_the_old_grant_goes(

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import stat
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -79,7 +80,7 @@ class Locked(Memory):
 
 
 @pytest.fixture
-def chosen_keyring() -> Any:
+def chosen_keyring() -> Iterator[Callable[[KeyringBackend], None]]:
     before = keyring.get_keyring()
     yield keyring.set_keyring
     keyring.set_keyring(before)
@@ -223,11 +224,22 @@ def test_a_grant_in_a_file_stays_there_when_a_keyring_appears_until_the_next_sig
     assert memory.kept == {}
     GrantStore(tmp_path, keyring=memory).add(grant())
     assert len(memory.kept) == 1
-    GrantStore(tmp_path).add(grant())
-    assert found(GrantStore(tmp_path)) == grant()
 
 
-def test_a_run_without_the_keyring_says_what_to_do(tmp_path: Path, chosen_keyring: Any) -> None:
+def test_signing_in_with_the_keyring_switched_off_takes_the_grant_out_of_it(
+    tmp_path: Path, chosen_keyring: Callable[[KeyringBackend], None]
+) -> None:
+    memory = Memory()
+    GrantStore(tmp_path, keyring=memory).add(grant())
+    chosen_keyring(memory)
+    GrantStore(tmp_path).add(grant(access_token="new"))
+    assert memory.kept == {}
+    assert found(GrantStore(tmp_path)) == grant(access_token="new")
+
+
+def test_a_run_without_the_keyring_says_what_to_do(
+    tmp_path: Path, chosen_keyring: Callable[[KeyringBackend], None]
+) -> None:
     GrantStore(tmp_path, keyring=Memory()).add(grant())
     chosen_keyring(NoKeyring())
     with pytest.raises(AccessError, match="keyring switched off"):
@@ -249,7 +261,7 @@ def test_a_keyring_that_fails_is_a_reason_to_try_again_and_its_words_are_not_sho
     assert caught.value.__cause__ is None
 
 
-def test_the_systems_keyring_is_used_only_if_it_works(chosen_keyring: Any) -> None:
+def test_the_systems_keyring_is_used_only_if_it_works(chosen_keyring: Callable[[KeyringBackend], None]) -> None:
     memory = Memory()
     chosen_keyring(memory)
     assert system_keyring() is memory

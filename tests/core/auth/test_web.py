@@ -31,6 +31,8 @@ if TYPE_CHECKING:
         ("http://[::1", False),
         ("https://example.com:port/", False),
         ("ftp://example.com/", False),
+        ("https://example.com/\x1b[2J", False),
+        ("https://example.com/\u202e", False),
         ("", False),
     ],
 )

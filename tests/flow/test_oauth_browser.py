@@ -1,0 +1,127 @@
+"""A real browser goes through consent and lands on our page."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from cfaudit_export.auth.signin import SignIn, sign_in
+from cfaudit_export.auth.store import GrantStore
+from cfaudit_export.errors import AccessError
+from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
+from cfaudit_export.sandbox.oauth import OAuth
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+WAIT_SECONDS = 15
+
+pytestmark = pytest.mark.skipif(
+    not (CHROMIUM and DRIVER),
+    reason="NOT TESTED: signing in with a real browser; install it with: apt-get install chromium chromium-driver",
+)
+
+
+class Person:
+    """Somebody at a browser, who follows a list of buttons to click, page by page."""
+
+    def __init__(self, browser: Any) -> None:
+        self._browser = browser
+        self._thread: threading.Thread | None = None
+        self.pages: list[str] = []
+        self.error: BaseException | None = None
+
+    def clicking(self, *buttons: str) -> Callable[[str], None]:
+        def open_browser(url: str) -> None:
+            self._thread = threading.Thread(target=self._go, args=(url, buttons))
+            self._thread.start()
+
+        return open_browser
+
+    def _go(self, url: str, buttons: tuple[str, ...]) -> None:
+        from selenium.webdriver.common.by import By
+        from selenium.webdriver.support import expected_conditions as expected
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        try:
+            self._browser.get(url)
+            for button in buttons:
+                found = WebDriverWait(self._browser, WAIT_SECONDS).until(
+                    expected.element_to_be_clickable((By.ID, button))
+                )
+                found.click()
+                WebDriverWait(self._browser, WAIT_SECONDS).until(expected.staleness_of(found))
+            self.pages.append(self._browser.find_element(By.TAG_NAME, "body").text)
+        except BaseException as error:  # noqa: BLE001 - shown by the test's own thread
+            self.error = error
+
+    def done(self) -> str:
+        """Return the text of the page at which the browser ended."""
+        assert self._thread is not None
+        self._thread.join(WAIT_SECONDS)
+        if self.error is not None:
+            raise self.error
+        return self.pages[-1]
+
+
+@pytest.fixture
+def person(tmp_path: Path) -> Iterator[Person]:
+    webdriver = pytest.importorskip(
+        "selenium.webdriver", reason="NOT TESTED: signing in with a real browser; no selenium"
+    )
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    # As root, and in containers with a small /dev/shm, Chromium starts only so.
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--no-first-run"):
+        options.add_argument(argument)
+    options.add_argument("--no-proxy-server")
+    options.add_argument(f"--user-data-dir={tmp_path / 'chromium'}")
+    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    try:
+        yield Person(browser)
+    finally:
+        browser.quit()
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox(World(SandboxOptions(events=10))) as sandbox:
+        sandbox.app.authorization = OAuth(sandbox.world)
+        yield sandbox
+
+
+def test_a_person_consents_and_lands_on_our_page(person: Person, sandbox: Sandbox, tmp_path: Path) -> None:
+    def attempt(*buttons: str) -> str:
+        grant = sign_in(
+            SignIn(server_url=sandbox.mcp_url, limit_seconds=WAIT_SECONDS),
+            GrantStore(tmp_path),
+            clock=lambda: datetime.now(UTC),
+            tell=lambda _line: None,
+            open_browser=person.clicking(*buttons),
+        )
+        headers = {"Authorization": f"Bearer {grant.access_token}"}
+        assert httpx2.get(sandbox.mcp_url, headers=headers, trust_env=False).status_code == 405
+        return person.done()
+
+    assert attempt("approve", "allow") == "Thank you\nReturn to your terminal. You can close this window."
+    # The server remembers the consent in a cookie and only the dashboard asks again.
+    assert attempt("allow").startswith("Thank you")
+
+
+def test_a_person_who_refuses_sees_the_servers_page_and_the_program_gives_up(
+    person: Person, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    with pytest.raises(AccessError, match="only there; run: cfaudit-export login"):
+        sign_in(
+            SignIn(server_url=sandbox.mcp_url, limit_seconds=0.5),
+            GrantStore(tmp_path),
+            clock=lambda: datetime.now(UTC),
+            tell=lambda _line: None,
+            open_browser=person.clicking("approve", "deny"),
+        )
+    assert "ZodError" in person.done()
