@@ -118,6 +118,8 @@ def sign_in(
         grant = _exchange(attempt, options, client, way.redirect_uri, code, clock=clock)
         for secret in grant.secrets:
             hide(secret)
+        if old is None:  # or it could not be read, and would stand in the way of this one
+            store.clear(options.server_url, options.profile)
         store.add(grant)
     _end_old(store, old, grant, tell)
     return grant

@@ -216,9 +216,12 @@ def test_two_profiles_do_not_disturb_each_other(service: Service) -> None:
 
 
 def test_a_sign_in_that_cannot_be_read_is_replaced(service: Service) -> None:
-    service.sign_in()
-    next((service.state_dir / "grants").glob("*.json")).write_text("{")
-    assert accepted(service, service.sign_in().access_token)
+    service.store.add(replace(service.sign_in(), issuer="https://old.example"))
+    for path in (service.state_dir / "grants").glob("*.json"):
+        path.write_text("{")
+    grant = service.sign_in()
+    assert accepted(service, grant.access_token)
+    assert service.kept() == grant
     assert any("the earlier sign-in is replaced" in line for line in service.told)
 
 
