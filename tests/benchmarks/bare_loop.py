@@ -1,6 +1,6 @@
 """The bare minimum: one SDK session, one cursor, every page read and thrown away. Prints the number of rows.
 
-    python tests/benchmarks/bare_loop.py URL TOKEN SINCE BEFORE [PAGES]
+python tests/benchmarks/bare_loop.py URL TOKEN SINCE BEFORE [PAGES]
 """
 
 from __future__ import annotations

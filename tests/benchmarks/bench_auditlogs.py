@@ -17,14 +17,24 @@ from pathlib import Path
 from measure import Cost, in_turns, run, sandbox, show, verdict
 
 SPAN = ("2026-10-01T00:00:00.000Z", "2026-11-01T00:00:00.000Z")
-WORLD = ("span_seconds=2678000", "end_at_epoch=1793491200")
+WORLD = ("span_seconds=2678000", "end_at=2026-11-01T00:00:00+00:00")
 
 
 def exporter(url: str, token: str, out: Path, *extra: str) -> Cost:
     shutil.rmtree(out, ignore_errors=True)
     command = [sys.executable, "-m", "cfaudit_export", "run", "--sink", "parquet", "--server-url", url]
     command += ["-o", f"sinks.parquet.path={out / 'parquet'}", "--state-dir", str(out / "state")]
-    command += ["--since", SPAN[0], "--until", SPAN[1], "-o", "sources.auditlogs.budget_calls=0", *extra]
+    command += [
+        "--recover",
+        "off",
+        "--since",
+        SPAN[0],
+        "--until",
+        SPAN[1],
+        "-o",
+        "sources.auditlogs.budget_calls=0",
+        *extra,
+    ]
     return run(command, env={"CLOUDFLARE_API_TOKEN": token})
 
 

@@ -1,13 +1,15 @@
 """Serve a sandbox for a benchmark: prints its URL and a token, then serves until it is terminated.
 
-    python tests/benchmarks/serve.py events=200000 latency_seconds=0.15
+python tests/benchmarks/serve.py events=200000 latency_seconds=0.15
 """
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 import threading
+from datetime import datetime
 
 from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
 
@@ -16,10 +18,10 @@ def main() -> None:
     options = {}
     for argument in sys.argv[1:]:
         name, _, value = argument.partition("=")
-        options[name] = float(value) if "." in value else int(value)
+        options[name] = datetime.fromisoformat(value) if name == "end_at" else json.loads(value)
     stopped = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())
-    world = World(SandboxOptions(**options))
+    world = World(SandboxOptions(cache_bytes=512 << 20, **options))
     with Sandbox(world) as sandbox:
         print(sandbox.mcp_url, world.tokens["account"], flush=True)
         stopped.wait()

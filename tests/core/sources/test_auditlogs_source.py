@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from cfaudit_export.auth.token import TokenCredential
 from cfaudit_export.errors import AccessError, ProtocolError, SettingsError, SourceUnavailableError
 from cfaudit_export.interfaces import Extract
-from cfaudit_export.intervals import union
+from cfaudit_export.intervals import contains, union
 from cfaudit_export.model import Stream, Window, floor_ms, from_ms
-from cfaudit_export.records import SourceContext
+from cfaudit_export.records import Recover, SourceContext
 from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
 from cfaudit_export.sources import AuditLogsConfig
 from cfaudit_export.sources.auditlogs.source import AuditLogsSource
@@ -43,11 +43,12 @@ def opened(
     account: str | None = None,
     filters: tuple = (),
     url: str = "",
+    recover: Literal["auto", "off", "all"] = "off",
     **config: Any,
 ) -> Iterator[AuditLogsSource]:
     with Sandbox(world) as sandbox:
         stream = Stream(world.accounts[0].id if account is None else account, "auditlogs", filters)
-        context = SourceContext(stream, TokenCredential(world.tokens[token]), lambda: END)
+        context = SourceContext(stream, TokenCredential(world.tokens[token]), lambda: END, recover=Recover(recover))
         config = {"budget_calls": 0, "server_url": url or sandbox.mcp_url, "retry_seconds": 5.0, **config}
         source = AuditLogsSource(AuditLogsConfig(**config), context)
         try:
@@ -76,7 +77,12 @@ def rows_of(extracts: list[Extract]) -> Counter[str]:
 
 
 def assert_complete(world: World, extracts: list[Extract]) -> None:
-    assert rows_of(extracts) == truth(world)
+    missing = truth(world) - rows_of(extracts)
+    assert not rows_of(extracts) - truth(world)
+    hidden = [gap.window for extract in extracts for gap in extract.gaps if "could not be separated" in gap.reason]
+    # A row between two odd ones of its millisecond that shares every facet with them cannot be had; it is said so.
+    for text in missing:
+        assert contains(hidden, datetime.fromisoformat(json.loads(text)["time"])), text
     assert union(*(extract.window for extract in extracts)) == (everything(world),)
     gaps = [gap for extract in extracts for gap in extract.gaps]
     for poison in world.poison(world.accounts[0].id):
@@ -111,8 +117,9 @@ def test_every_row_arrives_once_whatever_the_server_s_habits_are(options: dict, 
 @pytest.mark.parametrize("edges", [(True, True), (False, True), (True, False), (False, False)], ids=str)
 def test_rows_around_poison_arrive_once_and_every_poison_row_is_a_gap(placement: str, edges: tuple) -> None:
     world = world_of(
-        poison={"all": 40},
+        poison={"all": 12},
         poison_placement=placement,
+        events=600,
         ties=0.4,
         since_inclusive=edges[0],
         before_inclusive=edges[1],
@@ -126,7 +133,7 @@ def test_the_older_form_of_the_validation_error_is_understood() -> None:
     assert_complete(world, read(world))
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     seed=st.integers(0, 10_000),
     events=st.integers(1, 120),
@@ -169,7 +176,7 @@ def test_one_poison_row_costs_no_more_than_twenty_five_extra_calls() -> None:
         world_of(events=20_000, span_seconds=30 * 86400.0),
         world_of(events=20_000, span_seconds=30 * 86400.0, poison={"api-context": 1}),
     )
-    calls = [sum(extract.calls for extract in read(world)) for world in (clean, odd)]
+    calls = [sum(extract.calls for extract in read(world, concurrency=1)) for world in (clean, odd)]
     assert calls[1] - calls[0] <= 25
 
 
@@ -300,7 +307,9 @@ def test_progress_is_told() -> None:
     world = world_of()
     with Sandbox(world) as sandbox:
         stream = Stream(world.accounts[0].id, "auditlogs")
-        context = SourceContext(stream, TokenCredential(world.tokens["account"]), lambda: END, told.append)
+        context = SourceContext(
+            stream, TokenCredential(world.tokens["account"]), lambda: END, told.append, Recover("off")
+        )
         source = AuditLogsSource(AuditLogsConfig(server_url=sandbox.mcp_url, budget_calls=600), context)
         source.connect()
         list(source.extract([everything(world)]))

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from cfaudit_export.sources.auditlogs.contract import Edges, Query, Rejection
+from cfaudit_export.sources import AUDITLOGS_FILTERS
+from cfaudit_export.sources.auditlogs.contract import MOST_ROWS, Edges, Query, Rejection
 from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA, Page
 from cfaudit_export.sources.auditlogs.reader import Reader
 from cfaudit_export.sources.auditlogs.rows import between, first_ms, last_ms
@@ -21,7 +22,8 @@ from cfaudit_export.sources.auditlogs.separate import separate
 
 _LOG = logging.getLogger(__name__)
 _GUESS_MS = 60_000
-_TRIES = 4
+_FAR_MS = 30 * 86_400_000
+PROBES = 18  # enough for a millisecond within four minutes; a gap found by fewer is a few milliseconds long
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +47,17 @@ class Unreadable:
 
 @dataclass(frozen=True, slots=True)
 class Salvage:
-    """Milliseconds `[since, before)` read around what is unreadable in them."""
+    """Milliseconds `[since, before)` read around what is unreadable in them.
+
+    `fresh` says that the rows are all from `since` on; else they go on where the cursor of the refused page stood.
+    """
 
     since_ms: int
     before_ms: int
     rows: pa.Table
     unreadable: tuple[Unreadable, ...]
     calls: int
+    fresh: bool
 
 
 async def narrow(reader: Reader, query: Query, rejection: Rejection, since_ms: int, before_ms: int) -> Salvage:
@@ -70,44 +76,56 @@ async def narrow(reader: Reader, query: Query, rejection: Rejection, since_ms: i
 class _Narrowing:
     def __init__(self, reader: Reader, query: Query, before_ms: int) -> None:
         self._reader = reader
-        self._query = query
+        # The rows of one millisecond should fit into one answer, however small the pages are.
+        self._query = replace(query, limit=max(query.limit, MOST_ROWS))
         self._before = before_ms
         self._calls = 0
 
     async def run(self, rejection: Rejection, since_ms: int) -> Salvage:
-        outcome: Page | Rejection = rejection
-        fresh = replace(self._query, since_ms=since_ms, cursor=None, before_ms=self._before, edges=self._reader.edges)
-        if fresh != self._query:
-            outcome = await self._ask(fresh)
-        if isinstance(outcome, Page):
-            return self._clean(outcome, since_ms, self._before)
-        ahead = await self._prefix(fresh, outcome)
+        ahead = await self._prefix(self._query, rejection)
         if isinstance(ahead, Rejection):  # the data changed under our eyes; the walk asks again
-            return Salvage(since_ms, since_ms, PAGE_SCHEMA.empty_table(), (), self._calls)
-        await self._learn_edges(ahead, since_ms)
+            return self._nothing(since_ms)
+        if self._reader.edges == Edges():
+            if not await self._learn_edges(ahead, since_ms):
+                reason = f"no readable row near; {rejection.issues[0].reason}"
+                whole = Unreadable(since_ms, self._before, len(rejection.issues), reason)
+                return self._done(since_ms, self._before, PAGE_SCHEMA.empty_table(), (whole,))
+            if self._query.cursor is None and self._reader.edges != self._query.edges:
+                return self._nothing(since_ms)  # what was asked wider than need be may be fine when asked again
         low = max(since_ms, last_ms(ahead)) if ahead.num_rows else since_ms
-        at = await self._locate(low, _spacing(ahead))
-        return await self._read_to(at, replace(fresh, edges=self._reader.edges), ahead, outcome.issues[0].reason)
+        if low >= self._before:  # the end has come nearer since the page was asked for
+            return self._done(since_ms, self._before, ahead, ())
+        bracket = await self._locate(low, _spacing(ahead))
+        fresh = replace(self._query, since_ms=since_ms, before_ms=self._before, cursor=None, edges=self._reader.edges)
+        return await self._read_to(bracket, fresh, ahead, rejection.issues[0].reason)
 
-    async def _read_to(self, at: int, fresh: Query, ahead: pa.Table, reason: str) -> Salvage:
-        """Read from the start of the question to the end of the millisecond that holds the odd row."""
+    async def _read_to(self, bracket: tuple[int, int] | None, fresh: Query, ahead: pa.Table, reason: str) -> Salvage:
+        """Read from the start of the question to the end of the bracket that holds the odd row; None: none does."""
         since_ms = fresh.since_ms
         # Rows before the odd one prove that it is not the margin's. Without any, what lies between must be asked for.
-        proven = bool(ahead.num_rows) and last_ms(ahead) >= since_ms
-        newest = min(at, self._before - 1)
-        for millisecond in range(newest, max(newest - 2, since_ms - 1), -1):
-            # A time finer than a millisecond may make the search end one too late.
-            here = replace(fresh, since_ms=millisecond, before_ms=millisecond + 1)
+        proven = self._query.cursor is not None or (bool(ahead.num_rows) and last_ms(ahead) >= since_ms)
+        if bracket is not None:
+            # A question that includes its end was blind to the fractions of the millisecond before it.
+            start, end = max(bracket[0] + self._reader.tight.before_ms, since_ms), bracket[1]
+            if start > since_ms and not proven:
+                return await self._above_margin(replace(fresh, before_ms=start))
+            here = replace(fresh, since_ms=start, before_ms=end)
             behind = await self._ask(replace(here, direction="desc"))
             if isinstance(behind, Rejection):
-                if millisecond > since_ms and not proven:
-                    return await self._above_margin(replace(fresh, before_ms=millisecond))
                 return await self._read_around(here, behind, since_ms, ahead, reason)
-        if at < self._before:
-            return Salvage(since_ms, since_ms, PAGE_SCHEMA.empty_table(), (), self._calls)
-        if proven:  # the odd row lies in the margin, behind what is wanted
-            return self._done(since_ms, self._before, ahead, ())
-        return await self._above_margin(fresh)
+            return self._nothing(since_ms)  # it became readable meanwhile
+        # The odd row lies in a margin.
+        return self._done(since_ms, self._before, ahead, ()) if proven else await self._above_margin(fresh)
+
+    async def _anew(self, since_ms: int) -> Salvage:
+        """Narrow again with a question that starts where nothing was read, not with a cursor in the middle."""
+        self._query = replace(
+            self._query, since_ms=since_ms, before_ms=self._before, cursor=None, edges=self._reader.edges
+        )
+        outcome = await self._ask(self._query)
+        if isinstance(outcome, Page):
+            return self._clean(outcome, since_ms, self._before)
+        return await self.run(outcome, since_ms)
 
     async def _ask(self, query: Query) -> Page | Rejection:
         self._calls += 1
@@ -126,11 +144,15 @@ class _Narrowing:
         if page.cursor and page.rows.num_rows:
             before_ms = min(last_ms(page.rows), before_ms)
         if before_ms <= since_ms:
-            return Salvage(since_ms, since_ms, PAGE_SCHEMA.empty_table(), (), self._calls)
+            return self._nothing(since_ms)
         return self._done(since_ms, before_ms, page.rows, ())
 
+    def _nothing(self, since_ms: int) -> Salvage:
+        return Salvage(since_ms, since_ms, PAGE_SCHEMA.empty_table(), (), self._calls, fresh=True)
+
     def _done(self, since_ms: int, before_ms: int, rows: pa.Table, unreadable: tuple[Unreadable, ...]) -> Salvage:
-        return Salvage(since_ms, before_ms, between(rows, since_ms, before_ms), unreadable, self._calls)
+        fresh = self._query.cursor is None
+        return Salvage(since_ms, before_ms, between(rows, since_ms, before_ms), unreadable, self._calls, fresh)
 
     async def _above_margin(self, query: Query) -> Salvage:
         """Read a range that is clean itself, while an odd row may lie just before it, within the question."""
@@ -158,100 +180,113 @@ class _Narrowing:
             outcome = await self._ask(replace(newest_first, limit=outcome.issues[0].index))
         return outcome.rows if isinstance(outcome, Page) else None
 
-    async def _learn_edges(self, ahead: pa.Table, since_ms: int) -> None:
-        """Find out with a row we know whether `since` and `before` include; once in a session."""
-        if self._reader.edges != Edges():
-            return
+    async def _learn_edges(self, ahead: pa.Table, since_ms: int) -> bool:
+        """Find out with a row we know whether `since` and `before` include; once in a session.
+
+        Return False when no readable row can be found to learn it with.
+        """
         known = last_ms(ahead) if ahead.num_rows else await self._any_row(since_ms)
         if known is None:
-            return
-        includes = []
-        for since, before in ((known, known + 2), (known - 2, known)):
-            outcome = await self._ask(replace(self._query, since_ms=since, before_ms=before, cursor=None, edges=_EXACT))
-            includes.append(isinstance(outcome, Rejection) or _holds(outcome.rows, known))
-        self._reader.edges = Edges.learned(since_includes=includes[0])
-        self._reader.tight = Edges(0 if includes[0] else 1, -1 if includes[1] else 0)
-        _LOG.info("learned the edges of a question", extra={"since": includes[0], "before": includes[1]})
+            return False
+        exact = replace(self._query, since_ms=known, before_ms=known + 2, cursor=None, edges=Edges(0, 0))
+        since = await self._ask(exact)
+        before = await self._ask(replace(exact, since_ms=known - 2, before_ms=known))
+        # In doubt: that `since` excludes and `before` includes, which costs calls at worst.
+        since_includes = since.issues[0].index > 0 if isinstance(since, Rejection) else _holds(since.rows, known)
+        before_includes = isinstance(before, Rejection) or _holds(before.rows, known)
+        self._reader.edges = Edges(0 if since_includes else 1, 0)
+        self._reader.tight = Edges(0 if since_includes else 1, -1 if before_includes else 0)
+        _LOG.info("learned what the ends include", extra={"since": since_includes, "before": before_includes})
+        return True
 
     async def _any_row(self, since_ms: int) -> int | None:
-        """Return the millisecond of any readable row behind, if one is found soon."""
-        before = self._before
-        for _ in range(_TRIES):
-            newest = replace(
-                self._query, since_ms=since_ms, before_ms=before, cursor=None, limit=1, direction="desc", edges=Edges()
-            )
-            outcome = await self._ask(newest)
+        """Return the millisecond of any readable row, wherever it is."""
+        wide = replace(self._query, since_ms=since_ms - _FAR_MS, cursor=None, limit=1, edges=Edges())
+        ends = [self._before, since_ms, *(self._before - (self._before - since_ms) // part for part in (2, 4, 8))]
+        plain = [replace(wide, before_ms=end, direction="desc") for end in ends]
+        filtered = [
+            replace(wide, before_ms=self._before, filters=(*wide.filters, (name, value)))
+            for name, values in AUDITLOGS_FILTERS.items()
+            for value in values or ()
+            if value
+        ]
+        for query in (*plain, *filtered):
+            outcome = await self._ask(query)
             if isinstance(outcome, Page) and outcome.rows.num_rows:
                 return last_ms(outcome.rows)
-            before = since_ms + (before - since_ms) // 2
-            if before <= since_ms:
-                break
         return None
 
-    async def _locate(self, low: int, step: int) -> int:
-        """Return the millisecond of the first odd row at or behind `low`; `before` when there is none."""
-        high = self._before
-        while low < self._before:  # strides that grow until one meets the odd row
-            end = min(low + step, self._before)
-            reached = await self._clean_until(low, end)
-            if reached < end:
-                low, high = reached, end
-                break
-            low, step = end, step * 4
-        else:
-            return self._before
-        while high - low > 1:  # halves
-            middle = (low + high) // 2
-            reached = await self._clean_until(low, middle)
-            low, high = (middle, high) if reached >= middle else (reached, middle)
-        return low
+    async def _locate(self, low: int, step: int) -> tuple[int, int] | None:
+        """Return an end, behind `low`, at which a question meets no odd row, and one soon after at which it does.
 
-    async def _clean_until(self, low: int, end: int) -> int:
-        """Return `end` when `[low, end)` holds no odd row, else how far it is known to hold none."""
+        None when there is no odd row. The two are one millisecond apart, or as near as the allowed probes bring them.
+        """
+        probes = 1
+        clean, odd = low, min(low + step, self._before)
+        while not await self._odd_until(low, odd):  # strides that grow until one meets the odd row
+            if odd == self._before:
+                return None
+            clean, step = odd, step * 4
+            odd = min(clean + step, self._before)
+            probes += 1
+        while odd - clean > 1 and probes < PROBES:  # halves
+            probes += 1
+            middle = (clean + odd) // 2
+            clean, odd = (clean, middle) if await self._odd_until(low, middle) else (middle, odd)
+        return clean, odd
+
+    async def _odd_until(self, low: int, end: int) -> bool:
+        """Say whether `[low, end)` holds an odd row; it may be blind to the last millisecond."""
         while True:
-            probe = replace(self._query, since_ms=low, before_ms=end, cursor=None, edges=self._reader.tight)
-            outcome = await self._ask(probe)
+            outcome = await self._ask(
+                replace(self._query, since_ms=low, before_ms=end, cursor=None, edges=self._reader.tight)
+            )
             if isinstance(outcome, Rejection):
-                return low
-            if outcome.cursor is None or not outcome.rows.num_rows or last_ms(outcome.rows) >= end - 1:
-                return end
-            if last_ms(outcome.rows) <= low:
-                return end
+                return True
+            if outcome.cursor is None or not outcome.rows.num_rows or last_ms(outcome.rows) <= low:
+                return False
             low = last_ms(outcome.rows)
 
     async def _read_around(
         self, here: Query, behind: Rejection, since_ms: int, ahead: pa.Table, reason: str
     ) -> Salvage:
-        """Read what stands behind the odd rows of one millisecond, and between them."""
-        at = here.since_ms
-        # Where `since` excludes, the question reached into the millisecond before, and the odd row may lie there.
-        oldest = at - here.edges.since_ms
+        """Read what stands behind the odd rows of a bracket, and between them."""
+        # Where `since` excludes, the question reached into the millisecond before.
+        oldest, end = here.since_ms - here.edges.since_ms, here.before_ms
         tail = PAGE_SCHEMA.empty_table()
         if behind.issues[0].index:
             outcome = await self._ask(replace(here, direction="desc", limit=behind.issues[0].index))
             tail = outcome.rows if isinstance(outcome, Page) else tail
-        rows = pa.concat_tables([between(ahead, since_ms, at + 1), between(tail, oldest, at + 1)])
+        rows = pa.concat_tables([between(ahead, since_ms, end), between(tail, oldest, end)])
         odd = len(behind.issues)
+        between_them = behind.issues[-1].index - behind.issues[0].index + 1 - odd
         hidden = 0
-        first, last = behind.issues[0].index, behind.issues[-1].index
-        between_them = last - first + 1 - odd
+        if between_them and self._query.cursor is not None:
+            return await self._anew(since_ms)  # rows of the pages before belong to the count
         if between_them:
-            mine = between(rows, oldest, at + 1)
-            found = await separate(self._ask, here, mine, between_them + mine.num_rows)
+            mine = between(rows, oldest, end)
+            found = await separate(self._ask, here, mine, between_them + mine.num_rows, examples=ahead)
             hidden = between_them + mine.num_rows - found.num_rows
             rows = pa.concat_tables([between(rows, since_ms, oldest), found])
-        if odd > 1:
-            odd = await self._count(here, odd)
-        _LOG.info("narrowed", extra={"calls": self._calls, "at_ms": at, "rows": odd, "reason": reason})
-        return self._done(since_ms, at + 1, rows, (Unreadable(oldest, at + 1, odd, reason, hidden),))
+        start, odd = await self._sharpen(here, odd)
+        _LOG.info("narrowed", extra={"calls": self._calls, "at_ms": start, "rows": odd, "reason": reason})
+        return self._done(since_ms, end, rows, (Unreadable(start, end, odd, reason, hidden),))
 
-    async def _count(self, here: Query, odd: int) -> int:
-        """Count the odd rows of this very millisecond; the wider question may have met a neighbour's."""
-        outcome = await self._ask(replace(here, edges=self._reader.tight))
-        return len(outcome.issues) if isinstance(outcome, Rejection) else odd
+    async def _sharpen(self, here: Query, odd: int) -> tuple[int, int]:
+        """Return where the odd rows start, and how many they are, if a narrower question can tell.
 
-
-_EXACT = Edges(0, 0)
+        The wider one may have met a neighbour's odd row, or reached into the millisecond before.
+        """
+        last = here.before_ms - 1
+        exact = replace(here, since_ms=last, edges=self._reader.tight)
+        if last - here.since_ms > 1 or (self._reader.tight.before_ms == 0 and odd == 1):
+            return here.since_ms - here.edges.since_ms, odd
+        outcome = await self._ask(exact)
+        if isinstance(outcome, Page):
+            return here.since_ms - here.edges.since_ms, odd
+        if exact.edges.since_ms == 0:
+            return last, len(outcome.issues)
+        return last - 1, len(outcome.issues)
 
 
 def _spacing(rows: pa.Table) -> int:

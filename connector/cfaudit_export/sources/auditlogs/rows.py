@@ -29,6 +29,13 @@ def between(rows: pa.Table, since_ms: int, before_ms: int) -> pa.Table:
     return rows.filter(pc.and_(pc.greater_equal(times, since), pc.less(times, before)))
 
 
+def from_ms_on(rows: pa.Table, since_ms: int) -> pa.Table:
+    """Return the rows from a millisecond on; a table that starts there is returned as it is."""
+    if not rows.num_rows:
+        return rows
+    return between(rows, since_ms, last_ms(rows) + 1)
+
+
 def ascending(rows: pa.Table) -> pa.Table:
     """Return the rows by time; rows that are in order already are returned as they are."""
     times = rows["event_time"].cast(pa.int64())

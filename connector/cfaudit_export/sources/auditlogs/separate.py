@@ -20,12 +20,13 @@ from cfaudit_export.sources.auditlogs.rows import between
 
 _METHODS = ("POST", "PUT", "PATCH", "DELETE", "GET")
 _FACETS = ("actor_context", "action_type", "actor_type", "resource_scope", "action_result")
-_DEPTH = 2
+_DEPTH = 1
+_EXAMPLES = 30
 
 Ask = Callable[[Query], Awaitable[Page | Rejection]]
 
 
-async def separate(ask: Ask, here: Query, known: pa.Table, total: int) -> pa.Table:
+async def separate(ask: Ask, here: Query, known: pa.Table, total: int, *, examples: pa.Table) -> pa.Table:
     """Return readable rows of the millisecond, `known` among them, and all `total` of them if filters can.
 
     Args:
@@ -33,19 +34,21 @@ async def separate(ask: Ask, here: Query, known: pa.Table, total: int) -> pa.Tab
         here: the question for the whole millisecond.
         known: rows that were read already.
         total: how many readable rows there are.
+        examples: rows from around, whose products, types and actors are worth asking for.
     """
     best = _Multiset(known)
-    for name, values in _choices(here, known):
+    seen = pa.concat_tables([known, examples])
+    for name, values in _choices(here, seen):
         if len(best) >= total:
             break
         mine = _Multiset(PAGE_SCHEMA.empty_table())
         for value in values:
-            mine.add(await salvage(ask, replace(here, filters=(*here.filters, (name, value))), known, _DEPTH))
+            mine.add(await salvage(ask, replace(here, filters=(*here.filters, (name, value))), seen, _DEPTH))
         best.raise_to(mine)
     return best.table()
 
 
-async def salvage(ask: Ask, query: Query, known: pa.Table, depth: int = 0) -> pa.Table:
+async def salvage(ask: Ask, query: Query, examples: pa.Table, depth: int = 0) -> pa.Table:
     """Read what the question allows: all of it, or the rows before and behind the odd ones.
 
     With `depth`, further filters are tried on what stands between odd rows, that many at a time.
@@ -64,16 +67,16 @@ async def salvage(ask: Ask, query: Query, known: pa.Table, depth: int = 0) -> pa
     span = outcome.issues[-1].index - outcome.issues[0].index + 1
     if span == len(outcome.issues) or not depth:
         return rows.table()
-    for name, values in _choices(query, known):
+    for name, values in _choices(query, examples):
         deeper = _Multiset(PAGE_SCHEMA.empty_table())
         for value in values:
             narrower = replace(query, filters=(*query.filters, (name, value)))
-            deeper.add(await salvage(ask, narrower, known, depth - 1))
+            deeper.add(await salvage(ask, narrower, examples, depth - 1))
         rows.raise_to(deeper)
     return rows.table()
 
 
-def _choices(query: Query, known: pa.Table) -> Iterator[tuple[str, tuple[str, ...]]]:
+def _choices(query: Query, examples: pa.Table) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Yield filters that the question does not use yet, and values worth asking for."""
     used = {name for name, _ in query.filters}
     for name in _FACETS:
@@ -81,10 +84,10 @@ def _choices(query: Query, known: pa.Table) -> Iterator[tuple[str, tuple[str, ..
             yield name, tuple(value for value in AUDITLOGS_FILTERS[name] or () if value)
     if "raw_method" not in used:
         yield "raw_method", _METHODS
-    for name, column in (("resource_product", "resource_product"), ("actor_email", "actor_email")):
-        seen = tuple(sorted({value for value in known[column].to_pylist() if value}))
+    for name in ("resource_type", "actor_email"):
+        seen = Counter(value for value in examples[name].to_pylist() if value)
         if seen and name not in used:
-            yield name, seen
+            yield name, tuple(sorted(value for value, _ in seen.most_common(_EXAMPLES)))
 
 
 def _cut(rows: pa.Table, query: Query) -> pa.Table:

@@ -23,6 +23,7 @@ from cfaudit_export.records import SourceContext
 from cfaudit_export.sources import AUDITLOGS_URL, CLOUDFLARE_API_URL, AuditLogsConfig
 from cfaudit_export.sources.auditlogs.board import Board, Range
 from cfaudit_export.sources.auditlogs.contract import TOOL, Query, ToolFault, read_fault
+from cfaudit_export.sources.auditlogs.narrow import Unreadable
 from cfaudit_export.sources.auditlogs.reader import Reader, Target, fault_error
 from cfaudit_export.sources.auditlogs.recover import Recovered, recover
 from cfaudit_export.sources.auditlogs.walk import Manner, Piece, Walk
@@ -145,7 +146,7 @@ class AuditLogsSource:
     def _as_extract(self, piece: Piece, recovered: Recovered) -> Extract:
         now = self._context.clock()
         gaps = tuple(
-            Gap(Window(from_ms(row.since_ms), from_ms(row.before_ms)), row.rows + row.hidden, row.reason, now, now)
+            Gap(Window(from_ms(row.since_ms), from_ms(row.before_ms)), row.rows + row.hidden, _why(row), now, now)
             for row in piece.unreadable
         )
         events = piece.rows
@@ -259,6 +260,10 @@ class AuditLogsSource:
                 "waiting": self._waiting,
             }
         )
+
+
+def _why(row: Unreadable) -> str:
+    return f"{row.reason}; {row.hidden} readable rows could not be separated from it" if row.hidden else row.reason
 
 
 def _choose(tools: list[Tool], wanted: str) -> Tool:

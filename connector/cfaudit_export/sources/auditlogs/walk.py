@@ -15,7 +15,7 @@ from cfaudit_export.sources.auditlogs.contract import Query, Rejection
 from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA, Page
 from cfaudit_export.sources.auditlogs.narrow import Unreadable, narrow
 from cfaudit_export.sources.auditlogs.reader import CursorDeadError, Reader
-from cfaudit_export.sources.auditlogs.rows import ascending, between, first_ms, last_ms
+from cfaudit_export.sources.auditlogs.rows import ascending, between, first_ms, from_ms_on, last_ms
 
 _LOG = logging.getLogger(__name__)
 _ANCHORS = 3
@@ -65,6 +65,7 @@ class Walk:
         self._trusted_ms = -1
         self._query = self._fresh(mine.since_ms)
         self._walk_calls = 0
+        self._salvages = 0
         self._stuck = 0
 
     async def pieces(self) -> AsyncIterator[Piece]:
@@ -75,7 +76,7 @@ class Walk:
             if page is None:
                 await self._board.offer(self._range, reached, self._calls_left(reached))
                 continue
-            ended = page.cursor is None and not await self._more_behind(page, reached)
+            ended = page.cursor is None and not self._more_behind(page, reached)
             if ended or reached >= self._range.before_ms:
                 yield self._cut(self._range.before_ms)
                 return
@@ -87,7 +88,8 @@ class Walk:
 
     async def _next(self) -> Page | None:
         """Read the next page into `_held`; None when the walk had to take a new start instead."""
-        self._count(1)
+        self._calls += 1
+        self._walk_calls += 1
         try:
             outcome = await self._reader.page(self._query)
         except CursorDeadError:
@@ -96,20 +98,28 @@ class Walk:
             return None
         if isinstance(outcome, Rejection):
             return await self._around(outcome)
-        if self._shifted(outcome.rows):
+        # Asked wider than wanted, a question repeats rows that are held already.
+        rows = from_ms_on(outcome.rows, self._query.since_ms)
+        if self._shifted(rows):
             return None
-        self._hold(outcome.rows)
+        self._hold(rows)
         return outcome
 
     async def _around(self, rejection: Rejection) -> Page | None:
         """Read past rows that the server refuses, then go on behind them."""
         salvage = await narrow(self._reader, self._query, rejection, self._reached(), self._range.before_ms)
-        self._count(salvage.calls)
+        self._calls += salvage.calls
+        # One odd row says nothing about the rest of the range; a second one does.
+        self._walk_calls += salvage.calls if self._salvages else 0
+        self._salvages += 1
         if salvage.before_ms <= salvage.since_ms:
             self._start_over(salvage.since_ms)
             return None
         self._stuck = 0
-        self._drop_from(salvage.since_ms)
+        if salvage.fresh:
+            self._drop_from(salvage.since_ms)
+        elif self._shifted(salvage.rows):
+            return None
         self._hold(salvage.rows)
         self._unreadable += salvage.unreadable
         self._anchors = 0
@@ -125,10 +135,6 @@ class Walk:
             raise SourceUnavailableError("the server's answers contradict each other; try again later")
         self._drop_from(at_ms)
         self._query = self._fresh(at_ms)
-
-    def _count(self, calls: int) -> None:
-        self._calls += calls
-        self._walk_calls += calls
 
     def _hold(self, rows: pa.Table) -> None:
         if rows.num_rows:
@@ -169,13 +175,14 @@ class Walk:
         kept = [between(held, self._start, at_ms) for held in self._held]
         self._held = [held for held in kept if held.num_rows]
 
-    async def _more_behind(self, page: Page, reached: int) -> bool:
-        """Probe behind a full page without a cursor: only an empty answer makes it the last one."""
+    def _more_behind(self, page: Page, reached: int) -> bool:
+        """Probe behind a full page without a cursor: only an answer that is not full makes it the last one."""
         if page.rows.num_rows < self._query.limit:
             return False
-        if reached <= self._query.since_ms:
-            raise ProtocolError("the server fills a page with one millisecond and gives no cursor to go on")
-        self._anchor(reached)
+        if reached > self._query.since_ms:
+            self._anchor(reached)
+        else:  # a millisecond that fills a page: the server says that this is all of it
+            self._query = self._fresh(reached + 1)
         return True
 
     def _cut(self, before_ms: int) -> Piece:
