@@ -1,0 +1,90 @@
+"""The BigQuery sink: batches in, rows of one partitioned table out, by load jobs.
+
+The table is made from the schema and grows with it; loading a batch again adds nothing. `sink` has the promise and
+how it is kept, `body` what is sent, `service` what is asked of BigQuery.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from cfaudit_export import SinkPlugin, hookimpl
+
+if TYPE_CHECKING:
+    from cfaudit_bigquery.sink import BigQuerySink
+
+__all__ = ["BigQueryConfig", "cfaudit_sinks"]
+
+# A project may begin with the domain of its organization: `example.com:logs`.
+_PROJECT = r"(?:[a-z0-9.-]+:)?[a-z0-9-]+"
+_TABLE = re.compile(rf"(?:{_PROJECT}\.)?\w+\.[\w -]+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BigQueryConfig:
+    """What `[sinks.bigquery]` holds. Credentials are Google's application default ones, unless a file is named.
+
+    Attributes:
+        table: `dataset.table`, or `project.dataset.table`; the dataset must exist.
+        project: where the jobs run and are paid for; by default what the credentials say, else the table's project.
+        location: where the dataset is, such as `EU`; only to be sure, BigQuery knows it.
+        labels: put on the table when it is made, and on every job.
+        create: make the table when it is missing, and add columns that it lacks.
+        partition_expiry_days: let BigQuery drop the events of a day after so many days; set when the table is made.
+        merge: store only events whose `event_id` the table does not have; for those who export a time again.
+        endpoint_url: another place than Google's public one; one with `http://` is asked without credentials.
+        credentials_file: the key of a service account.
+        job_timeout_seconds: how long a job may take.
+        retry_seconds: for how long a load is tried again when what stopped it may pass.
+    """
+
+    table: str
+    project: str | None = None
+    location: str | None = None
+    labels: dict[str, str] = field(default_factory=dict)
+    create: bool = True
+    partition_expiry_days: int | None = None
+    merge: bool = False
+    endpoint_url: str | None = None
+    credentials_file: Path | None = None
+    job_timeout_seconds: float = 1800.0
+    retry_seconds: float = 300.0
+
+    def __post_init__(self) -> None:
+        if not _TABLE.fullmatch(self.table):
+            raise ValueError(f"table must be like 'dataset.table' or 'project.dataset.table', not '{self.table}'")
+        if self.partition_expiry_days is not None and self.partition_expiry_days < 1:
+            raise ValueError(f"partition_expiry_days must be at least 1, not {self.partition_expiry_days}")
+        if self.job_timeout_seconds <= 0:
+            raise ValueError(f"job_timeout_seconds must be positive, not {self.job_timeout_seconds:g}")
+        if self.retry_seconds < 0:
+            raise ValueError(f"retry_seconds must not be negative, as {self.retry_seconds:g} is")
+        if self.endpoint_url is not None:
+            _verify_endpoint(self.endpoint_url, self.credentials_file)
+
+
+@hookimpl
+def cfaudit_sinks() -> Iterable[SinkPlugin]:
+    """Offer the sink `bigquery`."""
+    yield SinkPlugin("bigquery", BigQueryConfig, _build, "rows of a BigQuery table, by load jobs", "bigquery")
+
+
+def _build(config: BigQueryConfig) -> BigQuerySink:
+    from cfaudit_bigquery.sink import BigQuerySink  # Google's client is too heavy for a listing of plugins
+
+    return BigQuerySink(config)
+
+
+def _verify_endpoint(url: str, credentials_file: Path | None) -> None:
+    parts = urlsplit(url)
+    if "@" in parts.netloc:  # not shown: what stands before it may be a password
+        raise ValueError("endpoint_url must not hold credentials; use credentials_file")
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError(f"endpoint_url must be like 'https://bigquery.example.com', not '{url}'")
+    if parts.scheme == "http" and credentials_file:
+        raise ValueError(f"credentials are not sent to '{url}', which is not encrypted; leave out credentials_file")

@@ -1,0 +1,212 @@
+"""Batch -> rows of a BigQuery table, exactly once.
+
+What puts a batch into the table is one job, and a job does all or nothing. Its name is derived from the table and the
+batch, and BigQuery never takes a name twice. So whoever loads a batch first asks for its job, waits for it if it
+runs, and starts it only where there is none; of two who do so at once, one is told. Where an answer is lost, the
+question is asked again. A job that failed keeps its name: the next attempt has the next number, and the last number
+that exists decides.
+
+With `merge`, events go into a table of their own first, and the job is a MERGE on `event_id`.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+import pyarrow.compute as pc
+from google.api_core.exceptions import RetryError
+from google.api_core.retry import Retry, if_exception_type
+from google.cloud.bigquery import Table
+
+from cfaudit_bigquery import BigQueryConfig
+from cfaudit_bigquery.attempts import FENCE, Loading, is_fence, last_attempt, receipt_of, stored
+from cfaudit_bigquery.faults import PassingError
+from cfaudit_bigquery.service import AlreadyThereError, Job, Service
+from cfaudit_bigquery.table import Target, demand_create, fit, lack, needed_columns, ready, target_of
+from cfaudit_export import Batch, LoadUnknownError, Receipt, SinkError, SinkRefusedError, Window, read_batch
+
+_LOG = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+# BigQuery forgets a job after half a year; a month less, so that nobody has to trust a day.
+_HISTORY = timedelta(days=150)
+_EVENTS_LIVE = timedelta(days=1)
+
+
+class BigQuerySink:
+    """Stores batches in a BigQuery table. Fits `cfaudit_export.Sink`."""
+
+    def __init__(self, config: BigQueryConfig, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._config = config
+        self._clock = clock
+        self._service = Service(config)
+        self._target: Target | None = None
+
+    def check(self) -> str:
+        """Look at the table, and have BigQuery rehearse what a load does; as `Sink.check`."""
+        return self._retried(self._check)
+
+    def load(self, batch: Batch) -> Receipt:
+        """Store the batch by one job, or find that it is stored; as `Sink.load`."""
+        staged_at = datetime.fromtimestamp(batch.path.stat().st_mtime, UTC)
+        if not self._config.merge and not self._remembered(staged_at):
+            raise LoadUnknownError(_too_old(batch.batch_id))
+        if self._target is None:
+            self._target = self._retried(lambda: ready(self._service, self._config))
+        loading = Loading(batch, self._target)
+        return self._retried(lambda: self._load(loading))
+
+    def find(self, batch_id: str, window: Window) -> Receipt | None:
+        """Ask for the job of the batch; if there is none, make sure that none will come. As `Sink.find`."""
+        return self._retried(lambda: self._find(batch_id, window))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._service.close()
+
+    def _retried(self, ask: Callable[[], T]) -> T:
+        """Ask until an answer comes or the time for it is over; ever longer pauses of random length between."""
+        retry = Retry(
+            predicate=if_exception_type(PassingError),
+            initial=0.5,
+            maximum=30.0,
+            timeout=self._config.retry_seconds,
+            on_error=lambda error: _LOG.warning("bigquery is asked again", extra={"error": str(error)}),
+        )
+        try:
+            return retry(ask)()
+        except RetryError as over:
+            if isinstance(over.cause, PassingError):
+                raise over.cause.error from over.cause
+            raise
+
+    # -- rehearsing -------------------------------------------------------------------------------------
+
+    def _check(self) -> str:
+        name = self._service.table
+        table = self._service.get_table(name)
+        if table is None:
+            demand_create(self._config, f"table '{name}' does not exist")
+            self._rehearse_create(name, self._config.location)
+            return f"may make table '{name}' and start jobs"
+        rights = ["bigquery.tables.updateData"]
+        if lacking := fit(table, self._config):
+            demand_create(self._config, lack(name, lacking))
+            rights.append("bigquery.tables.update")
+        if self._config.merge:
+            rights.append("bigquery.tables.getData")
+        if refused := self._service.lacking(rights):
+            raise SinkRefusedError(
+                f"no right to {', '.join(refused)} on table '{name}'; grant the role BigQuery Data Editor on the"
+                f" dataset '{self._service.place.dataset}'"
+            )
+        if self._config.merge:
+            self._rehearse_create(_name_for_events(name), table.location)
+        else:
+            self._service.rehearse("SELECT 1", table.location)
+        return f"may write to table '{name}' in {table.location}, which fits, and start jobs"
+
+    def _rehearse_create(self, name: str, location: str | None) -> None:
+        self._service.rehearse(f"CREATE TABLE `{name}` (event_id STRING)", location)
+
+    # -- loading ----------------------------------------------------------------------------------------
+
+    def _load(self, loading: Loading) -> Receipt:
+        target, batch_id = loading.target, loading.batch.batch_id
+        while True:
+            last, job = last_attempt(self._service, target.job_name(batch_id), target.location)
+            if not job or not stored(job):
+                if loading.started and is_fence(job):
+                    raise SinkError(f"another run has given up batch '{batch_id}' meanwhile; start again")
+                loading.started = True
+                job = self._attempt(loading, f"{target.job_name(batch_id)}_{last + 1}")
+            if not job.error_result:
+                return receipt_of(job, target, loading.refused, already=not loading.started)
+            events = loading.learn(job)
+            if not events:
+                raise self._service.job_fault(job)
+            _LOG.warning("bigquery refuses events", extra={"batch": batch_id, "events": events})
+
+    def _attempt(self, loading: Loading, job_id: str) -> Job:
+        """Try to put the batch into the table; return the job that did or failed."""
+        try:
+            if self._config.merge:
+                return self._merge(loading, job_id)
+            return self._upload(loading, job_id, loading.target.name, loading.labels())
+        except AlreadyThereError as error:
+            raise PassingError(SinkError(f"another run loads batch '{loading.batch.batch_id}' as well")) from error
+
+    def _upload(self, loading: Loading, job_id: str, table: str, labels: dict[str, str]) -> Job:
+        job = self._service.start_load(job_id, loading.target.location, table, loading.body(), labels)
+        self._service.wait(job)
+        return job
+
+    def _merge(self, loading: Loading, job_id: str) -> Job:
+        """Load the events into a table of their own, and from there those that are new."""
+        target = loading.target
+        table = Table(_name_for_events(target.name), needed_columns())
+        table.expires = self._clock() + _EVENTS_LIVE
+        events = str(self._service.create_table(table).reference)
+        job = self._upload(loading, f"{job_id}_events_{uuid.uuid4().hex[:12]}", events, {})
+        if not job.error_result:
+            statement = _merge_statement(target.name, events, loading.batch)
+            job = self._service.start_query(job_id, target.location, statement, loading.labels())
+            self._service.wait(job)
+        with suppress(PassingError, SinkError):  # it goes by itself tomorrow
+            self._service.delete_table(events)
+        return job
+
+    # -- asking without the batch -----------------------------------------------------------------------
+
+    def _find(self, batch_id: str, window: Window) -> Receipt | None:
+        table = self._service.get_table(self._service.table)
+        if table is None:
+            return None
+        target = target_of(table)
+        last, job = last_attempt(self._service, target.job_name(batch_id), target.location)
+        if job and stored(job):
+            return receipt_of(job, target, {}, already=True)
+        if self._config.merge:
+            return None  # a MERGE adds nothing that is there, whenever it was put there
+        # A batch is loaded after its window has ended, and after its table was made.
+        if not self._remembered(max(window.before, target.made_at)):
+            raise LoadUnknownError(_too_old(batch_id))
+        # BigQuery may not know yet of a job that somebody starts at this moment. With its name taken, it cannot start.
+        try:
+            self._service.start_query(f"{target.job_name(batch_id)}_{last + 1}", target.location, "SELECT 1", FENCE)
+        except AlreadyThereError as error:
+            raise PassingError(LoadUnknownError(f"the job of batch '{batch_id}' was started just now")) from error
+        return None
+
+    def _remembered(self, at: datetime) -> bool:
+        """Tell whether a job that was started at or after this moment would still be known."""
+        return self._clock() - at < _HISTORY
+
+
+def _name_for_events(table: str) -> str:
+    return f"{table}_cfaudit_{uuid.uuid4().hex[:12]}"
+
+
+def _merge_statement(table: str, events: str, batch: Batch) -> str:
+    """Return the MERGE; the times of the batch keep it from reading the whole table."""
+    names = ", ".join(f"`{column.name}`" for column in needed_columns())
+    first, last = (bound.as_py().isoformat(sep=" ") for bound in pc.min_max(read_batch(batch)["event_time"]).values())
+    return (
+        # Every name and time in it was made or verified by this program.
+        f"MERGE INTO `{table}` AS kept USING `{events}` AS new ON kept.event_id = new.event_id"  # noqa: S608
+        f" AND kept.event_time BETWEEN TIMESTAMP '{first}' AND TIMESTAMP '{last}'"
+        f" WHEN NOT MATCHED THEN INSERT ({names}) VALUES ({names})"
+    )
+
+
+def _too_old(batch_id: str) -> str:
+    return (
+        f"BigQuery forgets jobs after half a year, so nobody can say whether batch '{batch_id}' is there; set"
+        " merge = true, which adds only events that are missing"
+    )
