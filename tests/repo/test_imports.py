@@ -1,0 +1,240 @@
+"""Who may import whom, read from the source of connector and plugins."""
+
+from __future__ import annotations
+
+import ast
+import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[2]
+DOOR = "cfaudit_export"
+
+# What a plugin may import beside the door; CONTRIBUTING names the same.
+PUBLIC = {"schema", "schema_formats", "parquet", "stores.document", "testing"}
+
+STEPS = {"plan", "map", "stage", "load", "commit"}
+
+# Heavy or delicate libraries, and the only places that know them. Others may be used wherever they help.
+HOMES = {
+    "anyio": ("cfaudit_export.sources", "cfaudit_export.auth"),
+    "authlib": ("cfaudit_export.auth", "cfaudit_export.sources", "cfaudit_export.sandbox"),
+    # A report reads its files from where the S3 sink put them, with the credentials that this had.
+    "boto3": ("cfaudit_s3", "cfaudit_export.analysis"),
+    "botocore": ("cfaudit_s3", "cfaudit_export.analysis"),
+    "duckdb": ("cfaudit_export.analysis",),
+    "filelock": ("cfaudit_export.stores", "cfaudit_export.auth"),
+    "google": ("cfaudit_bigquery",),
+    "httpx2": ("cfaudit_export.sources", "cfaudit_export.auth", "cfaudit_export.sandbox", "cfaudit_splunk"),
+    "isal": ("cfaudit_splunk",),
+    "jinja2": ("cfaudit_export.analysis",),
+    "keyring": ("cfaudit_export.auth",),
+    "mcp": ("cfaudit_export.sources", "cfaudit_export.auth", "cfaudit_export.sandbox"),
+    "mcp_types": ("cfaudit_export.sources", "cfaudit_export.auth", "cfaudit_export.sandbox"),
+    "platformdirs": ("cfaudit_export.settings",),
+    "pluggy": ("cfaudit_export.hookspecs", "cfaudit_export.isolate", "cfaudit_export.plugins"),
+    "pytest": ("cfaudit_export.testing",),
+    "requests": ("cfaudit_bigquery",),
+    # A report is laid out where it is made, and printed by the command line.
+    "rich": ("cfaudit_export.cli", "cfaudit_export.analysis"),
+    "starlette": ("cfaudit_export.sandbox",),
+    "typer": ("cfaudit_export.cli",),
+    "uvicorn": ("cfaudit_export.sandbox",),
+    "vl_convert": ("cfaudit_export.analysis",),
+}
+
+# Libraries that come with another one, which is declared and cannot be without them.
+WITH = {
+    "botocore": "boto3",
+    "google": "google-cloud-bigquery",
+    "markupsafe": "jinja2",
+    "mcp_types": "mcp",
+    "requests": "google-cloud-bigquery",
+    "vl_convert": "vl-convert-python",
+}
+
+# The protocol of a credential is asynchronous, as those who ask it are.
+ASYNC = ("cfaudit_export.sources", "cfaudit_export.auth", "cfaudit_export.sandbox", "cfaudit_export.records")
+
+LONGEST = 300
+LONGER = {
+    "cfaudit_export.model": "the vocabulary: one value after the other, hardly any behaviour",
+    "cfaudit_export.pipeline.run": "the whole course of a run, to be read in one place",
+}
+
+
+@dataclass(frozen=True)
+class Module:
+    """A module of the program: its dotted name, and what its source says."""
+
+    name: str
+    text: str
+    tree: ast.Module
+    is_package: bool
+
+    @property
+    def imports(self) -> Iterator[tuple[str, str]]:
+        """Yield the module and the name of every import, wherever it stands; the name is empty for a whole module."""
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Import):
+                yield from ((alias.name, "") for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{self.name} has a relative import"
+                yield from ((node.module or "", alias.name) for alias in node.names)
+
+    @property
+    def targets(self) -> set[str]:
+        """The modules that are imported, with `from package import module` as that module."""
+        return {
+            f"{module}.{name}" if f"{module}.{name}" in NAMES else module for module, name in self.imports if module
+        }
+
+    def within(self, *places: str) -> bool:
+        """Tell whether the module is one of the places or below one."""
+        return _within(self.name, places)
+
+
+def _within(name: str, places: tuple[str, ...]) -> bool:
+    return any(name == place or name.startswith(f"{place}.") for place in places)
+
+
+def read_modules() -> Iterator[Module]:
+    """Yield all modules of connector and plugins."""
+    for root in (ROOT / "connector", ROOT / "plugins"):
+        for path in sorted(root.rglob("*.py")):
+            parts = path.relative_to(root).with_suffix("").parts
+            is_package = parts[-1] == "__init__"
+            text = path.read_text(encoding="utf-8")
+            yield Module(".".join(parts[:-1] if is_package else parts), text, ast.parse(text), is_package)
+
+
+def read_declared() -> set[str]:
+    """Return the names of the libraries that are installed with the program or with an extra of it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lists = [project["dependencies"], *project["optional-dependencies"].values()]
+    return {Requirement(one).name for requirements in lists for one in requirements}
+
+
+DECLARED = read_declared()
+NAMES: set[str] = set()
+MODULES = list(read_modules())
+NAMES.update(module.name for module in MODULES)
+CORE = [module for module in MODULES if module.within(DOOR)]
+PLUGINS = [module for module in MODULES if not module.within(DOOR)]
+every_module = pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
+
+
+def third_party(module: Module) -> set[str]:
+    tops = {target.partition(".")[0] for target in module.targets}
+    return tops - sys.stdlib_module_names - {name.partition(".")[0] for name in NAMES}
+
+
+def named(name: str) -> Module:
+    return next(module for module in MODULES if module.name == name)
+
+
+def test_the_rules_speak_of_what_exists() -> None:
+    steps = {f"cfaudit_export.pipeline.{step}" for step in STEPS}
+    public = {f"{DOOR}.{name}" for name in PUBLIC}
+    homes = {place for places in HOMES.values() for place in places}
+    assert not (steps | public | LONGER.keys() | homes) - NAMES
+
+
+@pytest.mark.parametrize("name", ["errors", "model", "escape", "intervals", "times", "log"])
+def test_the_words_stand_on_the_standard_library_alone(name: str) -> None:
+    module = named(f"{DOOR}.{name}")
+    assert not third_party(module)
+    assert module.targets & NAMES <= {f"{DOOR}.errors", f"{DOOR}.model", f"{DOOR}.escape"}
+
+
+def test_the_schema_adds_only_pyarrow() -> None:
+    module = named(f"{DOOR}.schema")
+    assert third_party(module) == {"pyarrow"}
+    assert not module.targets & NAMES
+
+
+def test_no_step_of_the_pipeline_knows_another() -> None:
+    steps = {f"{DOOR}.pipeline.{step}" for step in STEPS}
+    for module in CORE:
+        # What is neither a step nor `run` is shared by steps, and so may not lean on one either.
+        if module.within(f"{DOOR}.pipeline") and module.name != f"{DOOR}.pipeline.run":
+            assert not module.targets & (steps | {f"{DOOR}.pipeline.run"}), module.name
+
+
+@every_module
+def test_a_library_is_known_only_where_it_is_at_home(module: Module) -> None:
+    strangers = {library for library in third_party(module) & HOMES.keys() if not module.within(*HOMES[library])}
+    assert not strangers
+
+
+@every_module
+def test_every_library_is_declared(module: Module) -> None:
+    # The suites for authors of plugins are used from their tests, where pytest is.
+    used = {WITH.get(library, library) for library in third_party(module)} - {"pytest"}
+    assert used <= DECLARED
+
+
+def test_the_core_does_not_know_its_plugins() -> None:
+    tops = {module.name.partition(".")[0] for module in PLUGINS}
+    for module in CORE:
+        assert not {target.partition(".")[0] for target in module.targets} & tops, module.name
+
+
+@pytest.mark.parametrize("module", PLUGINS, ids=lambda module: module.name)
+def test_a_plugin_imports_only_what_is_public_and_itself(module: Module) -> None:
+    own = module.name.partition(".")[0]
+    door = {name for name in _all(named(DOOR)) if not name.startswith("_")}
+    for target, name in module.imports:
+        top = target.partition(".")[0]
+        if top == DOOR:
+            is_public = name in door if target == DOOR else target.removeprefix(f"{DOOR}.") in PUBLIC
+            is_module = target == DOOR and name in PUBLIC
+            assert is_public or is_module, f"{target} {name}"
+        else:
+            assert top == own or top not in {one.name.partition(".")[0] for one in PLUGINS}, target
+
+
+def _all(module: Module) -> list[str]:
+    [names] = [
+        ast.literal_eval(node.value)
+        for node in module.tree.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+    ]
+    return list(names)
+
+
+@pytest.mark.parametrize("module", [one for one in PLUGINS if one.is_package], ids=lambda module: module.name)
+def test_a_plugin_announces_itself_without_any_library(module: Module) -> None:
+    assert not third_party(module)
+
+
+def test_nobody_imports_the_command_line() -> None:
+    users = {module.name for module in MODULES if any(_within(target, (f"{DOOR}.cli",)) for target in module.targets)}
+    assert {name for name in users if not _within(name, (f"{DOOR}.cli",))} == {f"{DOOR}.__main__"}
+
+
+@every_module
+def test_only_the_command_line_prints_and_ends_the_process(module: Module) -> None:
+    called = {ast.unparse(node.func) for node in ast.walk(module.tree) if isinstance(node, ast.Call)}
+    streams = {ast.unparse(node) for node in ast.walk(module.tree) if isinstance(node, ast.Attribute)}
+    if not module.within(f"{DOOR}.cli"):
+        assert "print" not in called
+        assert not streams & {"sys.stdout", "sys.stderr"}
+    if not module.within(f"{DOOR}.cli", f"{DOOR}.__main__"):
+        assert not called & {"exit", "sys.exit", "os._exit"}
+
+
+@every_module
+def test_only_what_talks_to_servers_is_asynchronous(module: Module) -> None:
+    found = any(isinstance(node, ast.AsyncFunctionDef) for node in ast.walk(module.tree))
+    assert not found or module.within(*ASYNC)
+
+
+@every_module
+def test_a_file_is_short_or_says_why_not(module: Module) -> None:
+    assert module.text.count("\n") <= LONGEST or module.name in LONGER

@@ -1,0 +1,91 @@
+"""The wheel: what `pip install` brings, and nothing else."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from configparser import ConfigParser
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+CONTRIBUTING = (ROOT / ".github" / "CONTRIBUTING.md").read_text(encoding="utf-8")
+PACKAGES = [
+    path for root in ("connector", "plugins") for path in (ROOT / root).iterdir() if (path / "py.typed").exists()
+]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]:
+    """Return the wheel, built from a copy of this repository."""
+    folder = tmp_path_factory.mktemp("packaging")
+    ignore = shutil.ignore_patterns(".git", ".venv", ".*_cache", ".hypothesis", "__pycache__", "demo", "dist", "build")
+    shutil.copytree(ROOT, folder / "source", ignore=ignore)
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder / "dist")]
+    done = subprocess.run(build, cwd=folder / "source", capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    [path] = (folder / "dist").iterdir()
+    with zipfile.ZipFile(path) as opened:
+        yield opened
+
+
+def test_it_holds_every_module_and_marks_the_packages_as_typed(wheel: zipfile.ZipFile) -> None:
+    held = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    expected = {
+        str(path.relative_to(package.parent))
+        for package in PACKAGES
+        for path in package.rglob("*")
+        if path.is_file() and "cache" not in str(path.parent.relative_to(package.parent))
+    }
+    assert held == expected
+    assert {f"{package.name}/py.typed" for package in PACKAGES} <= held
+
+
+def test_every_plugin_is_packaged() -> None:
+    folders = {path.name for path in (ROOT / "plugins").iterdir() if (path / "__init__.py").exists()}
+    packaged = {Path(path).name for path in PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]}
+    assert folders | {"cfaudit_export"} == packaged == {package.name for package in PACKAGES}
+
+
+def test_every_plugin_enters_by_the_group_for_plugins(wheel: zipfile.ZipFile) -> None:
+    parser = ConfigParser()
+    parser.read_string(_info(wheel, "entry_points.txt"))
+    assert dict(parser["console_scripts"]) == {"cfaudit-export": "cfaudit_export.cli:main"}
+    modules = set(parser["cfaudit_export"].values())
+    assert {package.name for package in PACKAGES} - {"cfaudit_export"} <= modules
+
+
+def test_it_carries_the_licence_and_the_readme(wheel: zipfile.ZipFile) -> None:
+    assert "Apache License" in _info(wheel, "licenses/LICENSE")
+    about = _info(wheel, "METADATA")
+    assert "License-Expression: Apache-2.0\n" in about
+    assert (ROOT / "README.md").read_text(encoding="utf-8").strip() in about
+
+
+def _info(wheel: zipfile.ZipFile, name: str) -> str:
+    [path] = [path for path in wheel.namelist() if path.endswith(f".dist-info/{name}")]
+    return wheel.read(path).decode()
+
+
+def _names(requirements: list[str]) -> set[str]:
+    return {re.split(r"[\[><=; ]", requirement)[0] for requirement in requirements} - {"cfaudit-export"}
+
+
+def test_every_dependency_has_its_paragraph_and_every_paragraph_its_dependency() -> None:
+    project, groups = PYPROJECT["project"], PYPROJECT["dependency-groups"]
+    lists = [project["dependencies"], *project["optional-dependencies"].values(), *groups.values()]
+    page = CONTRIBUTING.partition("## Dependencies")[2]
+    assert set(re.findall(r"\*\*([\w-]+)\*\*", page)) == set().union(*map(_names, lists))
+
+
+def test_the_extra_all_is_all_extras() -> None:
+    extras = PYPROJECT["project"]["optional-dependencies"]
+    [everything] = extras["all"]
+    assert set(everything.partition("[")[2].rstrip("]").split(",")) == extras.keys() - {"all"}

@@ -1,0 +1,216 @@
+"""The README: what it lists is what the program has, and every command in it works on a clean machine."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from cfaudit_export.cli.app import COMMANDS
+from cfaudit_export.errors import ExitCode
+from cfaudit_export.plugins import load_plugins
+from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
+from cfaudit_export.settings import OPTIONS, Option
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CONTRIBUTING = (ROOT / ".github" / "CONTRIBUTING.md").read_text(encoding="utf-8")
+CI = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", ROOT / ".github" / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+EVENTS = 400
+
+
+def section(text: str, title: str) -> str:
+    """The part of a page below a heading of the second level."""
+    found = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    assert found, f"there is no section '{title}'"
+    return found[1]
+
+
+def rows(text: str) -> list[list[str]]:
+    """The rows of the first table in a text, without its head."""
+    lines = re.search(r"(?:^\|.*\n)+", text, re.MULTILINE)
+    assert lines, "there is no table"
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[0].splitlines()[2:]]
+
+
+def blocks(text: str) -> Iterator[tuple[str, str]]:
+    """Yield each fenced block that names a language: the language, the text."""
+    yield from re.findall(r"^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def test_the_exit_codes_are_those_of_the_program() -> None:
+    assert rows(section(README, "Exit codes")) == [[str(int(code)), code.meaning] for code in ExitCode]
+
+
+def test_the_commands_are_those_of_the_program() -> None:
+    commands = {name: getattr(import_module(f"cfaudit_export.cli.{COMMANDS[name][0]}"), name) for name in COMMANDS}
+    listed = [[f"`{name}`", command.summary] for name, command in commands.items()]
+    assert rows(section(README, "Commands")) == listed
+
+
+def as_row(option: Option) -> list[str]:
+    flags = ", ".join(f"`{flag}`" for flag in option.flags)
+    about = option.help + (f" (default: {option.default})" if option.default else "")
+    return [flags, f"`{option.key}`", f"`{option.variable}`", about]
+
+
+def test_the_settings_are_those_of_the_program() -> None:
+    assert rows(section(README, "Every setting")) == [as_row(option) for option in OPTIONS]
+
+
+def test_the_sinks_are_those_that_are_installed() -> None:
+    ours = [name for name, offer in load_plugins().sinks.items() if offer.distribution == "cfaudit-export"]
+    assert sorted(row[0].strip("`") for row in rows(section(README, "Sinks"))) == sorted(ours)
+
+
+def test_ci_runs_exactly_the_test_command() -> None:
+    [command] = [text for language, text in blocks(section(README, "Tests")) if language == "sh"]
+    assert command.count("\n") == 1
+    assert f"\n{command.strip()} || failed=1\n" in CI
+
+
+def test_ci_runs_the_checks_of_contributing() -> None:
+    [(_, checks)] = [block for block in blocks(section(CONTRIBUTING, "Three commands")) if "mypy" in block[1]]
+    for command in checks.strip().split(" && "):
+        assert f"\n{command} || failed=1\n" in CI
+
+
+def anchor(heading: str) -> str:
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")) if "://" not in link]
+    for link in links:
+        path, _, fragment = link.partition("#")
+        target = (page.parent / path) if path else page
+        assert target.exists(), link
+        if fragment:
+            headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+            assert fragment in map(anchor, headings), link
+
+
+@dataclass
+class Machine:
+    """A user's account on a machine with nothing but Python, and a clone of this repository."""
+
+    home: Path
+    clone: Path
+    url: str
+    environ: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        kept = {name: os.environ[name] for name in os.environ if not name.startswith(("CFAUDIT_", "CLOUDFLARE_"))}
+        for variable in ("VIRTUAL_ENV", "PYTHONPATH", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "COLUMNS"):
+            kept.pop(variable, None)
+        venv = self.clone / ".venv" / "bin"
+        path = f"{venv}{os.pathsep}{kept.get('PATH', os.defpath)}"
+        # pip keeps what it has downloaded in the home folder of whoever runs the tests.
+        cache = os.environ.get("PIP_CACHE_DIR", str(Path("~/.cache/pip").expanduser()))
+        self.environ = {**kept, "HOME": str(self.home), "PATH": path, "PIP_CACHE_DIR": cache}
+
+    @property
+    def folder(self) -> Path:
+        """Where the user is: in the folder of the export, once there is one."""
+        export = self.home / "cfaudit"
+        return export if export.is_dir() else self.home
+
+    def run(self, script: str, *, folder: Path | None = None, **environ: str) -> str:
+        """Run a script as it stands in the README; return what it said."""
+        done = subprocess.run(
+            ["sh", "-e", "-c", script],
+            cwd=folder or self.folder,
+            env={**self.environ, **environ},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=400,
+            check=False,
+        )
+        assert done.returncode == 0, f"{script}\nended with {done.returncode}\n{done.stdout}{done.stderr}"
+        return done.stdout + done.stderr
+
+    def serve(self, script: str) -> None:
+        """Run a command that serves until Ctrl-C, and press that when it says so."""
+        with subprocess.Popen(
+            ["sh", "-c", f"exec {script}"],
+            cwd=self.folder,
+            env=self.environ,
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as server:
+            assert server.stderr
+            said = server.stderr.readline()
+            server.send_signal(signal.SIGINT)
+            rest = server.stderr.read()
+            assert (server.wait(30), "Ctrl-C stops" in said) == (0, True), said + rest
+
+    def read(self, script: str) -> str:
+        """Run Python that reads the export, with the libraries of this environment."""
+        done = subprocess.run(
+            [sys.executable, "-c", script], cwd=self.folder, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, f"{script}\n{done.stderr}"
+        return done.stdout
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    clone = tmp_path / "clone"
+    for name in ("connector", "plugins"):
+        shutil.copytree(ROOT / name, clone / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, clone)
+    (tmp_path / "home").mkdir()
+    with Sandbox(World(SandboxOptions(events=EVENTS))) as sandbox:
+        made = Machine(tmp_path / "home", clone, sandbox.mcp_url)
+        made.environ["CFAUDIT_SERVER_URL"] = sandbox.mcp_url
+        made.environ["CLOUDFLARE_API_TOKEN"] = sandbox.world.tokens["user"]
+        yield made
+
+
+def test_every_command_works_on_a_clean_machine(machine: Machine) -> None:
+    found = list(blocks(README))
+    (_, first), *rest = [text for text in found if text[1] not in section(README, "Tests")]
+    said = machine.run(first, folder=machine.clone)
+    assert "exported 5,000 events" in said
+    assert list((machine.clone / "demo").rglob("*.parquet"))
+
+    outputs = [_follow(machine, language, text) for language, text in rest]
+
+    assert {language for language, _ in found} == {"sh", "toml", "cron", "python"}
+    assert (machine.home / "cfaudit" / "token").stat().st_mode & 0o077 == 0
+    assert '"exit_code": 0' in (machine.home / "cfaudit" / "export.log").read_text()
+    assert f"{EVENTS}\n" in outputs
+
+
+def _follow(machine: Machine, language: str, text: str) -> str:
+    """Do what a block of the README says; return what came out."""
+    if language == "toml":
+        (machine.folder / "cfaudit.toml").write_text(text)
+        # From here on the token is where the settings say.
+        del machine.environ["CLOUDFLARE_API_TOKEN"]
+        (machine.folder / ".venv").symlink_to(machine.clone / ".venv")
+        return ""
+    if language == "python":
+        return machine.read(text)
+    if language == "cron":
+        *times, command = text.strip().split(maxsplit=5)
+        assert len(times) == 5
+        return machine.run(command, folder=machine.home, PATH="/usr/bin:/bin")
+    if "cfaudit-export sandbox" in text:
+        machine.serve(text.strip())
+        return ""
+    return machine.run(text)
