@@ -1,0 +1,125 @@
+"""The notes of batches in a bucket, and what can be made of one: who comes next completes what it lists."""
+
+from __future__ import annotations
+
+import logging
+
+from cfaudit_export import LoadUnknownError, Receipt, SinkError, SinkRefusedError
+from cfaudit_s3.bucket import Bucket, Found
+from cfaudit_s3.note import Note, Piece
+
+_LOG = logging.getLogger(__name__)
+
+
+class Notes:
+    """The notes in one folder of a bucket."""
+
+    def __init__(self, bucket: Bucket, folder: str) -> None:
+        self._bucket = bucket
+        self._folder = folder
+        self._warned = False
+
+    def agree(self, note: Note) -> Receipt | None:
+        """Have our note stand; or complete what an earlier one lists, and return the receipt of that.
+
+        Raises:
+            LoadUnknownError: our note may stand now.
+            SinkError: another run is loading this batch.
+            SinkRefusedError: the batch was begun under other keys and cannot be completed there.
+        """
+        key, body = self._key(note.batch_id), note.encode()
+        if self._bucket.put_new(key, body):
+            self._warn_unless(conditional=self._bucket.learn_conditions(key, body))
+            return None
+        found = self.read(note.batch_id)
+        if found and found[0].attempt != note.attempt:
+            stands, etag = found
+            if done := self.completed(stands):
+                return done
+            self._refuse_strays(stands, note)
+            if self._bucket.put_over(key, body, etag):
+                self.abort(stands)
+                return None
+            found = self.read(note.batch_id)
+        if found and found[0].attempt == note.attempt:  # only the answer was lost
+            return None
+        raise SinkError(f"another run is loading batch '{note.batch_id}'; try again when it has ended")
+
+    def read(self, batch_id: str) -> tuple[Note, str] | None:
+        """Return the note of a batch and its ETag, None when nothing of the batch can have been stored.
+
+        Raises:
+            LoadUnknownError: there is one, and it cannot be read.
+        """
+        key = self._key(batch_id)
+        found = self._bucket.get(key)
+        if found is None:
+            return None
+        try:
+            return Note.decode(found.body), found.etag
+        except ValueError as error:
+            raise LoadUnknownError(f"'{self._bucket.url(key)}' was altered since; restore it") from error
+
+    def completed(self, note: Note) -> Receipt | None:
+        """Complete a batch of which something can be seen; None where nothing can, or an upload is gone."""
+        there = {piece.key for piece in self.visible(note)}
+        if not there:
+            return None
+        stored = False
+        for piece in note.pieces:
+            if piece.key in there:
+                continue
+            if piece.upload_id and self._bucket.complete(piece.key, piece.upload_id, piece.parts) == "stored":
+                stored = True
+            elif not self.look(piece):
+                return None
+        return self.receipt(note, already=not stored)
+
+    def visible(self, note: Note) -> list[Piece]:
+        """Return the pieces that are there."""
+        return [piece for piece in note.pieces if self.look(piece)]
+
+    def look(self, piece: Piece) -> Found | None:
+        """Look at the object of a piece; None when it is not there.
+
+        Raises:
+            SinkRefusedError: another object has its key.
+        """
+        found = self._bucket.head(piece.key)
+        if found and found.metadata.get("cfaudit-digest") != piece.digest:
+            raise SinkRefusedError(
+                f"'{self._bucket.url(piece.key)}' is there, but does not hold the events it should; move it away"
+            )
+        return found
+
+    def abort(self, note: Note) -> None:
+        """Throw away the uploads that a note lists."""
+        for piece in note.pieces:
+            if piece.upload_id:
+                self._bucket.abort(piece.key, piece.upload_id)
+
+    def receipt(self, note: Note, *, already: bool) -> Receipt:
+        """Return the receipt for all that a note lists."""
+        urls = tuple(self._bucket.url(piece.key) for piece in note.pieces)
+        return Receipt(note.batch_id, sum(piece.rows for piece in note.pieces), urls, already=already)
+
+    def _key(self, batch_id: str) -> str:
+        return f"{self._folder}{batch_id}.json"
+
+    def _refuse_strays(self, stands: Note, note: Note) -> None:
+        """Refuse to store events under new keys while old keys, of another prefix, have a part of them."""
+        ours = {piece.key for piece in note.pieces}
+        for piece in self.visible(stands):
+            if piece.key not in ours:
+                raise SinkRefusedError(
+                    f"batch '{note.batch_id}' was begun with another prefix, see '{self._bucket.url(piece.key)}'; "
+                    "set that prefix until the batch is loaded"
+                )
+
+    def _warn_unless(self, *, conditional: bool) -> None:
+        if not conditional and not self._warned:
+            self._warned = True
+            _LOG.warning(
+                "store ignores conditional writes; a batch that comes again replaces itself",
+                extra={"endpoint": self._bucket.endpoint, "bucket": self._bucket.url("")},
+            )

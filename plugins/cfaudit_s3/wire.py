@@ -1,0 +1,168 @@
+"""A request to S3 in, its answer or an error in this program's words out."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import time
+from base64 import b64encode
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from cfaudit_export import CfauditError
+from cfaudit_s3 import S3Access
+from cfaudit_s3.client import checksum_of, connect
+from cfaudit_s3.faults import code_of, judge, status_of
+
+# A conflict with another write in flight lasts as long as that write: these waits, with jitter, and then no more.
+_CONFLICT_WAITS = (0.05, 0.1, 0.2, 0.4, 0.8)
+_CONFLICTS = {"ConditionalRequestConflict", "OperationAborted"}
+
+_VERBS = {
+    "put_object": "write",
+    "get_object": "read",
+    "head_object": "look at",
+    "delete_object": "remove",
+    "list_objects_v2": "list",
+    "create_multipart_upload": "begin to write",
+    "upload_part": "write",
+    "complete_multipart_upload": "complete",
+    "abort_multipart_upload": "abort",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """The classes of error to raise: for good, for now, and when the outcome is not known."""
+
+    refused: type[CfauditError]
+    failed: type[CfauditError]
+    unknown: type[CfauditError]
+
+
+class Declined(Exception):  # noqa: N818 - an answer, and an error only where nobody expects it
+    """An answer other than yes that whoever asks may expect.
+
+    Attributes:
+        status: its HTTP status: 403 or 404 for a look, 404, 412 or 501 for a write on a condition.
+        error: what to raise when it is not expected after all.
+    """
+
+    def __init__(self, status: int, error: CfauditError) -> None:
+        super().__init__(status)
+        self.status = status
+        self.error = error
+
+
+class Wire:
+    """A client for one bucket, opened at the first request. May be used by several threads."""
+
+    def __init__(self, access: S3Access, faults: Faults) -> None:
+        self.access = access
+        self._faults = faults
+
+    def url(self, key: str) -> str:
+        """Return the name of an object that people and tools know."""
+        return f"s3://{self.access.bucket}/{key}"
+
+    @property
+    def endpoint(self) -> str:
+        """Return where the store is."""
+        return str(self._client.meta.endpoint_url)
+
+    @property
+    def algorithm(self) -> dict[str, str]:
+        """Return the parameter of a write that names the algorithm of its checksum; MD5 is not named."""
+        return {"ChecksumAlgorithm": self._checksum.upper()} if self._checksum in {"sha256", "crc32"} else {}
+
+    def checksum(self, body: bytes) -> dict[str, str]:
+        """Return the parameter of a write that lets the store verify this content."""
+        if self._checksum != "md5":
+            return self.algorithm
+        digest = hashlib.md5(body, usedforsecurity=False).digest()
+        return {"ContentMD5": b64encode(digest).decode()}
+
+    @cached_property
+    def protection(self) -> dict[str, Any]:
+        """Return the parameters of a write that ask for encryption."""
+        access = self.access
+        if access.sse == "bucket":
+            return {}
+        if access.sse == "AES256":
+            return {"ServerSideEncryption": "AES256"}
+        key = {"SSEKMSKeyId": access.kms_key_id} if access.kms_key_id else {}
+        return {"ServerSideEncryption": "aws:kms", "BucketKeyEnabled": access.bucket_key, **key}
+
+    def ask(self, operation: str, key: str, **parameters: Any) -> dict[str, Any]:
+        """Ask for something about an object, and return the answer; a body is read to its end.
+
+        Raises:
+            Declined: no, in a way that may be expected.
+            CfauditError: no, for the reason it gives.
+        """
+        for wait in (*_CONFLICT_WAITS, None):
+            try:
+                return self._once(operation, Key=key, **parameters)
+            except ClientError as error:
+                if wait is None or code_of(error) not in _CONFLICTS:
+                    raise self._no(operation, key, parameters, error) from error
+                time.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311 - jitter is no secret
+            except (BotoCoreError, ValueError) as error:
+                raise self.error(_VERBS[operation], key, error, operation) from error
+        raise AssertionError("the last wait is None")
+
+    def pages(self, prefix: str) -> Iterator[dict[str, Any]]:
+        """Yield the pages of the list of all objects whose keys begin with the prefix."""
+        try:
+            yield from self._client.get_paginator("list_objects_v2").paginate(Bucket=self.access.bucket, Prefix=prefix)
+        except (BotoCoreError, ClientError, ValueError) as error:
+            raise self.error("list", prefix, error, "list_objects_v2") from error
+
+    def error(self, verb: str, key: str, error: Exception, operation: str = "") -> CfauditError:
+        """Return the error that says what a fault means and what to do."""
+        verdict = judge(error, operation, self.access)
+        fault: type[CfauditError] = getattr(self._faults, verdict.kind)
+        return fault(f"cannot {verb} '{self.url(key)}': {verdict.words}")
+
+    def close(self) -> None:
+        """Close the connections. May be called twice."""
+        if "_client" in self.__dict__:
+            self._client.close()
+
+    @cached_property
+    def _checksum(self) -> str:
+        return checksum_of(self.access, self._client)
+
+    @cached_property
+    def _client(self) -> Any:
+        try:
+            return connect(self.access)
+        except (BotoCoreError, ValueError) as error:
+            raise self.error("reach", "", error) from error
+
+    def _once(self, operation: str, **parameters: Any) -> dict[str, Any]:
+        answer: dict[str, Any] = getattr(self._client, operation)(Bucket=self.access.bucket, **parameters)
+        if operation == "get_object":
+            answer["Body"] = answer["Body"].read()
+        return answer
+
+    def _no(self, operation: str, key: str, parameters: Mapping[str, Any], error: ClientError) -> Exception:
+        fault = self.error(_VERBS[operation], key, error, operation)
+        return Declined(status_of(error), fault) if _expected(operation, parameters, error) else fault
+
+
+def _expected(operation: str, parameters: Mapping[str, Any], error: ClientError) -> bool:
+    """Say whether a caller may make something of this answer."""
+    status = status_of(error)
+    if code_of(error) == "NoSuchBucket":
+        return False
+    if operation in {"head_object", "get_object"}:
+        return status in {403, 404}
+    if operation.endswith("multipart_upload") and status == 404:
+        return True
+    conditional = "IfMatch" in parameters or "IfNoneMatch" in parameters
+    return conditional and status in {404, 412, 501}
