@@ -107,7 +107,6 @@ class Machine:
 
     home: Path
     clone: Path
-    url: str
     environ: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -175,7 +174,7 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
         shutil.copy(ROOT / name, clone)
     (tmp_path / "home").mkdir()
     with Sandbox(World(SandboxOptions(events=EVENTS))) as sandbox:
-        made = Machine(tmp_path / "home", clone, sandbox.mcp_url)
+        made = Machine(tmp_path / "home", clone)
         made.environ["CFAUDIT_SERVER_URL"] = sandbox.mcp_url
         made.environ["CLOUDFLARE_API_TOKEN"] = sandbox.world.tokens["user"]
         yield made
