@@ -21,7 +21,8 @@ from cfaudit_export.records import Credential
 from cfaudit_export.sources.auditlogs.contract import Edges, Query, Rejection, ToolFault, read_fault
 from cfaudit_export.sources.auditlogs.decode import Page, decode_page
 from cfaudit_export.sources.pace import WINDOW_SECONDS, Pace
-from cfaudit_export.sources.session import CallFailedError, Session
+from cfaudit_export.sources.refusals import CallFailedError
+from cfaudit_export.sources.session import Session
 
 _LOG = logging.getLogger(__name__)
 _HOUR_MS = 3_600_000
@@ -72,6 +73,7 @@ class Reader:
         self._sleep = sleep
         self._doctor = anyio.Lock()
         self._places = anyio.CapacityLimiter(target.concurrency)
+        self.readings = anyio.CapacityLimiter(target.concurrency)  # of facets at once: each holds its rows
         self._successes = 0
         self.retries = 0
         self.edges = Edges()  # learned when it first matters, which is at the first unreadable row

@@ -42,6 +42,7 @@ CANDIDATES: dict[str, tuple[str, ...]] = {
     "raw_status_code": ("200", "201", "202", "204", "400", "403", "404", "409", "500", "502", "503"),
 }
 _COMBINATIONS = 64
+_NEEDED = ["event_time", "event_raw"]
 _TYPES = {"raw_status_code": pa.int32()}
 
 
@@ -123,6 +124,10 @@ class _Recovery:
         self._twins = find_twins(self._texts, list(self._readings.values()))
 
     async def _read_facet(self, facet: str, values: tuple[str, ...]) -> None:
+        async with self._reader.readings:
+            self._readings[facet] = await self._reading(facet, values)
+
+    async def _reading(self, facet: str, values: tuple[str, ...]) -> Reading:
         texts: list[pa.ChunkedArray] = []
         labels: list[pa.Array] = []
         unmatched = len(self._texts)
@@ -135,7 +140,7 @@ class _Recovery:
             unmatched -= found.num_rows
         empty = pa.chunked_array([], pa.string())
         texts_of_all = pa.chunked_array([chunk for text in [empty, *texts] for chunk in text.chunks], pa.string())
-        self._readings[facet] = Reading(facet, texts_of_all, pa.chunked_array(labels, pa.string()))
+        return Reading(facet, texts_of_all, pa.chunked_array(labels, pa.string()))
 
     async def tell_twins_apart(self, facets: list[str]) -> None:
         """Ask for combined filters in the milliseconds of twins that differ in more than one facet."""
@@ -172,7 +177,7 @@ class _Recovery:
     async def _matching(self, filters: tuple[Filter, ...], plain: Query) -> pa.Table:
         """Read the rows that meet the filters, around what is known to be unreadable."""
         query = replace(plain, filters=(*plain.filters, *filters))
-        parts = [PAGE_SCHEMA.empty_table()]
+        parts = [PAGE_SCHEMA.empty_table().select(_NEEDED)]
         position = query.since_ms
         while position < query.before_ms:
             reached = await self._read(replace(query, since_ms=position), parts)
@@ -186,7 +191,7 @@ class _Recovery:
             if reached < hole[0]:
                 await self._read(tight, parts)
             inside = replace(tight, since_ms=hole[0], before_ms=hole[1])
-            parts.append(await salvage(self._ask, inside, PAGE_SCHEMA.empty_table()))
+            parts.append((await salvage(self._ask, inside, PAGE_SCHEMA.empty_table())).select(_NEEDED))
             position = hole[1]
         found = pa.concat_tables(parts)
         return between(found, plain.since_ms, plain.before_ms)
@@ -208,7 +213,7 @@ class _Recovery:
                 parts += [between(rows, query.since_ms - 1, reached) for rows in mine]
                 return reached
             if outcome.rows.num_rows:
-                mine.append(outcome.rows)
+                mine.append(outcome.rows.select(_NEEDED))
                 reached = max(last_ms(outcome.rows), reached)
             if outcome.cursor is None:
                 parts += mine
