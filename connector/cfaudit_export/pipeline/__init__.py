@@ -6,4 +6,7 @@ map      a piece becomes rows of the schema, with identity               -> tabl
 stage    what a sink has not seen is written to disk: fsync, rename      -> batch
 load     the sink makes the batch durable                                -> receipt
 commit   the checkpoint says so: intent before the load, covered after it
+
+Beside them: `seen` knows which events a sink has, `ledger` writes the checkpoint, `quarantine` keeps what a sink
+refuses for good, `replay` loads that again.
 """

@@ -1,72 +1,62 @@
-"""The checkpoint's changes, and the one place that writes them: nothing else moves state."""
+"""The changes that a run makes to its checkpoint."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cfaudit_export.interfaces import CheckpointStore
-from cfaudit_export.intervals import union
+from cfaudit_export.intervals import intersect, subtract, union
 from cfaudit_export.model import Checkpoint, Gap, Intent, Lateness, Receipt, SinkProgress, Window
-from cfaudit_export.pipeline.seen import forget, merge
+from cfaudit_export.pipeline.ledger import Change
+from cfaudit_export.pipeline.seen import close_gaps, forget, merge
 
 _LATE_MINUTES = (1, 5, 15, 60, 360)
 
 
-class Ledger:
-    """A stream's checkpoint, open for writing. Each change is one compare-and-swap; who loses the race stops."""
-
-    def __init__(self, store: CheckpointStore, checkpoint: Checkpoint, version: str | None) -> None:
-        self._store = store
-        self._version = version
-        self.checkpoint = checkpoint
-
-    def write(self, change: Callable[[Checkpoint], Checkpoint], at: datetime) -> None:
-        """Apply a change and make it durable.
-
-        Raises:
-            CheckpointConflictError: another run changed the checkpoint; ours stays unwritten.
-        """
-        changed = replace(change(self.checkpoint), updated_at=at)
-        self._version = self._store.save(changed, expected=self._version)
-        self.checkpoint = changed
-
-    def progress(self, sink: str) -> SinkProgress:
-        """Return what a sink has; a new sink has nothing."""
-        return self.checkpoint.sinks.get(sink, SinkProgress())
-
-
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A window that a sink has: with the receipt of its batch, or without one when nothing in it was new."""
+    """A window that a sink has: with the receipt of its batch, or without one when nothing in it was new.
+
+    Attributes:
+        sink: which sink.
+        window: what it has.
+        seen: entries of `cfaudit_export.pipeline.seen` to be remembered.
+        batch_id: whose intent is kept now.
+        receipt: what the sink said.
+    """
 
     sink: str
     window: Window
-    intent: Intent | None = None
+    seen: dict[str, str] = field(default_factory=dict)
+    batch_id: str | None = None
     receipt: Receipt | None = None
 
 
-def intend(intents: dict[str, Intent]) -> Callable[[Checkpoint], Checkpoint]:
-    """Promise batches: one intent a sink."""
+def intend(intents: Iterable[tuple[str, Intent]], seen_since: datetime) -> Change:
+    """Promise batches to sinks.
+
+    `seen_since` is where a sink that has no memory of keys yet starts to remember. It is written with the first
+    promise, because the keys in the promise are complete from there on and from nowhere earlier.
+    """
 
     def change(checkpoint: Checkpoint) -> Checkpoint:
-        for sink, intent in intents.items():
+        for sink, intent in intents:
             progress = checkpoint.sinks.get(sink, SinkProgress())
-            checkpoint = _with(checkpoint, sink, replace(progress, intents=(*progress.intents, intent)))
+            promised = replace(
+                progress, intents=(*progress.intents, intent), seen_since=progress.seen_since or seen_since
+            )
+            checkpoint = _with(checkpoint, sink, promised)
         return checkpoint
 
     return change
 
 
-def cover(loaded: Iterable[Loaded], seen_since: datetime) -> Callable[[Checkpoint], Checkpoint]:
-    """Say that sinks have windows: covered, keys remembered, intents gone.
-
-    `seen_since` is where a sink that has no memory of keys yet starts to remember.
-    """
+def cover(loaded: Iterable[Loaded], seen_since: datetime) -> Change:
+    """Say that sinks have windows: covered, keys remembered, intents gone; `seen_since` as for `intend`."""
 
     def change(checkpoint: Checkpoint) -> Checkpoint:
         for one in loaded:
@@ -82,19 +72,19 @@ def _covered(progress: SinkProgress, one: Loaded, seen_since: datetime) -> SinkP
         progress,
         covered=union(*progress.covered, one.window),
         seen_since=progress.seen_since or seen_since,
+        seen=merge(close_gaps(progress.seen, one.window), one.seen),
     )
-    if one.intent is None or one.receipt is None:
+    if one.receipt is None:
         return progress
     return replace(
         progress,
-        seen=merge(progress.seen, one.intent.seen),
-        intents=tuple(intent for intent in progress.intents if intent.batch_id != one.intent.batch_id),
+        intents=tuple(intent for intent in progress.intents if intent.batch_id != one.batch_id),
         rows=progress.rows + one.receipt.rows,
         quarantined=progress.quarantined + len(one.receipt.rejected),
     )
 
 
-def withdraw(sink: str, batch_id: str) -> Callable[[Checkpoint], Checkpoint]:
+def withdraw(sink: str, batch_id: str) -> Change:
     """Take a promise back: the batch is certainly not in the sink and will be read again."""
 
     def change(checkpoint: Checkpoint) -> Checkpoint:
@@ -105,21 +95,25 @@ def withdraw(sink: str, batch_id: str) -> Callable[[Checkpoint], Checkpoint]:
     return change
 
 
-def observe(window: Window, gaps: Iterable[Gap], late: Lateness) -> Callable[[Checkpoint], Checkpoint]:
+def observe(window: Window, gaps: Iterable[Gap], late: Lateness) -> Change:
     """Replace what was known of the gaps inside a window by what was found now, and add to the lateness."""
 
     def change(checkpoint: Checkpoint) -> Checkpoint:
-        before = {gap.window: gap for gap in checkpoint.gaps}
-        kept = [gap for gap in checkpoint.gaps if not _inside(gap.window, window)]
-        found = [_again(before.get(gap.window), gap) for gap in gaps]
+        touched: list[Gap] = []
+        kept: list[Gap] = []
+        for gap in checkpoint.gaps:
+            (touched if intersect([gap.window], [window]) else kept).append(gap)
+        # A gap that reaches beyond the window stays there; how many of its rows do is not known.
+        kept += [replace(gap, window=rest, rows=0) for gap in touched for rest in subtract([gap.window], [window])]
+        found = [_again([old for old in touched if intersect([old.window], [gap.window])], gap) for gap in gaps]
         ordered = tuple(sorted([*kept, *found], key=lambda gap: gap.window))
         return replace(checkpoint, gaps=ordered, lateness=_added(checkpoint.lateness, late))
 
     return change
 
 
-def settle_horizon(sinks: Iterable[str], seen_since: datetime) -> Callable[[Checkpoint], Checkpoint]:
-    """Move the rescan horizon forward after a run that read all of it, and forget older keys."""
+def settle_horizon(sinks: Iterable[str], seen_since: datetime) -> Change:
+    """Move the rescan horizon of sinks forward once all before it has been read again, and forget older keys."""
 
     def change(checkpoint: Checkpoint) -> Checkpoint:
         for sink in sinks:
@@ -129,6 +123,11 @@ def settle_horizon(sinks: Iterable[str], seen_since: datetime) -> Callable[[Chec
         return checkpoint
 
     return change
+
+
+def use_tool(fingerprint: str) -> Change:
+    """Remember what the source's tool looks like."""
+    return lambda checkpoint: replace(checkpoint, tool=fingerprint)
 
 
 def lateness_of(late: pa.Table, read_at: datetime) -> Lateness:
@@ -158,11 +157,9 @@ def _with(checkpoint: Checkpoint, sink: str, progress: SinkProgress) -> Checkpoi
     return replace(checkpoint, sinks={**checkpoint.sinks, sink: progress})
 
 
-def _inside(inner: Window, outer: Window) -> bool:
-    return outer.since <= inner.since and inner.before <= outer.before
-
-
-def _again(known: Gap | None, found: Gap) -> Gap:
-    if known is None:
+def _again(known: list[Gap], found: Gap) -> Gap:
+    """Return a gap that was found, with what is known of those that it was found as before."""
+    if not known:
         return found
-    return replace(found, first_seen_at=known.first_seen_at, attempts=known.attempts + 1)
+    first = min(gap.first_seen_at for gap in known)
+    return replace(found, first_seen_at=first, attempts=max(gap.attempts for gap in known) + 1)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
+from traceback import extract_tb
 
-from cfaudit_export.errors import CfauditError, ExitCode, SinkError, SinkRefusedError
+from cfaudit_export.errors import CfauditError, ExitCode, LoadUnknownError, SinkError
 from cfaudit_export.interfaces import Sink
 from cfaudit_export.model import Batch, Intent, Receipt, SinkReport
 
@@ -27,28 +30,28 @@ class Outlet:
 
     def load(self, batch: Batch, late_rows: int) -> Receipt | None:
         """Load the batch; None when the sink cannot take it now."""
+        return self._ask(lambda: _accounted(self.sink.load(batch), batch.batch_id, batch.rows), late_rows)
+
+    def find(self, intent: Intent) -> Receipt | None:
+        """Ask for a batch whose staged file is lost; None when the sink certainly has nothing, or cannot say."""
+        return self._ask(lambda: self.sink.find(intent.batch_id, intent.window), intent.late_rows)
+
+    def fail(self, error: CfauditError) -> None:
+        """Leave the sink alone from now on."""
+        self.error = error
+        _LOG.error("sink cannot take the batch", extra={"sink": self.name, "error": str(error)})
+
+    def _ask(self, ask: Callable[[], Receipt | None], late_rows: int) -> Receipt | None:
         try:
-            receipt = self.sink.load(batch)
-        except (SinkError, SinkRefusedError) as error:
-            self._fail(error)
+            receipt = ask()
+        except CfauditError as error:
+            self.fail(error)
             return None
-        self._count(receipt, late_rows)
-        return receipt
-
-    def settle(self, intent: Intent, batch: Batch | None) -> Receipt | None:
-        """Make good on a promise of an earlier run; None when the sink certainly has nothing or is down.
-
-        With the staged batch at hand it is loaded again; without, the sink is asked.
-        """
-        if batch is not None:
-            return self.load(batch, intent.late_rows)
-        try:
-            receipt = self.sink.find(intent.batch_id, intent.window)
-        except (SinkError, SinkRefusedError) as error:
-            self._fail(error)
+        except Exception as error:  # noqa: BLE001  # a faulty plugin may stop itself, but no other sink
+            self.fail(_fault(error))
             return None
         if receipt is not None:
-            self._count(receipt, intent.late_rows)
+            self._count(receipt, late_rows)
         return receipt
 
     def report(self) -> SinkReport:
@@ -72,6 +75,23 @@ class Outlet:
         self.locations += receipt.locations
         _LOG.info("batch loaded", extra={"sink": self.name, "batch": receipt.batch_id, "rows": receipt.rows})
 
-    def _fail(self, error: CfauditError) -> None:
-        self.error = error
-        _LOG.error("sink cannot take the batch", extra={"sink": self.name, "error": str(error)})
+
+def _accounted(receipt: Receipt, batch_id: str, rows: int) -> Receipt:
+    """Return a receipt that speaks of every event of its batch.
+
+    Raises:
+        LoadUnknownError: it does not.
+    """
+    if receipt.batch_id != batch_id or receipt.rows + len(receipt.rejected) != rows:
+        raise LoadUnknownError(
+            f"asked to store batch '{batch_id}' of {rows} events, the sink answered for batch '{receipt.batch_id}': "
+            f"{receipt.rows} stored, {len(receipt.rejected)} refused; report this to the author of the sink"
+        )
+    return receipt
+
+
+def _fault(error: Exception) -> SinkError:
+    # The text of the error is left out: the plugin has seen the events.
+    frame = extract_tb(error.__traceback__)[-1]
+    where = f"{Path(frame.filename).name}:{frame.lineno}"
+    return SinkError(f"the sink failed with {type(error).__name__} at {where}; report this to its author")

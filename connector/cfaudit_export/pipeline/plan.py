@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from cfaudit_export.intervals import intersect, subtract, union
-from cfaudit_export.model import Checkpoint, SinkProgress, Window, floor_ms
+from cfaudit_export.intervals import contains, intersect, subtract, union
+from cfaudit_export.model import EPOCH, MILLISECOND, Checkpoint, SinkProgress, Window, floor_ms
+from cfaudit_export.pipeline.seen import gap_windows
 
 FIRST_RUN = timedelta(days=30)
 
@@ -21,12 +22,22 @@ class Wish:
         since: oldest moment wanted; None continues at the checkpoint, 30 days back without one.
         until: newest moment wanted; None, or later than that, is `settle_lag` behind now.
         settle_lag: how far behind now a run stops, because events arrive late.
+        retry: how many gaps behind the rescan horizon to try again, those that have waited longest.
     """
 
     now: datetime
     since: datetime | None
     until: datetime | None
     settle_lag: timedelta
+    retry: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Windows that are read together, and the sinks whose rescan horizon may move once they are delivered."""
+
+    windows: tuple[Window, ...]
+    settles: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,40 +48,101 @@ class Plan:
         wanted: from the oldest to the newest moment that will be complete; None when there is nothing to do.
         read: the windows to read, for all sinks together.
         missing: per sink, what it lacks.
-        rescan: per sink, what it has and is read again for latecomers.
+        rescan: per sink, what it has and is read again: for latecomers, and where gaps may have healed.
+        first: the oldest millisecond of what lies before all that a sink has, ascending.
+        before: where reading ends; the rescan horizon counts from here.
+        bounded: whether the end was asked for, so that nothing is read again.
     """
 
     wanted: Window | None
     read: tuple[Window, ...]
     missing: dict[str, tuple[Window, ...]]
     rescan: dict[str, tuple[Window, ...]]
+    first: tuple[Window, ...]
+    before: datetime
+    bounded: bool
+
+    def wants(self, sink: str) -> tuple[Window, ...]:
+        """Return what is read for a sink."""
+        return union(*self.missing[sink], *self.rescan[sink])
+
+    def steps(self, horizon: datetime) -> tuple[Step, ...]:
+        """Return the windows in the order in which they must be committed.
+
+        1. The oldest millisecond. Windows come back in any order and in pieces, and a checkpoint goes on from the
+           oldest that it has: with this one, which has no pieces, a run that dies leaves holes that the next one sees.
+        2. Where so much is missing that all remembered keys are older than the new horizon, what is read again:
+           then the keys can go, instead of growing by all that is missing.
+        3. The rest.
+        """
+        stale = () if self.bounded else tuple(name for name in self.missing if contains(self.missing[name], horizon))
+        before_horizon = Window(EPOCH, horizon)
+        again = subtract(
+            (window for name in stale for window in intersect(self.rescan[name], [before_horizon])), self.first
+        )
+        rest = subtract(self.read, [*self.first, *again])
+        firsts = (Step((window,)) for window in self.first)
+        return *firsts, Step(again, stale), Step(rest, () if self.bounded else tuple(self.missing))
 
 
 def plan_stream(checkpoint: Checkpoint | None, sinks: Iterable[str], wish: Wish) -> Plan:
     """Plan a run of one stream into these sinks."""
     settled = floor_ms(wish.now - wish.settle_lag)
     before = min(settled, floor_ms(wish.until)) if wish.until else settled
-    missing, rescan = {}, {}
-    for name in sinks:
-        progress = checkpoint.sinks.get(name, SinkProgress()) if checkpoint else SinkProgress()
-        missing[name] = _missing(progress, wish, before)
-        rescan[name] = () if wish.until else _rescan(progress, before)
+    known = checkpoint.sinks if checkpoint else {}
+    progress = {name: known.get(name, SinkProgress()) for name in sinks}
+    missing = {name: _missing(one, known, wish, before) for name, one in progress.items()}
+    rescan = {name: () if wish.until else _rescan(one, before) for name, one in progress.items()}
+    if checkpoint and not wish.until:
+        for name, windows in _gaps(checkpoint, progress, rescan, wish.retry).items():
+            rescan[name] = union(*rescan[name], *intersect(windows, [Window(EPOCH, before)]))
     read = union(*(window for windows in (*missing.values(), *rescan.values()) for window in windows))
-    wanted = Window(read[0].since, read[-1].before) if read else None
-    return Plan(wanted, read, missing, rescan)
+    return Plan(
+        wanted=Window(read[0].since, read[-1].before) if read else None,
+        read=read,
+        missing=missing,
+        rescan=rescan,
+        first=tuple(sorted({at for name in progress for at in _first(missing[name], progress[name].covered)})),
+        before=before,
+        bounded=wish.until is not None,
+    )
 
 
-def _missing(progress: SinkProgress, wish: Wish, before: datetime) -> tuple[Window, ...]:
+def _missing(
+    progress: SinkProgress, known: Mapping[str, SinkProgress], wish: Wish, before: datetime
+) -> tuple[Window, ...]:
+    """Return what a sink lacks; a new one beside others is to have all that they have."""
+    others = (one.covered[0].since for one in known.values() if one.covered)
     if wish.since:
         since = floor_ms(wish.since)
     elif progress.covered:
         since = progress.covered[0].since
     else:
-        since = before - FIRST_RUN
+        since = min(others, default=before - FIRST_RUN)
     return subtract([Window(since, before)], progress.covered) if since < before else ()
+
+
+def _first(missing: tuple[Window, ...], covered: tuple[Window, ...]) -> tuple[Window, ...]:
+    if not missing or (covered and covered[0].since < missing[0].since):
+        return ()
+    return (Window(missing[0].since, missing[0].since + MILLISECOND),)
 
 
 def _rescan(progress: SinkProgress, before: datetime) -> tuple[Window, ...]:
     if progress.seen_since is None or progress.seen_since >= before:
         return ()
     return intersect([Window(progress.seen_since, before)], progress.covered)
+
+
+def _gaps(
+    checkpoint: Checkpoint, sinks: Mapping[str, SinkProgress], rescan: Mapping[str, tuple[Window, ...]], retry: int
+) -> dict[str, tuple[Window, ...]]:
+    """Return per sink the windows of gaps to read: some that are still open, and what healed while it was away."""
+    near = union(*(window for windows in rescan.values() for window in windows))
+    old = [gap for gap in checkpoint.gaps if not intersect([gap.window], near)]
+    tried = [gap.window for gap in sorted(old, key=lambda gap: gap.last_tried_at)[:retry]]
+    still_open = [gap.window for gap in checkpoint.gaps]
+    lacking = {name: gap_windows(progress.seen) for name, progress in sinks.items()}
+    return {
+        name: union(*intersect(windows, tried), *subtract(windows, still_open)) for name, windows in lacking.items()
+    }

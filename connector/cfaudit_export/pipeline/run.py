@@ -3,43 +3,35 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from cfaudit_export.errors import CfauditError, ExitCode, PluginError, worst
+from cfaudit_export.errors import CfauditError, ExitCode, PluginError, SinkError, worst
 from cfaudit_export.interfaces import CheckpointStore, Extract, Sink, Source
-from cfaudit_export.model import (
-    Batch,
-    Checkpoint,
-    Connection,
-    Intent,
-    Lateness,
-    Receipt,
-    RunReport,
-    Stream,
-    Window,
-)
+from cfaudit_export.intervals import intersect, subtract
+from cfaudit_export.model import Batch, Connection, Intent, Lateness, Receipt, RunReport, Stream, Window
 from cfaudit_export.pipeline.commit import (
-    Ledger,
     Loaded,
     cover,
     intend,
     lateness_of,
     observe,
     settle_horizon,
+    use_tool,
     withdraw,
 )
+from cfaudit_export.pipeline.ledger import Ledger
 from cfaudit_export.pipeline.load import Outlet
 from cfaudit_export.pipeline.map import map_extract
-from cfaudit_export.pipeline.plan import Plan, Wish, plan_stream
-from cfaudit_export.pipeline.seen import pack, unseen
-from cfaudit_export.pipeline.stage import Staging
+from cfaudit_export.pipeline.plan import Plan, Step, Wish, plan_stream
+from cfaudit_export.pipeline.quarantine import Quarantine
+from cfaudit_export.pipeline.seen import gap_windows, pack, pack_gaps, unseen, within
+from cfaudit_export.pipeline.stage import Staging, batch_id_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -73,13 +65,14 @@ class Job:
         source: connected.
         sinks: by name; each has its own progress.
         store: holds the checkpoint and the lock.
-        staging: folder for staged batches, of all streams.
+        staging: folder for staged batches, of all streams; what sinks refuse for good is set aside beside it.
         clock: the time, aware and UTC.
         since: oldest moment wanted, None to continue at the checkpoint.
         until: newest moment wanted, None for as new as is settled.
         settle_lag: how far behind now to stop.
         rescan: how far back to look again for latecomers.
-        transforms: applied to every table of new events, in order.
+        retry: how many gaps behind the horizon to try again.
+        transforms: applied to every table of events, in order.
         after_load: told of every receipt.
         progress: told of every piece.
     """
@@ -95,6 +88,7 @@ class Job:
     until: datetime | None = None
     settle_lag: timedelta = timedelta(minutes=5)
     rescan: timedelta = timedelta(hours=6)
+    retry: int = 3
     transforms: tuple[Transform, ...] = ()
     after_load: Callable[[Batch, Receipt], None] = lambda _batch, _receipt: None
     progress: Callable[[Progress], None] = field(default=lambda _progress: None)
@@ -106,28 +100,49 @@ def run_stream(job: Job) -> RunReport:
     Raises:
         LockedError: another run holds the stream.
         CheckpointDamagedError: the checkpoint cannot be read.
-        CheckpointConflictError: another run wrote the checkpoint.
+        TryAgainError: the store of the checkpoint cannot be reached.
     """
     with job.store.hold(job.stream.id):
         return _Run(job).conduct()
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What a piece is for one sink: a window of it, and the batch of what is new there, if anything is."""
+
+    outlet: Outlet
+    window: Window
+    seen: dict[str, str]
+    batch: Batch | None = None
+    late: pa.Table | None = None
+
+    @property
+    def late_rows(self) -> int:
+        return self.late.num_rows if self.late else 0
+
+    def intent(self) -> Iterator[tuple[str, Intent]]:
+        if batch := self.batch:
+            intent = Intent(batch.batch_id, batch.window, batch.rows, batch.digest, self.seen, self.late_rows)
+            yield self.outlet.name, intent
 
 
 class _Run:
     def __init__(self, job: Job) -> None:
         self._job = job
         self._started_at = job.clock()
-        found = job.store.load(job.stream.id)
-        checkpoint = found.checkpoint if found else Checkpoint(job.stream)
-        self._ledger = Ledger(job.store, checkpoint, found.version if found else None)
+        self._ledger = Ledger(job.store, job.stream)
         self._staging = Staging(job.staging / job.stream.id)
+        self._quarantine = Quarantine(job.staging.parent / "quarantine" / job.stream.id, job.stream)
         self._outlets = {name: Outlet(name, sink) for name, sink in job.sinks.items()}
         self._windows = self._events = self._calls = self._trimmed = 0
+        self._done = timedelta()
         self._error: CfauditError | None = None
 
     def conduct(self) -> RunReport:
         plan = None
         try:
             self._settle_leftovers()
+            self._look_at_tool()
             plan = self._plan()
             if plan.read:
                 self._export(plan)
@@ -136,109 +151,152 @@ class _Run:
             self._error = error
         return self._report(plan)
 
+    def _alive(self) -> list[Outlet]:
+        return [outlet for outlet in self._outlets.values() if not outlet.error]
+
     # -- what an earlier run promised ---------------------------------------------------------------
 
     def _settle_leftovers(self) -> None:
         for outlet in self._outlets.values():
             for intent in self._ledger.progress(outlet.name).intents:
-                self._settle(outlet, intent)
-        promised = {
-            intent.batch_id for progress in self._ledger.checkpoint.sinks.values() for intent in progress.intents
-        }
-        self._staging.sweep(promised)
+                if not outlet.error:
+                    self._settle(outlet, intent)
+        self._staging.sweep(set(self._ledger.promised()))
 
     def _settle(self, outlet: Outlet, intent: Intent) -> None:
+        """Load a promised batch again, or ask the sink for it where the staged file is lost."""
+        batch = self._staging.find(intent, self._job.stream)
+        receipt = outlet.load(batch, intent.late_rows) if batch else outlet.find(intent)
+        if receipt is not None:
+            self._accept(outlet, batch, receipt)
         if outlet.error:
             return
-        batch = self._staging.find(intent, self._job.stream)
-        receipt = outlet.settle(intent, batch)
-        if receipt is not None:
-            loaded = Loaded(outlet.name, intent.window, intent, receipt)
-            self._ledger.write(cover([loaded], self._horizon(intent.window.before)), self._job.clock())
-            self._observe_load(batch, receipt)
-        elif not outlet.error:  # neither here nor there: it never arrived, and its window is read again
+        if receipt is None:  # neither here nor there: it never arrived, and its window is read again
+            _LOG.warning("batch lost, reading again", extra={"sink": outlet.name, "batch": intent.batch_id})
             self._ledger.write(withdraw(outlet.name, intent.batch_id), self._job.clock())
+            return
+        loaded = Loaded(outlet.name, intent.window, intent.seen, intent.batch_id, receipt)
+        self._ledger.write(cover([loaded], self._horizon(intent.window.before)), self._job.clock())
 
     # -- the flow -----------------------------------------------------------------------------------
 
+    def _look_at_tool(self) -> None:
+        known, found = self._ledger.checkpoint.tool, self._job.connection.tool
+        if known and known != found:
+            _LOG.warning("the source's tool has changed", extra={"was": known, "is": found})
+        self._ledger.write(use_tool(found), self._job.clock())
+
     def _plan(self) -> Plan:
         job = self._job
-        alive = [name for name, outlet in self._outlets.items() if not outlet.error]
-        wish = Wish(self._started_at, job.since, job.until, job.settle_lag)
+        alive = [outlet.name for outlet in self._alive()]
+        wish = Wish(self._started_at, job.since, job.until, job.settle_lag, job.retry)
         plan = plan_stream(self._ledger.checkpoint, alive, wish)
         _LOG.info("planned", extra={"wanted": str(plan.wanted), "windows": len(plan.read), "sinks": ",".join(alive)})
         return plan
 
     def _export(self, plan: Plan) -> None:
+        horizon = self._horizon(plan.before)
+        for step in plan.steps(horizon):
+            if step.windows and self._alive():
+                self._read(step, plan, horizon)
+            complete = [outlet.name for outlet in self._alive() if outlet.name in step.settles]
+            self._ledger.write(settle_horizon(complete, horizon), self._job.clock())
+
+    def _read(self, step: Step, plan: Plan, horizon: datetime) -> None:
         wanted = sum((window.duration for window in plan.read), timedelta())
-        done = timedelta()
-        horizon = self._horizon(plan.read[-1].before)
-        with closing(self._job.source.extract(plan.read)) as pieces:
+        with closing(self._job.source.extract(step.windows)) as pieces:
             for extract in pieces:
                 self._deliver(extract, plan, horizon)
-                done += extract.window.duration
+                self._done += extract.window.duration
                 rows = sum(outlet.rows for outlet in self._outlets.values())
-                self._job.progress(Progress(done / wanted, self._windows, self._events, rows))
-                if all(outlet.error for outlet in self._outlets.values()):
+                self._job.progress(Progress(self._done / wanted, self._windows, self._events, rows))
+                if not self._alive():
                     return
-        complete = [name for name, outlet in self._outlets.items() if not outlet.error]
-        if self._job.until is None:
-            self._ledger.write(settle_horizon(complete, horizon), self._job.clock())
 
     def _deliver(self, extract: Extract, plan: Plan, horizon: datetime) -> None:
         """Map a piece, stage what is new in it for each sink, load it, and only then call it covered."""
-        job = self._job
-        table = self._transformed(map_extract(extract, job.stream, job.connection))
+        table = self._transformed(map_extract(extract, self._job.stream, self._job.connection))
         self._windows += 1
         self._events += table.num_rows
         self._calls += extract.calls
         self._trimmed += extract.trimmed
-        batches: dict[str, tuple[Batch, Intent]] = {}
-        late = Lateness()
-        alive = [outlet for outlet in self._outlets.values() if not outlet.error]
-        for outlet in alive:
-            new = self._new_rows(outlet.name, table, plan)
-            late_rows = _within(new, plan.rescan[outlet.name])
-            late = max(late, lateness_of(late_rows, extract.read_at), key=lambda measured: measured.count)
-            if new.num_rows:
-                batch = self._staging.stage(new, job.stream, extract.window)
-                since = self._ledger.progress(outlet.name).seen_since or horizon
-                intent = Intent(
-                    batch.batch_id, batch.window, batch.rows, batch.digest, pack(new, since), late_rows.num_rows
-                )
-                batches[outlet.name] = (batch, intent)
+        parts = list(self._parts(table, extract, plan, horizon))
+        late = max((lateness_of(part.late, extract.read_at) for part in parts if part.late), key=_count, default=None)
         # The gaps are written with the promise: whoever settles it after a crash covers the window.
-        observed = observe(extract.window, extract.gaps, late)
-        promised = intend({name: intent for name, (_, intent) in batches.items()})
-        if batches or extract.gaps:
-            self._ledger.write(lambda checkpoint: promised(observed(checkpoint)), job.clock())
-        self._load(alive, extract, batches, horizon)
+        observed = observe(extract.window, extract.gaps, late or Lateness())
+        promised = intend([promise for part in parts for promise in part.intent()], horizon)
+        self._ledger.write(lambda checkpoint: promised(observed(checkpoint)), self._job.clock())
+        self._load(parts, extract, horizon)
 
-    def _load(
-        self,
-        outlets: list[Outlet],
-        extract: Extract,
-        batches: dict[str, tuple[Batch, Intent]],
-        horizon: datetime,
-    ) -> None:
+    def _parts(self, table: pa.Table, extract: Extract, plan: Plan, horizon: datetime) -> Iterator[_Part]:
+        """Yield what the piece is for each sink: only what that sink is to have, less what it has."""
+        staged: list[tuple[pa.Table, Batch]] = []
+        for outlet in self._alive():
+            progress = self._ledger.progress(outlet.name)
+            for window in intersect([extract.window], plan.wants(outlet.name)):
+                rows = within(table, [window])
+                new = unseen(rows, progress.seen)
+                gaps = intersect([gap.window for gap in extract.gaps], [window])
+                seen = pack(new, progress.seen_since or horizon) | pack_gaps(rows, gaps)
+                if not new.num_rows:
+                    yield _Part(outlet, window, seen)
+                    continue
+                # What a gap held back is no latecomer.
+                late = within(new, subtract(plan.rescan[outlet.name], gap_windows(progress.seen)))
+                yield _Part(outlet, window, seen, self._stage(new, window, staged), late)
+
+    def _stage(self, rows: pa.Table, window: Window, staged: list[tuple[pa.Table, Batch]]) -> Batch:
+        """Stage rows once, however many sinks lack them."""
+        for others, batch in staged:
+            if others["event_id"].equals(rows["event_id"]):
+                return replace(batch, window=window)
+        promised = self._ledger.promised()
+        # A sink that is down was promised these rows; to stage them anew would change the file it was promised.
+        known = promised.get(batch_id_of(rows, self._job.stream)) if promised else None
+        found = self._staging.find(known, self._job.stream) if known else None
+        staged.append((rows, found or self._staging.stage(rows, self._job.stream, window)))
+        return replace(staged[-1][1], window=window)
+
+    def _load(self, parts: list[_Part], extract: Extract, horizon: datetime) -> None:
+        """Load the parts one sink after the other, in this thread.
+
+        One after the other, because a run that is told to stop can break off a load only in its own thread, and a
+        sink that fails is left alone, so that it holds the others back once at most.
+        """
         loaded = []
-        for outlet in outlets:
-            if outlet.name not in batches:
-                loaded.append(Loaded(outlet.name, extract.window))
+        for part in parts:
+            outlet, batch = part.outlet, part.batch
+            if outlet.error:
                 continue
-            batch, intent = batches[outlet.name]
-            receipt = outlet.load(batch, intent.late_rows)
-            if receipt is not None:
-                loaded.append(Loaded(outlet.name, extract.window, intent, receipt))
-                self._observe_load(batch, receipt)
+            if batch is None:
+                loaded.append(Loaded(outlet.name, part.window, part.seen))
+                continue
+            receipt = outlet.load(batch, part.late_rows)
+            if receipt is not None and self._accept(outlet, batch, receipt):
+                loaded.append(Loaded(outlet.name, part.window, part.seen, batch.batch_id, receipt))
         self._ledger.write(cover(loaded, horizon), self._job.clock())
         self._log(loaded, extract)
-        promised = {
-            intent.batch_id for progress in self._ledger.checkpoint.sinks.values() for intent in progress.intents
-        }
-        for batch, _ in batches.values():
-            if batch.batch_id not in promised:
-                self._staging.remove(batch.batch_id)
+        promised = self._ledger.promised()
+        for batch_id in {part.batch.batch_id for part in parts if part.batch}:
+            if batch_id not in promised:
+                self._staging.remove(batch_id)
+
+    def _accept(self, outlet: Outlet, batch: Batch | None, receipt: Receipt) -> bool:
+        """Set aside what the sink refused, before its batch counts as delivered; False when the sink makes no sense."""
+        if receipt.rejected:
+            facts = {"sink": outlet.name, "batch": receipt.batch_id, "events": len(receipt.rejected)}
+            if batch is None:
+                _LOG.error("events refused by the sink are lost with their staged file", extra=facts)
+                return True
+            try:
+                self._quarantine.set_aside(outlet.name, batch, receipt.rejected)
+            except SinkError as error:
+                outlet.fail(error)
+                return False
+            _LOG.warning("events refused by the sink are set aside", extra=facts)
+        if batch is not None:
+            self._job.after_load(batch, receipt)
+        return True
 
     def _log(self, loaded: list[Loaded], extract: Extract) -> None:
         _LOG.info(
@@ -262,28 +320,26 @@ class _Run:
             table = changed
         return table
 
-    def _new_rows(self, sink: str, table: pa.Table, plan: Plan) -> pa.Table:
-        """Leave out what the sink has: what it does not lack, and what it was given within the horizon."""
-        wanted = _within(table, (*plan.missing[sink], *plan.rescan[sink]))
-        return unseen(wanted, self._ledger.progress(sink).seen)
-
     def _horizon(self, before: datetime) -> datetime:
         """Return the whole hour from which on delivered keys are remembered."""
         return (before - self._job.rescan).replace(minute=0, second=0, microsecond=0)
 
-    def _observe_load(self, batch: Batch | None, receipt: Receipt) -> None:
-        if batch is not None:
-            self._job.after_load(batch, receipt)
+    def _is_refused(self, sink: str) -> bool:
+        """Say whether events are set aside for a sink, by the count or, should a replay have died, by the folder."""
+        return bool(self._ledger.progress(sink).quarantined) or sink in self._quarantine.sinks()
 
     def _report(self, plan: Plan | None) -> RunReport:
         sinks = tuple(outlet.report() for outlet in self._outlets.values())
         checkpoint = self._ledger.checkpoint
-        quarantined = any(checkpoint.sinks[name].quarantined for name in self._outlets if name in checkpoint.sinks)
         codes = [sink.exit_code for sink in sinks]
         if self._error:
             codes.append(self._error.exit_code)
-        if checkpoint.gaps or quarantined:
+        if checkpoint.gaps or any(map(self._is_refused, self._outlets)):
             codes.append(ExitCode.INCOMPLETE)
+        if gaps := checkpoint.gaps:
+            first, last = gaps[0].window.since, max(gap.window.before for gap in gaps)
+            extent = {"gaps": len(gaps), "rows": sum(gap.rows for gap in gaps), "within": str(Window(first, last))}
+            _LOG.warning("gaps remain", extra=extent)
         return RunReport(
             stream=self._job.stream,
             started_at=self._started_at,
@@ -300,11 +356,5 @@ class _Run:
         )
 
 
-def _within(table: pa.Table, windows: tuple[Window, ...]) -> pa.Table:
-    """Return the rows whose time lies in one of the windows."""
-    times = table["event_time"]
-    inside = pa.repeat(pa.scalar(value=False), table.num_rows)
-    for window in windows:
-        since, before = (pa.scalar(at, times.type) for at in (window.since, window.before))
-        inside = pc.or_(inside, pc.and_(pc.greater_equal(times, since), pc.less(times, before)))
-    return table.filter(inside)
+def _count(lateness: Lateness) -> int:
+    return lateness.count

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,26 +36,35 @@ class Staging:
             self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             digest = _write(table, path)
         except OSError as error:
-            path.with_suffix(".tmp").unlink(missing_ok=True)
+            _discard(path.with_suffix(".tmp"))
             raise StagingError(f"cannot stage a batch under '{self.directory}': {error.strerror or error}") from error
         return Batch(batch_id, stream, window, table.num_rows, path, digest)
 
     def find(self, intent: Intent, stream: Stream) -> Batch | None:
-        """Return the staged batch of an intent, None when it is gone or not what was promised."""
+        """Return the staged batch of an intent, None when it is gone or not what was promised.
+
+        Raises:
+            StagingError: it cannot be read now.
+        """
         path = self._path(intent.batch_id)
-        if not path.exists() or _digest(path) != intent.digest:
+        try:
+            if _digest(path) != intent.digest:
+                return None
+        except FileNotFoundError:
             return None
+        except OSError as error:
+            raise StagingError(f"cannot read the staged batch '{path}': {error.strerror or error}") from error
         return Batch(intent.batch_id, stream, intent.window, intent.rows, path, intent.digest)
 
     def remove(self, batch_id: str) -> None:
         """Forget a batch that every sink has."""
-        self._path(batch_id).unlink(missing_ok=True)
+        _discard(self._path(batch_id))
 
     def sweep(self, keep: set[str]) -> None:
         """Remove what no intent names: left over by a run that died before it promised anything."""
         for path in self._files():
             if path.suffix != _SUFFIX or path.stem not in keep:
-                path.unlink(missing_ok=True)
+                _discard(path)
 
     def _files(self) -> Iterator[Path]:
         return self.directory.iterdir() if self.directory.is_dir() else iter(())
@@ -81,6 +91,11 @@ def _write(table: pa.Table, path: Path) -> str:
     temporary.rename(path)
     _sync_directory(path.parent)
     return digest
+
+
+def _discard(path: Path) -> None:
+    with suppress(OSError):  # what is left behind is swept by a later run
+        path.unlink(missing_ok=True)
 
 
 def _sync_directory(directory: Path) -> None:

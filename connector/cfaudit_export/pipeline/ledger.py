@@ -1,0 +1,50 @@
+"""A stream's checkpoint, open for writing: nothing else moves state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+
+from cfaudit_export.interfaces import CheckpointStore
+from cfaudit_export.model import Checkpoint, Intent, SinkProgress, Stream
+
+Change = Callable[[Checkpoint], Checkpoint]
+
+
+class Ledger:
+    """What is remembered of a stream. Each change is one compare-and-swap; who loses the race stops."""
+
+    def __init__(self, store: CheckpointStore, stream: Stream) -> None:
+        """Read what there is; nothing is written before there is a change.
+
+        Raises:
+            CheckpointDamagedError: there is a checkpoint, and it cannot be read.
+            TryAgainError: the store cannot be reached.
+        """
+        self._store = store
+        found = store.load(stream.id)
+        self.checkpoint = found.checkpoint if found else Checkpoint(stream)
+        self._version = found.version if found else None
+
+    def write(self, change: Change, at: datetime) -> None:
+        """Apply a change and make it durable; one that changes nothing is not written.
+
+        Raises:
+            CheckpointConflictError: another run changed the checkpoint; ours stays unwritten.
+            TryAgainError: the store cannot be reached or written.
+        """
+        changed = change(self.checkpoint)
+        if changed == self.checkpoint:
+            return
+        changed = replace(changed, updated_at=at)
+        self._version = self._store.save(changed, expected=self._version)
+        self.checkpoint = changed
+
+    def progress(self, sink: str) -> SinkProgress:
+        """Return what a sink has; a new sink has nothing."""
+        return self.checkpoint.sinks.get(sink, SinkProgress())
+
+    def promised(self) -> dict[str, Intent]:
+        """Return the intents of all sinks by batch; sinks that share a batch promise the same file."""
+        return {intent.batch_id: intent for progress in self.checkpoint.sinks.values() for intent in progress.intents}

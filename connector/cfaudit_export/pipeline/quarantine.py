@@ -1,0 +1,143 @@
+"""Events that a sink refuses for good, set aside on disk until somebody replays them.
+
+One batch of refused events is two files below `STATE/quarantine/STREAM/SINK/`: `ID.json` with the sink's words, and
+`ID.arrow` with the events as they were staged. The second is written last, so that where it is, both are whole.
+`ID` derives from the batch that was refused and is the id under which the events are loaded again: under the old one
+a sink would rightly say that it has been given the batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+from urllib.parse import quote, unquote
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cfaudit_export.errors import SinkError, StagingError
+from cfaudit_export.model import MILLISECOND, Batch, Rejected, Stream, Window, floor_ms
+
+_SUFFIX = ".arrow"
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantine:
+    """The folder that holds what the sinks of one stream refused."""
+
+    directory: Path
+    stream: Stream
+
+    def set_aside(self, sink: str, batch: Batch, rejected: tuple[Rejected, ...]) -> None:
+        """Keep the refused events of a batch with the sink's words, durably. Again changes nothing.
+
+        Raises:
+            SinkError: the sink refused events that are not in the batch.
+            StagingError: the disk is full or not writable.
+        """
+        events = _read(batch.path)
+        reasons = {one.event_id: one.reason for one in rejected}
+        refused = events.filter(pc.is_in(events["event_id"], pa.array(reasons, pa.string())))
+        if refused.num_rows != len(rejected):
+            raise SinkError(
+                f"sink '{sink}' refused {len(rejected)} events of batch '{batch.batch_id}', of which it was given "
+                f"{refused.num_rows}; report this to the author of the sink"
+            )
+        path = self._folder(sink) / f"{_id(sink, batch.batch_id)}{_SUFFIX}"
+        words = {
+            "sink": sink,
+            "account": self.stream.account_id,
+            "batch": batch.batch_id,
+            "refused": [{"event_id": event_id, "reason": reason} for event_id, reason in reasons.items()],
+        }
+        text = json.dumps(words, indent=2, ensure_ascii=True).encode()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _write(path.with_suffix(".json"), lambda file: file.write(text))
+            _write(path, lambda file: _write_events(file, refused))
+        except OSError as error:
+            raise StagingError(f"cannot set events aside in '{path.parent}': {error.strerror or error}") from error
+
+    def held(self, sink: str) -> Iterator[Batch]:
+        """Yield what is set aside for a sink, as batches to load.
+
+        Raises:
+            StagingError: a file cannot be read.
+        """
+        folder = self._folder(sink)
+        for path in sorted(folder.glob(f"*{_SUFFIX}")):
+            times = _read(path)["event_time"]
+            first, last = (floor_ms(at.as_py()) for at in pc.min_max(times).values())
+            window = Window(first, last + MILLISECOND)
+            yield Batch(path.stem, self.stream, window, len(times), path, _digest(path))
+
+    def rows(self, sink: str) -> int:
+        """Count the events that are set aside for a sink."""
+        return sum(batch.rows for batch in self.held(sink))
+
+    def sinks(self) -> list[str]:
+        """Return the sinks for which something is set aside, sorted."""
+        return sorted({unquote(path.parent.name) for path in self.directory.glob(f"*/*{_SUFFIX}")})
+
+    def release(self, batch: Batch) -> None:
+        """Remove a batch that is where it should be.
+
+        Raises:
+            StagingError: it cannot be removed.
+        """
+        try:
+            batch.path.unlink(missing_ok=True)
+            batch.path.with_suffix(".json").unlink(missing_ok=True)
+        except OSError as error:
+            raise StagingError(f"cannot remove '{batch.path}': {error.strerror or error}") from error
+
+    def _folder(self, sink: str) -> Path:
+        return self.directory / quote(sink, safe="")
+
+
+def _id(sink: str, batch_id: str) -> str:
+    return hashlib.sha256(f"quarantine {sink} {batch_id}".encode()).hexdigest()[:32]
+
+
+def _read(path: Path) -> pa.Table:
+    try:
+        with pa.memory_map(str(path)) as mapped:
+            return pa.ipc.open_file(mapped).read_all()
+    except (OSError, pa.ArrowInvalid) as error:
+        raise StagingError(f"cannot read '{path}': {error}") from error
+
+
+def _write_events(file: IO[bytes], events: pa.Table) -> None:
+    with pa.ipc.new_file(file, events.schema) as writer:
+        writer.write_table(events)
+
+
+def _write(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Put a file in its place whole or not at all."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        with suppress(OSError):  # a full disk needs its room
+            temporary.unlink(missing_ok=True)
+        raise
+    descriptor = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
