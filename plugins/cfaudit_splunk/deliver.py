@@ -1,0 +1,175 @@
+"""Staged events -> all of them taken, acknowledged or refused by Splunk, and each of that noted as soon as it is known.
+
+Whatever is not noted is sent again, by the next round or by the next run. So an event is there twice only where a
+request brought no clear answer, or was not acknowledged in time.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from cfaudit_export import LoadUnknownError, Rejected, SinkRefusedError
+from cfaudit_splunk.collector import Collector, Endpoint, Timing
+from cfaudit_splunk.config import SplunkConfig
+from cfaudit_splunk.events import StagedEvents
+from cfaudit_splunk.progress import Progress
+from cfaudit_splunk.replies import BadEvent, Taken, TooLarge
+
+_LOG = logging.getLogger(__name__)
+
+# Sent once, and once more what was not acknowledged; more would only add to what is there twice.
+_ROUNDS = 2
+# Requests without an acknowledgement are what a crash sends twice.
+_MOST_WAITING = 32
+_FIRST_PAUSE_SECONDS = 0.25
+# So many events refused and none ever taken: then it is not the events.
+_HOPELESS = 20
+
+
+class Delivery:
+    """Brings the missing events of one batch to Splunk."""
+
+    def __init__(
+        self,
+        events: StagedEvents,
+        progress: Progress,
+        collector: Collector,
+        config: SplunkConfig,
+        timing: Timing,
+    ) -> None:
+        self._events = events
+        self._progress = progress
+        self._collector = collector
+        self._ack = config.ack
+        self._waiting = Waiting(collector, timing, config.ack_poll_seconds, config.ack_timeout_seconds)
+        self._refused: dict[int, Rejected] = {}
+        self._any_taken = False
+
+    def run(self) -> None:
+        """Send what is missing until nothing is.
+
+        Raises:
+            SinkError: not all of it is taken now.
+            LoadUnknownError: some of it was sent, and there was no clear answer or no acknowledgement.
+            SinkRefusedError: Splunk will not take events until something is changed.
+        """
+        for _ in range(_ROUNDS):
+            for rows in self._progress.missing():
+                self._send(rows)
+            self._settle(at_most=0)
+            self._note_refused()
+            missing = sum(map(len, self._progress.missing()))
+            if not missing:
+                return
+            _LOG.warning("events not acknowledged, they may be in splunk twice", extra={"rows": missing})
+        raise LoadUnknownError(
+            f"splunk took {missing} events but did not acknowledge them; see whether its indexers are well, the"
+            " events stay staged and are sent again by the next run"
+        )
+
+    def _send(self, rows: range) -> None:
+        todo = [rows]
+        while todo:
+            for request in self._events.requests(todo.pop()):
+                endpoint, reply = self._collector.send(request)
+                todo += self._remains(request.rows, endpoint, reply)
+                self._settle(at_most=_MOST_WAITING)
+
+    def _remains(self, rows: range, endpoint: Endpoint, reply: Taken | BadEvent | TooLarge) -> list[range]:
+        """Note what became of a request, and return what of it must be sent again, the first last."""
+        match reply:
+            case Taken(ack_id=int(ack_id)) if self._ack != "off":
+                self._waiting.add(endpoint, ack_id, rows)
+            case Taken():
+                self._take([rows])
+            case BadEvent(at=int(at)) if 0 < at < len(rows):
+                self._take([rows[:at]])
+                return [rows[at + 1 :], rows[at : at + 1]]  # alone, so that it is judged for itself
+            case _ if len(rows) > 1:
+                # Nothing was taken; the first event is bad, or it is too much for whatever is in between.
+                half = len(rows) // 2
+                return [rows[half:], rows[:half]]
+            case _:
+                self._refuse(rows.start, reply.words)
+        return []
+
+    def _take(self, taken: list[range]) -> None:
+        if taken:
+            self._progress.take(*taken)
+            self._any_taken = True
+            self._note_refused()
+
+    def _refuse(self, row: int, words: str) -> None:
+        self._refused[row] = Rejected(self._events.event_id(row), words)
+        if self._any_taken:
+            self._note_refused()
+        elif len(self._refused) >= _HOPELESS:
+            raise SinkRefusedError(f"splunk refuses every event it is given: {words}; none was set aside")
+
+    def _note_refused(self) -> None:
+        for row, rejected in self._refused.items():
+            self._progress.reject(row, rejected)
+        self._refused.clear()
+
+    def _settle(self, at_most: int) -> None:
+        """Hear about acknowledgements until at most so many requests wait for one."""
+        while len(self._waiting) > at_most:
+            self._waiting.pause()
+            self._take(self._waiting.ask())
+        if self._waiting.due:
+            self._take(self._waiting.ask())
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    rows: range
+    at: float
+
+
+class Waiting:
+    """Requests that wait for the word that their events are indexed. An endpoint counts them for itself."""
+
+    def __init__(self, collector: Collector, timing: Timing, poll_seconds: float, timeout_seconds: float) -> None:
+        self._collector = collector
+        self._timing = timing
+        self._longest_pause = poll_seconds
+        self._timeout_seconds = timeout_seconds
+        self._pause = min(_FIRST_PAUSE_SECONDS, poll_seconds)
+        self._ask_at = 0.0
+        self._sent: dict[Endpoint, dict[int, _Sent]] = {}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._sent.values()))
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to ask."""
+        return bool(self) and self._timing.now() >= self._ask_at
+
+    def add(self, endpoint: Endpoint, ack_id: int, rows: range) -> None:
+        """Wait for a request.
+
+        A number that comes twice means that the endpoint was started anew and has forgotten the first: that one is
+        not waited for any longer.
+        """
+        if not self:
+            self._ask_at = self._timing.now() + self._pause
+        self._sent.setdefault(endpoint, {})[ack_id] = _Sent(rows, self._timing.now())
+
+    def pause(self) -> None:
+        """Wait until it is time to ask."""
+        self._timing.sleep(max(0.0, self._ask_at - self._timing.now()))
+
+    def ask(self) -> list[range]:
+        """Return the rows of requests that are acknowledged now, and give up those that have waited too long."""
+        acknowledged = []
+        for endpoint, sent in self._sent.items():
+            ack_ids = self._collector.acknowledged(endpoint, sent) if sent else ()
+            acknowledged += [sent.pop(ack_id).rows for ack_id in ack_ids if ack_id in sent]
+            oldest = self._timing.now() - self._timeout_seconds
+            self._sent[endpoint] = {ack_id: one for ack_id, one in sent.items() if one.at > oldest}
+        first = min(_FIRST_PAUSE_SECONDS, self._longest_pause)
+        self._pause = first if acknowledged else min(2 * self._pause, self._longest_pause)
+        self._ask_at = self._timing.now() + self._pause
+        return acknowledged
