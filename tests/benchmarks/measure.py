@@ -45,7 +45,7 @@ def in_turns(times: int, **runs: object) -> dict[str, Cost]:
     costs: dict[str, list[Cost]] = {name: [] for name in runs}
     for _ in range(times):
         for name, once in runs.items():
-            costs[name].append(once())  # type: ignore[operator]
+            costs[name].append(once())  # type: ignore[operator]  # each is a function that returns a cost
     return {
         name: Cost(*(statistics.median(getattr(cost, field) for cost in some) for field in ("wall", "cpu", "peak_mb")))
         for name, some in costs.items()

@@ -97,7 +97,7 @@ def test_logging_is_left_as_it_was() -> None:
 def test_a_traceback_follows_its_line(form: str) -> None:
     with lines(form) as (stream, _):
         try:
-            1 / 0  # noqa: B018
+            1 / 0  # noqa: B018  # the traceback is what is tested
         except ZeroDivisionError:
             LOG.exception("broken")
     assert "ZeroDivisionError" in stream.getvalue()

@@ -59,7 +59,7 @@ def test_a_moment_is_iso_8601_a_date_or_how_long_ago(given_text: str, moment: da
 
 def test_dates_and_times_of_toml_are_taken_as_they_are() -> None:
     assert parse_moment(date(2026, 11, 20), NOW) == datetime(2026, 11, 20, tzinfo=UTC)
-    assert parse_moment(datetime(2026, 11, 20, 8), NOW) == datetime(2026, 11, 20, 8, tzinfo=UTC)  # noqa: DTZ001
+    assert parse_moment(datetime(2026, 11, 20, 8), NOW) == datetime(2026, 11, 20, 8, tzinfo=UTC)  # noqa: DTZ001  # a time without a zone is what is tested
     east = datetime(2026, 11, 20, 8, tzinfo=timezone(timedelta(hours=2)))
     assert parse_moment(east, NOW) == datetime(2026, 11, 20, 6, tzinfo=UTC)
 

@@ -290,7 +290,7 @@ def test_consent_leads_to_the_dashboard_with_two_cookies(site: Site) -> None:
 
 def test_a_client_that_was_approved_is_not_asked_about_again(site: Site) -> None:
     _state, cookies = consented(site)
-    client = json.loads(base64.b64decode(re.search(r"CLIENTS=\w+\.([^;]*)", cookies)[1]))[0]  # type: ignore[index]
+    client = json.loads(base64.b64decode(re.search(r"CLIENTS=\w+\.([^;]*)", cookies)[1]))[0]  # type: ignore[index]  # a cookie without it fails the test
     again = site.http.get("/oauth/authorize", params=site.wish(client_id=client), headers={"Cookie": cookies})
     forged = re.sub(r"CLIENTS=\w+", "CLIENTS=00", cookies)
     asked = site.http.get("/oauth/authorize", params=site.wish(client_id=client), headers={"Cookie": forged})

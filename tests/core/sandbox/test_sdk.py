@@ -36,7 +36,7 @@ def run(wire: Wire, mode: str, talk: Callable[[Client], Awaitable[Any]]) -> Any:
     ("mode", "modern", "negotiated"),
     [("auto", True, "2026-07-28"), ("legacy", True, "2025-11-25"), ("auto", False, "2025-11-25")],
 )
-def test_a_client_negotiates_lists_and_walks(connect: Connect, mode: str, modern: bool, negotiated: str) -> None:  # noqa: FBT001
+def test_a_client_negotiates_lists_and_walks(connect: Connect, mode: str, modern: bool, negotiated: str) -> None:  # noqa: FBT001  # pytest passes it by name
     wire = connect(modern=modern, events=1_000)
 
     async def talk(client: Client) -> list[dict[str, Any]]:

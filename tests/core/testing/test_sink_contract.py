@@ -178,7 +178,7 @@ def failures(sink: type[GoodSink], folder: Path, suite: SinkContract, *, interru
             continue
         store = Store()
         loads = (load_half(store, forget=interrupted == "forgotten"),) if interrupted else ()
-        target = SinkTarget(lambda store=store: sink(store), store.stored, loads)  # type: ignore[misc]
+        target = SinkTarget(lambda store=store: sink(store), store.stored, loads)  # type: ignore[misc]  # the loop binds it
         given: dict[str, Any] = {"target": target, "sink": sink(store), "folder": folder, "shape": "whole"}
         try:
             test(**{name: given[name] for name in inspect.signature(test).parameters})
