@@ -7,6 +7,7 @@ encodings, which cost less and are smaller. There are no statistics where no rea
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from operator import itemgetter
@@ -15,6 +16,12 @@ from typing import IO, Any, Self
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+
+MERGED_PREFIX = "merged-"
+"""How the names of files begin that `compact` made of others."""
+
+MERGED_NOTE = "cfaudit_merged"
+"""Where such a file says what it was made of; `merged_files` reads it."""
 
 _GROUP_ROWS = 50_000
 _GROUP_BYTES = 32 << 20
@@ -126,6 +133,14 @@ def read_notes(path: str) -> dict[str, str]:
     """
     notes = pq.read_metadata(path).metadata or {}
     return {key.decode(): value.decode() for key, value in notes.items()}
+
+
+def merged_files(notes: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Return the names of the files of the same folder that a file stands for, and what the sink needs of their notes.
+
+    Until they are removed, both are there, and whoever reads such a file passes over the others. {} for any other file.
+    """
+    return dict(json.loads(notes.get(MERGED_NOTE, "{}")))
 
 
 def _times(path: str) -> pa.Array:

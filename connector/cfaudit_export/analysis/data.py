@@ -1,0 +1,184 @@
+"""Files -> the view `audit_events` in DuckDB, with the columns and types of the schema.
+
+Arrow reads the files, in a folder and in S3 alike, and skips those whose footer rules them out. So DuckDB itself needs
+no file and no network, and may not touch any: whoever writes the SQL can read events and nothing else.
+
+Tables and views: `audit_events` holds the events, `event_date` (the UTC day as `YYYY-MM-DD`) behind the columns of the
+schema. `stored_events` is the same with the shadows that another event has taken the place of.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from datetime import datetime
+from typing import Any, Self
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from cfaudit_export.analysis.files import DataFile, Listing, find_files
+from cfaudit_export.analysis.places import Place, reading_failed
+from cfaudit_export.errors import SettingsError
+from cfaudit_export.model import Window
+from cfaudit_export.schema import schema
+
+EVENTS = "audit_events"
+_STORED = "stored_events"
+_LOCKED = {
+    "python_enable_replacements": "false",  # a name in SQL must never be a variable of this program
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "allow_community_extensions": "false",
+}
+
+
+class Data:
+    """Exported events, open for questions. A context manager.
+
+    Attributes:
+        place: where they are.
+        listing: the files, and those that were passed over.
+        connection: DuckDB, without access to anything but the events.
+    """
+
+    def __init__(self, place: Place, listing: Listing, period: Window | None = None, *, time_zone: str = "UTC") -> None:
+        """Open those of a period, by default all. `time_zone` is the one in which SQL shows and reads times.
+
+        Raises:
+            SettingsError: DuckDB is not installed, or does not know the time zone.
+        """
+        self.place = place
+        self.listing = listing
+        duckdb = import_duckdb()
+        with ExitStack() as stack:
+            spill = stack.enter_context(tempfile.TemporaryDirectory(prefix="cfaudit-"))
+            self.connection = stack.enter_context(duckdb.connect(config=_LOCKED))
+            self._set("TimeZone", time_zone)
+            self._define(period)
+            # DuckDB may write below this folder whatever else it may not: it must be one with nothing else in it.
+            self._set("temp_directory", spill)
+            self._set("enable_external_access", "false")
+            self._set("lock_configuration", "true")
+            self._open = stack.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    @property
+    def rows(self) -> int:
+        """Return how many events the files hold, the shadows included."""
+        return sum(one.rows for one in self.listing.files)
+
+    @property
+    def first(self) -> datetime | None:
+        """Return the time of the earliest event, None if there is none or nobody knows."""
+        return min((one.first for one in self.listing.files if one.first), default=None)
+
+    @property
+    def accounts(self) -> tuple[str, ...]:
+        """Return the accounts that have files."""
+        return tuple(sorted({one.account_id for one in self.listing.files}))
+
+    def run(self, statement: str, values: Mapping[str, Any] | None = None) -> None:
+        """Execute a statement that answers nothing. Raises: as `ask`."""
+        with self._translated():
+            self.connection.execute(statement, dict(values or {}))
+
+    def ask(self, query: str, values: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        """Return the rows that a query of this program yields; times are aware, and UTC.
+
+        Raises:
+            CfauditError: the files cannot be read.
+        """
+        with self._translated():
+            rows: list[dict[str, Any]] = (
+                self.connection.sql(query, params=dict(values or {})).to_arrow_table().to_pylist()
+            )
+        return rows
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (import_duckdb().Error, OSError, pa.ArrowInvalid) as error:
+            raise reading_failed(self.place, error) from error
+
+    def _set(self, name: str, value: str) -> None:
+        try:
+            self.connection.execute(f"SET {name} = $value", {"value": value})
+        except import_duckdb().Error as error:
+            if name == "TimeZone":
+                raise SettingsError(f"no time zone is named '{value}'; try one such as 'Europe/Berlin'") from error
+            raise
+
+    def _define(self, period: Window | None) -> None:
+        """Make the views; the ids that are replaced are few, and read once."""
+        files = self.listing.files
+        self.connection.register(_STORED, dataset_of(self.place, files, columns_of(files)))
+        replacing = [one for one in files if one.has_replacements]
+        self.connection.register("replacing", dataset_of(self.place, replacing, schema()))
+        self.run("CREATE TEMP TABLE replaced AS SELECT DISTINCT replaces FROM replacing WHERE replaces IS NOT NULL")
+        self.connection.unregister("replacing")
+        clauses = ["event_id NOT IN (SELECT replaces FROM replaced)"] if replacing else []
+        if period:
+            since, before = (end.isoformat() for end in (period.since, period.before))
+            clauses.append(f"event_time >= TIMESTAMPTZ '{since}' AND event_time < TIMESTAMPTZ '{before}'")
+        where = f" WHERE {' AND '.join(clauses)}" if clauses else ""
+        self.run(f"CREATE TEMP VIEW {EVENTS} AS SELECT * FROM {_STORED}{where}")  # noqa: S608  # texts of this module
+
+
+def open_data(
+    place: Place, period: Window | None = None, accounts: Collection[str] = (), *, time_zone: str = "UTC"
+) -> Data:
+    """Return the events of a place: those of a period and of some accounts, by default all.
+
+    Raises:
+        CfauditError: the place cannot be read, or DuckDB is not installed.
+    """
+    import_duckdb()
+    return Data(place, find_files(place, period, accounts), period, time_zone=time_zone)
+
+
+def import_duckdb() -> Any:
+    """Return the module.
+
+    Raises:
+        SettingsError: it is not installed.
+    """
+    try:
+        import duckdb
+    except ImportError:
+        raise SettingsError("DuckDB is not installed: pip install 'cfaudit-export[analysis]'") from None
+    return duckdb
+
+
+def columns_of(files: Iterable[DataFile]) -> pa.Schema:
+    """Return the columns of the schema, then those that only newer or other writers know, then the day."""
+    known = [pa.field(field.name, field.type) for field in schema()]
+    further: dict[str, pa.Field] = {}
+    for columns in {one.columns for one in files}:
+        for field in columns:
+            if field.name not in schema().names and field.name != "event_date":
+                further.setdefault(field.name, field)
+    return pa.schema([*known, *(further[name] for name in sorted(further)), pa.field("event_date", pa.string())])
+
+
+def dataset_of(place: Place, files: Iterable[DataFile], columns: pa.Schema) -> ds.FileSystemDataset:
+    """Return the files as a dataset that opens only what a question needs."""
+    form = ds.ParquetFileFormat()
+    pieces = [form.make_fragment(one.found.path, place.filesystem, partition_expression=_bounds(one)) for one in files]
+    return ds.FileSystemDataset(pieces, columns, form, place.filesystem)
+
+
+def _bounds(file: DataFile) -> ds.Expression:
+    """Return what is true of every event of a file."""
+    bounds = (ds.field("account_id") == file.account_id) & (ds.field("event_date") == file.day)
+    if file.first is not None and file.last is not None:
+        first, last = (pa.scalar(end, pa.timestamp("us", "UTC")) for end in (file.first, file.last))
+        bounds = bounds & (ds.field("event_time") >= first) & (ds.field("event_time") <= last)
+    return bounds

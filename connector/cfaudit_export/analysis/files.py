@@ -1,0 +1,237 @@
+"""A place in, the files that hold events out: what their footers say, and why others are passed over.
+
+A file is one of ours, or as good as that, when it lies in `account_id=.../event_date=...` and has the columns that no
+event is without. Who reads files trusts their footers, which are the last thing that is written of them.
+
+A file that `compact` made names the files it stands for. Between its appearance and their removal both are there, and
+they are passed over.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from functools import cache
+from typing import Any
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from cfaudit_export.analysis.places import Found, Place, reading_failed
+from cfaudit_export.escape import escaped
+from cfaudit_export.model import Window
+from cfaudit_export.parquet import MERGED_NOTE, merged_files
+from cfaudit_export.schema import schema
+
+_FOLDERS = re.compile(r"(?:^|/)account_id=([^/]+)/event_date=(\d{4}-\d{2}-\d{2})/[^/]+$")
+_DAY = re.compile(r"event_date=(\d{4}-\d{2}-\d{2})")
+_NEEDED = ("event_id", "event_time", "account_id")
+_ATTEMPTS = 3
+_S3_THREADS = 16  # they wait for answers; a disk answers at once, and more threads than processors only get in the way
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """A file that is passed over: its name, and why."""
+
+    name: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """A file with events.
+
+    Attributes:
+        found: where it is.
+        account_id: the account that its folder names.
+        day: the day that its folder names, `YYYY-MM-DD`.
+        rows: how many events.
+        first: time of its earliest event, None where the footer does not say.
+        last: time of its latest.
+        columns: names and types.
+        notes: its key-value metadata.
+        has_replacements: whether one of its events takes the place of a shadow.
+    """
+
+    found: Found
+    account_id: str
+    day: str
+    rows: int
+    first: datetime | None
+    last: datetime | None
+    columns: pa.Schema
+    notes: dict[str, str]
+    has_replacements: bool
+
+    @property
+    def folder(self) -> str:
+        """Return the name of its folder below the place."""
+        return self.found.name.rpartition("/")[0]
+
+    @property
+    def is_merged(self) -> bool:
+        """Whether it was made of others."""
+        return MERGED_NOTE in self.notes
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a place holds."""
+
+    files: tuple[DataFile, ...]
+    ignored: tuple[Ignored, ...]
+
+
+def find_files(place: Place, period: Window | None = None, accounts: Collection[str] = ()) -> Listing:
+    """List the files with events of some accounts (by default all) in a period.
+
+    Files of the day before and after are listed as well: the event that takes a shadow's place may lie there.
+
+    Raises:
+        CfauditError: the place cannot be read.
+    """
+    for attempt in range(_ATTEMPTS):
+        try:
+            files, ignored = inspect(place, _wanted(period, accounts))
+        except FileNotFoundError as error:
+            # It was merged into another a moment ago; that one is in the next listing.
+            if attempt + 1 == _ATTEMPTS:
+                raise reading_failed(place, error) from error
+        except OSError as error:
+            raise reading_failed(place, error) from error
+        else:
+            gone = replaced(files)
+            return Listing(tuple(one for one in files if one.found.name not in gone), tuple(ignored))
+    raise AssertionError("the last attempt returns or raises")
+
+
+def inspect(place: Place, wanted: Callable[[str], bool]) -> tuple[list[DataFile], list[Ignored]]:
+    """Look at every file below the folders that are wanted; a merged file and those it stands for may both be there.
+
+    Raises:
+        OSError: the place cannot be read, or a file is gone since it was listed.
+    """
+    ignored: list[Ignored] = []
+    candidates: list[tuple[Found, str, str]] = []
+    for found in place.files(wanted):
+        if match := _FOLDERS.search(found.name):
+            candidates.append((found, unquote(match[1]), match[2]))
+        else:
+            ignored.append(Ignored(found.name, "not in a folder account_id=.../event_date=..."))
+    with ThreadPoolExecutor(os.cpu_count() if place.is_local else _S3_THREADS) as threads:
+        looked = list(threads.map(lambda one: _look(place, *one), candidates))
+    files = [one for one in looked if isinstance(one, DataFile)]
+    return files, [*ignored, *(one for one in looked if isinstance(one, Ignored))]
+
+
+def replaced(files: Sequence[DataFile]) -> set[str]:
+    """Return the names of the files that a merged one stands for and that may still be there."""
+    there = Counter(one.folder for one in files)
+    return {
+        f"{one.folder}/{name}"
+        for one in files
+        if one.is_merged and there[one.folder] > 1
+        for name in merged_files(one.notes)
+    }
+
+
+def streams(files: Iterable[DataFile]) -> set[tuple[str, str]]:
+    """Return the streams that files come from, as far as they say: account and id of the stream."""
+    return {
+        (one.account_id, stream)
+        for one in files
+        for stream in (one.notes.get("cfaudit_streams") or one.notes.get("cfaudit_stream", "")).split()
+    }
+
+
+def _wanted(period: Window | None, accounts: Collection[str]) -> Callable[[str], bool]:
+    """Return whether a folder may hold what is wanted, by its name."""
+    day = timedelta(days=1)
+    first = (period.since - day).date() if period else date.min
+    last = (period.before + day).date() if period else date.max
+
+    def wanted(folder: str) -> bool:
+        if folder.startswith("account_id="):
+            return not accounts or unquote(folder.partition("=")[2]) in accounts
+        match = _DAY.fullmatch(folder)
+        return match is None or first.isoformat() <= match[1] <= last.isoformat()
+
+    return wanted
+
+
+def _look(place: Place, found: Found, account_id: str, day: str) -> DataFile | Ignored:
+    """Read the footer of a file."""
+    try:
+        fragment = ds.ParquetFileFormat().make_fragment(found.path, place.filesystem)
+        fragment.ensure_complete_metadata()
+        metadata, columns = fragment.metadata, fragment.physical_schema.remove_metadata()
+    except (pa.ArrowInvalid, OSError) as error:
+        if isinstance(error, OSError) and (error.errno is not None or "AWS Error" in str(error)):
+            raise  # it could not be read; whatever Arrow says without a number is about what was read
+        return Ignored(found.name, f"not a whole Parquet file ({escaped(str(error).partition(chr(10))[0], 80)})")
+    if unlike := _unlike(columns):
+        return Ignored(found.name, unlike)
+    first, last = _times(metadata, columns)
+    return DataFile(
+        found=found,
+        account_id=account_id,
+        day=day,
+        rows=metadata.num_rows,
+        first=first,
+        last=last,
+        columns=columns,
+        notes={key.decode(): value.decode(errors="replace") for key, value in (metadata.metadata or {}).items()},
+        has_replacements=_has_values(metadata, columns, "replaces"),
+    )
+
+
+@cache
+def _unlike(columns: pa.Schema) -> str:
+    """Return why these are not the columns of events, empty if they are."""
+    for name in _NEEDED:
+        if name not in columns.names:
+            return f"no export: it has no column {name}"
+    for wanted in schema():
+        found = columns.field(wanted.name).type if wanted.name in columns.names else wanted.type
+        if not _fits(found, wanted.type):
+            return f"no export: column {wanted.name} is {found}, not {wanted.type}"
+    return ""
+
+
+def _fits(found: pa.DataType, wanted: pa.DataType) -> bool:
+    if pa.types.is_timestamp(wanted):
+        return pa.types.is_timestamp(found) and found.tz is not None
+    if pa.types.is_integer(wanted):
+        return bool(pa.types.is_integer(found) or pa.types.is_null(found))
+    texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_dictionary, pa.types.is_null)
+    return any(is_text(found) for is_text in texts)
+
+
+def _times(metadata: Any, columns: pa.Schema) -> tuple[datetime | None, datetime | None]:
+    """Return the earliest and the latest time that the statistics of the row groups know."""
+    found = list(_statistics(metadata, columns, "event_time"))
+    if not found or any(one is None or not one.has_min_max for one in found):
+        return None, None
+    return min(one.min for one in found).astimezone(UTC), max(one.max for one in found).astimezone(UTC)
+
+
+def _has_values(metadata: Any, columns: pa.Schema, column: str) -> bool:
+    """Say whether a column may hold anything but nulls."""
+    found = _statistics(metadata, columns, column)
+    return any(one is None or not one.has_null_count or one.num_values > 0 for one in found)
+
+
+def _statistics(metadata: Any, columns: pa.Schema, column: str) -> Iterator[Any]:
+    """Yield the statistics of a column in each row group, None for one without."""
+    index = columns.get_field_index(column)
+    if len(columns) != metadata.num_columns:  # a nested column has several
+        index = metadata.schema.names.index(column) if column in columns.names else -1
+    for group in range(metadata.num_row_groups if index >= 0 else 0):
+        yield metadata.row_group(group).column(index).statistics

@@ -1,0 +1,103 @@
+"""An answer in, text or Parquet out: CSV, JSON, NDJSON for programs, a table for people.
+
+Times are ISO 8601 with their offset. What is null is empty in CSV and null in JSON; numbers that JSON does not know
+are null too.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import json
+import math
+from collections.abc import Callable, Iterator
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cfaudit_export.analysis.statement import Answer
+from cfaudit_export.escape import escaped
+
+TEXT_FORMS: dict[str, Callable[[Answer, IO[str]], None]]
+"""Forms that are text, by name."""
+
+
+def write_parquet(answer: Answer, stream: IO[bytes]) -> None:
+    """Write the answer as a Parquet file."""
+    with pq.ParquetWriter(stream, answer.columns, compression="zstd") as writer:
+        for batch in answer.batches:
+            writer.write_batch(batch)
+
+
+def rows(answer: Answer) -> Iterator[list[Any]]:
+    """Yield the rows as values that JSON knows."""
+    for batch in answer.batches:
+        columns = [[_plain(value) for value in _values(column)] for column in batch.columns]
+        yield from (list(row) for row in zip(*columns, strict=True))
+
+
+def shown(value: Any) -> str:
+    """Return a value as a cell of text."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _write_csv(answer: Answer, stream: IO[str]) -> None:
+    # Who looks at it on a terminal must not be shown what a terminal would obey.
+    cell = escaped if stream.isatty() else str
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(map(cell, answer.columns.names))
+    for row in rows(answer):
+        writer.writerow([cell(shown(value)) for value in row])
+
+
+def _write_json(answer: Answer, stream: IO[str]) -> None:
+    between = "["
+    for line in _objects(answer):
+        stream.write(f"{between}\n  {line}")
+        between = ","
+    stream.write("[]\n" if between == "[" else "\n]\n")
+
+
+def _write_ndjson(answer: Answer, stream: IO[str]) -> None:
+    for line in _objects(answer):
+        stream.write(f"{line}\n")
+
+
+def _objects(answer: Answer) -> Iterator[str]:
+    names = answer.columns.names
+    for row in rows(answer):
+        yield json.dumps(dict(zip(names, row, strict=True)), allow_nan=False)
+
+
+def _values(column: pa.Array) -> list[Any]:
+    if pa.types.is_interval(column.type):
+        return [None if value is None else str(value) for value in column.to_pylist()]
+    return list(column.to_pylist())
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON knows it."""
+    for kinds, form in _FORMS:
+        if isinstance(value, kinds):
+            return form(value)
+    return str(value)
+
+
+_FORMS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
+    (bool | int | str | None, lambda one: one),
+    (float, lambda one: one if math.isfinite(one) else None),
+    (datetime, lambda one: one.isoformat(timespec="microseconds" if one.microsecond % 1000 else "milliseconds")),
+    (date | time, lambda one: one.isoformat()),
+    (timedelta, lambda one: one.total_seconds()),
+    (Decimal, lambda one: int(one) if one == one.to_integral_value() else float(one)),
+    (bytes, lambda one: base64.b64encode(one).decode()),
+    (dict, lambda one: {str(key): _plain(value) for key, value in one.items()}),
+    (list | tuple, lambda one: [_plain(value) for value in one]),
+)
+
+TEXT_FORMS = {"csv": _write_csv, "json": _write_json, "ndjson": _write_ndjson}

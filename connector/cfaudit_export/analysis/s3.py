@@ -1,0 +1,86 @@
+"""`s3://bucket/prefix` -> a place. Credentials and endpoint are found as every AWS tool finds them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from cfaudit_export.analysis.places import S3, Found, Place, is_visible
+from cfaudit_export.errors import AccessError, SettingsError, UsageError
+
+_CONNECT_SECONDS = 10
+_REQUEST_SECONDS = 60
+_ATTEMPTS = 5
+
+
+def open_bucket(url: str, options: Mapping[str, Any]) -> Place:
+    """Return the place; as `open_place`."""
+    bucket, _, prefix = url.removeprefix(S3).partition("/")
+    if not bucket:
+        raise UsageError(f"--data: expected s3://bucket/prefix, not '{url}'")
+    root = "/".join(part for part in (bucket, prefix.strip("/")) if part)
+    filesystem = _filesystem(options)
+    return Place(url, root, filesystem, lambda wanted: _listed(filesystem, root, wanted))
+
+
+def _filesystem(options: Mapping[str, Any]) -> Any:
+    """Return the file system. boto3 finds what to use: Arrow's own client knows neither profiles nor endpoints."""
+    try:
+        import boto3
+        from botocore.exceptions import BotoCoreError
+    except ImportError:
+        raise SettingsError("S3 is not installed: pip install 'cfaudit-export[s3]'") from None
+    from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem
+
+    try:
+        session = boto3.Session(profile_name=options.get("profile"), region_name=options.get("region"))
+        endpoint = options.get("endpoint_url")
+        client = session.client("s3", region_name=session.region_name or "us-east-1", endpoint_url=endpoint)
+        credentials = session.get_credentials()
+    except (BotoCoreError, ValueError) as error:
+        raise SettingsError(f"S3 cannot be used: {error}") from error
+    if credentials is None:
+        raise AccessError("no credentials for S3 were found; set AWS_PROFILE, or what else your AWS tools use")
+    frozen = credentials.get_frozen_credentials()
+    keys = {"access_key": frozen.access_key, "secret_key": frozen.secret_key, "session_token": frozen.token}
+    if options.get("role_arn"):
+        keys = _role(session, options)
+    elsewhere = not client.meta.endpoint_url.endswith((".amazonaws.com", ".amazonaws.com.cn"))
+    return S3FileSystem(
+        **keys,
+        region=client.meta.region_name,
+        endpoint_override=client.meta.endpoint_url if elsewhere else None,
+        connect_timeout=_CONNECT_SECONDS,
+        request_timeout=_REQUEST_SECONDS,
+        retry_strategy=AwsStandardS3RetryStrategy(max_attempts=_ATTEMPTS),
+    )
+
+
+def _role(session: Any, options: Mapping[str, Any]) -> dict[str, str]:
+    """Return credentials of the role; they last an hour, and no answer takes that long."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    extra = {"ExternalId": options["external_id"]} if options.get("external_id") else {}
+    try:
+        sts = session.client("sts", region_name=session.region_name or "us-east-1")
+        answer = sts.assume_role(RoleArn=options["role_arn"], RoleSessionName="cfaudit-export", **extra)
+    except (BotoCoreError, ClientError) as error:
+        raise AccessError(f"role '{options['role_arn']}' cannot be assumed: {error}") from error
+    found = answer["Credentials"]
+    return {
+        "access_key": found["AccessKeyId"],
+        "secret_key": found["SecretAccessKey"],
+        "session_token": found["SessionToken"],
+    }
+
+
+def _listed(filesystem: Any, root: str, wanted: Callable[[str], bool]) -> Iterator[Found]:
+    """Yield what is wanted of the whole list: with a thousand names an answer, that beats asking folder by folder."""
+    from pyarrow.fs import FileSelector
+
+    for info in sorted(filesystem.get_file_info(FileSelector(root, recursive=True)), key=lambda one: str(one.path)):
+        name = info.path[len(root) + 1 :]
+        *folders, last = name.split("/")
+        visible = info.is_file and last.endswith(".parquet") and all(map(is_visible, (*folders, last)))
+        if visible and all(map(wanted, folders)):
+            yield Found(name, info.path, info.size)

@@ -1,0 +1,66 @@
+"""A timeline in, its HTML page out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cfaudit_export.analysis import charts, phrases
+from cfaudit_export.analysis.html import drawing, render_page
+from cfaudit_export.analysis.tables import FAILED
+from cfaudit_export.analysis.timeline import Session, Timeline
+
+_MOST_SESSIONS = 200
+_MOST_STEPS = 500
+
+
+def timeline_page(timeline: Timeline) -> str:
+    """Return the timeline as HTML.
+
+    Raises:
+        SettingsError: what draws it is not installed.
+    """
+    question = timeline.question
+    asked = phrases.filters(question)
+    head = [phrases.period(question), f"About {phrases.focus(timeline.focus, question)}", f"Data: {timeline.location}"]
+    return render_page(
+        "timeline.html",
+        title="Audit timeline",
+        head=[*head, *([f"Only {asked}"] if asked else [])],
+        made_at=phrases.moment(question, timeline.made_at),
+        remarks=phrases.timeline_remarks(timeline),
+        chart=_chart(timeline),
+        groups=[
+            (title, [_described(one, timeline) for one in sessions[:_MOST_SESSIONS]], len(sessions) - _MOST_SESSIONS)
+            for title, sessions in (("Sessions", timeline.sessions), ("Meanwhile, others", timeline.others))
+            if sessions
+        ],
+    )
+
+
+def _described(session: Session, timeline: Timeline) -> dict[str, Any]:
+    steps = [
+        (
+            phrases.moment(timeline.question, step.first, "%H:%M:%S"),
+            phrases.step(step),
+            FAILED if step.result == "failure" else "",
+        )
+        for step in session.steps[:_MOST_STEPS]
+    ]
+    head = phrases.session(session, timeline.question)
+    return {"head": head, "steps": steps, "left": max(len(session.steps) - _MOST_STEPS, 0)}
+
+
+def _chart(timeline: Timeline) -> Any:
+    sessions = [*timeline.sessions, *timeline.others][:_MOST_SESSIONS]
+    if not sessions:
+        return None
+    spans = [
+        charts.Span(
+            f"{one.actor.shown} by {one.credential.shown}",
+            timeline.question.local(one.first),
+            timeline.question.local(one.last),
+            failed=bool(one.failures),
+        )
+        for one in sessions
+    ]
+    return drawing(charts.draw_spans(spans, "when each actor was at work"))
