@@ -16,9 +16,9 @@ import pyarrow as pa
 from cfaudit_export.sources import AUDITLOGS_FILTERS
 from cfaudit_export.sources.auditlogs.contract import MOST_ROWS, Edges, Query, Rejection
 from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA, Page
-from cfaudit_export.sources.auditlogs.reader import Reader
 from cfaudit_export.sources.auditlogs.rows import between, first_ms, last_ms
 from cfaudit_export.sources.auditlogs.separate import separate
+from cfaudit_export.sources.pages import PageReader
 
 _LOG = logging.getLogger(__name__)
 _GUESS_MS = 60_000
@@ -60,7 +60,7 @@ class Salvage:
     fresh: bool
 
 
-async def narrow(reader: Reader, query: Query, rejection: Rejection, since_ms: int, before_ms: int) -> Salvage:
+async def narrow(reader: PageReader, query: Query, rejection: Rejection, since_ms: int, before_ms: int) -> Salvage:
     """Read from `since_ms` to the end of the first millisecond that holds unreadable rows, at most to `before_ms`.
 
     Args:
@@ -74,7 +74,7 @@ async def narrow(reader: Reader, query: Query, rejection: Rejection, since_ms: i
 
 
 class _Narrowing:
-    def __init__(self, reader: Reader, query: Query, before_ms: int) -> None:
+    def __init__(self, reader: PageReader, query: Query, before_ms: int) -> None:
         self._reader = reader
         # The rows of one millisecond should fit into one answer, however small the pages are.
         self._query = replace(query, limit=max(query.limit, MOST_ROWS))

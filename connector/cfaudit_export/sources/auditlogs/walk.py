@@ -14,8 +14,9 @@ from cfaudit_export.sources.auditlogs.board import Board, Range
 from cfaudit_export.sources.auditlogs.contract import Query, Rejection
 from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA, Page
 from cfaudit_export.sources.auditlogs.narrow import Unreadable, narrow
-from cfaudit_export.sources.auditlogs.reader import CursorDeadError, Reader
+from cfaudit_export.sources.auditlogs.reader import CursorDeadError
 from cfaudit_export.sources.auditlogs.rows import ascending, between, first_ms, from_ms_on, last_ms
+from cfaudit_export.sources.pages import PageReader
 
 _LOG = logging.getLogger(__name__)
 _ANCHORS = 3
@@ -28,7 +29,7 @@ class Piece:
     Attributes:
         since_ms: first millisecond.
         before_ms: first millisecond after it.
-        rows: its rows, ascending, columns as `PAGE_SCHEMA`.
+        rows: its rows, ascending, columns as `Manner.schema`.
         unreadable: what the server refuses inside it.
         calls: tool calls it cost.
     """
@@ -42,17 +43,27 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Manner:
-    """How to walk: rows asked per page, rows after which a piece is handed on, and the filters of the stream."""
+    """How to walk.
+
+    Attributes:
+        page_size: rows asked for per page.
+        piece_rows: rows after which a piece is handed on.
+        filters: the filters of the stream.
+        schema: the columns of its pages.
+        piece_bytes: bytes after which a piece is handed on, however few rows they are.
+    """
 
     page_size: int
     piece_rows: int
     filters: tuple[tuple[str, str], ...] = ()
+    schema: pa.Schema = PAGE_SCHEMA
+    piece_bytes: int = 64_000_000
 
 
 class Walk:
     """Read one range from its start towards its end, which may come nearer meanwhile."""
 
-    def __init__(self, reader: Reader, board: Board, mine: Range, manner: Manner) -> None:
+    def __init__(self, reader: PageReader, board: Board, mine: Range, manner: Manner) -> None:
         self._reader = reader
         self._board = board
         self._range = mine
@@ -80,7 +91,7 @@ class Walk:
             if ended or reached >= self._range.before_ms:
                 yield self._cut(self._range.before_ms)
                 return
-            if sum(held.num_rows for held in self._held) >= self._manner.piece_rows and reached > self._start:
+            if self._enough() and reached > self._start:
                 yield self._cut(reached)
             if page.cursor is not None:
                 self._query = self._query.at(page.cursor)
@@ -124,7 +135,7 @@ class Walk:
         self._unreadable += salvage.unreadable
         self._anchors = 0
         if salvage.before_ms >= self._range.before_ms:
-            return Page(PAGE_SCHEMA.empty_table(), None)
+            return Page(self._manner.schema.empty_table(), None)
         self._query = self._fresh(salvage.before_ms)
         return None
 
@@ -139,6 +150,12 @@ class Walk:
     def _hold(self, rows: pa.Table) -> None:
         if rows.num_rows:
             self._held.append(rows)
+
+    def _enough(self) -> bool:
+        """Say whether what is held is a piece."""
+        rows = sum(held.num_rows for held in self._held)
+        size = sum(held.nbytes for held in self._held)
+        return bool(rows >= self._manner.piece_rows or size >= self._manner.piece_bytes)
 
     def _reached(self) -> int:
         """Return the millisecond up to which nothing is missing: the last row's, whose own may go on."""
@@ -186,7 +203,7 @@ class Walk:
         return True
 
     def _cut(self, before_ms: int) -> Piece:
-        rows = pa.concat_tables([PAGE_SCHEMA.empty_table(), *self._held])
+        rows = pa.concat_tables([self._manner.schema.empty_table(), *self._held])
         piece = between(rows, self._start, before_ms)
         rest = between(rows, before_ms, self._range.before_ms)
         mine = tuple(
