@@ -24,7 +24,7 @@ from cfaudit_export.sandbox.oauth import OAuth
 from cfaudit_export.sandbox.visitor import visit
 
 ROUNDS = 50
-WAIT_SECONDS = 20
+WAIT_SECONDS = 60
 SPAWN = multiprocessing.get_context("spawn")
 
 
