@@ -18,7 +18,7 @@ from cfaudit_export.auth import credential_for
 from cfaudit_export.errors import CfauditError, SettingsError
 from cfaudit_export.interfaces import CheckpointStore, Sink, Source
 from cfaudit_export.model import Connection, RunReport, Stream
-from cfaudit_export.records import Credential, SinkPlugin, SourceContext, SourcePlugin
+from cfaudit_export.records import Credential, Recover, SinkPlugin, SourceContext, SourcePlugin
 from cfaudit_export.settings import Settings
 
 if TYPE_CHECKING:
@@ -68,6 +68,11 @@ class Workshop:
         return self.settings.account or ("",)
 
     @property
+    def server_url(self) -> str:
+        """Return the URL of the source's server, empty for a source without one."""
+        return server_url_of(self.source)
+
+    @property
     def staging(self) -> Path:
         """Return the folder for staged batches."""
         return self.settings.state_dir / "staging"
@@ -112,7 +117,7 @@ def assemble(
         sinks=sinks,
         transforms=tuple(_transform(settings, plugins, name) for name in settings.transform),
         store=open_store(settings, plugins),
-        credential=credential_for(settings, environ=environ, hide=hide),
+        credential=credential_for(settings, server_url_of(source), environ=environ, clock=clock, hide=hide),
         clock=clock,
     )
 
@@ -138,10 +143,16 @@ def fit_source(settings: Settings, plugins: Plugins) -> tuple[SourcePlugin, Any]
     name = settings.source
     plugin = plugins.source(name)
     config = _config(plugin, settings.sources.get(name, {}), f"sources.{name}")
-    for unknown in sorted(set(settings.filters) - set(plugin.filters)):
+    wanted = {*settings.filters, *settings.recover} - {"mode"}
+    for unknown in sorted(wanted - set(plugin.filters)):
         known = ", ".join(plugin.filters) or "none"
         raise SettingsError(f"source '{name}' cannot filter by '{unknown}'; it filters by: {known}")
     return plugin, config
+
+
+def server_url_of(source: tuple[SourcePlugin, Any]) -> str:
+    """Return the URL of the server of a source as `fit_source` returns it, empty for a source without one."""
+    return str(getattr(source[1], "server_url", ""))
 
 
 def fit_sink(settings: Settings, plugins: Plugins, name: str) -> tuple[SinkPlugin, Any]:
@@ -163,12 +174,13 @@ def connected(workshop: Workshop, account: str, watch: Watch | None = None) -> I
 
     Raises: as `Source.connect`.
     """
-    wait = workshop.settings.max_wait
+    wait, recover = workshop.settings.max_wait, dict(workshop.settings.recover)
     context = SourceContext(
         stream=workshop.stream(account),
         credential=workshop.credential,
         clock=workshop.clock,
         progress=(watch or Watch()).counters,
+        recover=Recover(recover.pop("mode"), recover),
         max_wait_seconds=None if wait is None else wait.total_seconds(),
     )
     plugin, config = workshop.source

@@ -60,7 +60,12 @@ def test_a_stream_is_account_source_and_sorted_filters(tmp_path: Path) -> None:
             SettingsError,
             "source 'auditlogs' cannot filter by 'colour'; it filters by: ",
         ),
-        ({"environ": {}}, AccessError, "no credential"),
+        (
+            {"recover": {"mode": "auto", "colour": ("red",)}},
+            SettingsError,
+            "source 'auditlogs' cannot filter by 'colour'; it filters by: ",
+        ),
+        ({"environ": {}}, AccessError, "no credential for 'https://auditlogs.mcp.cloudflare.com/mcp'; run: "),
     ],
 )
 def test_what_does_not_fit_is_found_before_anything_is_connected(

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from cfaudit_export.auth.web import canonical, first_object, is_safe, origin_of, refusal_of, send, shown
+from cfaudit_export.auth.web import canonical, first_object, is_safe, origin_of, refusal_of, send
 from cfaudit_export.errors import ProtocolError, SettingsError
+from cfaudit_export.escape import shown
 
 if TYPE_CHECKING:
     import httpx2

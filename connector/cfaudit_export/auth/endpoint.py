@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
-from cfaudit_export.auth.web import TIMEOUT_SECONDS, describe, refusal_of, shown
+from cfaudit_export.auth.web import TIMEOUT_SECONDS, describe, refusal_of
 from cfaudit_export.errors import ProtocolError
+from cfaudit_export.escape import shown
 
 if TYPE_CHECKING:
     import httpx2

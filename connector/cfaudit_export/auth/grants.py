@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from cfaudit_export.auth.endpoint import Tokens
 from cfaudit_export.auth.registration import Client
+from cfaudit_export.settings.options import DEFAULT_PROFILE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +71,11 @@ class Grant:
 def after(now: datetime, seconds: float | None) -> datetime | None:
     """Return the time so many seconds after `now`, None for an unknown number."""
     return None if seconds is None else now + timedelta(seconds=seconds)
+
+
+def login_command(profile: str) -> str:
+    """Return what to run to sign in."""
+    return "cfaudit-export login" + ("" if profile == DEFAULT_PROFILE else f" --profile {profile}")
 
 
 def grant_days_left(grant: Grant, now: datetime) -> float | None:

@@ -17,9 +17,10 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from cfaudit_export.auth.endpoint import NotNowError, RefusedError, TokenEndpoint, Tokens
-from cfaudit_export.auth.grants import Grant
+from cfaudit_export.auth.grants import Grant, login_command
 from cfaudit_export.auth.store import GrantStore
 from cfaudit_export.errors import AccessError, ProtocolError, SourceUnavailableError, TryAgainError
+from cfaudit_export.settings.options import DEFAULT_PROFILE
 
 _LOG = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ class OAuthCredential:
         self,
         store: GrantStore,
         resource: str,
-        profile: str = "default",
+        profile: str = DEFAULT_PROFILE,
         *,
         clock: Callable[[], datetime],
         sleep: Callable[[float], None] = time.sleep,
@@ -216,8 +217,7 @@ class OAuthCredential:
             self._hide(secret)
 
     def _advice(self) -> str:
-        whom = "" if self._profile == "default" else f" (profile '{self._profile}')"
-        return f"run: cfaudit-export login{whom}"
+        return f"run: {login_command(self._profile)}"
 
     def _is_good(self, grant: Grant, refused: str | None) -> bool:
         return grant.access_token != refused and not self._is_due(grant)

@@ -12,8 +12,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cfaudit_export.auth.web import object_in, refusal_of, send, shown
+from cfaudit_export.auth.web import object_in, refusal_of, send
 from cfaudit_export.errors import AccessError, ProtocolError, SettingsError
+from cfaudit_export.escape import shown
 
 if TYPE_CHECKING:
     import httpx2

@@ -11,13 +11,15 @@ from urllib.parse import urlsplit
 from cfaudit_export.auth.attempt import Attempt, code_in
 from cfaudit_export.auth.discovery import AuthorizationServer, discover
 from cfaudit_export.auth.endpoint import NotNowError, RefusedError, TokenEndpoint
-from cfaudit_export.auth.grants import Grant, after
+from cfaudit_export.auth.grants import Grant, after, login_command
 from cfaudit_export.auth.loopback import HOST, PATH, Loopback
 from cfaudit_export.auth.registration import Client, known_client, register
 from cfaudit_export.auth.signout import revoke
 from cfaudit_export.auth.store import GrantStore
-from cfaudit_export.auth.web import open_http, shown
+from cfaudit_export.auth.web import open_http
 from cfaudit_export.errors import AccessError, SettingsError, SourceUnavailableError
+from cfaudit_export.escape import shown
+from cfaudit_export.settings.options import DEFAULT_PROFILE
 
 # Cloudflare's servers end a grant so long after the sign-in, however often it is refreshed, and do not say so.
 _CLOUDFLARE_GRANT = timedelta(days=30)
@@ -45,7 +47,7 @@ class SignIn:
     """
 
     server_url: str
-    profile: str = "default"
+    profile: str = DEFAULT_PROFILE
     client_id: str | None = None
     client_secret: str | None = field(default=None, repr=False)
     scope: str | None = None
@@ -103,14 +105,14 @@ def sign_in(
         elif ask is not None:
             way = _paste_way(attempt, port, tell, ask)
         else:
-            raise AccessError("signing in needs a person; run: cfaudit-export login")
+            raise AccessError(f"signing in needs a person; run: {login_command(options.profile)}")
         client = client or register(http, attempt.server, way.redirect_uri, clock())
         query = way.answer(attempt.url(client, way.redirect_uri))
     if query is None:
         _distrust(store, old, client)
         raise AccessError(
             "no usable answer came back from the browser; servers may show an error, or your refusal, only there; "
-            "run: cfaudit-export login"
+            f"run: {login_command(options.profile)}"
         )
     code = code_in(query)
     hide(code)
@@ -203,11 +205,12 @@ def _exchange(
             tokens = endpoint.exchange(code, attempt.verifier, redirect_uri, server.audience)
         except RefusedError as error:
             raise AccessError(
-                f"the server did not complete the sign-in: '{error}' ({error.code}); run: cfaudit-export login"
+                f"the server did not complete the sign-in: '{error}' ({error.code}); "
+                f"run: {login_command(options.profile)}"
             ) from None
         except NotNowError as error:
             raise SourceUnavailableError(
-                f"the server could not complete the sign-in: {error}; run: cfaudit-export login"
+                f"the server could not complete the sign-in: {error}; run: {login_command(options.profile)}"
             ) from None
     now = clock()
     return Grant(

@@ -34,10 +34,11 @@ class Keyring(Protocol):
         ...
 
 
-def system_keyring() -> Keyring | None:
+def system_keyring(*, probe: bool = True) -> Keyring | None:
     """Return the system's keyring; None when the extra `keyring` is not installed, or there is none that works.
 
-    A keyring that is locked, or has no session to ask, is found out here by keeping something in it for a moment.
+    With `probe` a keyring that is locked, or has no session to ask, is found out here by keeping something in it for
+    a moment.
     """
     try:
         import keyring
@@ -48,6 +49,8 @@ def system_keyring() -> Keyring | None:
         backend: Keyring = keyring.get_keyring()
         if not recommended(backend):
             return None
+        if not probe:
+            return backend
         backend.set_password(SERVICE, "probe", "works")
         works = backend.get_password(SERVICE, "probe") == "works"
         backend.delete_password(SERVICE, "probe")
@@ -152,7 +155,7 @@ class GrantStore:
             path.unlink(missing_ok=True)
 
     def _forget_in_keyring(self, path: Path) -> None:
-        with suppress(AccessError, TryAgainError), _keyring_faults():
+        with suppress(AccessError, TryAgainError), keyring_faults():
             self._required().delete_password(SERVICE, path.stem)
 
     def _is_pointer(self, path: Path) -> bool:
@@ -166,7 +169,7 @@ class GrantStore:
         if keyring is None:
             raise AccessError(
                 "the sign-in is kept in the system keyring, which this session cannot open; "
-                "to run without a desktop, sign in again with the keyring switched off"
+                "to run without a desktop, sign in with --keyring off"
             )
         return keyring
 
@@ -177,7 +180,7 @@ class GrantStore:
             kept = path.read_bytes()
             if kept == _POINTER:
                 keyring = self._required()
-                with _keyring_faults():
+                with keyring_faults():
                     kept = (keyring.get_password(SERVICE, path.stem) or "").encode()
             return msgspec.json.decode(kept, type=Grant)
         except (OSError, msgspec.MsgspecError) as error:
@@ -191,7 +194,7 @@ class GrantStore:
 
         path, kept = self._path(grant), msgspec.json.encode(grant)
         if keyring is not None:
-            with _keyring_faults():
+            with keyring_faults():
                 keyring.set_password(SERVICE, path.stem, kept.decode())
             kept = _POINTER
         with _disk_faults(path):
@@ -207,7 +210,8 @@ def _hash(text: str) -> str:
 
 
 @contextmanager
-def _keyring_faults() -> Iterator[None]:
+def keyring_faults() -> Iterator[None]:
+    """Turn what a keyring raises into a TryAgainError."""
     try:
         yield
     except Exception as error:  # noqa: BLE001 - a backend raises whatever its system does

@@ -76,6 +76,28 @@ def read_token_file(path: Path) -> str:
     return token
 
 
+def read_token_keyring(name: str) -> str:
+    """Return the token that the system keyring holds under a name.
+
+    Raises:
+        SettingsError: there is no keyring, or nothing in it under this name.
+        TryAgainError: it does not answer.
+    """
+    from cfaudit_export.auth.store import SERVICE, keyring_faults, system_keyring
+
+    keyring = system_keyring(probe=False)
+    if keyring is None:
+        raise SettingsError(
+            "token_keyring is set, and there is no keyring here; it needs a desktop session or a keyring service, "
+            "and pip install 'cfaudit-export[keyring]'"
+        )
+    with keyring_faults():
+        token = keyring.get_password(SERVICE, name)
+    if token is None:
+        raise SettingsError(f"the keyring holds no token '{name}'; put it there with: keyring set {SERVICE} {name}")
+    return token
+
+
 def _check(token: str, where: str) -> None:
     if not token:
         raise SettingsError(f"{where} is empty; it must hold an API token")

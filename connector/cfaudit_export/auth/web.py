@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from cfaudit_export.errors import ProtocolError, SourceUnavailableError
-from cfaudit_export.escape import escaped
+from cfaudit_export.escape import shown
 
 if TYPE_CHECKING:
     import httpx2
 
 TIMEOUT_SECONDS = 20.0
 _REDIRECTS = 3
-_SHOWN = 300
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -70,11 +69,6 @@ def origin_of(url: str) -> str:
     """Return scheme, host and port of `url`, in canonical spelling."""
     parts = urlsplit(canonical(url))
     return f"{parts.scheme}://{parts.netloc}"
-
-
-def shown(said: object) -> str:
-    """Return what a server said, on one line that is safe to show."""
-    return escaped(str(said), _SHOWN)
 
 
 def refusal_of(response: httpx2.Response) -> str:

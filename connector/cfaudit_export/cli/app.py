@@ -26,6 +26,8 @@ DEFAULT = "run"
 COMMANDS = {
     "demo": ("trial", "Try it"),
     "sandbox": ("trial", "Try it"),
+    "login": ("signin", "Sign in"),
+    "logout": ("signin", "Sign in"),
     "run": ("export", "Export"),
     "plan": ("export", "Export"),
     "check": ("check", "Export"),
@@ -40,7 +42,7 @@ Options without a command are those of 'run': cfaudit-export --sink parquet
 
 Without an account:
   cfaudit-export demo
-With an API token in CLOUDFLARE_API_TOKEN:
+With an API token in CLOUDFLARE_API_TOKEN, or after 'cfaudit-export login':
   cfaudit-export check --sink parquet -o sinks.parquet.path=out
   cfaudit-export run --sink parquet -o sinks.parquet.path=out
 """

@@ -9,6 +9,7 @@ from cfaudit_export.assemble import Workshop, connected, opened_sinks
 from cfaudit_export.cli.command import Shell, command
 from cfaudit_export.cli.encode import as_json
 from cfaudit_export.cli.export import Json, covered_until, prepare
+from cfaudit_export.cli.signin import current_sign_in, described
 from cfaudit_export.errors import CfauditError, ExitCode, worst
 from cfaudit_export.interfaces import Source
 from cfaudit_export.model import Connection
@@ -62,6 +63,10 @@ def _source(workshop: Workshop, account: str) -> Iterator[Finding]:
     try:
         with connected(workshop, account) as (source, connection):
             yield Finding(name, ExitCode.OK, _described(connection))
+            if len(connection.accounts) > 1:
+                yield Finding("accounts", ExitCode.OK, _listed(connection))
+            if workshop.credential.kind == "oauth":
+                yield _found("sign-in", lambda: _sign_in(workshop))
             yield _found("reading", lambda: _probed(source))
             yield _found("checkpoint", lambda: _checkpoint(workshop, connection))
     except CfauditError as error:
@@ -84,8 +89,20 @@ def _described(connection: Connection) -> str:
     named = f" ({connection.account_name})" if connection.account_name else ""
     return (
         f"account {connection.account_id}{named} by {connection.credential}, "
-        f"{connection.calls_per_page} calls a page, {connection.server}, protocol {connection.protocol}"
+        f"{connection.calls_per_page} upstream call{'s' * (connection.calls_per_page != 1)} a page, "
+        f"{connection.server}, protocol {connection.protocol}"
     )
+
+
+def _listed(connection: Connection) -> str:
+    accounts = ", ".join(f"{account} ({name})" for account, name in connection.accounts)
+    return f"this credential can use {len(connection.accounts)}: {accounts}"
+
+
+def _sign_in(workshop: Workshop) -> str:
+    now = workshop.clock()
+    grant = current_sign_in(workshop.settings, workshop.server_url, now)
+    return "has just ended" if grant is None else described(grant, now)
 
 
 def _checkpoint(workshop: Workshop, connection: Connection) -> str:

@@ -106,11 +106,14 @@ def flag(name: str, annotation: Any, default: Any, info: Any) -> inspect.Paramet
 
 def _parameter(option: Option) -> inspect.Parameter:
     about = f"{option.help} (default: {option.default})" if option.default else option.help
-    if option.repeats:
+    if option.repeats and option.metavar:
         about += "; repeatable"
-    if not option.metavar:
+    if not option.metavar and option.repeats:
         info = typer.Option(*option.flags, help=about, count=True, rich_help_panel=option.panel)
         return flag(option.name, int, 0, info)
+    if not option.metavar:
+        info = typer.Option(*option.flags, help=about, rich_help_panel=option.panel)
+        return flag(option.name, bool, default=False, info=info)
     info = typer.Option(*option.flags, help=about, metavar=option.metavar, rich_help_panel=option.panel)
     return flag(option.name, list[str] | None if option.repeats else str | None, None, info)
 

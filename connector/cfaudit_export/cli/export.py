@@ -15,6 +15,7 @@ from cfaudit_export.assemble import Workshop, assemble, connected, export
 from cfaudit_export.cli.command import Shell, command, log_form
 from cfaudit_export.cli.encode import as_json
 from cfaudit_export.cli.progress import progress_bar
+from cfaudit_export.cli.signin import current_sign_in
 from cfaudit_export.errors import CfauditError, ExitCode, SettingsError, worst
 from cfaudit_export.model import Checkpoint, Connection, RunReport, iso
 from cfaudit_export.settings import Settings
@@ -62,6 +63,9 @@ def run(shell: Shell, settings: Settings, *, json: Json = False) -> int:
             report = export(workshop, account, watch)
         reports.append(report)
         _tell(shell, settings, workshop, report)
+    if workshop.credential.kind == "oauth":
+        with suppress(CfauditError):  # the run is over, and how it went is known
+            current_sign_in(settings, workshop.server_url, shell.clock())
     if json:
         shell.terminal.answer(as_json(reports))
     return worst(report.exit_code for report in reports)

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from cfaudit_export.assemble import open_store
+from cfaudit_export.assemble import fit_source, open_store, server_url_of
 from cfaudit_export.cli.command import Shell, command
 from cfaudit_export.cli.encode import as_json
 from cfaudit_export.cli.export import Json, covered_until
+from cfaudit_export.cli.signin import current_sign_in, described
 from cfaudit_export.errors import CfauditError, ExitCode, worst
 from cfaudit_export.interfaces import CheckpointStore
 from cfaudit_export.model import Checkpoint, SinkProgress, Window
@@ -23,16 +24,23 @@ Example:
 """
 
 
-@command("state_dir", LOGS, epilog=_EPILOG)
+@command("source", "server_url", "profile", "state_dir", LOGS, epilog=_EPILOG)
 def status(shell: Shell, settings: Settings, *, json: Json = False) -> int:
     """Show how far each stream and sink is.
 
-    Reads checkpoints and nothing else: no network, no credential.
+    Also how long the sign-in lasts. Reads what earlier runs left, and nothing else: no network, no credential.
     """
+    from cfaudit_export.auth.grants import grant_days_left
     from cfaudit_export.plugins import load_plugins
 
-    store = open_store(settings, load_plugins(environ=shell.environ))
-    codes, checkpoints = [ExitCode.OK], []
+    plugins = load_plugins(environ=shell.environ)
+    store, now = open_store(settings, plugins), shell.clock()
+    codes, checkpoints, grant = [ExitCode.OK], [], None
+    try:
+        grant = current_sign_in(settings, server_url_of(fit_source(settings, plugins)), now)
+    except CfauditError as error:
+        shell.terminal.fail(str(error))
+        codes.append(error.exit_code)
     for found in _checkpoints(store):
         if isinstance(found, CfauditError):
             shell.terminal.fail(str(found))
@@ -40,12 +48,16 @@ def status(shell: Shell, settings: Settings, *, json: Json = False) -> int:
         else:
             checkpoints.append(found)
     if json:
-        shell.terminal.answer(as_json([_described(one, shell.clock()) for one in checkpoints]))
-    elif checkpoints:
-        for one in checkpoints:
-            _show(shell, one)
-    elif len(codes) == 1:
+        left = {settings.source: grant_days_left(grant, now) if grant else None}
+        listed = [_described(one, now) | {"grant_days_left": left.get(one.stream.source)} for one in checkpoints]
+        shell.terminal.answer(as_json(listed))
+        return worst(codes)
+    for one in checkpoints:
+        _show(shell, one)
+    if not checkpoints and len(codes) == 1:
         shell.terminal.answer(f"nothing exported yet; no checkpoints under '{settings.state_dir}'")
+    if grant is not None:
+        shell.terminal.answer(described(grant, now))
     return worst(codes)
 
 

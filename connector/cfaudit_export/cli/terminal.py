@@ -48,6 +48,19 @@ class Terminal:
         sys.stdout.write(self._safe(text.rstrip("\n")) + "\n")
         sys.stdout.flush()
 
+    def ask(self, prompt: str) -> str:
+        """Show a prompt on stderr, and return the line that is typed.
+
+        Raises:
+            EOFError: there is none.
+        """
+        self.write(prompt)
+        self.flush()
+        line = sys.stdin.readline()
+        if not line:
+            raise EOFError
+        return line
+
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]], *, answer: bool = True) -> None:
         """Write a table, to stdout as an answer or else to stderr; a column named `>...` is aligned to the right."""
         from rich.console import Console

@@ -55,10 +55,12 @@ def demo(
     what arrived. Needs no account and no network. A former demo in the folder is replaced.
     """
     from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
+    from cfaudit_export.sandbox.oauth import OAuth
 
     terminal = shell.terminal
     directory = _prepared(Path(folder))
-    with Sandbox(World(SandboxOptions(events=events, seed=seed))) as sandbox:
+    world = World(SandboxOptions(events=events, seed=seed))
+    with Sandbox(world, authorization=OAuth(world)) as sandbox:
         terminal.say(f"sandbox started: {sandbox.mcp_url}, {events:,} events of 30 days")
         with logging_to(terminal, form="text", verbosity=-1, redaction=terminal.redaction):
             report = _exported(shell, directory, sandbox)
@@ -96,16 +98,23 @@ def sandbox(
 ) -> int:
     """Serve an emulated Audit Logs server until Ctrl-C.
 
-    Equal options serve equal events. The tokens are made up, and good for nothing else.
+    Equal options serve equal events. The tokens are made up, and good for nothing else; signing in works too.
     """
     from cfaudit_export.sandbox import World, serve
+    from cfaudit_export.sandbox.oauth import OAuth
 
     try:
         world = World(sandbox_options(knobs, shell.clock()))
     except ValueError as error:
         raise UsageError(str(error)) from None
     try:
-        serve(world, host, port, on_ready=lambda ready: _show_sandbox(shell, ready, json=json))
+        serve(
+            world,
+            host,
+            port,
+            on_ready=lambda ready: _show_sandbox(shell, ready, json=json),
+            authorization=OAuth(world),
+        )
     except OSError as error:
         raise UsageError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
     return 0

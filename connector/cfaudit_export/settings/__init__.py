@@ -24,7 +24,7 @@ from cfaudit_export.settings.layers import (
     pair_layer,
     variable_layer,
 )
-from cfaudit_export.settings.options import OPTIONS, Option
+from cfaudit_export.settings.options import DEFAULT_PROFILE, OPTIONS, Option
 
 __all__ = ["OPTIONS", "Given", "Option", "Settings", "default_state_dir", "load_settings"]
 
@@ -39,7 +39,8 @@ class Settings:
 
     Attributes:
         filters: filter of the tool to value.
-        recover: how to rebuild what the source cuts off; `mode` is always there, other keys are the source's.
+        recover: how to rebuild what the source cuts off; `mode` is always there, other keys are filters of the
+            source with values to look for.
         sources: settings of sources by name; options that are short for one of the source are in here.
         sinks: settings of sinks by name.
         transforms: settings of transforms by name.
@@ -55,7 +56,16 @@ class Settings:
     until: datetime | None = None
     filters: Mapping[str, str] = field(default_factory=dict)
     state_dir: Path
+    profile: str = DEFAULT_PROFILE
     token_file: Path | None = None
+    token_keyring: str | None = None
+    client_id: str | None = None
+    client_secret_variable: str | None = None
+    client_secret_file: Path | None = None
+    scope: str | None = None
+    redirect_port: int = 0
+    grant_days: int | None = None
+    keyring: str = "auto"
     settle_lag: timedelta = timedelta(minutes=5)
     rescan: timedelta = timedelta(hours=6)
     max_wait: timedelta | None = None

@@ -12,8 +12,11 @@ PREFIX = "CFAUDIT_"
 WHAT = "What to export"
 FILTERS = "Only events with"
 WHERE = "Where to"
+SIGN_IN = "Signing in"
 HOW = "How"
 LOGS = "Logs"
+
+DEFAULT_PROFILE = "default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +28,10 @@ class Option:
         read: makes the value of what was given.
         help: a phrase for `--help` and the documentation.
         panel: the group it is shown in.
-        metavar: what the help shows for the value; empty for a flag that is counted.
+        metavar: what the help shows for the value; empty for a flag without one.
         flags: as on the command line; empty where there is none.
         default: as the documentation shows it.
-        repeats: the flag may be given several times.
+        repeats: the flag may be given several times; one without a value is counted.
         source_key: where the key is short for one of the chosen source, that one: `sources.NAME.<source_key>`.
     """
 
@@ -126,7 +129,26 @@ OPTIONS: tuple[Option, ...] = (
         source_key="headers",
     ),
     Option(
+        "insecure_http",
+        values.switch,
+        "send credentials over plain http, also to other machines",
+        WHAT,
+        "",
+        ("--insecure-http",),
+        source_key="insecure_http",
+    ),
+    Option(
+        "profile", values.text, "which of several sign-ins at one server", WHAT, "NAME", ("--profile",), DEFAULT_PROFILE
+    ),
+    Option(
         "token_file", values.path, "file that holds the API token, where CLOUDFLARE_API_TOKEN is not set", WHAT, "FILE"
+    ),
+    Option(
+        "token_keyring",
+        values.text,
+        "name under which the system keyring holds the API token, in the service cfaudit-export",
+        WHAT,
+        "NAME",
     ),
     Option(
         "sink", values.names, "destination; several are served independently", WHERE, "NAME", ("--sink",), repeats=True
@@ -140,6 +162,59 @@ OPTIONS: tuple[Option, ...] = (
         "DIR",
         ("--state-dir",),
         "the user's state folder",
+    ),
+    Option(
+        "client_id",
+        values.text,
+        "client registered at the server, or URL of its metadata document",
+        SIGN_IN,
+        "ID",
+        ("--client-id",),
+        "register one",
+    ),
+    Option(
+        "client_secret_variable",
+        values.variable,
+        "variable that holds the secret of the client",
+        SIGN_IN,
+        "ENVVAR",
+        ("--client-secret-variable",),
+    ),
+    Option(
+        "client_secret_file",
+        values.path,
+        "file that holds the secret of the client",
+        SIGN_IN,
+        "FILE",
+        ("--client-secret-file",),
+    ),
+    Option("scope", values.text, "what to ask for", SIGN_IN, "TEXT", ("--scope",), "what the server suggests"),
+    Option(
+        "redirect_port",
+        values.port,
+        "port of this machine to which the browser returns",
+        SIGN_IN,
+        "PORT",
+        ("--redirect-port",),
+        "any that is free",
+    ),
+    Option(
+        "grant_days",
+        values.count,
+        "how long a sign-in lasts, in days, where the server does not say",
+        SIGN_IN,
+        "DAYS",
+        ("--grant-days",),
+        "30 at Cloudflare's servers",
+    ),
+    Option(
+        "keyring",
+        values.choice("auto", "off"),
+        "keep sign-ins in the system keyring, or in a file of the state folder",
+        SIGN_IN,
+        "auto|off",
+        ("--keyring",),
+        "auto",
     ),
     *(_filter(name, choices) for name, choices in AUDITLOGS_FILTERS.items()),
     Option(
@@ -173,6 +248,14 @@ OPTIONS: tuple[Option, ...] = (
         ("--log-format",),
         "text on a terminal, else json",
     ),
-    Option("verbosity", values.level, "say more; twice: also what libraries say", LOGS, "", ("-v", "--verbose")),
+    Option(
+        "verbosity",
+        values.level,
+        "say more; twice: also what libraries say",
+        LOGS,
+        "",
+        ("-v", "--verbose"),
+        repeats=True,
+    ),
 )
 """Every option, in the order of `--help`."""

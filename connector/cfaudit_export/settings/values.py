@@ -24,6 +24,8 @@ _ACCOUNT = re.compile(r"[0-9a-f]{32}")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 _TOML_TYPES = {dict: "table", list: "list", time: "time of day"}
 _RECOVER_MODES = ("auto", "off", "all")
+_SWITCH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+_LAST_PORT = 65_535
 
 
 def text(given: Any, _now: datetime) -> str:
@@ -67,6 +69,23 @@ def length(given: Any, _now: datetime) -> timedelta:
 def count(given: Any, _now: datetime) -> int:
     """Read a whole number from 1."""
     return _number(given, 1)
+
+
+def port(given: Any, _now: datetime) -> int:
+    """Read a port."""
+    number = _number(given, 1)
+    if number > _LAST_PORT:
+        raise _expected("a port up to 65535", given)
+    return number
+
+
+def switch(given: Any, _now: datetime) -> bool:
+    """Read yes or no."""
+    if isinstance(given, bool):
+        return given
+    if not isinstance(given, str) or given.lower() not in _SWITCH:
+        raise _expected("true or false", given)
+    return _SWITCH[given.lower()]
 
 
 def level(given: Any, _now: datetime) -> int:
@@ -124,12 +143,19 @@ def headers(given: Any, now: datetime) -> Mapping[str, str]:
     return dict(pairs)
 
 
+def variable(given: Any, now: datetime) -> str:
+    """Read the name of an environment variable."""
+    found = text(given, now)
+    if not found.isidentifier():
+        # What was given is not shown: it may be the secret itself.
+        raise ValueError("expected the name of the variable that holds it")
+    return found
+
+
 def recover(given: Any, now: datetime) -> Mapping[str, Any]:
-    """Read how to rebuild what the source cuts off: the mode, or a table with `mode`."""
+    """Read how to rebuild what the source cuts off: the mode, or a table with `mode` and values by filter."""
     table = dict(given) if isinstance(given, Mapping) else {"mode": given}
-    if "mode" in table:
-        table["mode"] = choice(*_RECOVER_MODES)(table["mode"], now)
-    return table
+    return {key: choice(*_RECOVER_MODES)(one, now) if key == "mode" else names(one, now) for key, one in table.items()}
 
 
 def choice(*choices: str) -> Reader:

@@ -47,6 +47,7 @@ class AuditLogsConfig:
     Attributes:
         server_url: the MCP endpoint; a gateway's URL works too.
         headers: further request headers, name to the environment variable that holds the value.
+        insecure_http: send credentials over plain http, also to other machines than this one.
         api_url: Cloudflare's API, asked once with an API token for the account it belongs to; empty for never.
             By default only asked when `server_url` is Cloudflare's own server.
         tool: name of the tool; empty finds it by its usual name, also behind a gateway's prefix.
@@ -62,6 +63,7 @@ class AuditLogsConfig:
 
     server_url: str = AUDITLOGS_URL
     headers: dict[str, str] = field(default_factory=dict)
+    insecure_http: bool = False
     api_url: str | None = None
     tool: str = ""
     protocol: Literal["auto", "2026-07-28", "2025-11-25"] = "auto"

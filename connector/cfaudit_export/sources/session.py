@@ -1,28 +1,30 @@
-"""One MCP session over Streamable HTTP: tool calls in, texts out, and every failure with its HTTP status.
-
-The SDK hides status, body and Retry-After of a refused request behind one error. A response hook keeps them, found
-again by the request's own method and arguments, so that calls in flight at the same time are not confused.
-"""
+"""One MCP session over Streamable HTTP: tool calls in, texts out, and every failure with its HTTP status."""
 
 from __future__ import annotations
 
-import json
+import logging
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
+import anyio
 import httpx2
+from anyio.abc import TaskGroup, TaskStatus
 from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
-from mcp_types import REQUEST_TIMEOUT, TextContent, Tool
+from mcp_types import REQUEST_TIMEOUT, CallToolResult, TextContent, Tool
 
-from cfaudit_export.errors import AccessError, ProtocolError, SettingsError, SourceUnavailableError, ThrottledError
+from cfaudit_export.auth.web import is_safe
+from cfaudit_export.errors import CfauditError, ProtocolError, SettingsError
+from cfaudit_export.escape import shown
 from cfaudit_export.records import Credential
+from cfaudit_export.sources.refusals import CallFailedError, Refusals, describe_transport
 
-_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+_LOG = logging.getLogger(__name__)
+_FAILURES = (MCPError, httpx2.TransportError, ssl.SSLError)
+_CONNECT_SECONDS = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,183 +35,173 @@ class Reply:
     is_error: bool
 
 
-class CallFailedError(Exception):
-    """A call brought no reply of the tool.
+@dataclass(slots=True, eq=False)
+class _Link:
+    """One session at the server; a task of its own holds it open, as the SDK closes only where it opened."""
 
-    Attributes:
-        status: HTTP status, None when the connection failed or timed out.
-        retry_after_seconds: what the server asked us to wait, if it did.
-        detail: one line for people; server's words are cut and made printable.
-    """
-
-    def __init__(self, detail: str, *, status: int | None = None, retry_after_seconds: float | None = None) -> None:
-        super().__init__(detail)
-        self.detail = detail
-        self.status = status
-        self.retry_after_seconds = retry_after_seconds
-
-    @property
-    def passing(self) -> bool:
-        """Say whether the same call may succeed later without anybody doing anything."""
-        return self.status is None or self.status >= 500 or self.status in (408, 425, 429)
-
-    def as_error(self, url: str) -> Exception:
-        """Return the error to end the run with when retrying is over."""
-        host = urlsplit(url).netloc
-        if self.status == 401:
-            return AccessError(f"'{host}' refuses the credential ({self.detail}); check the token, or sign in again")
-        if self.status == 403:
-            return AccessError(
-                f"'{host}' says the credential lacks a right ({self.detail}); a user token needs the permissions "
-                "'User Details: Read' and 'Account Settings: Read', an account token 'Account Settings: Read'"
-            )
-        if self.status == 429:
-            return ThrottledError(f"'{host}' throttles this credential; try again in five minutes")
-        if self.passing:
-            return SourceUnavailableError(f"'{host}' cannot be reached ({self.detail}); try again later")
-        return ProtocolError(f"'{host}' does not answer like an MCP server ({self.detail}); check the server URL")
+    client: Client
+    tools: list[Tool]
+    held: anyio.CancelScope
+    leave: anyio.Event = field(default_factory=anyio.Event)
+    calls: int = 0
 
 
 class Session:
-    """An open session. Calls may be in flight at the same time."""
+    """A session. Calls may be in flight at the same time; when the server ended it, another one takes its place."""
 
-    def __init__(self, client: Client, refusals: _Refusals) -> None:
-        self._client = client
+    def __init__(
+        self, url: str, http: httpx2.AsyncClient, bearer: _Bearer, refusals: Refusals, tasks: TaskGroup
+    ) -> None:
+        self._url = url
+        self._http = http
+        self._bearer = bearer
         self._refusals = refusals
+        self._tasks = tasks
+        self._turn = anyio.Lock()
+        self._link: _Link
+
+    async def open(self, mode: str) -> None:
+        """Agree with the server on a protocol, and learn its tools.
+
+        Raises:
+            CallFailedError: the server did not answer so.
+            CfauditError: from the credential.
+        """
+        self._link = await self._opened(mode)
+
+    def close(self) -> None:
+        """Begin to end the session; the task that holds it says goodbye."""
+        self._link.leave.set()
 
     @property
     def protocol(self) -> str:
         """The protocol revision agreed on."""
-        return self._client.protocol_version
+        return self._link.client.protocol_version
 
     @property
     def server(self) -> str:
         """Name and version of the server."""
-        info = self._client.server_info
-        return printable(f"{info.name} {info.version}") if info else "unnamed"
+        info = self._link.client.server_info
+        return shown(f"{info.name} {info.version}") if info else "unnamed"
 
-    async def tools(self) -> list[Tool]:
-        """List every tool. Must come before the first call: else the SDK lists after it, at the page's risk."""
-        tools: list[Tool] = []
-        cursor: str | None = None
-        for _ in range(100):
-            listing = await self._guarded("tools/list", None, self._client.list_tools(cursor=cursor))
-            tools += listing.tools
-            cursor = listing.next_cursor
-            if not cursor:
-                return tools
-        raise ProtocolError("the server's list of tools does not end")
+    def choose_account(self, account: str) -> None:
+        """Name the account in a header of every call from now on; gateways may drop it."""
+        self._http.headers["cf-account-id"] = account
+
+    @property
+    def tools(self) -> list[Tool]:
+        """Every tool of the server."""
+        return self._link.tools
 
     async def call(self, tool: str, arguments: Mapping[str, Any]) -> Reply:
-        """Call a tool, once.
+        """Call a tool, once; once more when the server turned out to have ended the session.
 
         Raises:
             CallFailedError: there is no reply of the tool.
         """
-        result = await self._guarded("tools/call", arguments, self._client.call_tool(tool, dict(arguments)))
+        link = self._link
+        try:
+            result = await self._asked(link, tool, arguments)
+        except CallFailedError as failure:
+            if not failure.ended_session:
+                raise
+            await self._replace(link)
+            result = await self._asked(self._link, tool, arguments)
         texts = [block.text for block in result.content if isinstance(block, TextContent)]
         if len(texts) != 1:
             raise ProtocolError(f"the tool answered with {len(texts)} texts instead of one; please report this")
         return Reply(texts[0], bool(result.is_error))
 
-    async def _guarded(self, method: str, arguments: Mapping[str, Any] | None, call: Any) -> Any:
+    async def _asked(self, link: _Link, tool: str, arguments: Mapping[str, Any]) -> CallToolResult:
+        link.calls += 1
         try:
-            return await call
-        except MCPError as error:
-            refusal = self._refusals.pop(method, arguments)
-            if refusal is not None:
-                raise refusal from error
-            if error.error.code == REQUEST_TIMEOUT:
-                raise CallFailedError("no reply in time") from error
-            raise CallFailedError(printable(error.error.message), status=400) from error
-        except (httpx2.TransportError, ssl.SSLError) as error:
-            raise CallFailedError(describe_transport(error)) from error
+            return await link.client.call_tool(tool, dict(arguments))
+        except _FAILURES as error:
+            raise self._bearer.problem or _failure(error, self._refusals.of_call(arguments)) from error
+        finally:
+            link.calls -= 1
+            self._drop_unused(link)
+
+    async def _replace(self, ended: _Link) -> None:
+        """Open another session in the place of one that the server ended, once for all calls that found it so."""
+        async with self._turn:
+            if self._link is ended:
+                _LOG.info("the server ended the session, opening another")
+                self._link = await self._opened("legacy")  # newer revisions know no sessions
+                self._drop_unused(ended)
+
+    def _drop_unused(self, link: _Link) -> None:
+        if link is not self._link and not link.calls:
+            link.held.cancel()
+
+    async def _opened(self, mode: str) -> _Link:
+        try:
+            link: _Link = await self._tasks.start(self._hold, mode)
+        except BaseException as error:
+            raise self._opening_failure(list(_leaves(error))) from error
+        return link
+
+    def _opening_failure(self, leaves: Sequence[BaseException]) -> BaseException:
+        """Return what to raise instead of the nested groups that leave the SDK's context."""
+        refusal = self._refusals.of_opening()
+        for leaf in leaves:
+            if not isinstance(leaf, Exception):
+                return leaf
+        failed = next((leaf for leaf in leaves if isinstance(leaf, _FAILURES)), None)
+        problem = self._bearer.problem
+        return problem or (_failure(failed, refusal) if failed is not None else leaves[0])
+
+    async def _hold(self, mode: str, *, task_status: TaskStatus[_Link]) -> None:
+        # A page in one server-sent event may exceed the SDK's cap of 1 MiB; the page size bounds it already.
+        transport = streamable_http_client(self._url, http_client=self._http, max_sse_event_size=None)
+        with anyio.CancelScope() as held:
+            async with Client(transport, mode=mode, read_timeout_seconds=self._http.timeout.read) as client:
+                # Before the first call: else the SDK lists tools after it, at the risk of what it brought.
+                link = _Link(client, await _all_tools(client), held)
+                task_status.started(link)
+                await link.leave.wait()
 
 
-class _Refusals:
-    """Replies that were not 2xx, by the request they answer."""
-
-    def __init__(self) -> None:
-        self._by_request: dict[str, CallFailedError] = {}
-
-    async def note(self, response: httpx2.Response) -> None:
-        if response.status_code < 400:
-            return
-        await response.aread()
-        retry_after = response.headers.get("retry-after", "")
-        self._by_request[_request_key(response.request)] = CallFailedError(
-            f"HTTP {response.status_code}{_said(response)}",
-            status=response.status_code,
-            retry_after_seconds=float(retry_after) if retry_after.isdigit() else None,
-        )
-
-    def pop(self, method: str, arguments: Mapping[str, Any] | None) -> CallFailedError | None:
-        return self._by_request.pop(_key(method, arguments), None)
-
-    def last(self) -> CallFailedError | None:
-        return next(reversed(self._by_request.values()), None)
-
-
-def _request_key(request: httpx2.Request) -> str:
-    try:
-        body = json.loads(request.content)
-        return _key(body["method"], body.get("params", {}).get("arguments"))
-    except (ValueError, KeyError, AttributeError, httpx2.RequestNotRead):
-        return ""
-
-
-def _key(method: str, arguments: Mapping[str, Any] | None) -> str:
-    return json.dumps([method, arguments], sort_keys=True)
-
-
-def _said(response: httpx2.Response) -> str:
-    try:
-        body = response.json()
-    except ValueError:
-        return ""
-    if not isinstance(body, dict):
-        return ""
-    error = body.get("error")
-    said = body.get("error_description") or (error.get("message") if isinstance(error, dict) else error)
-    return f": {printable(said)}" if isinstance(said, str) else ""
-
-
-def printable(text: str, limit: int = 300) -> str:
-    """Return a server's words on one line, without control characters, cut to `limit`."""
-    line = "".join(character if character.isprintable() else " " for character in text).strip()
-    return line if len(line) <= limit else line[: limit - 1] + "…"
-
-
-def describe_transport(error: Exception) -> str:
-    """Return one line for a connection that failed."""
-    words: dict[type[Exception], str] = {
-        httpx2.ConnectTimeout: "no connection in time",
-        httpx2.ReadTimeout: "no reply in time",
-        httpx2.ConnectError: "connection refused or impossible",
-        httpx2.RemoteProtocolError: "the connection broke",
-        httpx2.ReadError: "the connection broke",
-    }
-    said = printable(str(error))
-    word = words.get(type(error), type(error).__name__)
-    return f"{word}: {said}" if said else word
+async def _all_tools(client: Client) -> list[Tool]:
+    tools: list[Tool] = []
+    cursor: str | None = None
+    for _ in range(100):
+        listing = await client.list_tools(cursor=cursor)
+        tools += listing.tools
+        cursor = listing.next_cursor
+        if not cursor:
+            return tools
+    raise ProtocolError("the server's list of tools does not end")
 
 
 class _Bearer(httpx2.Auth):
-    """Put the credential's token of the moment on each request, and renew it once when it is refused."""
+    """Put the credential's token of the moment on each request, and renew it once when it is refused.
+
+    What the credential raises is kept in `problem`: raised here, it would take down the SDK's whole session.
+    """
 
     def __init__(self, credential: Credential) -> None:
         self._credential = credential
+        self.problem: CfauditError | None = None
 
     async def async_auth_flow(self, request: httpx2.Request) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
-        token = await self._credential.token()
+        token = await self._token()
         if token is None:
             yield request
             return
         request.headers["Authorization"] = f"Bearer {token}"
         response = yield request
-        if response.status_code == 401 and await self._credential.renew(token):
-            request.headers["Authorization"] = f"Bearer {await self._credential.token()}"
+        if response.status_code == 401 and (renewed := await self._token(refused=token)) is not None:
+            request.headers["Authorization"] = f"Bearer {renewed}"
             yield request
+
+    async def _token(self, refused: str | None = None) -> str | None:
+        try:
+            if refused is None or await self._credential.renew(refused):
+                return await self._credential.token()
+        except CfauditError as error:
+            self.problem = error
+        return None
 
 
 @asynccontextmanager
@@ -220,6 +212,7 @@ async def open_session(
     headers: Mapping[str, str],
     timeout_seconds: float,
     protocol: str,
+    insecure_http: bool = False,
 ) -> AsyncIterator[Session]:
     """Open a session and close it with the context.
 
@@ -229,56 +222,57 @@ async def open_session(
         SettingsError: the URL is not one we send a token to.
         AccessError, ThrottledError, SourceUnavailableError, ProtocolError: the server does not open one.
     """
-    _check_url(url)
-    refusals = _Refusals()
-    mode = "legacy" if protocol < "2026" else protocol
+    check_url(url, insecure_http=insecure_http)
+    bearer, refusals = _Bearer(credential), Refusals()
     async with httpx2.AsyncClient(
-        auth=_Bearer(credential),
+        auth=bearer,
         headers=dict(headers),
-        timeout=httpx2.Timeout(timeout_seconds, connect=min(timeout_seconds, 15.0)),
+        timeout=httpx2.Timeout(timeout_seconds, connect=min(timeout_seconds, _CONNECT_SECONDS)),
         event_hooks={"response": [refusals.note]},
     ) as http:
-        # A page in one server-sent event may exceed the SDK's cap of 1 MiB; the page size bounds it already.
-        transport = streamable_http_client(url, http_client=http, max_sse_event_size=None)
-        async with AsyncExitStack() as stack:
+        problem: Exception | None = None
+        async with anyio.create_task_group() as tasks:
+            session = Session(url, http, bearer, refusals, tasks)
             try:
-                client = await stack.enter_async_context(
-                    Client(transport, mode=mode, read_timeout_seconds=timeout_seconds)
-                )
-            except BaseException as error:
-                raise _opening_error(error, refusals, url) from error
-            yield Session(client, refusals)
+                await session.open("legacy" if protocol < "2026" else protocol)
+            except Exception as error:  # noqa: BLE001  # raised below, where no task group wraps it
+                problem = error
+            else:
+                try:
+                    yield session
+                finally:
+                    session.close()
+        if problem is not None:
+            raise problem.as_error(url) if isinstance(problem, CallFailedError) else problem
 
 
-def _check_url(url: str) -> None:
-    parts = urlsplit(url)
-    if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK):
+def check_url(url: str, *, insecure_http: bool) -> None:
+    """Refuse a URL to which no secret may be sent.
+
+    Raises:
+        SettingsError: it is one.
+    """
+    if is_safe(url, insecure_http=insecure_http):
         return
-    if parts.scheme == "http":
-        raise SettingsError(f"the token would travel in clear text to '{url}'; use https")
+    if is_safe(url, insecure_http=True):
+        raise SettingsError(f"the token would travel in clear text to '{url}'; use https, or --insecure-http")
     raise SettingsError(f"'{url}' is not the URL of a server; it should look like https://host/mcp")
 
 
-def _opening_error(error: BaseException, refusals: _Refusals, url: str) -> BaseException:
-    """Return what to raise instead of the nested groups that leave the SDK's context."""
-    leaves = list(_leaves(error))
-    for leaf in leaves:
-        if isinstance(leaf, httpx2.TransportError | ssl.SSLError):
-            return CallFailedError(describe_transport(leaf)).as_error(url)
-        if not isinstance(leaf, Exception):
-            return leaf
-    refusal = refusals.last()
+def _failure(error: BaseException, refusal: CallFailedError | None) -> CallFailedError:
+    """Return what went wrong with a request."""
+    if not isinstance(error, MCPError):
+        return CallFailedError(describe_transport(error))
     if refusal is not None:
-        return refusal.as_error(url)
-    for leaf in leaves:
-        if isinstance(leaf, MCPError):
-            timed_out = leaf.error.code == REQUEST_TIMEOUT
-            status = None if timed_out else 400
-            return CallFailedError(printable(leaf.error.message), status=status).as_error(url)
-    return leaves[0]
+        return refusal
+    if error.error.code == REQUEST_TIMEOUT:
+        return CallFailedError("no reply in time")
+    return CallFailedError(shown(error.error.message), status=400)
 
 
-def _leaves(error: BaseException) -> list[BaseException]:
+def _leaves(error: BaseException) -> Iterator[BaseException]:
     if isinstance(error, BaseExceptionGroup):
-        return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
-    return [error]
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error

@@ -242,7 +242,7 @@ def test_a_run_without_the_keyring_says_what_to_do(
 ) -> None:
     GrantStore(tmp_path, keyring=Memory()).add(grant())
     chosen_keyring(NoKeyring())
-    with pytest.raises(AccessError, match="keyring switched off"):
+    with pytest.raises(AccessError, match="sign in with --keyring off"):
         found(GrantStore(tmp_path))
 
 

@@ -27,7 +27,11 @@ def test_options_without_a_command_mean_run(cli: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["chek"], 2, "no such command 'chek'; did you mean 'check'? (commands: demo, sandbox, run, plan, check, "),
+        (
+            ["chek"],
+            2,
+            "no such command 'chek'; did you mean 'check'? (commands: demo, sandbox, login, logout, run, plan, check, ",
+        ),
         (["run", "--snk", "x"], 2, "no such option '--snk'; did you mean '--sink'? (see 'cfaudit-export run --help')"),
         (["--snk=x"], 2, "no such option '--snk'; did you mean '--sink'? (see 'cfaudit-export run --help')"),
         (["-v", "status"], 2, "the command comes first, as in 'cfaudit-export status ...'"),
@@ -55,7 +59,11 @@ def test_options_without_a_command_mean_run(cli: Any) -> None:
             78,
             "no source 'auditlog' is installed; did you mean 'auditlogs'?",
         ),
-        (["--sink", "parquet", "-o", "sinks.parquet.path=x"], 77, "no credential: set CLOUDFLARE_API_TOKEN"),
+        (
+            ["--sink", "parquet", "-o", "sinks.parquet.path=x"],
+            77,
+            "run: cfaudit-export login, or set CLOUDFLARE_API_TOKEN",
+        ),
         (["schema", "--format", "xml"], 2, "--format: expected one of table, arrow, bigquery, json, not 'xml'"),
     ],
 )

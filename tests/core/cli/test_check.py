@@ -17,7 +17,8 @@ def test_a_good_setup_is_ok_line_by_line_and_nothing_is_written(
     lines = result.out.splitlines()
     assert all(line.startswith("ok      ") for line in lines)
     assert sandbox.world.accounts[0].id in lines[0]
-    assert "user token" in lines[0]
+    assert "by user token, 3 upstream calls a page" in lines[0]
+    assert all(account.id in lines[1] and account.name in lines[1] for account in sandbox.world.accounts)
     assert any("sink 'parquet'" in line for line in lines)
     assert not list(place.rglob("*.parquet"))
 
@@ -42,8 +43,10 @@ def test_a_sink_that_cannot_write_fails(cli: Any, target: tuple[str, ...], place
 
 def test_findings_as_json(cli: Any, target: tuple[str, ...]) -> None:
     findings = json.loads(cli("check", *target, "--json").out)
-    assert [finding["exit_code"] for finding in findings] == [0, 0, 0, 0]
+    assert [finding["exit_code"] for finding in findings] == [0] * len(findings)
     assert {"what", "exit_code", "said"} == set(findings[0])
+    named = [finding["what"] for finding in findings]
+    assert named == ["source 'auditlogs'", "accounts", "reading", "checkpoint", "sink 'parquet'"]
 
 
 def test_an_unreachable_server_fails_but_not_the_sink(cli: Any, target: tuple[str, ...]) -> None:

@@ -115,9 +115,15 @@ def test_times_ago_count_from_now(load: Load) -> None:
 
 def test_recover_is_a_word_or_a_table(load: Load) -> None:
     table = '[recover]\nmode = "all"\nzone_name = ["example.com"]\n'
-    assert load(toml=table).recover == {"mode": "all", "zone_name": ["example.com"]}
-    assert load({"recover": "off"}, toml=table).recover == {"mode": "off", "zone_name": ["example.com"]}
-    assert load(toml="[recover]\nmax_calls = 5\n").recover == {"mode": "auto", "max_calls": 5}
+    assert load(toml=table).recover == {"mode": "all", "zone_name": ("example.com",)}
+    assert load({"recover": "off"}, toml=table).recover == {"mode": "off", "zone_name": ("example.com",)}
+
+
+def test_values_to_recover_by_are_a_list(load: Load) -> None:
+    assert load(pairs=['recover.actor_id=["a", "b"]']).recover == {"mode": "auto", "actor_id": ("a", "b")}
+    with pytest.raises(SettingsError, match="-o recover: expected a name or a list of names"):
+        load(pairs=["recover.zone_name={a = 1}"])
+    assert load(environ={"CFAUDIT_RECOVER__ZONE_NAME": "a,b"}).recover == {"mode": "auto", "zone_name": ("a", "b")}
 
 
 @pytest.mark.parametrize(
@@ -274,3 +280,28 @@ def test_a_url_may_not_carry_a_password(load: Load) -> None:
 
 def test_tables_of_plugins_are_not_in_the_repr(load: Load) -> None:
     assert "hunter22" not in repr(load(pairs=["sinks.splunk.token=hunter22"]))
+
+
+def test_yes_and_no_are_read_wherever_they_stand(load: Load) -> None:
+    def insecure(**given: Any) -> object:
+        return load(**given).sources.get("auditlogs", {}).get("insecure_http")
+
+    assert insecure() is None
+    assert insecure(flags={"insecure_http": True}) is True
+    assert insecure(flags={"insecure_http": False}, environ={"CFAUDIT_INSECURE_HTTP": "on"}) is True
+    assert insecure(pairs=["insecure_http=false"], environ={"CFAUDIT_INSECURE_HTTP": "1"}) is False
+    assert insecure(toml="insecure_http = true") is True
+    with pytest.raises(SettingsError, match="'insecure_http' in '.*': expected true or false, not '3'"):
+        insecure(toml="insecure_http = 3")
+
+
+def test_a_secret_in_the_place_of_its_variable_is_not_shown(load: Load) -> None:
+    with pytest.raises(UsageError, match="expected the name of the variable that holds it") as caught:
+        load({"client_secret_variable": "s3cr3t-itself"})
+    assert "s3cr3t" not in str(caught.value)
+
+
+def test_a_port_is_one(load: Load) -> None:
+    assert load({"redirect_port": "33418"}).redirect_port == 33418
+    with pytest.raises(UsageError, match="--redirect-port: expected a port up to 65535, not '70000'"):
+        load({"redirect_port": "70000"})

@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from cfaudit_export.escape import shown
 from cfaudit_export.model import from_ms, iso
-from cfaudit_export.sources.session import printable
 
 TOOL = "auditlogs_by_account_id"
 MOST_ROWS = 1000  # that the tool returns per call
@@ -121,32 +121,32 @@ class ToolFault:
 def read_fault(text: str) -> Rejection | ToolFault:  # noqa: PLR0911  # one text, one meaning
     """Tell what the text of a tool error means."""
     if text.startswith("Input validation error"):
-        return ToolFault("arguments", printable(text))
+        return ToolFault("arguments", shown(text))
     try:
         body = json.loads(text)
         error = body["error"]
     except (ValueError, KeyError, TypeError):
-        return ToolFault("unknown", printable(text))
+        return ToolFault("unknown", shown(text))
     if not isinstance(error, str):
-        return ToolFault("unknown", printable(text))
+        return ToolFault("unknown", shown(text))
     if "available_accounts" in body:
-        return ToolFault("account", printable(error), tuple(_accounts(body["available_accounts"])))
+        return ToolFault("account", shown(error), tuple(_accounts(body["available_accounts"])))
     said = error.removeprefix(_PREFIX)
     if said.startswith("["):
-        return _rejection(said) or ToolFault("unknown", printable(said))
+        return _rejection(said) or ToolFault("unknown", shown(said))
     if said == "Cloudflare API request failed":
         return ToolFault("refused", said)
     passing = ("Upstream Cloudflare API unavailable", "Network connection lost", "Unexpected ")
     if said.startswith(passing) or said.endswith("is not valid JSON"):
-        return ToolFault("unavailable", printable(said))
-    return ToolFault("unknown", printable(error))
+        return ToolFault("unavailable", shown(said))
+    return ToolFault("unknown", shown(error))
 
 
 def _accounts(listed: Any) -> list[tuple[str, str]]:
     if not isinstance(listed, list):
         return []
     return [
-        (printable(str(account["id"])), printable(str(account.get("name", ""))))
+        (shown(account["id"]), shown(account.get("name", "")))
         for account in listed
         if isinstance(account, dict) and "id" in account
     ]
@@ -161,7 +161,7 @@ def _rejection(text: str) -> Rejection | None:
             root, index, *field = issue["path"]
             if root != "result" or not isinstance(index, int):
                 return None
-            rows.setdefault(index, Issue(index, ".".join(map(str, field)), printable(str(issue["message"]))))
+            rows.setdefault(index, Issue(index, ".".join(map(str, field)), shown(issue["message"])))
     except (ValueError, KeyError, TypeError):
         return None
     return Rejection(tuple(rows[index] for index in sorted(rows))) if rows else None

@@ -27,6 +27,7 @@ from cfaudit_export.sources.session import Session
 _LOG = logging.getLogger(__name__)
 _HOUR_MS = 3_600_000
 PERMISSION = "Account Settings: Read"
+SCOPE = "auditlogs:read"
 
 
 class CursorDeadError(Exception):
@@ -159,10 +160,10 @@ class Reader:
                 return
             # A token's own identity probes are refused with a plain 429 first, so this is no throttling.
             if not self._successes and self._credential.kind != "oauth":
-                raise AccessError(_no_permission())
+                raise AccessError(_no_permission(self._credential.kind))
             self._throttled(WINDOW_SECONDS)
             if not await self._canary(query):
-                raise AccessError(_no_permission())
+                raise AccessError(_no_permission(self._credential.kind))
 
     async def _canary(self, query: Query) -> bool:
         """Ask the plainest question there is; True when the server answers it, be it with an odd row."""
@@ -208,11 +209,14 @@ def fault_error(fault: ToolFault) -> CfauditError:
     return ProtocolError(f"the server answered something unknown: {fault.message}")
 
 
-def _no_permission() -> str:
-    return (
-        "Cloudflare refuses to read audit logs with this credential; the token needs the permission "
-        f"'{PERMISSION}' on this account"
+def _no_permission(kind: str = "token") -> str:
+    whose = (
+        f"this sign-in; whoever signed in needs the permission '{PERMISSION}' on this account, and must have allowed "
+        f"the scope '{SCOPE}'"
+        if kind == "oauth"
+        else f"this credential; the token needs the permission '{PERMISSION}' on this account"
     )
+    return f"Cloudflare refuses to read audit logs with {whose}"
 
 
 def _asked(query: Query) -> str:

@@ -16,6 +16,7 @@ import pyarrow as pa
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from mcp_types import Tool
 
+from cfaudit_export.auth import header_values
 from cfaudit_export.errors import ProtocolError, SettingsError
 from cfaudit_export.interfaces import Extract
 from cfaudit_export.model import Connection, Gap, Window, from_ms, to_ms
@@ -28,7 +29,8 @@ from cfaudit_export.sources.auditlogs.reader import Reader, Target, fault_error
 from cfaudit_export.sources.auditlogs.recover import Recovered, recover
 from cfaudit_export.sources.auditlogs.walk import Manner, Piece, Walk
 from cfaudit_export.sources.pace import Pace
-from cfaudit_export.sources.session import CallFailedError, Session, describe_transport, open_session
+from cfaudit_export.sources.refusals import CallFailedError, describe_transport
+from cfaudit_export.sources.session import Session, check_url, open_session
 
 # Upstream calls that one call of the tool costs, by kind of credential: the call itself and the server's own
 # look-ups of who is asking.
@@ -67,9 +69,10 @@ class AuditLogsSource:
         opening = open_session(
             config.server_url,
             credential,
-            headers=_header_values(config.headers),
+            headers=header_values(config.headers, os.environ),
             timeout_seconds=config.timeout_seconds,
             protocol=config.protocol,
+            insecure_http=config.insecure_http,
         )
         session = self._stack.enter_context(portal.wrap_async_context_manager(opening))
         connection, reader = portal.call(self._find, session)
@@ -163,18 +166,17 @@ class AuditLogsSource:
         )
 
     async def _find(self, session: Session) -> tuple[Connection, Reader]:
-        try:
-            tools = await session.tools()
-        except CallFailedError as failure:
-            raise failure.as_error(self._config.server_url) from failure
-        tool = _choose(tools, self._config.tool)
+        tool = _choose(session.tools, self._config.tool)
         properties = set(tool.input_schema.get("properties", {}))
         kind = self._context.credential.kind
-        account, known = await self._account(session, tool.name, takes_account="account_id" in properties)
+        takes_account = "account_id" in properties
+        account, known = await self._account(session, tool.name, takes_account=takes_account)
+        if takes_account and account in dict(known):
+            session.choose_account(account)
         target = Target(
             self._config.server_url,
             tool.name,
-            {"account_id": account} if "account_id" in properties else {},
+            {"account_id": account} if takes_account else {},
             COSTS.get(kind, 3),
             self._config.retry_seconds,
             self._config.concurrency,
@@ -235,6 +237,7 @@ class AuditLogsSource:
         token = await self._context.credential.token()
         if not url or token is None or self._context.credential.kind == "oauth":
             return ()
+        check_url(url, insecure_http=self._config.insecure_http)
         await self._pace.acquire(1)
         async with httpx2.AsyncClient(timeout=self._config.timeout_seconds) as http:
             try:
@@ -283,16 +286,6 @@ def _choose(tools: list[Tool], wanted: str) -> Tool:
 def _fingerprint(tool: Tool) -> str:
     text = json.dumps([tool.name, tool.input_schema], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _header_values(headers: dict[str, str]) -> dict[str, str]:
-    values = {}
-    for name, variable in headers.items():
-        value = os.environ.get(variable)
-        if value is None:
-            raise SettingsError(f"the header '{name}' takes its value from the variable '{variable}', which is not set")
-        values[name] = value
-    return values
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
