@@ -43,7 +43,7 @@ class S3Access:
         kms_key_id: KMS key for `aws:kms`; by default the account's own for S3.
         bucket_key: use a bucket key with `aws:kms`, which saves calls to KMS.
         checksum: of what is sent, for the store to verify; `auto` is SHA-256 on AWS and MD5, the oldest, elsewhere.
-        path_style: put the bucket into the path and not into the host name; by default wherever `endpoint_url` is set.
+        path_style: put the bucket into the path and not into the host name; by default wherever the store is not AWS.
         attempts: how often a request is tried in all.
         timeout_seconds: how long one attempt may be silent.
     """
