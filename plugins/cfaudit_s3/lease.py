@@ -21,6 +21,7 @@ import msgspec
 
 from cfaudit_export import CfauditError, CheckpointConflictError, CheckpointDamagedError, LockedError
 from cfaudit_s3.bucket import Bucket
+from cfaudit_s3.faults import one_line
 
 _LOG = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ class Lease:
         self._claim = Claim("", 0, clock())
         self._etag = ""
         self._lost = False
+        self._renewing = threading.Lock()
         self.robbed = False
 
     @property
@@ -74,7 +76,7 @@ class Lease:
         Raises:
             LockedError: somebody else has it, or was faster.
         """
-        owner = f"{socket.gethostname()} {os.getpid()} {uuid.uuid4().hex}"
+        owner = f"{socket.gethostname()} process {os.getpid()} {uuid.uuid4().hex}"
         found = self._read()
         if found is None:
             self._claim = Claim(owner, 1, self._end())
@@ -83,8 +85,8 @@ class Lease:
             current, version = found
             if not current.released and self._clock() < current.ends_at + _CLOCKS_DIFFER:
                 raise LockedError(
-                    f"another run ({_shown(current)}) holds the stream until {current.ends_at:%Y-%m-%d %H:%M:%SZ}, "
-                    f"see '{self._bucket.url(self._key)}'; try again later"
+                    f"another run ({one_line(current.owner)}) holds the stream until "
+                    f"{current.ends_at:%Y-%m-%d %H:%M:%SZ}, see '{self._bucket.url(self._key)}'; try again later"
                 )
             self.robbed = not current.released
             self._claim = Claim(owner, current.fence + 1, self._end())
@@ -107,31 +109,33 @@ class Lease:
             self._release()
 
     def require(self) -> None:
-        """Make sure that the claim holds, as far as can be known without asking.
+        """Make sure that the claim holds; one that has ended is renewed if nobody took it over.
 
         Raises:
-            CheckpointConflictError: it was lost or has ended.
+            CheckpointConflictError: it was lost.
         """
-        if self._lost or self._clock() >= self._claim.ends_at:
+        if self._clock() >= self._claim.ends_at:
+            self.renew()
+        if self._lost:
             raise self._conflict()
 
     def require_stored(self) -> None:
         """Make sure that the claim holds, by asking.
 
         Raises:
-            CheckpointConflictError: it was lost or has ended.
+            CheckpointConflictError: it was lost.
         """
-        self.require()
         if not self._etag_of_ours():
             raise self._conflict()
 
     def renew(self) -> None:
         """Move the end of the claim; a claim that somebody else took over is lost."""
-        claim = replace(self._claim, ends_at=self._end())
-        if self._replace(claim):
-            self._claim = claim
-        else:
-            self._lost = True
+        with self._renewing:
+            claim = replace(self._claim, ends_at=self._end())
+            if self._replace(claim):
+                self._claim = claim
+            else:
+                self._lost = True
 
     # -- how --------------------------------------------------------------------------------------------
 
@@ -179,15 +183,10 @@ class Lease:
 
     def _conflict(self) -> CheckpointConflictError:
         return CheckpointConflictError(
-            f"the lease '{self._bucket.url(self._key)}' has ended or another run took it over; this run changed "
-            "nothing more; run again"
+            f"another run took over the lease '{self._bucket.url(self._key)}', as this one was silent for too long; "
+            "this run changed nothing more"
         )
 
 
 def _encode(claim: Claim) -> bytes:
     return msgspec.json.format(msgspec.json.encode(claim), indent=1)
-
-
-def _shown(claim: Claim) -> str:
-    text = " process ".join(claim.owner.split()[:2])
-    return "".join(mark if mark.isprintable() else "?" for mark in text)

@@ -67,10 +67,10 @@ class S3Store:
         """Replace the checkpoint if its version still is `expected`; return the new version."""
         stream_id = checkpoint.stream.id
         lease = self._held.get(stream_id)
-        if lease and expected is None:  # there is no version yet that a new owner could have changed
-            lease.require_stored()
-        elif lease:
+        if lease:
             lease.require()
+            if expected is None:  # there is no version yet that a new owner could have changed
+                lease.require_stored()
         self._require_conditions()
         return self._replace(stream_id, _wrapped(lease.fence if lease else 0, encode(checkpoint)), expected)
 

@@ -104,16 +104,17 @@ class Wire:
             Declined: no, in a way that may be expected.
             CfauditError: no, for the reason it gives.
         """
-        for wait in (*_CONFLICT_WAITS, None):
+        waits = iter(_CONFLICT_WAITS)
+        while True:
             try:
                 return self._once(operation, Key=key, **parameters)
             except ClientError as error:
+                wait = next(waits, None)
                 if wait is None or code_of(error) not in _CONFLICTS:
                     raise self._no(operation, key, parameters, error) from error
                 time.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311 - jitter is no secret
             except (BotoCoreError, ValueError) as error:
                 raise self.error(_VERBS[operation], key, error, operation) from error
-        raise AssertionError("the last wait is None")
 
     def pages(self, prefix: str) -> Iterator[dict[str, Any]]:
         """Yield the pages of the list of all objects whose keys begin with the prefix."""
@@ -162,7 +163,7 @@ def _expected(operation: str, parameters: Mapping[str, Any], error: ClientError)
         return False
     if operation in {"head_object", "get_object"}:
         return status in {403, 404}
-    if operation.endswith("multipart_upload") and status == 404:
+    if operation in {"complete_multipart_upload", "abort_multipart_upload"} and status == 404:
         return True
     conditional = "IfMatch" in parameters or "IfNoneMatch" in parameters
     return conditional and status in {404, 412, 501}

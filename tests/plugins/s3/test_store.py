@@ -157,7 +157,7 @@ def test_a_lease_says_who_holds_the_stream_until_when(place: Any, new_store: Any
         assert claim["fence"] == 1
         assert datetime.fromisoformat(claim["ends_at"]) == clock() + timedelta(minutes=2)
         with pytest.raises(
-            LockedError, match=r"another run \(.* process \d+\) holds the stream until 2026-11-24 12:02"
+            LockedError, match=r"another run \(.* process \d+ \w+\) holds the stream until 2026-11-24 12:02"
         ):
             new_store().hold(STREAM.id).__enter__()
     assert lease_of(place)["released"]
@@ -188,12 +188,26 @@ def test_a_holder_that_died_keeps_others_out_until_its_lease_ends_whatever_their
         pass
 
 
-def test_a_holder_saves_nothing_once_its_lease_has_ended(new_store: Any, clock: Clock, asleep: ExitStack) -> None:
+def test_a_holder_whose_lease_has_ended_keeps_it_if_nobody_took_it(place: Any, new_store: Any, clock: Clock) -> None:
+    store = new_store()
+    with store.hold(STREAM.id):
+        version = store.save(OLD, expected=None)
+        clock.pass_by(minutes=30)
+        store.save(NEW, expected=version)
+        assert datetime.fromisoformat(lease_of(place)["ends_at"]) == clock() + timedelta(minutes=2)
+        with pytest.raises(LockedError), new_store().hold(STREAM.id):
+            pass
+    assert new_store().load(STREAM.id).checkpoint == NEW
+
+
+def test_a_holder_whose_lease_has_ended_saves_nothing_if_somebody_took_it(
+    new_store: Any, clock: Clock, asleep: ExitStack
+) -> None:
     store = new_store()
     asleep.enter_context(store.hold(STREAM.id))
     version = store.save(OLD, expected=None)
-    clock.pass_by(minutes=2)
-    with pytest.raises(CheckpointConflictError, match="has ended or another run took it over"):
+    clock.pass_by(minutes=30)
+    with new_store().hold(STREAM.id), pytest.raises(CheckpointConflictError, match="another run took over the lease"):
         store.save(NEW, expected=version)
     assert new_store().load(STREAM.id).checkpoint == OLD
 
@@ -221,7 +235,7 @@ def test_whoever_takes_over_shuts_out_a_holder_that_has_not_saved_yet(
     sleeper = S3Store(place.store_config(), Clock())
     asleep.enter_context(sleeper.hold(STREAM.id))
     clock.pass_by(minutes=3)
-    with new_store().hold(STREAM.id), pytest.raises(CheckpointConflictError, match="another run took it over"):
+    with new_store().hold(STREAM.id), pytest.raises(CheckpointConflictError, match="another run took over the lease"):
         sleeper.save(OLD, expected=None)
     assert new_store().load(STREAM.id) is None
 
