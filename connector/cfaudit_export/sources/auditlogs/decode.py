@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any
 
 import msgspec
@@ -42,6 +44,10 @@ class _Reply(msgspec.Struct):
 
 
 _DECODER = msgspec.json.Decoder(_Reply)
+# Every escape of a JSON text; group 1 is half of a pair without its other half.
+_ESCAPES = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +71,40 @@ def decode_page(text: str) -> Page:
     """
     try:
         reply = _DECODER.decode(text)
-        raws: Iterable[Any] = reply.logs
+        clean = received = list(reply.logs)
         info = reply.result_info
     except msgspec.DecodeError:
-        # A lone surrogate, written as an escape, is legal JSON that the strict decoder refuses.
-        raws, info = _split_tolerantly(text)
+        clean, received, info = _decode_odd(text)
     cursor = info.cursor or (info.cursors or {}).get("after") or None
-    raws = list(raws)
-    if not raws:
+    if not clean:
         return Page(PAGE_SCHEMA.empty_table(), cursor)
-    return Page(_with_time(_columns(raws), raws), cursor)
+    return Page(_with_time(_columns(clean), received), cursor)
+
+
+def _decode_odd(text: str) -> tuple[list[Any], list[Any], _ResultInfo]:
+    """Decode a page that holds lone surrogates, which are legal JSON as escapes but not legal text.
+
+    They are replaced, by an escape of the same length, in what the columns are made of; the rows as received keep
+    theirs. Returns both, and what follows the rows.
+    """
+    body = text.encode("utf-8", "backslashreplace")
+    replaced = _ESCAPES.sub(_without_surrogate, body)
+    try:
+        reply = _DECODER.decode(replaced)
+        clean = [memoryview(raw) for raw in reply.logs]
+    except msgspec.DecodeError:
+        raws, info = _split_tolerantly(text)
+        return raws, raws, info
+    ends = list(accumulate((len(raw) + 1 for raw in clean), initial=replaced.index(b"[") + 1))
+    received = [memoryview(body)[start : end - 1] for start, end in pairwise(ends)]
+    if b",".join(clean) != replaced[ends[0] : ends[-1] - 1]:
+        raws, info = _split_tolerantly(text)  # rows are not where a compact text has them
+        return raws, raws, info
+    return clean, received, reply.result_info
+
+
+def _without_surrogate(escape: re.Match[bytes]) -> bytes:
+    return rb"\ufffd" if escape[1] else escape[0]
 
 
 def _columns(raws: list[Any]) -> pa.Table:
