@@ -59,15 +59,18 @@ def focus(asked: Focus, question: Question) -> str:
 
 def session(one: Session, question: Question) -> str:
     """Return the head of a session."""
-    start, end = moment(question, one.first, "%Y-%m-%d %H:%M:%S"), moment(question, one.last, "%H:%M:%S")
-    failed = f", {one.failures:,} failed" if one.failures else ""
-    source = f", from {', '.join(one.addresses[:_LISTED])}" if one.addresses else ""
-    began, on = ("began before, " if one.begins_before else ""), (", goes on" if one.goes_on else "")
-    lasted = show_duration(one.last - one.first)
-    return (
-        f"{start} to {end} ({began}{lasted}{on})  {one.actor.shown} by {one.credential.shown}, "
-        f"{_count(one.events, 'event')}{failed}{source}"
-    )
+    start = moment(question, one.first, "%Y-%m-%d %H:%M:%S")
+    length = show_duration(one.last - one.first)
+    end = f" to {moment(question, one.last, '%H:%M:%S')} ({length})" if length != "0s" else ""
+    bounds = [("began before", one.begins_before), ("goes on after", one.goes_on)]
+    facts = [
+        f"{one.actor.shown} by {one.credential.shown}",
+        _count(one.events, "event"),
+        *([f"{one.failures:,} failed"] if one.failures else []),
+        *([f"from {', '.join(one.addresses[:_LISTED])}{_more(one.addresses)}"] if one.addresses else []),
+        *(said for said, is_so in bounds if is_so),
+    ]
+    return f"{start}{end}  {', '.join(facts)}"
 
 
 def step(one: Step) -> str:
@@ -110,7 +113,7 @@ def change(events: Change) -> str:
         return "-"
     if events.percent is None:
         return "new" if events.count else "-"
-    return f"{events.percent:+,.0f} %"
+    return f"{round(events.percent):+,} %"
 
 
 def ratio(outcome: Outcome) -> str:
