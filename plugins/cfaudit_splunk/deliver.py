@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from cfaudit_export import LoadUnknownError, Rejected, SinkRefusedError
+from cfaudit_export import LoadUnknownError, Rejected, SinkError, SinkRefusedError
 from cfaudit_splunk.collector import Collector, Endpoint, Timing
 from cfaudit_splunk.config import SplunkConfig
 from cfaudit_splunk.events import StagedEvents
@@ -55,8 +55,12 @@ class Delivery:
             SinkRefusedError: Splunk will not take events until something is changed.
         """
         for _ in range(_ROUNDS):
-            for rows in self._progress.missing():
-                self._send(rows)
+            try:
+                for rows in self._progress.missing():
+                    self._send(rows)
+            except SinkError:
+                self._take(self._waiting.ask())  # what is acknowledged by now need not be sent again
+                raise
             self._settle(at_most=0)
             self._note_refused()
             missing = sum(map(len, self._progress.missing()))
@@ -80,6 +84,7 @@ class Delivery:
         """Note what became of a request, and return what of it must be sent again, the first last."""
         match reply:
             case Taken(ack_id=int(ack_id)) if self._ack != "off":
+                self._any_taken = True
                 self._waiting.add(endpoint, ack_id, rows)
             case Taken():
                 self._take([rows])

@@ -266,6 +266,16 @@ def test_where_every_event_is_refused_it_is_not_the_events(
     assert ids_of(splunk) == ids(batch)
 
 
+def test_events_that_wait_for_acknowledgement_show_that_not_all_are_refused(
+    splunk: Any, new_sink: Any, tmp_path: Path, ids_of: Any
+) -> None:
+    batch = bad_batch(tmp_path, 60, set(range(1, 60)))
+    splunk.collector.polls_until_indexed = 3
+    receipt = new_sink(splunk, acks=True, max_events=1).load(batch)
+    assert (receipt.rows, len(receipt.rejected)) == (1, 59)
+    assert ids_of(splunk) == ids(batch)[:1]
+
+
 @pytest.mark.parametrize("code", [6, 12, 13, 15])
 def test_a_collector_that_does_not_say_which_event_is_bad_is_asked_for_less(
     splunk: Any, new_sink: Any, batch: Any, hec: Any, ids_of: Any, code: int
@@ -411,6 +421,16 @@ def test_an_acknowledgement_lost_on_its_way_costs_that_request_twice(
     splunk.collector.ack_faults.append(hec.Fault(keeps=True, hangs_up=True))
     new_sink(splunk, acks=True).load(batch)
     assert Counter(Counter(ids_of(splunk)).values()) == {2: 500}
+
+
+def test_what_is_acknowledged_when_a_load_gives_up_is_not_sent_again(
+    splunk: Any, new_sink: Any, batch: Any, ids_of: Any, hec: Any
+) -> None:
+    splunk.collector.faults.extend([hec.Fault(keeps=True)] * 3 + [hec.Fault(code=9)])
+    with pytest.raises(SinkError, match="Server is busy"):
+        new_sink(splunk, acks=True, max_bytes=MAX_BYTES, retry_seconds=0).load(batch)
+    new_sink(splunk, acks=True).load(batch)
+    assert ids_of(splunk) == ids(batch)
 
 
 def test_acknowledgement_demanded_of_a_token_without_it_is_refused_before_an_event_is_sent(
