@@ -66,6 +66,7 @@ class TestSinkOnAStoreThatIgnoresConditions(SinkContract):
         return target_at(behind, REQUESTS[3::2])
 
 
+@pytest.mark.soak  # test_sink.py has the short form
 class TestSinkOnAStoreThatRefusesConditions(SinkContract):
     many = 3_000
 
@@ -75,8 +76,15 @@ class TestSinkOnAStoreThatRefusesConditions(SinkContract):
         return target_at(behind, REQUESTS[3::2])
 
 
-class TestStore(CheckpointStoreContract):
-    @pytest.fixture(params=["moto", "seaweed"])
-    def new_store(self, request: pytest.FixtureRequest, place_at: Any) -> Callable[[], S3Store]:
-        place = place_at(request.getfixturevalue(request.param))
+class TestStoreOnSeaweed(CheckpointStoreContract):
+    @pytest.fixture
+    def new_store(self, place_at: Any, seaweed: str) -> Callable[[], S3Store]:
+        place = place_at(seaweed)
+        return lambda: S3Store(place.store_config())
+
+
+@pytest.mark.soak  # all other tests of the store are on moto
+class TestStoreOnMoto(CheckpointStoreContract):
+    @pytest.fixture
+    def new_store(self, place: Any) -> Callable[[], S3Store]:
         return lambda: S3Store(place.store_config())

@@ -85,8 +85,8 @@ def run_killed_at(trial: Trial, exporter: Any, proxy_to: Any, weather: Any, numb
 @pytest.mark.parametrize(
     ("moment", "every", "disk"),
     [
-        ("after", 4, "kept"),
-        ("after", 4, "lost"),
+        ("after", 6, "kept"),
+        ("after", 6, "lost"),
         *(
             pytest.param(moment, 1, disk, marks=pytest.mark.soak)
             for moment in ("before", "after")
@@ -97,7 +97,7 @@ def run_killed_at(trial: Trial, exporter: Any, proxy_to: Any, weather: Any, numb
 def test_an_export_killed_at_any_request_is_completed_by_the_next(
     trial_of: Any, exporter: Any, proxy_to: Any, new_weather: Any, moment: str, every: int, disk: str
 ) -> None:
-    for number in itertools.count(1 if disk == "lost" else 0, every):
+    for number in itertools.count(every // 2 if disk == "lost" else 0, every):
         trial = trial_of(number)
         if not run_killed_at(trial, exporter, proxy_to, new_weather, number, moment):
             break
@@ -141,7 +141,7 @@ def test_two_exports_at_once_end_as_one(trial_of: Any, exporters: tuple[Any, Any
         trial.assert_every_event_once()
 
 
-@pytest.mark.parametrize("every", [6, pytest.param(1, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("every", [8, pytest.param(1, marks=pytest.mark.soak)])
 def test_an_export_that_slept_while_another_took_its_stream_changes_nothing(
     trial_of: Any, exporters: tuple[Any, Any], proxy_to: Any, new_weather: Any, every: int
 ) -> None:

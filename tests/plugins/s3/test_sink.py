@@ -269,10 +269,15 @@ def test_loads_of_one_batch_at_once_store_it_once(
     assert behind.ids() == sorted([*ids(two_days), *ids(small)])
 
 
-def test_a_store_that_ignores_conditions_is_named_once_and_still_stores_once(
-    behind: Any, weather: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("kind", ["ignores", "refuses"])
+def test_a_store_without_conditions_is_named_once_and_still_stores_once(
+    behind: Any, weather: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
-    weather.without_headers = frozenset({"if-match", "if-none-match"})
+    conditions = frozenset({"if-match", "if-none-match"})
+    if kind == "ignores":
+        weather.without_headers = conditions
+    else:
+        weather.fate = lambda seen: (501, "NotImplemented") if conditions & seen.headers.keys() else "pass"
     batches = [make_batch(tmp_path, rows=5, days=days, seed=days) for days in (1, 2, 3)]
     sink = behind.sink()
     with caplog.at_level(logging.WARNING):
