@@ -8,6 +8,9 @@ A batch becomes one file for each UTC day in it, named after the batch. How that
 So a visible file is always whole, and while one is visible, the others of its batch are visible or whole under their
 hidden names. Each file names all files of its batch, and the attempt that its hidden siblings bear in their names.
 Loading again writes what is not visible; `find` renames what is missing, and so need not guess.
+
+`compact` may have merged a file into another of its folder. That one names the files it stands for, and keeps what
+they said of their batches; a file so named counts as visible.
 """
 
 from __future__ import annotations
@@ -27,8 +30,9 @@ from typing import IO
 from urllib.parse import quote
 
 from cfaudit_export import Batch, LoadUnknownError, Receipt, SinkError, SinkRefusedError, Window
-from cfaudit_export.parquet import StagedEvents, read_notes, write_parquet
+from cfaudit_export.parquet import StagedEvents, write_parquet
 from cfaudit_parquet import ParquetConfig
+from cfaudit_parquet.visible import Visible, find_file
 
 _REFUSALS = {
     errno.EACCES: "not allowed; let this user read and write there, or set another path",
@@ -79,12 +83,14 @@ class ParquetSink:
         with StagedEvents(str(batch.path)) as events:
             files = {day: self._file(batch, day) for day in events.days}
             with _on_disk(self._root):
-                missing = {day: file for day, file in files.items() if not file.exists()}
+                there = {day: found for day, file in files.items() if (found := find_file(file))}
+            missing = {day: file for day, file in files.items() if day not in there}
             if missing:
                 self._store(batch, events, missing)
             self._sync(files.values())
         _remove_hidden(batch.batch_id, {file.parent for file in files.values()})
-        return Receipt(batch.batch_id, batch.rows, tuple(map(str, files.values())), already=not missing)
+        locations = (there[day].path if day in there else file for day, file in files.items())
+        return Receipt(batch.batch_id, batch.rows, tuple(map(str, locations)), already=not missing)
 
     def find(self, batch_id: str, window: Window) -> Receipt | None:  # noqa: ARG002 - see below
         """Look for the batch in the folder of every day, and complete it where an attempt left that to do.
@@ -93,7 +99,8 @@ class ParquetSink:
         """
         with _on_disk(self._root):
             folders = list(self._folders())
-            visible = [file for file in _files_of(batch_id, folders) if file.suffix == ".parquet"]
+            files = (folder / f"{batch_id}.parquet" for folder in folders)
+            visible = {file: found for file in files if (found := find_file(file))}
             receipt = _completed(batch_id, visible) if visible else None
             self._sync(map(Path, receipt.locations if receipt else ()))
         _remove_hidden(batch_id, folders)
@@ -151,25 +158,31 @@ class ParquetSink:
                 _sync_folder(folder)
 
 
-def _completed(batch_id: str, visible: list[Path]) -> Receipt:
+def _completed(batch_id: str, visible: dict[Path, Visible]) -> Receipt:
     """Make the files visible that a crash kept from it, and return the receipt of the whole batch."""
+    first = next(iter(visible))
     try:
-        notes = [read_notes(str(file)) for file in visible]
-        days: dict[str, int] = json.loads(notes[0]["cfaudit_days"])
-        attempts = [note["cfaudit_attempt"] for note in notes]
-    except (KeyError, ValueError) as error:  # pyarrow's ArrowInvalid is a ValueError
-        raise LoadUnknownError(f"a file of batch '{batch_id}' was altered since, see '{visible[0].parent}'") from error
-    files = [visible[0].parent.parent / f"event_date={day}" / visible[0].name for day in days]
-    for file in files:
-        if file in visible:
-            continue
-        hidden = next((path for attempt in attempts if (path := _hidden(file, attempt)).exists()), None)
-        if hidden is None:
-            raise LoadUnknownError(
-                f"'{file}' was removed since; put it back, or remove the other files of batch '{batch_id}' too"
-            )
-        hidden.replace(file)
-    return Receipt(batch_id, sum(days.values()), tuple(map(str, files)), already=True)
+        days: dict[str, int] = json.loads(visible[first].notes["cfaudit_days"])
+        attempts = [found.notes["cfaudit_attempt"] for found in visible.values()]
+    except (KeyError, ValueError) as error:
+        raise LoadUnknownError(f"a file of batch '{batch_id}' was altered since, see '{first.parent}'") from error
+    locations = []
+    for day in days:
+        file = first.parent.parent / f"event_date={day}" / first.name
+        if file not in visible:
+            _uncover(file, attempts)
+        locations.append(visible[file].path if file in visible else file)
+    return Receipt(batch_id, sum(days.values()), tuple(map(str, locations)), already=True)
+
+
+def _uncover(file: Path, attempts: Iterable[str]) -> None:
+    """Make a file visible that an attempt left whole under its hidden name."""
+    hidden = next((path for attempt in attempts if (path := _hidden(file, attempt)).exists()), None)
+    if hidden is None:
+        raise LoadUnknownError(
+            f"'{file}' was removed since; put it back, or remove the other files of batch '{file.stem}' too"
+        )
+    hidden.replace(file)
 
 
 # -- the disk ---------------------------------------------------------------------------------------

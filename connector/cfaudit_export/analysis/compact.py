@@ -1,0 +1,247 @@
+"""The small files of a day that is over -> one, without changing a row or losing a batch.
+
+For each account and day, and only where a sink of this program wrote the files:
+
+1. The rows of the small files are written, in order of time, into one new file under a hidden name, and synced. It says
+   in its footer which files it stands for, and what the sink needs to know of their batches.
+2. It is read back. Number and checksum of its rows must be those of the files it was made of.
+3. It is renamed, which is atomic, and the folder synced: from here on it counts. Who reads with this program passes
+   over the files it stands for.
+4. They are removed.
+
+A crash leaves a hidden file, which the next run removes, or files that are already merged, which the next run removes.
+Only readers that know nothing of all this, and read between 3 and 4, see rows twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+from filelock import FileLock, Timeout
+
+from cfaudit_export.analysis.data import columns_of, import_duckdb
+from cfaudit_export.analysis.files import DataFile, inspect, replaced, streams
+from cfaudit_export.analysis.places import Place
+from cfaudit_export.errors import LockedError, SettingsError, TryAgainError, UsageError
+from cfaudit_export.parquet import MERGED_NOTE, MERGED_PREFIX, merged_files, write_parquet
+from cfaudit_export.schema import schema
+
+SMALL_BYTES = 64 << 20
+"""Larger files are left alone."""
+
+_GROUP_ROWS = 20_000
+_LOCK = ".cfaudit-compact.lock"
+_KEPT = ("cfaudit_days", "cfaudit_attempt")
+
+
+@dataclass(frozen=True, slots=True)
+class Compacted:
+    """What was done in one folder.
+
+    Attributes:
+        account_id: account of the folder.
+        day: day of the folder.
+        merged: how many files became one; 0 where only leftovers of a crash were removed.
+        removed: how many files were removed.
+        rows: how many rows the new file has.
+        bytes_before: size of the files that were merged.
+        bytes_after: size of the new file.
+    """
+
+    account_id: str
+    day: str
+    merged: int
+    removed: int
+    rows: int
+    bytes_before: int
+    bytes_after: int
+
+
+def compact(
+    place: Place,
+    *,
+    now: datetime,
+    settled: timedelta,
+    accounts: Collection[str] = (),
+    dry_run: bool = False,
+) -> Iterator[Compacted]:
+    """Merge the small files of every day that ended at least `settled` ago; yield each folder when it is done.
+
+    Args:
+        place: a local folder.
+        now: the time.
+        settled: how long after its end a day may still get events.
+        accounts: only these, by default all.
+        dry_run: only say what would be done.
+
+    Raises:
+        LockedError: another process compacts there.
+        CfauditError: a file cannot be read or written; what was merged before stays merged.
+    """
+    root = Path(place.root)
+    open_day = (now.astimezone(UTC) - settled).date().isoformat()
+    with _held(root), _translated(root):
+        files, _ = inspect(place, lambda _: True)
+        for folder, members in sorted(_folders(files).items()):
+            is_open = members[0].day >= open_day
+            if not is_open and (not accounts or members[0].account_id in accounts):
+                done = _one_folder(root / folder, place, members, dry_run=dry_run)
+                if done.removed:
+                    yield done
+
+
+@contextmanager
+def _held(root: Path) -> Iterator[None]:
+    """Hold a lock that one process has at a time; the kernel frees it when its holder dies."""
+    lock = FileLock(root / _LOCK, timeout=0, fallback_to_soft=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise LockedError(f"another process compacts '{root}'; try again when it has ended") from None
+    except (OSError, NotImplementedError) as error:
+        raise UsageError(f"cannot write in '{root}': {error}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _translated(root: Path) -> Iterator[None]:
+    """Turn what the disk and the files say into an error that says what to do."""
+    try:
+        yield
+    except (pa.ArrowInvalid, import_duckdb().Error) as error:
+        raise SettingsError(f"a file in '{root}' cannot be read: {error}; it stays as it is") from error
+    except OSError as error:
+        raise TryAgainError(f"cannot compact '{root}': {error.strerror or error}; nothing is lost") from error
+
+
+def _folders(files: Iterable[DataFile]) -> dict[str, list[DataFile]]:
+    found = defaultdict(list)
+    for one in files:
+        found[one.folder].append(one)
+    return found
+
+
+def _one_folder(folder: Path, place: Place, members: list[DataFile], *, dry_run: bool) -> Compacted:
+    gone = replaced(members)
+    leftovers = [one for one in members if one.found.name in gone]
+    small = [one for one in members if one.found.name not in gone and _is_small(one)]
+    if len(small) < 2:
+        small = []
+    after = 0
+    if not dry_run:
+        for hidden in folder.glob(f".{MERGED_PREFIX}*.tmp"):
+            hidden.unlink()
+        _remove(folder, leftovers)
+        if small:
+            after = _merge(folder, place, small).stat().st_size
+            _remove(folder, small)
+    return Compacted(
+        account_id=members[0].account_id,
+        day=members[0].day,
+        merged=len(small),
+        removed=len(leftovers) + len(small),
+        rows=sum(one.rows for one in small),
+        bytes_before=sum(one.found.bytes for one in small),
+        bytes_after=after,
+    )
+
+
+def _is_small(file: DataFile) -> bool:
+    """Say whether a file may be merged: it is not large, and it is from a sink that will look for its batch."""
+    return file.found.bytes <= SMALL_BYTES and (file.is_merged or "cfaudit_batch" in file.notes)
+
+
+def _remove(folder: Path, files: Iterable[DataFile]) -> None:
+    for one in files:
+        Path(one.found.path).unlink(missing_ok=True)
+    _sync(folder)
+
+
+def _sync(folder: Path) -> None:
+    """Make durable which names a folder holds."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+# -- one file of several -----------------------------------------------------------------------------
+
+
+def _merge(folder: Path, place: Place, files: list[DataFile]) -> Path:
+    """Write the rows of the files into one that stands for them, and return it."""
+    names = sorted(Path(one.found.path).name for one in files)
+    digest = hashlib.sha256("/".join(names).encode()).hexdigest()[:32]
+    target = folder / f"{MERGED_PREFIX}{digest}.parquet"
+    hidden = folder / f".{target.stem}.tmp"
+    columns = _columns(files)
+    with TemporaryDirectory(prefix="cfaudit-") as spill, import_duckdb().connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute("SET temp_directory = $spill", {"spill": spill})
+        connection.register("files", _stored(place, (one.found.path for one in files), columns))
+        with hidden.open("xb") as file:
+            write_parquet(file, columns, _groups(connection, columns), _notes(files))
+            file.flush()
+            os.fsync(file.fileno())
+        connection.register("merged", _stored(place, [str(hidden)], columns))
+        if _checksum(connection, "files") != _checksum(connection, "merged"):
+            hidden.unlink()
+            raise SettingsError(f"'{target}' would not hold what it is made of; nothing was changed, please report it")
+    hidden.replace(target)
+    _sync(folder)
+    return target
+
+
+def _columns(files: list[DataFile]) -> pa.Schema:
+    """Return all columns that one of the files has, and those of the schema, with what is required."""
+    known = schema()
+    further = [field for field in columns_of(files) if field.name not in (*known.names, "event_date")]
+    return pa.schema([*known, *further], metadata=known.metadata)
+
+
+def _stored(place: Place, paths: Iterable[str], columns: pa.Schema) -> ds.Dataset:
+    return ds.dataset(list(paths), schema=columns, format="parquet", filesystem=place.filesystem)
+
+
+def _groups(connection: Any, columns: pa.Schema) -> Iterator[pa.Table]:
+    reader = connection.sql("FROM files ORDER BY event_time, event_id").to_arrow_reader(_GROUP_ROWS)
+    for batch in reader:
+        yield pa.Table.from_batches([batch]).cast(columns)
+
+
+def _checksum(connection: Any, table: str) -> Any:
+    """Return number and checksum of rows, the same in any order, another if any value is another."""
+    sums = f"SELECT count(*), sum(hash(*COLUMNS(*))::HUGEINT) FROM {table}"  # noqa: S608  # a name of this module
+    return connection.execute(sums).fetchone()
+
+
+def _notes(files: list[DataFile]) -> dict[str, str]:
+    """Return what the footer of the new file says."""
+    merged: dict[str, dict[str, str]] = {}
+    for one in files:
+        # Of files that were merged before, only batches are kept: the files themselves are gone.
+        merged |= {name: notes for name, notes in merged_files(one.notes).items() if notes}
+        merged[Path(one.found.path).name] = {key: one.notes[key] for key in _KEPT if key in one.notes}
+    return {
+        "cfaudit_schema_version": max(one.notes.get("cfaudit_schema_version", "") for one in files),
+        "cfaudit_streams": " ".join(sorted({stream for _, stream in streams(files)})),
+        MERGED_NOTE: json.dumps(merged, separators=(",", ":")),
+        "cfaudit_version": version("cfaudit-export"),
+    }
