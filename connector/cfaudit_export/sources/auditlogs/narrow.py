@@ -192,7 +192,8 @@ class _Narrowing:
         since = await self._ask(exact)
         before = await self._ask(replace(exact, since_ms=known - 2, before_ms=known))
         # In doubt: that `since` excludes and `before` includes, which costs calls at worst.
-        since_includes = since.issues[0].index > 0 if isinstance(since, Rejection) else _holds(since.rows, known)
+        first = await self._prefix(exact, since) if isinstance(since, Rejection) else since.rows
+        since_includes = not isinstance(first, Rejection) and _holds(first, known)
         before_includes = isinstance(before, Rejection) or _holds(before.rows, known)
         self._reader.edges = Edges(0 if since_includes else 1, 0)
         self._reader.tight = Edges(0 if since_includes else 1, -1 if before_includes else 0)
