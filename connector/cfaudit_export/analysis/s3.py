@@ -20,7 +20,7 @@ def open_bucket(url: str, options: Mapping[str, Any]) -> Place:
         raise UsageError(f"--data: expected s3://bucket/prefix, not '{url}'")
     root = "/".join(part for part in (bucket, prefix.strip("/")) if part)
     filesystem = _filesystem(options)
-    return Place(url, root, filesystem, lambda wanted: _listed(filesystem, root, wanted))
+    return Place(url, root, filesystem, lambda wanted: _listed(filesystem, root, url, wanted))
 
 
 def _filesystem(options: Mapping[str, Any]) -> Any:
@@ -74,11 +74,15 @@ def _role(session: Any, options: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _listed(filesystem: Any, root: str, wanted: Callable[[str], bool]) -> Iterator[Found]:
+def _listed(filesystem: Any, root: str, url: str, wanted: Callable[[str], bool]) -> Iterator[Found]:
     """Yield what is wanted of the whole list: with a thousand names an answer, that beats asking folder by folder."""
     from pyarrow.fs import FileSelector
 
-    for info in sorted(filesystem.get_file_info(FileSelector(root, recursive=True)), key=lambda one: str(one.path)):
+    try:
+        infos = filesystem.get_file_info(FileSelector(root, recursive=True))
+    except FileNotFoundError:
+        raise UsageError(f"there is nothing at '{url}'; say where the exported files are") from None
+    for info in sorted(infos, key=lambda one: str(one.path)):
         name = info.path[len(root) + 1 :]
         *folders, last = name.split("/")
         visible = info.is_file and last.endswith(".parquet") and all(map(is_visible, (*folders, last)))
