@@ -44,6 +44,8 @@ class SandboxOptions:
         html_rate: share of audit calls answered with HTML and status 200.
         modern: whether the server speaks protocol 2026-07-28; without it only the 2025 revisions.
         zod: the major version of the validator whose error texts are imitated.
+        codemode_generation: which generation of the code-mode server is emulated: `A` and `B` are two late ones, `G0`
+            is the first, which cuts every long reply off.
         tool_prefix: put before the tool's name, as gateways do.
         allowed_hosts: names, beside loopback and the real server's, that a `Host` header may carry.
         keepalive_seconds: pause between the comment lines of a silent event stream.
@@ -77,6 +79,7 @@ class SandboxOptions:
     html_rate: float = 0.0
     modern: bool = True
     zod: Literal[3, 4] = 4
+    codemode_generation: Literal["A", "B", "G0"] = "A"
     tool_prefix: str = ""
     allowed_hosts: tuple[str, ...] = ()
     keepalive_seconds: float = 15.0

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 import uvicorn
 
 from cfaudit_export.sandbox.app import Authorization, SandboxApp
+from cfaudit_export.sandbox.codemode_app import CODEMODE_PREFIX, CodeModeApp
 
 if TYPE_CHECKING:
     from types import FrameType, TracebackType
@@ -37,6 +38,8 @@ class Sandbox:
     ) -> None:
         self.world = world
         self.app = SandboxApp(world, authorization=authorization, hosts=(host,))
+        self.codemode = CodeModeApp(self.app)
+        self.app.mounts[CODEMODE_PREFIX] = self.codemode
         self._address = (host, port)
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
@@ -51,6 +54,11 @@ class Sandbox:
     def mcp_url(self) -> str:
         """The URL of the Audit Logs server."""
         return f"{self.url}/mcp"
+
+    @property
+    def codemode_url(self) -> str:
+        """The URL of the code-mode server."""
+        return f"{self.url}{CODEMODE_PREFIX}/mcp"
 
     @property
     def requests(self) -> RequestLog:

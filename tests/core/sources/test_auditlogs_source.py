@@ -133,7 +133,7 @@ def test_the_older_form_of_the_validation_error_is_understood() -> None:
     assert_complete(world, read(world))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     seed=st.integers(0, 10_000),
     events=st.integers(1, 120),

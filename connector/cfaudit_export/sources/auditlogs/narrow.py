@@ -104,15 +104,16 @@ class _Narrowing:
         since_ms = fresh.since_ms
         # Rows before the odd one prove that it is not the margin's. Without any, what lies between must be asked for.
         proven = self._query.cursor is not None or (bool(ahead.num_rows) and last_ms(ahead) >= since_ms)
+        # A question that includes its end was blind to the fractions of the millisecond before it, and so to the last.
+        clean, end = bracket or (self._before - 1, self._before)
+        start = max(clean + self._reader.tight.before_ms, since_ms)
+        if start > since_ms and not proven:
+            return await self._above_margin(replace(fresh, before_ms=start))
+        here = replace(fresh, since_ms=start, before_ms=end)
+        behind = await self._ask(replace(here, direction="desc"))
+        if isinstance(behind, Rejection):
+            return await self._read_around(here, behind, since_ms, ahead, reason)
         if bracket is not None:
-            # A question that includes its end was blind to the fractions of the millisecond before it.
-            start, end = max(bracket[0] + self._reader.tight.before_ms, since_ms), bracket[1]
-            if start > since_ms and not proven:
-                return await self._above_margin(replace(fresh, before_ms=start))
-            here = replace(fresh, since_ms=start, before_ms=end)
-            behind = await self._ask(replace(here, direction="desc"))
-            if isinstance(behind, Rejection):
-                return await self._read_around(here, behind, since_ms, ahead, reason)
             return self._nothing(since_ms)  # it became readable meanwhile
         # The odd row lies in a margin.
         return self._done(since_ms, self._before, ahead, ()) if proven else await self._above_margin(fresh)

@@ -1,0 +1,196 @@
+"""The code-mode server as an MCP service, in three generations: its tools, and the calls of `execute`."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+from cfaudit_export.sandbox.codemode_api import ApiReply, AuditApi
+from cfaudit_export.sandbox.codemode_run import UnreadableError, run_snippet
+from cfaudit_export.sandbox.pages import ToolText, plain_error
+from cfaudit_export.sandbox.rpc import Exchange
+from cfaudit_export.sandbox.upstream import Caller, Upstream
+from cfaudit_export.sandbox.world import World
+from cfaudit_export.sources.codemode.snippet import read_code
+
+TOOL = "execute"
+CUT_UNITS = 24_000
+"""UTF-16 units of a reply that is not asked for whole."""
+_RPC_BYTES = 32 * 1024 * 1024
+_ACCOUNTS_NAMED = 30
+_TITLES = {"docs": "Cloudflare Documentation", "search": "Cloudflare API Search", "whoami": "Who Am I"}
+_CODE_WORDS = "JavaScript async arrow function to execute"
+_ACCOUNT_WORDS = {
+    "G0": "Your Cloudflare account ID. Optional if you have only one account (will be auto-selected)",
+    "A": "Cloudflare account ID to run against. Optional when the session is authorized for exactly one account, "
+    "and for account-independent calls such as GET /accounts.",
+}
+
+
+class Isolates:
+    """What the calls of one sandbox share.
+
+    Attributes:
+        world: the data and the options.
+        api: the endpoint that the snippet asks.
+        faults: texts with which the next calls of `execute` fail, whatever they are.
+        spoil: changes the text of every reply, as something between server and client might.
+    """
+
+    def __init__(self, world: World, upstream: Upstream) -> None:
+        self.world = world
+        self.api = AuditApi(world, upstream)
+        self.faults: deque[str] = deque()
+        self.spoil: list[tuple[str, str]] = []
+
+
+class CodeMode:
+    """The service behind `/codemode/mcp`, for one request; `whole` says that its URL turns the cutting off."""
+
+    info: Mapping[str, str] = {"name": "cloudflare-api", "version": "0.1.0"}
+
+    def __init__(self, shared: Isolates, *, whole: bool) -> None:
+        self._shared = shared
+        self._whole = whole
+        self._generation = shared.world.options.codemode_generation
+
+    def instructions(self, _caller: Caller) -> str | None:
+        """Say nothing."""
+        return None
+
+    def tools(self, caller: Caller) -> list[dict[str, Any]]:
+        """List the tools: the first generation's depend on the token, later ones' do not."""
+        prefix = self._shared.world.options.tool_prefix
+        if self._generation == "G0":
+            return [_first_tool(prefix + name, caller) for name in ("search", TOOL)]
+        return [self._late_tool(name) for name in ("docs", "search", TOOL, "whoami")]
+
+    def _late_tool(self, name: str) -> dict[str, Any]:
+        title = "Cloudflare API Code Executor" if name == TOOL else _TITLES[name]
+        properties: dict[str, Any] = {}
+        if name == TOOL:
+            properties = {"code": _text(_CODE_WORDS), "account_id": _text(_ACCOUNT_WORDS["A"])}
+        tool: dict[str, Any] = {
+            "name": self._shared.world.options.tool_prefix + name,
+            "title": title,
+            "description": title,
+            "inputSchema": _schema("https://json-schema.org/draft/2020-12/schema", properties),
+            "annotations": {
+                "title": title,
+                "readOnlyHint": name != TOOL,
+                "destructiveHint": name == TOOL,
+                "openWorldHint": True,
+            },
+        }
+        return tool | ({"_meta": {"securitySchemes": [{"type": "oauth2"}]}} if self._generation == "B" else {})
+
+    async def call(self, name: str, arguments: Mapping[str, Any], exchange: Exchange) -> ToolText | None:
+        """Run the snippet; anything else is refused."""
+        prefix = self._shared.world.options.tool_prefix
+        if name not in [tool["name"] for tool in self.tools(exchange.caller)]:
+            return None
+        if name != prefix + TOOL:
+            return plain_error(f"Error: the sandbox emulates {TOOL} only")
+        if self._shared.faults:
+            return plain_error(self._shared.faults.popleft())
+        if not isinstance(arguments.get("code"), str):
+            return plain_error(self._argument_error(name))
+        return await self._execute(arguments["code"], arguments.get("account_id"), exchange)
+
+    def _argument_error(self, name: str) -> str:
+        if self._generation == "G0":
+            return f"MCP error -32602: Input validation error: Invalid arguments for tool {name}: []"
+        return (
+            f"Input validation error: Invalid arguments for tool {name}: code: Invalid input: expected string, "
+            "received undefined"
+        )
+
+    async def _execute(self, code: str, account: str | None, exchange: Exchange) -> ToolText:
+        caller, options = exchange.caller, self._shared.world.options
+        parameters = read_code(code)
+        if parameters is None:
+            return plain_error("Error: the sandbox runs no other code than the exporter's snippet")
+        chosen = account or (caller.pinned.id if caller.pinned else None)
+        if chosen is None and self._generation == "G0":
+            return plain_error(_no_account_at_first(caller))
+
+        def account_id() -> str:
+            if chosen is None:
+                raise UnreadableError(_no_account(caller))
+            return chosen
+
+        def fetch(account_id: str, query: list[tuple[str, str]]) -> ApiReply:
+            exchange.seen.cost += 1
+            return self._shared.api.answer(caller, account_id, query)
+
+        head, bodies = await run_snippet(parameters, account_id, fetch, options.latency_seconds)
+        return self._reply(head, bodies)
+
+    def _reply(self, head: str, bodies: list[bytes]) -> ToolText:
+        size = len(head) + 1 + sum(map(len, bodies))
+        if size <= CUT_UNITS or (self._whole and self._generation != "G0" and size <= _RPC_BYTES // 2):
+            return self._sent(f"{head}\n{b''.join(bodies).decode()}")
+        text = f"{head}\n{b''.join(bodies).decode()}"
+        units = len(text.encode("utf-16-le")) // 2
+        rpc_bytes = units if ord(max(text)) < 0x100 else 2 * units
+        if rpc_bytes > _RPC_BYTES:
+            return plain_error(
+                "Error: Serialized RPC arguments or return values are limited to 32MiB, "
+                f"but the size of this value was: {rpc_bytes} bytes."
+            )
+        if (self._whole and self._generation != "G0") or units <= CUT_UNITS:
+            return self._sent(text)
+        kept = text.encode("utf-16-le")[: 2 * CUT_UNITS].decode("utf-16-le", "surrogatepass")
+        return self._sent(
+            f"{kept}\n\n--- TRUNCATED ---\nResponse was ~{-(-units // 4):,} tokens (limit: 6,000). "
+            "Use more specific queries to reduce response size."
+        )
+
+    def _sent(self, text: str) -> ToolText:
+        for found, instead in self._shared.spoil:
+            text = text.replace(found, instead)
+        # Decoded from UTF-8, or cut within a pair: only then is there a surrogate to be escaped.
+        return ToolText(json.dumps(text, ensure_ascii=False)[1:-1].encode("utf-8", "backslashreplace"))
+
+
+def _text(words: str) -> dict[str, str]:
+    return {"type": "string", "description": words}
+
+
+def _schema(dialect: str, properties: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "$schema": dialect,
+        "type": "object",
+        "properties": properties,
+        **({"required": ["code"]} if properties else {}),
+    }
+
+
+def _first_tool(name: str, caller: Caller) -> dict[str, Any]:
+    """Describe a tool of the first generation; an account token is not asked for the account."""
+    properties: dict[str, Any] = {"code": _text(_CODE_WORDS)}
+    if caller.owner != "account":
+        properties["account_id"] = _text(_ACCOUNT_WORDS["G0"])
+    return {
+        "name": name,
+        "description": "Run JavaScript against the Cloudflare API",
+        "inputSchema": _schema("http://json-schema.org/draft-07/schema#", properties),
+        "execution": {"taskSupport": "forbidden"},
+    }
+
+
+def _no_account_at_first(caller: Caller) -> str:
+    listed = "\n".join(f"  - {account.id} ({account.name})" for account in caller.accounts)
+    return "Error: Multiple accounts available. Please specify account_id parameter.\n\nAvailable accounts:\n" + listed
+
+
+def _no_account(caller: Caller) -> str:
+    if not caller.accounts:
+        return "No account selected: no Cloudflare accounts are authorized for this session."
+    if len(caller.accounts) > _ACCOUNTS_NAMED:
+        many = f"this token has access to {len(caller.accounts)} accounts"
+        return f"No account selected: {many}. Call GET /accounts to discover available accounts."
+    listed = "\n".join(f"- {account.id} ({account.name})" for account in caller.accounts)
+    return f"No account selected. Pass account_id with one of this session's accounts:\n{listed}"

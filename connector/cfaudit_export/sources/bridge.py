@@ -1,0 +1,52 @@
+"""Async inside, sync outside: what workers produce in a portal's thread, as a generator for the caller."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any, TypeVar
+
+import anyio
+from anyio.from_thread import BlockingPortal
+from anyio.streams.memory import MemoryObjectSendStream
+
+T = TypeVar("T")
+_BUFFERED = 2
+
+
+def produced(
+    portal: BlockingPortal, workers: int, work: Callable[[MemoryObjectSendStream[T]], Coroutine[Any, Any, None]]
+) -> Generator[T, None, None]:
+    """Yield what `workers` tasks send, until all of them have ended.
+
+    A caller that does not take makes them wait. Closing the generator cancels them. The first error ends all of
+    them, and is raised here once everything sent before it has been taken.
+    """
+    send, receive = anyio.create_memory_object_stream[T](_BUFFERED)
+
+    async def all_work() -> None:
+        async with send:
+            try:
+                async with anyio.create_task_group() as group:
+                    for _ in range(workers):
+                        group.start_soon(work, send)
+            except BaseExceptionGroup as errors:
+                raise _first(errors) from errors
+
+    future = portal.start_task_soon(all_work)
+    try:
+        while True:
+            try:
+                item = portal.call(receive.receive)
+            except anyio.EndOfStream:
+                break
+            yield item
+        future.result()
+    finally:
+        future.cancel()
+        portal.call(receive.aclose)
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the first error of a group that is none itself."""
+    first = errors.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first

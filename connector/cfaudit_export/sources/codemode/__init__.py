@@ -1,0 +1,1 @@
+"""The source `codemode`: whole records, through the Cloudflare API MCP server."""

@@ -1,0 +1,333 @@
+"""The body of a page -> columns: whole records, every column of the schema that a record has.
+
+The hot path of this source. Structs without garbage collection take the typed fields, free-form bodies stay bytes;
+no dictionary is made. A record of other types than the documented ones is read once more, tolerantly.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+from msgspec import Raw
+
+from cfaudit_export.errors import ProtocolError
+from cfaudit_export.sources.auditlogs.decode import TIME, Page
+from cfaudit_export.sources.codemode.mask import cover_depths, cover_surrogates
+
+_NULL = Raw(b"null")
+_Int32 = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
+_BETWEEN = re.compile(rb"[,\s]*")
+_FINER_THAN_NANOSECONDS = re.compile(r"(\.\d{9})\d+")
+_UNKNOWN_FORM = "the server's page is not of the known form; please report this"
+
+
+class _Part(msgspec.Struct, gc=False):
+    """An object within a record."""
+
+
+class _Account(_Part):
+    name: str | None = None
+
+
+class _Action(_Part):
+    type: str | None = None
+    result: str | None = None
+    description: str | None = None
+    time: str | None = None
+
+
+class _Token(_Part):
+    id: str | None = None
+    name: str | None = None
+
+
+class _Actor(_Part):
+    id: str | None = None
+    type: str | None = None
+    email: str | None = None
+    context: str | None = None
+    ip_address: str | None = None
+    token: _Token | None = None  # what live records have
+    token_id: str | None = None  # what is documented
+    token_name: str | None = None
+
+
+class _Resource(_Part):
+    id: str | None = None
+    type: str | None = None
+    product: str | None = None
+    scope: Raw = _NULL
+    request: Raw = _NULL
+    response: Raw = _NULL
+    value: Raw = _NULL
+
+
+class _Http(_Part):
+    cf_ray_id: str | None = None
+    method: str | None = None
+    uri: str | None = None
+    user_agent: str | None = None
+    status_code: _Int32 | None = None
+
+
+class _Named(_Part):
+    id: str | None = None
+    name: str | None = None
+
+
+class _Record(msgspec.Struct, gc=False):
+    action: _Action
+    id: str | None = None
+    account: _Account | None = None
+    actor: _Actor | None = None
+    resource: _Resource | None = None
+    raw: _Http | None = None
+    zone: _Named | None = None
+    organization: _Named | None = None
+
+
+class _Body(msgspec.Struct):
+    result: list[Raw] | None = None
+
+
+_BODY = msgspec.json.Decoder(_Body)
+_RECORD = msgspec.json.Decoder(_Record)
+_OBJECT = msgspec.json.Decoder(dict[str, Raw])
+
+_NO_ACCOUNT, _NO_ACTOR, _NO_TOKEN, _NO_RESOURCE, _NO_HTTP, _NO_NAMED = (
+    _Account(),
+    _Actor(),
+    _Token(),
+    _Resource(),
+    _Http(),
+    _Named(),
+)
+_PARTS: dict[str, type[_Part]] = {
+    "action": _Action,
+    "account": _Account,
+    "actor": _Actor,
+    "resource": _Resource,
+    "raw": _Http,
+    "zone": _Named,
+    "organization": _Named,
+}
+_TEXT = pa.string()
+_SPECIAL = {"event_time": TIME, "raw_status_code": pa.int32()}
+_NAMES = (
+    "event_id",
+    "event_time",
+    "account_name",
+    "action_type",
+    "action_result",
+    "action_description",
+    "actor_id",
+    "actor_type",
+    "actor_email",
+    "actor_context",
+    "actor_ip_address",
+    "actor_token_id",
+    "actor_token_name",
+    "key_token_name",
+    "resource_id",
+    "resource_type",
+    "resource_product",
+    "resource_scope",
+    "resource_request",
+    "resource_response",
+    "resource_value",
+    "raw_cf_ray_id",
+    "raw_method",
+    "raw_uri",
+    "raw_user_agent",
+    "raw_status_code",
+    "zone_id",
+    "zone_name",
+    "organization_id",
+    "organization_name",
+    "event_raw",
+)
+WHOLE_SCHEMA = pa.schema([(name, _SPECIAL.get(name, _TEXT)) for name in _NAMES])
+
+
+def decode_page(body: bytes | memoryview, cursor: str | None) -> Page:
+    """Decode the body of a page.
+
+    Raises:
+        ProtocolError: the body is not a page, or a record has no time.
+    """
+    raws, records = _records(body)
+    if not raws:
+        return Page(WHOLE_SCHEMA.empty_table(), cursor)
+    columns = _columns(records)
+    columns["event_raw"] = _joined(raws)
+    return Page(pa.table([columns[name] for name in _NAMES], schema=WHOLE_SCHEMA), cursor)
+
+
+def _records(body: bytes | memoryview) -> tuple[list[Any], list[_Record]]:
+    """Return the records as received and as read."""
+    readable: Any = body
+    for cover in (cover_surrogates, cover_depths, None):
+        try:
+            raws = _BODY.decode(readable).result or []
+            break
+        except (msgspec.DecodeError, RecursionError) as error:
+            if cover is None:
+                raise ProtocolError(_UNKNOWN_FORM) from error
+            readable = cover(bytes(readable))
+    try:
+        records = list(map(_RECORD.decode, raws))
+    except msgspec.DecodeError:
+        records = [_read(raw) for raw in raws]
+    return (raws if readable is body else _originals(bytes(body), readable, raws)), records
+
+
+def _originals(body: bytes, covered: bytes, raws: list[Raw]) -> list[bytes]:
+    """Return the text of each record as received, which stands where the covered one stands."""
+    found = []
+    end = covered.index(bytes(raws[0])) if raws else 0
+    for raw in raws:
+        start = _BETWEEN.match(covered, end).end()  # type: ignore[union-attr]  # it matches the empty text too
+        end = start + memoryview(raw).nbytes
+        found.append(body[start:end])
+    return found
+
+
+def _columns(records: list[_Record]) -> dict[str, Any]:
+    accounts = [record.account or _NO_ACCOUNT for record in records]
+    actions = [record.action for record in records]
+    actors = [record.actor or _NO_ACTOR for record in records]
+    tokens = [actor.token or _NO_TOKEN for actor in actors]
+    resources = [record.resource or _NO_RESOURCE for record in records]
+    https = [record.raw or _NO_HTTP for record in records]
+    zones = [record.zone or _NO_NAMED for record in records]
+    organizations = [record.organization or _NO_NAMED for record in records]
+    flat_names = [actor.token_name for actor in actors]
+    texts = {
+        "event_id": [record.id or None for record in records],
+        "account_name": [account.name for account in accounts],
+        "action_type": [action.type for action in actions],
+        "action_result": [action.result for action in actions],
+        "action_description": [action.description or None for action in actions],
+        "actor_id": [actor.id for actor in actors],
+        "actor_type": [actor.type for actor in actors],
+        "actor_email": [actor.email for actor in actors],
+        "actor_context": [actor.context for actor in actors],
+        "actor_ip_address": [actor.ip_address for actor in actors],
+        "actor_token_id": [token.id or actor.token_id for token, actor in zip(tokens, actors, strict=True)],
+        "actor_token_name": [token.name or flat for token, flat in zip(tokens, flat_names, strict=True)],
+        # The six-field source knows the flat form only, and identity must be the same from both.
+        "key_token_name": flat_names,
+        "resource_id": [resource.id for resource in resources],
+        "resource_type": [resource.type for resource in resources],
+        "resource_product": [resource.product for resource in resources],
+        "resource_scope": _scopes([resource.scope for resource in resources]),
+        "raw_cf_ray_id": [http.cf_ray_id for http in https],
+        "raw_method": [http.method for http in https],
+        "raw_uri": [http.uri for http in https],
+        "raw_user_agent": [http.user_agent for http in https],
+        "zone_id": [zone.id for zone in zones],
+        "zone_name": [zone.name for zone in zones],
+        "organization_id": [organization.id for organization in organizations],
+        "organization_name": [organization.name for organization in organizations],
+    }
+    columns: dict[str, Any] = {name: pa.array(values, _TEXT) for name, values in texts.items()}
+    columns["event_time"] = _times(records)
+    columns["raw_status_code"] = pa.array([http.status_code for http in https], pa.int32())
+    columns["resource_request"] = _free_form([resource.request for resource in resources])
+    columns["resource_response"] = _free_form([resource.response for resource in resources])
+    columns["resource_value"] = _free_form([resource.value for resource in resources])
+    return columns
+
+
+def _joined(texts: list[Any]) -> pa.Array:
+    """Return texts in UTF-8 as a column; one buffer, one copy."""
+    ends = pc.cumulative_sum(pa.array([0, *(memoryview(text).nbytes for text in texts)], pa.int32()))
+    return pa.StringArray.from_buffers(len(texts), ends.buffers()[1], pa.py_buffer(b"".join(texts)))
+
+
+def _free_form(texts: list[Raw]) -> pa.Array:
+    """Return JSON texts as a column; `null` says no more than absence does."""
+    return pa.array([None if text is _NULL or (found := bytes(text)) == b"null" else found for text in texts], _TEXT)
+
+
+def _scopes(texts: list[Raw]) -> list[str | None]:
+    """Return a text as itself and an object as its JSON; there are few different ones."""
+    scopes = [bytes(text) for text in texts]
+    known = {scope: _text(scope) for scope in set(scopes)}
+    return [known[scope] for scope in scopes]
+
+
+def _times(records: list[_Record]) -> pa.Array:
+    texts = [record.action.time for record in records]
+    try:
+        times = pc.cast(pa.array(texts, _TEXT), TIME)
+        if not times.null_count:
+            return times
+    except pa.ArrowInvalid:
+        pass
+    return pa.concat_arrays([_time(record) for record in records])
+
+
+def _time(record: _Record) -> pa.Array:
+    """Read one time on its own: cut to nanoseconds, and where there is none, that of a UUIDv7 (RFC 9562) as id."""
+    text = record.action.time
+    if text is not None:
+        try:
+            return pc.cast(pa.array([_FINER_THAN_NANOSECONDS.sub(r"\1", text)]), TIME)
+        except pa.ArrowInvalid:
+            pass
+    digits = (record.id or "").replace("-", "")
+    if len(digits) == 32 and digits[12] == "7":
+        try:
+            return pa.array([int(digits[:12], 16) * 1_000_000], pa.int64()).cast(TIME)
+        except (ValueError, OverflowError):
+            pass
+    raise ProtocolError("the server sent a record without a time, and without an id that holds one; please report this")
+
+
+def _read(raw: Raw) -> _Record:
+    """Read a record whose types surprise: a text is itself, anything else its JSON, and what is no object is empty."""
+    try:
+        return _RECORD.decode(raw)
+    except msgspec.DecodeError:
+        record = _object(raw)
+    if record is None:
+        raise ProtocolError(_UNKNOWN_FORM)
+    parts = {name: _part(kind, record.get(name, _NULL)) for name, kind in _PARTS.items()}
+    return _Record(id=_text(bytes(record.get("id", _NULL))), **parts)
+
+
+def _part(kind: type[Any], raw: Raw) -> Any:
+    part = kind()
+    for name, value in (_object(raw) or {}).items():
+        if name == "token":
+            part.token = _part(_Token, value)
+        elif name == "status_code":
+            part.status_code = _number(bytes(value))
+        elif name in kind.__struct_fields__:
+            setattr(part, name, value if isinstance(getattr(part, name), Raw) else _text(bytes(value)))
+    return part
+
+
+def _object(raw: Raw) -> dict[str, Raw] | None:
+    try:
+        return _OBJECT.decode(raw)
+    except msgspec.DecodeError:
+        return None
+
+
+def _number(text: bytes) -> int | None:
+    try:
+        return msgspec.json.decode(text, type=_Int32, strict=False)
+    except msgspec.DecodeError:
+        return None
+
+
+def _text(text: bytes) -> str | None:
+    if text == b"null":
+        return None
+    return msgspec.json.decode(text, type=str) if text.startswith(b'"') else text.decode()

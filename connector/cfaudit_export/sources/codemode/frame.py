@@ -1,0 +1,106 @@
+"""The text of a reply -> its header and the bodies of its pages, or the certainty that something is missing.
+
+Servers of this kind cut long replies off, by default and each generation in its own way. So the header says how many
+bytes follow, and every byte is accounted for before anything is believed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from cfaudit_export.errors import ProtocolError
+from cfaudit_export.escape import shown
+
+VERSION = 1
+# Every generation marks what it cuts with these words: behind the text, or as a member of the JSON it shrinks.
+_NOTICE = b"--- TRUNCATED ---"
+_NOTICE_BYTES = 400
+
+
+class Failure(msgspec.Struct):
+    """Why the snippet stopped early.
+
+    Attributes:
+        kind: `status`: the API answered with another status than 200; `size`: the next page is larger than allowed;
+            `body`: a reply that is no page; `thrown`: anything else, such as a broken connection.
+        text: the words, at most 1,000 characters; with `size` the bytes of that page.
+    """
+
+    kind: str
+    text: str
+
+
+class Header(msgspec.Struct, rename="camel"):
+    """The first line of a reply.
+
+    Attributes:
+        v: version of the form.
+        account: whose log was read.
+        status: HTTP status of the last request; None when there was none.
+        retry_after: its header of that name.
+        ratelimit: its header of that name.
+        ray: its ray id.
+        bytes: of all pages together.
+        pages: bytes of each page, and the cursor behind it.
+        err: why there are no more pages, None when nothing went wrong.
+    """
+
+    v: int
+    account: str | None
+    status: int | None
+    retry_after: str | None
+    ratelimit: str | None
+    ray: str | None
+    bytes: int
+    pages: list[tuple[int, str | None]]
+    err: Failure | None
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A reply of which nothing is missing: the header, and the bytes of each page."""
+
+    header: Header
+    bodies: tuple[memoryview, ...]
+
+
+_DECODER = msgspec.json.Decoder(Header)
+
+
+def read_frame(text: str) -> Frame:
+    """Take a reply apart.
+
+    Raises:
+        ProtocolError: the reply is not ours, or not all of it arrived.
+    """
+    reply = text.encode("utf-8", "surrogatepass")
+    end = reply.find(b"\n")
+    try:
+        header = _DECODER.decode(reply[: end if end >= 0 else len(reply)])
+    except msgspec.DecodeError as error:
+        _check_whole(reply)
+        raise ProtocolError(f"the server answered something unknown: '{shown(text)[:100]}'") from error
+    if header.v != VERSION:
+        raise ProtocolError(f"the server's reply has version {header.v} of its form, not {VERSION}")
+    rest = memoryview(reply)[end + 1 :]
+    if len(rest) != header.bytes or sum(size for size, _ in header.pages) != header.bytes:
+        _check_whole(reply)
+        raise ProtocolError(
+            f"the reply was changed on its way: {len(rest)} bytes arrived of {header.bytes}; "
+            "if a gateway stands between, it must pass replies on as they are"
+        )
+    bodies, start = [], 0
+    for size, _ in header.pages:
+        bodies.append(rest[start : start + size])
+        start += size
+    return Frame(header, tuple(bodies))
+
+
+def _check_whole(reply: bytes) -> None:
+    if _NOTICE in reply[:_NOTICE_BYTES] or _NOTICE in reply[-_NOTICE_BYTES:]:
+        raise ProtocolError(
+            "the server cuts its replies off although it was asked not to; it is too old for this source, "
+            "or something between drops '?truncateToolResult=false' from the URL"
+        )

@@ -1,0 +1,285 @@
+"""Question -> pages: paced, retried, sized, and with every failure understood."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+
+from cfaudit_export.errors import AccessError, CfauditError, ProtocolError, SettingsError, SourceUnavailableError
+from cfaudit_export.model import from_ms, iso
+from cfaudit_export.records import Credential
+from cfaudit_export.sources.auditlogs.board import Range
+from cfaudit_export.sources.auditlogs.contract import Edges, Query, Rejection
+from cfaudit_export.sources.auditlogs.decode import Page
+from cfaudit_export.sources.auditlogs.reader import PERMISSION, CursorDeadError
+from cfaudit_export.sources.auditlogs.rows import last_ms
+from cfaudit_export.sources.codemode.decode import decode_page
+from cfaudit_export.sources.codemode.fault import Fault, reply_fault, tool_fault
+from cfaudit_export.sources.codemode.frame import Frame, read_frame
+from cfaudit_export.sources.codemode.size import MOST_BYTES, Size
+from cfaudit_export.sources.codemode.snippet import Parameters, write_code
+from cfaudit_export.sources.pace import WINDOW_SECONDS, Pace
+from cfaudit_export.sources.refusals import CallFailedError
+from cfaudit_export.sources.session import Session
+
+_LOG = logging.getLogger(__name__)
+_IDENTITY_WAIT_SECONDS = 30.0  # what the MCP server asks for when its own look-ups are throttled
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is called, and how.
+
+    Attributes:
+        url: the server, for messages.
+        tool: the tool's name.
+        arguments: sent with every call beside the code: the account, where the tool takes it.
+        account: whose log is read; None for the one that the server chooses.
+        retry_seconds: longest time spent on one call that fails on the server's side.
+        concurrency: calls in flight at once.
+    """
+
+    url: str
+    tool: str
+    arguments: Mapping[str, Any]
+    account: str | None
+    retry_seconds: float
+    concurrency: int
+
+
+class Reader:
+    """Read pages, several per call. Many workers use one reader at once."""
+
+    def __init__(
+        self,
+        session: Session,
+        target: Target,
+        pace: Pace,
+        credential: Credential,
+        size: Size,
+        *,
+        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+    ) -> None:
+        self._session = session
+        self._target = target
+        self._pace = pace
+        self._credential = credential
+        self._size = size
+        self._sleep = sleep
+        self._places = anyio.CapacityLimiter(target.concurrency)
+        self.retries = 0
+
+    async def account(self) -> str:
+        """Ask which account the server chooses for this credential, without reading anything.
+
+        Raises:
+            SettingsError: there are several, or none.
+            AccessError, ThrottledError, SourceUnavailableError, ProtocolError: there is no answer.
+        """
+        frame, _ = await self._persist(lambda: Parameters(self._target.account))
+        if frame.header.account is None:
+            raise ProtocolError("the server does not say which account it reads; name one with --account")
+        return frame.header.account
+
+    async def pages(self, query: Query, most_pages: int) -> list[Page]:
+        """Read one page or more, at most so many.
+
+        Raises:
+            CursorDeadError: ask again from the start of the window.
+            AccessError, ThrottledError, SourceUnavailableError, ProtocolError, SettingsError: there is no page.
+        """
+
+        def parameters() -> Parameters:
+            rows, pages = min(self._size.rows, query.limit), min(self._size.pages, most_pages)
+            return Parameters(self._target.account, _asked(query, rows), query.cursor, pages, MOST_BYTES)
+
+        frame, asked = await self._persist(parameters)
+        if not frame.bodies:
+            raise ProtocolError("the server's reply has no page and no reason why; please report this")
+        cursors = [cursor for _, cursor in frame.header.pages]
+        pages = list(map(decode_page, frame.bodies, cursors))
+        self._size.grow(asked.pages, sum(page.rows.num_rows for page in pages), frame.header.bytes)
+        return pages
+
+    async def _persist(self, parameters: Callable[[], Parameters]) -> tuple[Frame, Parameters]:
+        """Ask until there is an answer, and again what `parameters` says each time."""
+        patience = Patience(self._target.retry_seconds)
+        while True:
+            asked = parameters()
+            outcome = await self._ask(asked)
+            match outcome:
+                case Frame():
+                    return outcome, asked
+                case CallFailedError():
+                    await self._outlast(outcome, patience)
+                case Fault():
+                    await self._mend(outcome, asked, patience)
+
+    async def _outlast(self, failure: CallFailedError, patience: Patience) -> None:
+        """Wait until it makes sense to ask the server again, or raise that it never does."""
+        if failure.status == 429:
+            wait = failure.retry_after_seconds
+            self._throttled(_IDENTITY_WAIT_SECONDS if wait is None else wait)
+        elif failure.passing:
+            await self._again_after(failure.detail, patience, failure.as_error(self._target.url))
+        else:
+            raise failure.as_error(self._target.url)
+
+    async def _mend(self, fault: Fault, asked: Parameters, patience: Patience) -> None:
+        """Do what a fault needs before asking again, or raise that nothing helps."""
+        match fault.kind:
+            case "throttled":
+                self._throttled(WINDOW_SECONDS if fault.wait_seconds is None else fault.wait_seconds)
+            case "passing":
+                failed = SourceUnavailableError(f"Cloudflare's API fails ('{fault.message}'); try again later")
+                await self._again_after(fault.message, patience, failed)
+            case "size" if self._size.shrink(asked.pages, _rows(asked), fault.bytes):
+                _LOG.info("asking for less", extra={"rows": self._size.rows, "pages": self._size.pages})
+            case "credential" if not patience.renewed and await self._renew():
+                patience.renewed = True
+            case "refused" if asked.cursor is not None:
+                raise CursorDeadError
+            case _:
+                raise fault_error(fault, self._target.account)
+
+    async def _ask(self, asked: Parameters) -> Frame | Fault | CallFailedError:
+        await self._pace.acquire(asked.pages)
+        async with self._places:
+            try:
+                arguments = {**self._target.arguments, "code": write_code(asked)}
+                reply = await self._session.call(self._target.tool, arguments)
+            except CallFailedError as failure:
+                if failure.status is None:  # a reply that never comes may be one that is too large
+                    self._size.shrink(asked.pages, _rows(asked))
+                return failure
+        if reply.is_error:
+            fault = tool_fault(reply.text)
+            if fault.kind == "passing":
+                self._size.shrink(asked.pages, _rows(asked))
+            return fault
+        frame = read_frame(reply.text)
+        trouble = reply_fault(frame.header)
+        if trouble is None or not frame.bodies:
+            return trouble or frame
+        # What was read counts. The trouble is met again by the next call, unless it has passed.
+        _LOG.info("a call ended early", extra={"pages": len(frame.bodies), "reason": trouble.message})
+        if trouble.kind == "throttled":
+            self._throttled(WINDOW_SECONDS if trouble.wait_seconds is None else trouble.wait_seconds)
+        return frame
+
+    async def _renew(self) -> bool:
+        token = await self._credential.token()
+        return token is not None and await self._credential.renew(token)
+
+    async def _again_after(self, why: str, patience: Patience, last: Exception) -> None:
+        delay = patience.next_delay()
+        if delay is None:
+            raise last
+        self.retries += 1
+        _LOG.warning("call failed, trying again", extra={"reason": why, "delay_seconds": round(delay, 1)})
+        await self._sleep(delay)
+
+    def _throttled(self, seconds: float) -> None:
+        _LOG.warning("throttled by the server", extra={"wait_seconds": seconds})
+        self._pace.pause(seconds)
+
+
+class Ahead:
+    """One walk's view of a reader: gives page by page, and reads several at once where the walk will want them.
+
+    As much as one worker's share of what is left, so that a part handed over to others is not read by two.
+    """
+
+    def __init__(self, reader: Reader, mine: Range, workers: int) -> None:
+        self.edges = Edges()
+        self.tight = Edges()
+        self._reader = reader
+        self._range = mine
+        self._workers = workers
+        self._ready: dict[Query, Page] = {}
+        self._pages = 0
+        self._reached = 0
+
+    async def page(self, query: Query) -> Page | Rejection:
+        """Return the page that answers a question; it is never refused.
+
+        Raises: as `Reader.pages`.
+        """
+        if query.cursor is None:
+            self._pages, self._reached = 0, query.since_ms
+        page = self._ready.pop(query, None)
+        if page is None:
+            page, *more = await self._reader.pages(query, self._worth(query))
+            befores = [page.cursor, *(one.cursor for one in more)]
+            self._ready = {query.at(cursor): one for cursor, one in zip(befores, more, strict=False)}
+        self._pages += 1
+        if page.rows.num_rows:
+            self._reached = max(last_ms(page.rows), self._reached)
+        return page
+
+    def _worth(self, query: Query) -> int:
+        walked = self._reached - query.since_ms
+        if query.cursor is None or walked <= 0:
+            return 1
+        left = self._pages * (self._range.before_ms - self._reached) / walked
+        return max(int(left / self._workers), 1)
+
+
+class Patience:
+    """What one question may take: growing, jittered delays that together stay below a total, and one new token."""
+
+    def __init__(self, total_seconds: float) -> None:
+        self.renewed = False
+        self._left = total_seconds
+        self._next = 0.5
+
+    def next_delay(self) -> float | None:
+        """Return the next delay in seconds, None when the total is spent."""
+        delay = self._next * random.uniform(0.5, 1.0)  # noqa: S311  # jitter, not a secret
+        if delay > self._left:
+            return None
+        self._left -= delay
+        self._next = min(self._next * 2, 30.0)
+        return delay
+
+
+def fault_error(fault: Fault, account: str | None) -> CfauditError:
+    """Return the error to end the run with."""
+    match fault.kind:
+        case "account":
+            listed = ", ".join(f"{found} ({name})" for found, name in fault.accounts) or "none"
+            return SettingsError(f"choose an account with --account; this credential can use: {listed}")
+        case "credential":
+            return AccessError(
+                f"Cloudflare refuses the credential ({fault.message}); check the token, or sign in again"
+            )
+        case "permission":
+            return AccessError(
+                f"Cloudflare refuses to read audit logs with this credential ({fault.message}); it needs the "
+                f"permission '{PERMISSION}' on account '{account}'"
+            )
+        case "size":
+            return ProtocolError(
+                f"an event is too large for this server ({fault.message}); the source 'auditlogs' can read past it"
+            )
+        case "foreign":
+            return ProtocolError(f"the server does not let its code read the audit log any more: {fault.message}")
+        case _:
+            return ProtocolError(f"the server does not accept what it is asked: {fault.message}")
+
+
+def _asked(query: Query, rows: int) -> tuple[tuple[str, str], ...]:
+    """Return the parameters of the audit endpoint."""
+    since = iso(from_ms(query.since_ms - query.edges.since_ms))
+    before = iso(from_ms(query.before_ms + query.edges.before_ms))
+    fixed = (("since", since), ("before", before), ("direction", query.direction), ("limit", str(rows)))
+    return (*fixed, *query.filters)
+
+
+def _rows(asked: Parameters) -> int:
+    return int(dict(asked.query).get("limit", 0))

@@ -1,0 +1,40 @@
+"""How much to ask for in one call: large enough to be quick, small enough to be answered."""
+
+from __future__ import annotations
+
+# A call's reply is held several times in a sandbox of 128 MB, and may have 32 MiB of two bytes a character at worst.
+MOST_BYTES = 12_000_000
+COMFORT_BYTES = 6_000_000
+
+
+class Size:
+    """Rows of a page and pages of a call, learned from what comes back. Shared by the workers of a source."""
+
+    def __init__(self, page_size: int, pages_per_call: int) -> None:
+        self._page_size = page_size
+        self._pages_per_call = pages_per_call
+        self.rows = page_size
+        self.pages = 1
+
+    def grow(self, pages: int, rows: int, reply_bytes: int) -> None:
+        """Take note of a reply to a question for so many pages: ask for more next time, if that is comfortable."""
+        comfortable = max(COMFORT_BYTES * max(rows, 1) // max(reply_bytes, 1), 1)
+        if self.rows < self._page_size:
+            self.rows = max(min(2 * self.rows, comfortable, self._page_size), 1)
+        else:
+            self.pages = max(min(pages + 1, comfortable // self.rows, self._pages_per_call), 1)
+
+    def shrink(self, pages: int, rows: int, page_bytes: int | None = None) -> bool:
+        """Take note of a question that was too large: ask for half of the pages, then of the rows.
+
+        `page_bytes` is the size of the page that did not fit, where it is known. Return False when nothing smaller
+        can be asked for.
+        """
+        if page_bytes is not None:
+            self.pages = 1
+            self.rows = min(self.rows, max(min(rows * COMFORT_BYTES // page_bytes, rows // 2), 1))
+        elif pages > 1:
+            self.pages = min(self.pages, pages // 2)
+        else:
+            self.rows = min(self.rows, max(rows // 2, 1))
+        return pages > 1 or rows > 1

@@ -1,0 +1,180 @@
+"""The source `codemode`: windows in, pieces of whole records out."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Generator, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import pyarrow as pa
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+from anyio.streams.memory import MemoryObjectSendStream
+
+from cfaudit_export.auth import header_values
+from cfaudit_export.errors import ProtocolError, SettingsError
+from cfaudit_export.interfaces import Extract
+from cfaudit_export.model import Connection, Window, from_ms, to_ms
+from cfaudit_export.records import SourceContext
+from cfaudit_export.sources import CODEMODE_FILTERS, CodeModeConfig
+from cfaudit_export.sources.auditlogs.board import Board, Range
+from cfaudit_export.sources.auditlogs.contract import Query
+from cfaudit_export.sources.auditlogs.walk import Manner, Piece, Walk
+from cfaudit_export.sources.bridge import produced
+from cfaudit_export.sources.codemode.decode import WHOLE_SCHEMA
+from cfaudit_export.sources.codemode.reader import Ahead, Reader, Target
+from cfaudit_export.sources.codemode.size import Size
+from cfaudit_export.sources.pace import Pace
+from cfaudit_export.sources.session import Session, open_session
+from cfaudit_export.sources.tool import choose_tool, fingerprint
+
+TOOL = "execute"
+_HOUR_MS = 3_600_000
+_PIECE_BYTES = 48_000_000
+_ACCOUNT = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """What `connect` leaves open."""
+
+    portal: BlockingPortal
+    reader: Reader
+
+
+class CodeModeSource:
+    """Cloudflare's API MCP server, asked by one fixed snippet for the pages of the audit log."""
+
+    def __init__(self, config: CodeModeConfig, context: SourceContext) -> None:
+        self._config = config
+        self._context = context
+        self._stack = ExitStack()
+        self._open: _Open | None = None
+        self._events = 0
+        self._waiting: str | None = None
+        self._pace = Pace(config.budget_calls, context.max_wait_seconds, waiting=self._wait)
+
+    def connect(self) -> Connection:
+        """Open the session, find the tool and the account."""
+        config = self._config
+        asked = self._context.stream.account_id
+        if asked and not _ACCOUNT.fullmatch(asked):
+            raise SettingsError(f"'{asked}' is not the id of an account, which has 32 hex digits")
+        portal = self._stack.enter_context(start_blocking_portal())
+        opening = open_session(
+            untruncated(config.server_url),
+            self._context.credential,
+            headers=header_values(config.headers, os.environ),
+            timeout_seconds=config.timeout_seconds,
+            protocol=config.protocol,
+            insecure_http=config.insecure_http,
+        )
+        session = self._stack.enter_context(portal.wrap_async_context_manager(opening))
+        connection, reader = portal.call(self._find, session)
+        self._open = _Open(portal, reader)
+        return connection
+
+    def probe(self) -> None:
+        """Read at most one event, of the last hour."""
+        opened = self._opened()
+        now_ms = to_ms(self._context.clock())
+        opened.portal.call(opened.reader.pages, Query(now_ms - _HOUR_MS, now_ms, 1), 1)
+
+    def extract(self, windows: Iterable[Window]) -> Generator[Extract, None, None]:
+        """Walk the windows with `concurrency` workers; a piece is an `Extract`."""
+        ranges = [Range(to_ms(window.since), to_ms(window.before)) for window in windows]
+        if not ranges:
+            return
+        opened, workers = self._opened(), self._config.concurrency
+        board = Board(ranges, workers)
+        manner = Manner(
+            self._config.page_size,
+            self._config.piece_rows,
+            self._context.stream.filters,
+            schema=WHOLE_SCHEMA,
+            piece_bytes=_PIECE_BYTES,
+        )
+
+        async def work(send: MemoryObjectSendStream[Piece]) -> None:
+            while (mine := await board.take()) is not None:
+                async for piece in Walk(Ahead(opened.reader, mine, workers), board, mine, manner).pieces():
+                    await send.send(piece)
+                await board.done()
+
+        for piece in produced(opened.portal, workers, work):
+            self._progress(piece.rows.num_rows)
+            yield self._as_extract(piece)
+
+    def close(self) -> None:
+        """Close the session and its thread."""
+        self._open = None
+        self._stack.close()
+
+    def _opened(self) -> _Open:
+        if self._open is None:
+            raise RuntimeError("connect comes first")
+        return self._open
+
+    def _as_extract(self, piece: Piece) -> Extract:
+        events = piece.rows
+        return Extract(
+            Window(from_ms(piece.since_ms), from_ms(piece.before_ms)),
+            events.append_column("fidelity", pa.repeat(pa.scalar("full"), events.num_rows)),
+            (),
+            self._context.clock(),
+            piece.calls,
+        )
+
+    async def _find(self, session: Session) -> tuple[Connection, Reader]:
+        config, credential = self._config, self._context.credential
+        tool = choose_tool(session.tools, config.tool, TOOL, "sources.codemode.tool")
+        properties = set(tool.input_schema.get("properties", {}))
+        if "code" not in properties:
+            raise ProtocolError(f"the tool '{tool.name}' does not take code; it takes: {', '.join(sorted(properties))}")
+        asked = self._context.stream.account_id
+        target = Target(
+            config.server_url,
+            tool.name,
+            {"account_id": asked} if asked and "account_id" in properties else {},
+            asked or None,
+            config.retry_seconds,
+            config.concurrency,
+        )
+        size = Size(config.page_size, config.pages_per_call)
+        reader = Reader(session, target, self._pace, credential, size)
+        account = asked or await reader.account()
+        connection = Connection(
+            account_id=account,
+            account_name=None,
+            credential=credential.kind,
+            calls_per_page=1,
+            filters=frozenset(CODEMODE_FILTERS),
+            server=session.server,
+            protocol=session.protocol,
+            tool=fingerprint(tool),
+        )
+        return connection, reader
+
+    def _wait(self, why: str | None) -> None:
+        self._waiting = why
+        self._progress(0)
+
+    def _progress(self, events: int) -> None:
+        self._events += events
+        counters: dict[str, Any] = {
+            "events": self._events,
+            "calls": self._pace.calls,
+            "calls_left": self._pace.left(),
+            "waiting": self._waiting,
+        }
+        self._context.progress(counters)
+
+
+def untruncated(url: str) -> str:
+    """Return the URL with the switch that keeps replies whole; it is read from the URL of every request."""
+    parts = urlsplit(url)
+    query = [(name, value) for name, value in parse_qsl(parts.query) if name != "truncateToolResult"]
+    return urlunsplit(parts._replace(query=urlencode([*query, ("truncateToolResult", "false")])))
