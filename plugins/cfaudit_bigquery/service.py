@@ -22,25 +22,22 @@ from google.api_core.exceptions import (
     from_http_response,
 )
 from google.api_core.retry import Retry, if_exception_type
-from google.auth import default as application_default
-from google.auth.credentials import AnonymousCredentials, Credentials
 from google.auth.exceptions import GoogleAuthError
 from google.auth.transport.requests import AuthorizedSession
 from google.cloud import bigquery
-from google.oauth2 import service_account
 from google.resumable_media import InvalidResponse, RetryStrategy
 from google.resumable_media.requests import ResumableUpload
 
 from cfaudit_bigquery import BigQueryConfig
+from cfaudit_bigquery.access import Access, access_of, auth_fault
 from cfaudit_bigquery.body import Gzipped
-from cfaudit_bigquery.faults import PassingError, Place, fault, invalid_words, one_line
-from cfaudit_export import LoadUnknownError, SinkError, SinkRefusedError
+from cfaudit_bigquery.faults import PassingError, Place, fault, invalid_words
+from cfaudit_export import LoadUnknownError, SinkError
 
 __all__ = ["AlreadyThereError", "ChangedMeanwhileError", "Job", "Service"]
 
 Job = bigquery.LoadJob | bigquery.QueryJob
 
-_PUBLIC = "https://bigquery.{domain}"
 _CHUNK_BYTES = 8 << 20
 # For connecting, and for each silence of the server after that.
 _TIMEOUT_SECONDS = 120.0
@@ -76,12 +73,12 @@ class Service:
     def table(self) -> str:
         """Return the full name of the table."""
         name = self._config.table
-        return name if self._config.table.count(".") > 1 else f"{self._client.project}.{name}"
+        return name if self._config.table.count(".") > 1 else f"{self._access.project}.{name}"
 
     @cached_property
     def place(self) -> Place:
         """Return what error messages call the destination."""
-        return Place(self._client.project, self._config.table.rpartition(".")[0])
+        return Place(self._access.project, self._config.table.rpartition(".")[0])
 
     def close(self) -> None:
         """Close the connections; the next request opens new ones."""
@@ -223,10 +220,10 @@ class Service:
 
     def _send(self, resource: Mapping[str, Any], body: Gzipped) -> dict[str, Any]:
         """Upload as `Client.load_table_from_file` does, but in chunks that do not fill the memory."""
-        url = f"{self._endpoint}/upload/bigquery/v2/projects/{self._client.project}/jobs?uploadType=resumable"
+        url = f"{self._access.endpoint}/upload/bigquery/v2/projects/{self._access.project}/jobs?uploadType=resumable"
         upload = ResumableUpload(url, _CHUNK_BYTES)
-        # The library's own client sets it like this too. Whoever called tries again, with one limit for all.
-        upload._retry_strategy = RetryStrategy(max_retries=0)  # noqa: SLF001
+        # Whoever called tries again, with one limit for all.
+        upload._retry_strategy = RetryStrategy(max_retries=0)  # noqa: SLF001 - the library's own client does so too
         try:
             upload.initiate(
                 self._session, body, resource, "application/octet-stream", stream_final=False, timeout=_TIMEOUT_SECONDS
@@ -245,39 +242,17 @@ class Service:
         )
 
     @cached_property
+    def _access(self) -> Access:
+        return access_of(self._config)
+
+    @cached_property
     def _client(self) -> bigquery.Client:
-        credentials, default_project = self._credentials
-        in_table = self._config.table.rpartition(".")[0].rpartition(".")[0]
-        project = self._config.project or default_project or in_table
-        if not project:
-            raise SinkRefusedError("no project to run jobs in; set project, or write table as 'project.dataset.table'")
-        return bigquery.Client(project, credentials, client_options={"api_endpoint": self._endpoint})
+        access = self._access
+        return bigquery.Client(access.project, access.credentials, client_options={"api_endpoint": access.endpoint})
 
     @cached_property
     def _session(self) -> AuthorizedSession:
-        return AuthorizedSession(self._credentials[0])
-
-    @cached_property
-    def _endpoint(self) -> str:
-        if self._config.endpoint_url:
-            return self._config.endpoint_url.rstrip("/")
-        return _PUBLIC.format(domain=self._credentials[0].universe_domain)
-
-    @cached_property
-    def _credentials(self) -> tuple[Credentials, str | None]:
-        """Return the credentials and the project they belong to."""
-        scopes = list(bigquery.Client.SCOPE)
-        if (self._config.endpoint_url or "").startswith("http://"):
-            return AnonymousCredentials(), None
-        if file := self._config.credentials_file:
-            try:
-                key = service_account.Credentials.from_service_account_file(str(file), scopes=scopes)
-            except (OSError, ValueError) as error:
-                # The library's words are left out: they might quote the file.
-                raise SinkRefusedError(f"'{file}' is not the key of a service account that can be read") from error
-            return key, key.project_id
-        with self._explained():
-            return application_default(scopes=scopes)
+        return AuthorizedSession(self._access.credentials)
 
     @contextmanager
     def _explained(self, *, maybe_done: bool = False) -> Iterator[None]:
@@ -294,11 +269,6 @@ class Service:
             reason, words = str(said.get("reason", "")), str(said.get("message", f"HTTP status {error.code}"))
             raise fault(reason, int(error.code or 0), words, self.place, maybe_done=maybe_done) from error
         except GoogleAuthError as error:
-            if error.retryable:
-                raise PassingError(SinkError(f"no access token for BigQuery now: {one_line(str(error))}")) from error
-            raise SinkRefusedError(
-                f"no credentials that Google accepts: {one_line(str(error))}; run 'gcloud auth application-default"
-                " login', or set credentials_file"
-            ) from error
+            raise auth_fault(error) from error
         except (requests.RequestException, ConnectionError) as error:
             raise fault("", 503, f"no answer ({type(error).__name__})", self.place, maybe_done=maybe_done) from error

@@ -198,8 +198,7 @@ def _merge_statement(table: str, events: str, batch: Batch) -> str:
     names = ", ".join(f"`{column.name}`" for column in needed_columns())
     first, last = (bound.as_py().isoformat(sep=" ") for bound in pc.min_max(read_batch(batch)["event_time"]).values())
     return (
-        # Every name and time in it was made or verified by this program.
-        f"MERGE INTO `{table}` AS kept USING `{events}` AS new ON kept.event_id = new.event_id"  # noqa: S608
+        f"MERGE INTO `{table}` AS kept USING `{events}` AS new ON kept.event_id = new.event_id"  # noqa: S608 - made of verified names
         f" AND kept.event_time BETWEEN TIMESTAMP '{first}' AND TIMESTAMP '{last}'"
         f" WHEN NOT MATCHED THEN INSERT ({names}) VALUES ({names})"
     )

@@ -27,11 +27,13 @@ class Target:
         name: `project.dataset.table`.
         location: where its jobs run.
         made_at: when it was made.
+        expires: True when it drops days, which may be before they are counted.
     """
 
     name: str
     location: str | None
     made_at: datetime
+    expires: bool
 
     def job_name(self, batch_id: str) -> str:
         """Return what the jobs that put a batch into this table are called, up to the number of the attempt.
@@ -94,6 +96,7 @@ def target_of(table: Table) -> Target:
         f"{table.project}.{table.dataset_id}.{table.table_id}",
         table.location,
         table.created or datetime.fromtimestamp(0, UTC),
+        bool(table.time_partitioning and table.time_partitioning.expiration_ms),
     )
 
 

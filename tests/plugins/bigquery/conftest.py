@@ -36,7 +36,7 @@ class StandIn:
 
     def say(self, what: str, **asked: Any) -> Any:
         body = json.dumps(asked).encode()
-        with urllib.request.urlopen(f"{self.url}/standin/{what}", body, timeout=60) as answer:  # noqa: S310
+        with urllib.request.urlopen(f"{self.url}/standin/{what}", body, timeout=60) as answer:  # noqa: S310 - our own server
             return json.load(answer)
 
     def fault(self, method: str, path: str, action: str, **more: Any) -> None:
@@ -66,7 +66,7 @@ class StandIn:
         return [request for request in self.say("look")["requests"] if request[0].startswith(method)]
 
     def rows(self, name: str = TABLE) -> pa.Table:
-        with urllib.request.urlopen(f"{self.url}/standin/rows?table={name}", timeout=60) as answer:  # noqa: S310
+        with urllib.request.urlopen(f"{self.url}/standin/rows?table={name}", timeout=60) as answer:  # noqa: S310 - our own server
             content = answer.read()
         return pa.ipc.open_stream(content).read_all() if content else schema().empty_table()
 

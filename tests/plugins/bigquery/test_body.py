@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
 import zlib
 from dataclasses import replace
 from datetime import datetime
@@ -47,8 +49,8 @@ def test_times_have_microseconds_and_their_zone(tmp_path: Path) -> None:
     at = [datetime.fromisoformat("2026-11-01T00:00:00.000001Z"), datetime.fromisoformat("1999-12-31T23:59:59Z")]
     batch = make_batch(tmp_path, rows=2, changes={"event_time": at})
     assert [row["event_time"] for row in rows_of(batch)] == [
-        "2026-11-01T00:00:00.000001Z",
-        "1999-12-31T23:59:59.000000Z",
+        "2026-11-01 00:00:00.000001Z",
+        "1999-12-31 23:59:59.000000Z",
     ]
 
 
@@ -110,6 +112,33 @@ def test_a_body_is_not_made_before_it_is_read(tmp_path: Path) -> None:
 
     Gzipped(pieces()).read(100)
     assert len(taken) < 100
+
+
+PEAK = """
+import sys
+from pathlib import Path
+from cfaudit_bigquery.body import Gzipped, json_lines
+
+def peak():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+before = peak()
+body = Gzipped(lines for _, lines in json_lines(Path(sys.argv[1])))
+while body.read(1 << 20):
+    pass
+print(peak() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+def test_a_body_takes_little_memory_however_large_the_batch_is(tmp_path: Path) -> None:
+    texts = [f"{n:05}" * 1_000 for n in range(20_000)]
+    batch = make_batch(tmp_path, rows=len(texts), changes={"action_description": texts})
+    assert batch.path.stat().st_size > 100_000_000
+    command = [sys.executable, "-c", PEAK, str(batch.path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert int(done.stdout) < 50_000  # kB
 
 
 def test_a_staged_file_that_is_gone_is_said_so(tmp_path: Path) -> None:

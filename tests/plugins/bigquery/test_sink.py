@@ -7,6 +7,7 @@ import os
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Barrier
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 
 import cfaudit_bigquery.service
 from cfaudit_bigquery.attempts import last_attempt
-from cfaudit_export import Batch, LoadUnknownError, SinkError, SinkRefusedError, read_batch
+from cfaudit_export import Batch, LoadUnknownError, SinkError, SinkRefusedError, Window, read_batch
 from cfaudit_export.errors import ExitCode
 from cfaudit_export.testing.batches import make_batch
 
@@ -207,6 +208,18 @@ def test_a_job_that_does_not_end_is_unknown(standin: Any, batch: Batch, monkeypa
         standin.sink(job_timeout_seconds=0.5).load(batch)
 
 
+def test_a_job_that_stored_less_than_it_was_given_is_no_success(standin: Any, batch: Batch) -> None:
+    standin.job_fault(".", output_rows=19)
+    for ask in (lambda sink: sink.load(batch), lambda sink: sink.find(batch.batch_id, batch.window)):
+        with pytest.raises(SinkError, match="stored 19 of 20 events; look at it in the console"):
+            ask(standin.sink())
+
+
+def test_a_table_that_drops_days_may_count_less(standin: Any, batch: Batch) -> None:
+    standin.job_fault(".", output_rows=19)
+    assert standin.sink(partition_expiry_days=1).load(batch).rows == 20
+
+
 # -- two at once --------------------------------------------------------------------------------------
 
 
@@ -358,12 +371,26 @@ def test_a_staged_file_that_bigquery_may_have_forgotten_is_not_loaded_blindly(st
     assert standin.sink(merge=True).load(batch).rows == 20
 
 
-def test_an_old_time_that_is_exported_today_is_known_by_the_age_of_the_table(
-    standin: Any, tmp_path: Path, batch: Batch
-) -> None:
-    """A backfill: the window ended long ago, but the table was made yesterday."""
+def test_an_old_time_that_is_exported_today_is_known_by_the_age_of_the_table(standin: Any, batch: Batch) -> None:
+    """A backfill: the window ended years ago, but nothing can be older than the table."""
     standin.make_table_as_the_sink_does()
-    assert standin.sink_in(days=100).find(batch.batch_id, batch.window) is None
+    old = Window(datetime(2020, 1, 1, tzinfo=UTC), datetime(2020, 1, 2, tzinfo=UTC))
+    assert standin.sink_in(days=100).find(batch.batch_id, old) is None
+    with pytest.raises(LoadUnknownError):
+        standin.sink_in(days=200).find(batch.batch_id, old)
+
+
+def test_a_load_that_was_given_up_by_another_run_stops(standin: Any, batch: Batch) -> None:
+    """Both live: one hangs in its upload, the other has asked, heard no, and reads the window again."""
+    standin.fault("PUT", "/upload/", "hold")
+    with ThreadPoolExecutor(1) as pool:
+        hanging = pool.submit(standin.sink().load, batch)
+        assert standin.say("held")
+        assert standin.sink().find(batch.batch_id, batch.window) is None
+        standin.release()
+        with pytest.raises(SinkError, match="another run has given up batch"):
+            hanging.result(timeout=30)
+    assert standin.ids() == []
 
 
 def test_a_table_that_was_made_anew_is_filled_anew(standin: Any, batch: Batch) -> None:

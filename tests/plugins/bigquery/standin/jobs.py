@@ -148,6 +148,8 @@ def _run(state: State, faults: Faults, job: dict[str, Any], run: Any) -> dict[st
         errors = error.errors
     except ApiError as error:
         errors = [{"reason": error.reason, "message": error.message}]
+    if "output_rows" in fault:
+        statistics["load"]["outputRows"] = str(fault["output_rows"])
     now = str(int(time.time() * 1000))
     job["statistics"] = {"creationTime": now, "startTime": now, "endTime": now, **statistics}
     job["status"] = {"state": "DONE"}
