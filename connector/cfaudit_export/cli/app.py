@@ -32,6 +32,10 @@ COMMANDS = {
     "plan": ("export", "Export"),
     "check": ("check", "Export"),
     "status": ("status", "Export"),
+    "report": ("report", "Ask the exported data"),
+    "timeline": ("timeline", "Ask the exported data"),
+    "sql": ("sql", "Ask the exported data"),
+    "compact": ("compact", "Ask the exported data"),
     "plugins": ("about", "Look inside"),
     "schema": ("about", "Look inside"),
 }

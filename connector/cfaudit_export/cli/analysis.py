@@ -1,0 +1,187 @@
+"""What the commands that answer from exported data share: their options, and how they open the data."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cfaudit_export.assemble import open_store
+from cfaudit_export.cli.command import Shell
+from cfaudit_export.errors import CfauditError, UsageError
+from cfaudit_export.model import Checkpoint, Window, floor_ms
+from cfaudit_export.settings import Settings, values
+
+if TYPE_CHECKING:
+    from cfaudit_export.analysis.coverage import Coverage
+    from cfaudit_export.analysis.places import Place
+    from cfaudit_export.analysis.question import Question
+
+WHICH = "Which events"
+_COLUMNS = (80, 110)
+
+Data = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        help="exported Parquet files: a folder, or s3://bucket/prefix (default: where the sink writes)",
+        metavar="PLACE",
+        rich_help_panel=WHICH,
+    ),
+]
+Account = Annotated[
+    list[str] | None,
+    typer.Option("--account", help="only this account; repeatable", metavar="ID", rich_help_panel=WHICH),
+]
+Until = Annotated[
+    str | None, typer.Option("--until", help="time to stop before", metavar="TIME", rich_help_panel=WHICH)
+]
+Zone = Annotated[
+    str, typer.Option("--time-zone", help="time zone of the answer, as in Europe/Berlin (default: UTC)", metavar="ZONE")
+]
+Html = Annotated[
+    str | None,
+    typer.Option("--html", help="write one HTML file that needs nothing else, and print its name", metavar="FILE"),
+]
+
+
+def since_option(default: str) -> Any:
+    """Return the option `--since`."""
+    return typer.Option("--since", help=f"oldest time (default: {default})", metavar="TIME", rich_help_panel=WHICH)
+
+
+def moment(shell: Shell, option: str, text: str) -> Any:
+    """Return the moment that an option gives.
+
+    Raises:
+        UsageError: it gives none.
+    """
+    try:
+        return floor_ms(values.moment(text, shell.clock()))
+    except ValueError as error:
+        raise UsageError(f"{option}: {error}") from None
+
+
+def window(shell: Shell, since: str, until: str | None) -> Window:
+    """Return the period that `--since` and `--until` give, until now by default.
+
+    Raises:
+        UsageError: it is none.
+    """
+    start = moment(shell, "--since", since)
+    end = moment(shell, "--until", until) if until else floor_ms(shell.clock())
+    if start >= end:
+        raise UsageError(f"--since must be earlier than --until, but '{since}' is not earlier than '{until or 'now'}'")
+    return Window(start, end)
+
+
+def ask(shell: Shell, settings: Settings, period: Window, account: Sequence[str] | None, zone: str) -> Question:
+    """Return the question that the options make.
+
+    Raises:
+        UsageError: an account or the time zone is none.
+    """
+    from cfaudit_export.analysis.question import Question, time_zone
+
+    time_zone(zone)
+    return Question(period, accounts(shell, settings, account), settings.filters, zone)
+
+
+def accounts(shell: Shell, settings: Settings, account: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the accounts asked about: those of the command line, else of the settings, else none for all.
+
+    Raises:
+        UsageError: one is no account.
+    """
+    try:
+        return values.accounts(account, shell.clock()) if account else settings.account
+    except ValueError as error:
+        raise UsageError(f"--account: {error}") from None
+
+
+def open_data_place(settings: Settings, data: str | None) -> Place:
+    """Return where the data is: `--data`, else where a sink of the settings writes files.
+
+    Raises:
+        CfauditError: nobody says, or it is not there.
+    """
+    from cfaudit_export.analysis.places import open_place
+
+    places = _places(settings)
+    wanted = [name for name in settings.sink if name in places] or list(places)
+    if data is None and not wanted:
+        raise UsageError("say where the exported files are, as in --data out or --data s3://bucket/prefix")
+    return open_place(data or places[wanted[0]], settings.sinks.get("s3"))
+
+
+def checkpoints(shell: Shell, settings: Settings) -> list[Checkpoint]:
+    """Return what is remembered of all streams; what cannot be read is said, and taken as unknown."""
+    from cfaudit_export.plugins import load_plugins
+
+    try:
+        store = open_store(settings, load_plugins(environ=shell.environ))
+        found = [store.load(stream_id) for stream_id in store.streams()]
+    except CfauditError as error:
+        shell.terminal.fail(f"{error}; so nothing is known of the coverage")
+        return []
+    return [one.checkpoint for one in found if one]
+
+
+def coverage(
+    question: Question,
+    period: Window,
+    *,
+    known: Sequence[Checkpoint],
+    settings: Settings,
+    place: Place,
+    there: Sequence[str],
+) -> Coverage:
+    """Return what of a period was exported; `there` are the accounts that have files."""
+    from cfaudit_export.analysis.coverage import cover
+
+    about = question.accounts or there or tuple(sorted({one.stream.account_id for one in known}))
+    sinks = settings.sink or tuple(name for name, where in _places(settings).items() if _same(where, place.shown))
+    return cover(period, known, about, sinks, question.filters)
+
+
+def show(answer: Any) -> None:
+    """Print what rich shows, readable in 80 columns, to stdout."""
+    from rich.console import Console
+
+    console = Console(file=sys.stdout)
+    least, most = _COLUMNS
+    console.width = max(least, min(console.width, most)) if console.is_terminal else least
+    console.print(answer)
+
+
+def save(page: str, file: str) -> None:
+    """Put a page into a file.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
+    from cfaudit_export.analysis.output import new_file
+
+    with new_file(Path(file).expanduser()) as stream:
+        stream.write(page.encode())
+
+
+def _places(settings: Settings) -> dict[str, str]:
+    """Return where each sink of the settings writes files, if it does."""
+    places = {}
+    for name, table in settings.sinks.items():
+        if isinstance(table.get("path"), str):
+            places[name] = table["path"]
+        elif isinstance(table.get("bucket"), str):
+            prefix = str(table.get("prefix", "")).partition("{")[0].rpartition("/")[0]
+            places[name] = f"s3://{table['bucket']}/{prefix}".rstrip("/")
+    return places
+
+
+def _same(one: str, other: str) -> bool:
+    if "s3://" in (one[:5], other[:5]):
+        return one.rstrip("/") == other.rstrip("/")
+    return Path(one).expanduser().resolve() == Path(other).expanduser().resolve()

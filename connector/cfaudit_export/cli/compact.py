@@ -1,0 +1,59 @@
+"""The command `compact`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cfaudit_export.cli.analysis import Account, Data, accounts, open_data_place
+from cfaudit_export.cli.command import Shell, command
+from cfaudit_export.cli.encode import as_json
+from cfaudit_export.cli.export import Json
+from cfaudit_export.errors import ExitCode, UsageError
+from cfaudit_export.settings import Settings
+from cfaudit_export.settings.options import LOGS, WHERE
+
+_EPILOG = """
+A day is merged once it ended longer ago than the rescan horizon. Rows stay as
+they are, which is checked before a file is removed; events that come later make
+a new file, which the next 'compact' merges. Exports may run at the same time.
+
+Example:
+  cfaudit-export compact --data out
+"""
+
+
+@command(WHERE, LOGS, epilog=_EPILOG)
+def compact(
+    shell: Shell,
+    settings: Settings,
+    *,
+    data: Data = None,
+    account: Account = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be done")] = False,
+    json: Json = False,
+) -> int:
+    """Merge the small files of days that are over."""
+    from cfaudit_export.analysis.compact import compact as merge
+
+    place = open_data_place(settings, data)
+    if not place.is_local:
+        raise UsageError(f"compact works on folders, not on '{place.shown}'")
+    done = []
+    for one in merge(
+        place,
+        now=shell.clock(),
+        settled=settings.rescan,
+        accounts=accounts(shell, settings, account),
+        dry_run=dry_run,
+    ):
+        done.append(one)
+        if not json:
+            verb = "would become" if dry_run else "became"
+            shell.terminal.say(f"account {one.account_id}, {one.day}: {one.merged} files {verb} one, {one.rows:,} rows")
+    if json:
+        shell.terminal.answer(as_json(done))
+    elif not done:
+        shell.terminal.say("nothing to merge")
+    return ExitCode.OK

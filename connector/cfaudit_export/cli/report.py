@@ -1,0 +1,93 @@
+"""The command `report`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cfaudit_export.cli.analysis import (
+    Account,
+    Data,
+    Html,
+    Until,
+    Zone,
+    ask,
+    checkpoints,
+    coverage,
+    open_data_place,
+    save,
+    show,
+    since_option,
+    window,
+)
+from cfaudit_export.cli.command import Shell, command
+from cfaudit_export.cli.encode import as_json
+from cfaudit_export.cli.export import Json
+from cfaudit_export.errors import ExitCode
+from cfaudit_export.model import EPOCH, Window
+from cfaudit_export.settings import Settings
+from cfaudit_export.settings.options import FILTERS, LOGS, WHERE
+
+_SINCE = "7d"
+_EPILOG = """
+Reads exported files, and nothing from any server. What the data cannot say is
+shown as unknown. The checkpoint, where it is found, tells what is missing.
+
+With --html, and without --json, the name of the file is all that is printed.
+
+Examples:
+  cfaudit-export report --data out --since 7d --time-zone Europe/Berlin
+  cfaudit-export report --data out --html report.html --fail-on-gaps
+  cfaudit-export report --data s3://audit/logs --context api_key --json
+"""
+
+
+@command(WHERE, FILTERS, LOGS, epilog=_EPILOG)
+def report(
+    shell: Shell,
+    settings: Settings,
+    *,
+    data: Data = None,
+    account: Account = None,
+    since: Annotated[str, since_option(_SINCE)] = _SINCE,
+    until: Until = None,
+    time_zone: Zone = "UTC",
+    html: Html = None,
+    json: Json = False,
+    fail_on_gaps: Annotated[
+        bool, typer.Option("--fail-on-gaps", help="exit 65 unless the period is known to be complete")
+    ] = False,
+) -> int:
+    """Sum up who did what in a period, from exported data.
+
+    Activity, actors, failures, credentials, sign-ins and sensitive changes, compared with the period before.
+    """
+    from cfaudit_export.analysis.data import open_data
+    from cfaudit_export.analysis.report import make_report
+
+    question = ask(shell, settings, window(shell, since, until), account, time_zone)
+    place = open_data_place(settings, data)
+    known = checkpoints(shell, settings)
+    with open_data(place, Window(EPOCH, question.period.before), question.accounts) as opened:
+        now, then = (
+            coverage(question, period, known=known, settings=settings, place=place, there=opened.accounts)
+            for period in (question.period, question.before)
+        )
+        made = make_report(opened, question, coverage=now, coverage_before=then, now=shell.clock())
+    if html:
+        from cfaudit_export.analysis.report_page import report_page
+
+        save(report_page(made), html)
+        shell.terminal.say(f"wrote '{html}'")
+    if json:
+        from cfaudit_export.analysis.tree import tree
+
+        shell.terminal.answer(as_json(tree(made)))
+    elif html:
+        shell.terminal.answer(html)
+    else:
+        from cfaudit_export.analysis.terminal import render_report
+
+        show(render_report(made))
+    return ExitCode.INCOMPLETE if fail_on_gaps and not now.is_complete else ExitCode.OK

@@ -1,0 +1,162 @@
+"""The command `sql`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from io import TextIOWrapper
+from itertools import islice
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated
+
+import typer
+
+from cfaudit_export.cli.analysis import Account, Data, Until, Zone, accounts, open_data_place, window
+from cfaudit_export.cli.command import Shell, command
+from cfaudit_export.errors import ExitCode, UsageError
+from cfaudit_export.settings import Settings
+from cfaudit_export.settings.options import LOGS, WHERE
+
+if TYPE_CHECKING:
+    from cfaudit_export.analysis.data import Data as OpenData
+    from cfaudit_export.analysis.statement import Answer
+
+_FORMATS = ("table", "csv", "json", "ndjson", "parquet")
+_TABLE_ROWS = 1_000
+_EPILOG = """
+The view 'audit_events' has the columns that 'cfaudit-export schema' lists, and
+event_date, the day in UTC. Conditions on event_time, event_date and account_id
+leave out whole files, and so do --since, --until and --account. SQL is read by
+DuckDB, and can reach nothing but the events.
+
+Without a query it is read from stdin; at a terminal, asked for.
+
+Examples:
+  cfaudit-export sql --data out "select actor_email, count(*) from audit_events group by all"
+  cfaudit-export sql --data out --since 7d --format csv "from audit_events" -O week.csv
+"""
+
+
+@command(WHERE, LOGS, epilog=_EPILOG)
+def sql(
+    shell: Shell,
+    settings: Settings,
+    *,
+    query: Annotated[str | None, typer.Argument(help="what to ask", metavar="QUERY", show_default=False)] = None,
+    data: Data = None,
+    account: Account = None,
+    since: Annotated[
+        str | None,
+        typer.Option("--since", help="oldest time (default: all)", metavar="TIME", rich_help_panel="Which events"),
+    ] = None,
+    until: Until = None,
+    time_zone: Zone = "UTC",
+    form: Annotated[
+        str, typer.Option("--format", help="how to write the answer (default: table)", metavar="|".join(_FORMATS))
+    ] = "table",
+    output: Annotated[
+        str | None, typer.Option("-O", "--output", help="file for the answer (default: stdout)", metavar="FILE")
+    ] = None,
+) -> int:
+    """Ask exported data in SQL."""
+    from cfaudit_export.analysis.data import open_data
+
+    if form not in _FORMATS:
+        raise UsageError(f"--format: expected one of {', '.join(_FORMATS)}, not '{form}'")
+    if form == "parquet" and output is None and sys.stdout.isatty():
+        raise UsageError("--format parquet needs a file, as in -O answer.parquet")
+    if form == "table" and output is not None:
+        raise UsageError("--output needs a --format for files: csv, json, ndjson or parquet")
+    period = window(shell, since or "1970-01-01", until) if since or until else None
+    place = open_data_place(settings, data)
+    with open_data(place, period, accounts(shell, settings, account), time_zone=time_zone) as opened:
+        for one in opened.listing.ignored:
+            shell.terminal.say(f"passed over '{one.name}': {one.why}")
+        writer = _Writer(shell, opened, form, Path(output).expanduser() if output else None)
+        if query is None and sys.stdin.isatty():
+            from cfaudit_export.cli.prompt import converse
+
+            converse(shell.terminal, writer.write, settings.state_dir / "sql_history")
+        else:
+            writer.write(sys.stdin.read() if query is None else query)
+    return ExitCode.OK
+
+
+@dataclass(frozen=True, slots=True)
+class _Writer:
+    """Writes answers as the options say."""
+
+    shell: Shell
+    data: OpenData
+    form: str
+    output: Path | None
+
+    def write(self, text: str) -> None:
+        """Answer the statements of a text.
+
+        Raises:
+            CfauditError: one cannot be answered, or the answer not be written.
+        """
+        from cfaudit_export.analysis.output import new_file
+        from cfaudit_export.analysis.statement import answers
+
+        found = answers(self.data, text)
+        try:
+            if self.output is None:
+                for answer in found:
+                    self._print(answer)
+                return
+            with new_file(self.output) as stream:
+                self._put(next(found), stream)
+                if next(found, None) is not None:
+                    raise UsageError("a file takes the answer of one statement, and there are several")
+        except StopIteration:
+            raise UsageError("there is no statement to answer") from None
+        except BrokenPipeError:  # whoever read the answer has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        else:
+            self.shell.terminal.say(f"wrote '{self.output}'")
+
+    def _print(self, answer: Answer) -> None:
+        if self.form == "table":
+            self._print_table(answer)
+        elif self.form == "parquet":
+            self._put(answer, sys.stdout.buffer)
+        else:
+            self._put_text(answer, sys.stdout)
+        sys.stdout.flush()
+
+    def _print_table(self, answer: Answer) -> None:
+        from cfaudit_export.analysis.forms import rows, shown
+
+        found = rows(answer)
+        cells = [[shown(value) for value in row] for row in islice(found, _TABLE_ROWS)]
+        self.shell.terminal.table(_headings(answer), cells)
+        if next(found, None) is not None:
+            self.shell.terminal.say(f"only the first {_TABLE_ROWS:,} rows are shown; --format csv gives all")
+
+    def _put(self, answer: Answer, stream: IO[bytes]) -> None:
+        from cfaudit_export.analysis.forms import write_parquet
+
+        if self.form == "parquet":
+            write_parquet(answer, stream)
+            return
+        text = TextIOWrapper(stream, "utf-8", newline="")
+        self._put_text(answer, text)
+        text.detach()
+
+    def _put_text(self, answer: Answer, stream: IO[str]) -> None:
+        from cfaudit_export.analysis.forms import TEXT_FORMS
+
+        TEXT_FORMS[self.form](answer, stream)
+
+
+def _headings(answer: Answer) -> list[str]:
+    """Return the names of the columns, those of numbers marked to be aligned to the right."""
+    from pyarrow import types
+
+    return [
+        f">{field.name}" if types.is_integer(field.type) or types.is_floating(field.type) else field.name
+        for field in answer.columns
+    ]

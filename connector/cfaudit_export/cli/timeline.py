@@ -1,0 +1,116 @@
+"""The command `timeline`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+import typer
+
+from cfaudit_export.cli.analysis import (
+    Account,
+    Data,
+    Html,
+    Until,
+    Zone,
+    ask,
+    checkpoints,
+    coverage,
+    moment,
+    open_data_place,
+    save,
+    show,
+    since_option,
+    window,
+)
+from cfaudit_export.cli.command import Shell, command
+from cfaudit_export.cli.encode import as_json
+from cfaudit_export.cli.export import Json
+from cfaudit_export.errors import ExitCode, UsageError
+from cfaudit_export.model import Window, floor_ms
+from cfaudit_export.settings import Settings, values
+from cfaudit_export.settings.options import FILTERS, LOGS, WHERE
+
+_SINCE = "24h"
+_WINDOW = "2h"
+_EPILOG = """
+A session is what one actor did by one credential without a pause of half an
+hour. The same step several times in a row is shown once, with a count.
+
+Examples:
+  cfaudit-export timeline --data out --actor ada@example.com --since 3d
+  cfaudit-export timeline --data out --around 2026-11-20T12:30:00+01:00
+  cfaudit-export timeline --data out --resource example.com --html steps.html
+"""
+
+
+@command(WHERE, FILTERS, LOGS, epilog=_EPILOG)
+def timeline(
+    shell: Shell,
+    settings: Settings,
+    *,
+    data: Data = None,
+    account: Account = None,
+    actor: Annotated[
+        str | None, typer.Option("--actor", help="e-mail address or id of an actor, or name or id of a token")
+    ] = None,
+    resource: Annotated[
+        str | None, typer.Option("--resource", help="id, type or product of a resource, or name or id of a zone")
+    ] = None,
+    around: Annotated[
+        str | None,
+        typer.Option("--around", help="a moment in the middle of the period; also shows the others", metavar="TIME"),
+    ] = None,
+    length: Annotated[
+        str,
+        typer.Option("--window", help=f"length of the period around it (default: {_WINDOW})", metavar="DURATION"),
+    ] = _WINDOW,
+    since: Annotated[str | None, since_option(_SINCE)] = None,
+    until: Until = None,
+    time_zone: Zone = "UTC",
+    html: Html = None,
+    json: Json = False,
+) -> int:
+    """Show sequences: who did what, step by step, from exported data."""
+    from cfaudit_export.analysis.data import open_data
+    from cfaudit_export.analysis.timeline import GAP, Focus, make_timeline
+
+    if around and (since or until):
+        raise UsageError("--around and --window give the period, and so do --since and --until; choose")
+    middle = moment(shell, "--around", around) if around else None
+    period = _around(shell, middle, length) if middle else window(shell, since or _SINCE, until)
+    question = ask(shell, settings, period, account, time_zone)
+    place = open_data_place(settings, data)
+    known = checkpoints(shell, settings)
+    with open_data(place, Window(period.since - GAP, period.before + GAP), question.accounts) as opened:
+        made = make_timeline(
+            opened,
+            question,
+            Focus(actor, resource, middle),
+            coverage=coverage(question, period, known=known, settings=settings, place=place, there=opened.accounts),
+            now=shell.clock(),
+        )
+    if html:
+        from cfaudit_export.analysis.timeline_page import timeline_page
+
+        save(timeline_page(made), html)
+        shell.terminal.say(f"wrote '{html}'")
+    if json:
+        from cfaudit_export.analysis.tree import tree
+
+        shell.terminal.answer(as_json(tree(made)))
+    elif html:
+        shell.terminal.answer(html)
+    else:
+        from cfaudit_export.analysis.terminal import render_timeline
+
+        show(render_timeline(made))
+    return ExitCode.OK
+
+
+def _around(shell: Shell, middle: datetime, length: str) -> Window:
+    try:
+        half = values.length(length, shell.clock()) / 2
+        return Window(floor_ms(middle - half), floor_ms(middle + half))
+    except (ValueError, OverflowError) as error:
+        raise UsageError(f"--window: {error}") from None
