@@ -28,7 +28,7 @@ HOMES = {
     "boto3": ("cfaudit_s3", "cfaudit_export.analysis"),
     "botocore": ("cfaudit_s3", "cfaudit_export.analysis"),
     "duckdb": ("cfaudit_export.analysis",),
-    "filelock": ("cfaudit_export.stores", "cfaudit_export.auth"),
+    "filelock": ("cfaudit_export.stores", "cfaudit_export.auth", "cfaudit_export.analysis"),
     "google": ("cfaudit_bigquery",),
     "httpx2": ("cfaudit_export.sources", "cfaudit_export.auth", "cfaudit_export.sandbox", "cfaudit_splunk"),
     "isal": ("cfaudit_splunk",),

@@ -88,6 +88,7 @@ def render_page(template: str, **values: Any) -> str:
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
+        keep_trailing_newline=True,
         finalize=lambda value: escaped(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
     )
     style, _, _ = loader.get_source(environment, "page.css")

@@ -15,9 +15,13 @@ from cfaudit_export.settings import Settings
 from cfaudit_export.settings.options import LOGS, WHERE
 
 _EPILOG = """
-A day is merged once it ended longer ago than the rescan horizon. Rows stay as
-they are, which is checked before a file is removed; events that come later make
-a new file, which the next 'compact' merges. Exports may run at the same time.
+A day is merged once it ended longer ago than the rescan horizon. Rows stay
+as they are, which is checked before a file is removed; events that come later
+make a new file, which the next 'compact' merges. Exports and readers of this
+program may run at the same time.
+
+Works on folders, not on S3: there the sink knows its batches by the names of
+their objects alone, and would deliver one again that was merged away.
 
 Example:
   cfaudit-export compact --data out

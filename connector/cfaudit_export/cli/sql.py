@@ -25,16 +25,17 @@ if TYPE_CHECKING:
 _FORMATS = ("table", "csv", "json", "ndjson", "parquet")
 _TABLE_ROWS = 1_000
 _EPILOG = """
-The view 'audit_events' has the columns that 'cfaudit-export schema' lists, and
-event_date, the day in UTC. Conditions on event_time, event_date and account_id
-leave out whole files, and so do --since, --until and --account. SQL is read by
-DuckDB, and can reach nothing but the events.
+The view 'audit_events' has the columns that 'cfaudit-export schema' lists,
+and event_date, the day in UTC. Conditions on event_time, event_date and
+account_id leave out whole files; so do --since, --until and --account. SQL is
+read by DuckDB. It can read the events and nothing else, and change nothing.
 
 Without a query it is read from stdin; at a terminal, asked for.
 
 Examples:
-  cfaudit-export sql --data out "select actor_email, count(*) from audit_events group by all"
-  cfaudit-export sql --data out --since 7d --format csv "from audit_events" -O week.csv
+  cfaudit-export sql --data out "select count(*) from audit_events"
+  cfaudit-export sql --data out --since 7d --format csv -O week.csv \\
+    "select event_time, actor_email, action_description from audit_events"
 """
 
 
