@@ -51,6 +51,7 @@ class Workshop:
         store: holds the checkpoints.
         credential: who we are.
         clock: the time, aware and UTC.
+        shared: what all sources share that use the credential.
     """
 
     settings: Settings
@@ -61,6 +62,7 @@ class Workshop:
     store: CheckpointStore
     credential: Credential
     clock: Callable[[], datetime]
+    shared: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def accounts(self) -> tuple[str, ...]:
@@ -182,6 +184,7 @@ def connected(workshop: Workshop, account: str, watch: Watch | None = None) -> I
         progress=(watch or Watch()).counters,
         recover=Recover(recover.pop("mode"), recover),
         max_wait_seconds=None if wait is None else wait.total_seconds(),
+        shared=workshop.shared,
     )
     plugin, config = workshop.source
     source = plugin.build(config, context)

@@ -67,6 +67,8 @@ class SourceContext:
         progress: call it with counters that a progress bar may show: `events`, `calls`, `calls_left`, `waiting`.
         recover: what to rebuild of trimmed rows.
         max_wait_seconds: a bound for all waiting of the run (throttling, retries); None is the source's own default.
+        shared: the same for all sources of this process that use the same credential; what they must share is kept
+            here by whoever needs it first, as the budget of calls is.
     """
 
     stream: Stream
@@ -75,6 +77,7 @@ class SourceContext:
     progress: Callable[[dict[str, Any]], None] = lambda _counters: None
     recover: Recover = Recover()
     max_wait_seconds: float | None = None
+    shared: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ there are more (developers.cloudflare.com/fundamentals/api/reference/limits).
 
 from __future__ import annotations
 
+import random
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -13,8 +14,15 @@ from collections.abc import Awaitable, Callable
 import anyio
 
 from cfaudit_export.errors import ThrottledError
+from cfaudit_export.records import SourceContext
 
 WINDOW_SECONDS = 300.0
+
+
+def shared_pace(context: SourceContext, budget_calls: int) -> Pace:
+    """Return the pace of all sources that this process reads with one credential; whoever is first sets the budget."""
+    pace: Pace = context.shared.setdefault("pace", Pace(budget_calls, context.max_wait_seconds))
+    return pace
 
 
 class Pace:
@@ -27,22 +35,22 @@ class Pace:
         *,
         now: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
-        waiting: Callable[[str | None], None] = lambda _why: None,
     ) -> None:
         """Build a pace.
 
         Args:
             budget_calls: upstream calls in any five minutes; 0 for no limit.
-            max_wait_seconds: longest wait a single call may need; None for no bound.
+            max_wait_seconds: longest time that may be spent waiting in all, whoever waits; None for no bound.
             now: a monotonic clock in seconds.
             sleep: waits that many seconds.
-            waiting: told why everybody waits, and None when it goes on.
         """
         self._budget = budget_calls
         self._max_wait = max_wait_seconds
         self._now = now
         self._sleep = sleep
-        self._waiting = waiting
+        self._waited = 0.0
+        self._waited_until = now()
+        self.waiting: Callable[[str | None], None] = lambda _why: None  # told why everybody waits; None: goes on
         self._spent: deque[tuple[float, int]] = deque()
         self._in_window = 0
         self._paused_until = 0.0
@@ -66,22 +74,36 @@ class Pace:
             ThrottledError: it would take longer than the run may wait.
         """
         while (delay := self._delay(cost)) > 0:
-            if self._max_wait is not None and delay > self._max_wait:
+            if not self.affords(delay):
                 raise ThrottledError(
                     f"the next call must wait {delay:.0f} s, longer than --max-wait allows; "
                     "what was finished is saved, run again later"
                 )
-            self._waiting(f"{'throttled by the server' if self._pausing() else 'budget spent'}, {delay:.0f} s")
-            await self._sleep(delay)
-            self._waiting(None)
+            await self.wait(delay, "throttled by the server" if self._pausing() else "budget spent")
         self._spent.append((self._now(), cost))
         self._in_window += cost
         self.calls += 1
+
+    def affords(self, seconds: float) -> bool:
+        """Say whether so long a wait, from now on, stays within what may be waited in all."""
+        return self._max_wait is None or self._waited + self._added(seconds) <= self._max_wait
+
+    async def wait(self, seconds: float, why: str) -> None:
+        """Wait; time in which several wait counts once."""
+        self._waited += self._added(seconds)
+        self._waited_until = max(self._waited_until, self._now() + seconds)
+        self.waiting(f"{why}, {seconds:.0f} s")
+        await self._sleep(seconds)
+        self.waiting(None)
 
     def pause(self, seconds: float) -> None:
         """Let nobody call for so long, because the server blocks us."""
         self._paused_until = max(self._paused_until, self._now() + seconds)
         self.pauses += 1
+
+    def _added(self, seconds: float) -> float:
+        now = self._now()
+        return max(now + seconds - max(now, self._waited_until), 0.0)
 
     def _pausing(self) -> bool:
         return self._paused_until > self._now()
@@ -103,3 +125,21 @@ class Pace:
         horizon = self._now() - WINDOW_SECONDS
         while self._spent and self._spent[0][0] <= horizon:
             self._in_window -= self._spent.popleft()[1]
+
+
+class Patience:
+    """What one question may take: growing, jittered delays that together stay below a total, and one new token."""
+
+    def __init__(self, total_seconds: float) -> None:
+        self.renewed = False
+        self._left = total_seconds
+        self._next = 0.5
+
+    def next_delay(self) -> float | None:
+        """Return the next delay in seconds, None when the total is spent."""
+        delay = self._next * random.uniform(0.5, 1.0)  # noqa: S311  # jitter, not a secret
+        if delay > self._left:
+            return None
+        self._left -= delay
+        self._next = min(self._next * 2, 30.0)
+        return delay

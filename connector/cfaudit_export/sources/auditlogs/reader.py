@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +19,7 @@ from cfaudit_export.errors import (
 from cfaudit_export.records import Credential
 from cfaudit_export.sources.auditlogs.contract import Edges, Query, Rejection, ToolFault, read_fault
 from cfaudit_export.sources.auditlogs.decode import Page, decode_page
-from cfaudit_export.sources.pace import WINDOW_SECONDS, Pace
+from cfaudit_export.sources.pace import WINDOW_SECONDS, Pace, Patience
 from cfaudit_export.sources.refusals import CallFailedError
 from cfaudit_export.sources.session import Session
 
@@ -64,14 +63,11 @@ class Reader:
         target: Target,
         pace: Pace,
         credential: Credential,
-        *,
-        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
     ) -> None:
         self._session = session
         self._target = target
         self._pace = pace
         self._credential = credential
-        self._sleep = sleep
         self._doctor = anyio.Lock()
         self._places = anyio.CapacityLimiter(target.concurrency)
         self.readings = anyio.CapacityLimiter(target.concurrency)  # of facets at once: each holds its rows
@@ -92,7 +88,7 @@ class Reader:
             CursorDeadError: ask again from the start of the window.
             AccessError, ThrottledError, SourceUnavailableError, ProtocolError, SettingsError: there is no page.
         """
-        patience = _Patience(self._target.retry_seconds)
+        patience = Patience(self._target.retry_seconds)
         while True:
             outcome = await self._ask(query)
             match outcome:
@@ -127,13 +123,13 @@ class Reader:
             self._successes += 1
         return outcome
 
-    async def _again_after(self, why: str, patience: _Patience, last: Exception) -> None:
+    async def _again_after(self, why: str, patience: Patience, last: Exception) -> None:
         delay = patience.next_delay()
-        if delay is None:
+        if delay is None or not self._pace.affords(delay):
             raise last
         self.retries += 1
         _LOG.warning("call failed, trying again", extra={"reason": why, "delay_seconds": round(delay, 1)})
-        await self._sleep(delay)
+        await self._pace.wait(delay, "the call failed")
 
     def _throttled(self, seconds: float) -> None:
         _LOG.warning("throttled by the server", extra={"wait_seconds": seconds})
@@ -179,22 +175,6 @@ class Reader:
                 return False
             case _:
                 return True
-
-
-class _Patience:
-    """Growing, jittered delays that together stay below a total."""
-
-    def __init__(self, total_seconds: float) -> None:
-        self._left = total_seconds
-        self._next = 0.5
-
-    def next_delay(self) -> float | None:
-        delay = self._next * random.uniform(0.5, 1.0)  # noqa: S311  # jitter, not a secret
-        if delay > self._left:
-            return None
-        self._left -= delay
-        self._next = min(self._next * 2, 30.0)
-        return delay
 
 
 def fault_error(fault: ToolFault) -> CfauditError:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Generator, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
 
-import anyio
 import httpx2
 import pyarrow as pa
 from anyio.from_thread import BlockingPortal, start_blocking_portal
-from mcp_types import Tool
+from anyio.streams.memory import MemoryObjectSendStream
 
 from cfaudit_export.auth import header_values
 from cfaudit_export.errors import ProtocolError, SettingsError
@@ -28,15 +24,16 @@ from cfaudit_export.sources.auditlogs.narrow import Unreadable
 from cfaudit_export.sources.auditlogs.reader import Reader, Target, fault_error
 from cfaudit_export.sources.auditlogs.recover import Recovered, recover
 from cfaudit_export.sources.auditlogs.walk import Manner, Piece, Walk
-from cfaudit_export.sources.pace import Pace
+from cfaudit_export.sources.bridge import produced
+from cfaudit_export.sources.pace import shared_pace
 from cfaudit_export.sources.refusals import CallFailedError, describe_transport
 from cfaudit_export.sources.session import Session, check_url, open_session
+from cfaudit_export.sources.tool import choose_tool, fingerprint
 
 # Upstream calls that one call of the tool costs, by kind of credential: the call itself and the server's own
 # look-ups of who is asking.
 COSTS = {"oauth": 1, "account token": 2, "user token": 3, "token": 3}
 UNNAMED_ACCOUNT = "pinned"
-_BUFFERED_PIECES = 2
 
 _Read = tuple[Piece, Recovered]
 
@@ -60,7 +57,8 @@ class AuditLogsSource:
         self._open: _Open | None = None
         self._events = 0
         self._waiting: str | None = None
-        self._pace = Pace(config.budget_calls, context.max_wait_seconds, waiting=self._wait)
+        self._pace = shared_pace(context, config.budget_calls)
+        self._pace.waiting = self._wait
 
     def connect(self) -> Connection:
         """Open the session, find the tool and the account."""
@@ -93,21 +91,19 @@ class AuditLogsSource:
         ranges = [Range(to_ms(window.since), to_ms(window.before)) for window in windows]
         if not ranges:
             return
-        opened = self._opened()
-        send, receive = anyio.create_memory_object_stream[_Read](_BUFFERED_PIECES)
-        future = opened.portal.start_task_soon(self._walk_all, opened.reader, ranges, send)
-        try:
-            while True:
-                try:
-                    read = opened.portal.call(receive.receive)
-                except anyio.EndOfStream:
-                    break
-                self._progress(read[0].rows.num_rows)
-                yield self._as_extract(*read)
-            future.result()
-        finally:
-            future.cancel()
-            opened.portal.call(receive.aclose)
+        opened, workers = self._opened(), self._config.concurrency
+        board = Board(ranges, workers)
+        manner = Manner(self._config.page_size, self._config.piece_rows, self._context.stream.filters)
+
+        async def work(send: MemoryObjectSendStream[_Read]) -> None:
+            while (mine := await board.take()) is not None:
+                async for piece in Walk(opened.reader, board, mine, manner).pieces():
+                    await send.send((piece, await self._recovered(opened.reader, piece)))
+                await board.done()
+
+        for piece, recovered in produced(opened.portal, workers, work):
+            self._progress(piece.rows.num_rows)
+            yield self._as_extract(piece, recovered)
 
     def close(self) -> None:
         """Close the session and its thread."""
@@ -119,32 +115,15 @@ class AuditLogsSource:
             raise RuntimeError("connect comes first")
         return self._open
 
-    async def _walk_all(self, reader: Reader, ranges: list[Range], send: Any) -> None:
-        config = self._config
-        board = Board(ranges, config.concurrency)
-        manner = Manner(config.page_size, config.piece_rows, self._context.stream.filters)
-
-        async def work() -> None:
-            while (mine := await board.take()) is not None:
-                async for piece in Walk(reader, board, mine, manner).pieces():
-                    recovered = await recover(
-                        reader,
-                        self._pace,
-                        piece,
-                        policy=self._context.recover,
-                        page_size=config.page_size,
-                        filters=manner.filters,
-                    )
-                    await send.send((piece, recovered))
-                await board.done()
-
-        async with send:
-            try:
-                async with anyio.create_task_group() as group:
-                    for _ in range(config.concurrency):
-                        group.start_soon(work)
-            except BaseExceptionGroup as errors:
-                raise _first(errors) from errors
+    async def _recovered(self, reader: Reader, piece: Piece) -> Recovered:
+        return await recover(
+            reader,
+            self._pace,
+            piece,
+            policy=self._context.recover,
+            page_size=self._config.page_size,
+            filters=self._context.stream.filters,
+        )
 
     def _as_extract(self, piece: Piece, recovered: Recovered) -> Extract:
         now = self._context.clock()
@@ -166,7 +145,7 @@ class AuditLogsSource:
         )
 
     async def _find(self, session: Session) -> tuple[Connection, Reader]:
-        tool = _choose(session.tools, self._config.tool)
+        tool = choose_tool(session.tools, self._config.tool, TOOL, "sources.auditlogs.tool")
         properties = set(tool.input_schema.get("properties", {}))
         kind = self._context.credential.kind
         takes_account = "account_id" in properties
@@ -189,7 +168,7 @@ class AuditLogsSource:
             filters=frozenset(properties - {"since", "before", "direction", "limit", "cursor", "account_id"}),
             server=session.server,
             protocol=session.protocol,
-            tool=_fingerprint(tool),
+            tool=fingerprint(tool),
             accounts=known,
         )
         return connection, Reader(session, target, self._pace, self._context.credential)
@@ -267,31 +246,3 @@ class AuditLogsSource:
 
 def _why(row: Unreadable) -> str:
     return f"{row.reason}; {row.hidden} readable rows could not be separated from it" if row.hidden else row.reason
-
-
-def _choose(tools: list[Tool], wanted: str) -> Tool:
-    """Return the tool of that name; by default the usual one, also behind a gateway's prefix."""
-    names = [tool.name for tool in tools]
-    exact = [tool for tool in tools if tool.name == (wanted or TOOL)]
-    suffixed = [tool for tool in tools if not wanted and tool.name.endswith(TOOL)]
-    found = exact or suffixed
-    if len(found) == 1:
-        return found[0]
-    listed = ", ".join(names[:10]) or "none"
-    if found:
-        raise ProtocolError(f"several tools fit ({listed}); name one with -o sources.auditlogs.tool=NAME")
-    raise ProtocolError(f"the server has no tool '{wanted or TOOL}'; it has: {listed}")
-
-
-def _fingerprint(tool: Tool) -> str:
-    text = json.dumps([tool.name, tool.input_schema], sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the error that ended the work: the first that is not a mere cancellation."""
-    for error in errors.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            return _first(error)
-        return error
-    return errors

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +22,7 @@ from cfaudit_export.sources.codemode.fault import Fault, reply_fault, tool_fault
 from cfaudit_export.sources.codemode.frame import Frame, read_frame
 from cfaudit_export.sources.codemode.size import MOST_BYTES, Size
 from cfaudit_export.sources.codemode.snippet import Parameters, write_code
-from cfaudit_export.sources.pace import WINDOW_SECONDS, Pace
+from cfaudit_export.sources.pace import WINDOW_SECONDS, Pace, Patience
 from cfaudit_export.sources.refusals import CallFailedError
 from cfaudit_export.sources.session import Session
 
@@ -62,15 +61,12 @@ class Reader:
         pace: Pace,
         credential: Credential,
         size: Size,
-        *,
-        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
     ) -> None:
         self._session = session
         self._target = target
         self._pace = pace
         self._credential = credential
         self._size = size
-        self._sleep = sleep
         self._places = anyio.CapacityLimiter(target.concurrency)
         self.retries = 0
 
@@ -178,11 +174,11 @@ class Reader:
 
     async def _again_after(self, why: str, patience: Patience, last: Exception) -> None:
         delay = patience.next_delay()
-        if delay is None:
+        if delay is None or not self._pace.affords(delay):
             raise last
         self.retries += 1
         _LOG.warning("call failed, trying again", extra={"reason": why, "delay_seconds": round(delay, 1)})
-        await self._sleep(delay)
+        await self._pace.wait(delay, "the call failed")
 
     def _throttled(self, seconds: float) -> None:
         _LOG.warning("throttled by the server", extra={"wait_seconds": seconds})
@@ -228,24 +224,6 @@ class Ahead:
             return 1
         left = self._pages * (self._range.before_ms - self._reached) / walked
         return max(int(left / self._workers), 1)
-
-
-class Patience:
-    """What one question may take: growing, jittered delays that together stay below a total, and one new token."""
-
-    def __init__(self, total_seconds: float) -> None:
-        self.renewed = False
-        self._left = total_seconds
-        self._next = 0.5
-
-    def next_delay(self) -> float | None:
-        """Return the next delay in seconds, None when the total is spent."""
-        delay = self._next * random.uniform(0.5, 1.0)  # noqa: S311  # jitter, not a secret
-        if delay > self._left:
-            return None
-        self._left -= delay
-        self._next = min(self._next * 2, 30.0)
-        return delay
 
 
 def fault_error(fault: Fault, account: str | None) -> CfauditError:

@@ -27,7 +27,7 @@ from cfaudit_export.sources.bridge import produced
 from cfaudit_export.sources.codemode.decode import WHOLE_SCHEMA
 from cfaudit_export.sources.codemode.reader import Ahead, Reader, Target
 from cfaudit_export.sources.codemode.size import Size
-from cfaudit_export.sources.pace import Pace
+from cfaudit_export.sources.pace import shared_pace
 from cfaudit_export.sources.session import Session, open_session
 from cfaudit_export.sources.tool import choose_tool, fingerprint
 
@@ -55,7 +55,8 @@ class CodeModeSource:
         self._open: _Open | None = None
         self._events = 0
         self._waiting: str | None = None
-        self._pace = Pace(config.budget_calls, context.max_wait_seconds, waiting=self._wait)
+        self._pace = shared_pace(context, config.budget_calls)
+        self._pace.waiting = self._wait
 
     def connect(self) -> Connection:
         """Open the session, find the tool and the account."""
