@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from difflib import get_close_matches
@@ -24,18 +24,20 @@ from cfaudit_export.settings import Settings
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from cfaudit_export.pipeline.run import Progress
+    from cfaudit_export.pipeline.run import Progress, Trace
     from cfaudit_export.plugins import Plugins, Record
 
 DEFAULT_STORE = "file"
+_COUNTERS = ("retries", "throttles", "waited_seconds")
 
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """Who is told how a run gets on: counters of the source, and the progress of the run."""
+    """Who is told how a run gets on: counters of the source, the progress of the run, and its steps."""
 
     counters: Callable[[dict[str, Any]], None] = lambda _counters: None
     progress: Callable[[Progress], None] = lambda _progress: None
+    trace: Trace = lambda _step: nullcontext({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,16 +210,31 @@ def opened_sinks(workshop: Workshop) -> Iterator[dict[str, Sink]]:
 def export(workshop: Workshop, account: str, watch: Watch | None = None) -> RunReport:
     """Run one account once; what stops it is in the report, so that other accounts can follow."""
     watch = watch or Watch()
+    counted: dict[str, Any] = {}
+
+    def counters(facts: dict[str, Any]) -> None:
+        counted.update(facts)
+        watch.counters(facts)
+
+    with watch.trace("run") as facts:
+        report = _exported(workshop, account, dataclasses.replace(watch, counters=counters))
+        extra = {name: value for name, value in counted.items() if name in _COUNTERS}
+        report = dataclasses.replace(report, extra={**report.extra, **extra})
+        facts.update(account=report.stream.account_id, source=report.stream.source, stream=report.stream.id)
+        facts.update(exit_code=int(report.exit_code), events=report.events, calls=report.calls)
+    workshop.plugins.after_run(report)
+    return report
+
+
+def _exported(workshop: Workshop, account: str, watch: Watch) -> RunReport:
     started_at = workshop.clock()
     try:
         with opened_sinks(workshop) as sinks, connected(workshop, account, watch) as (source, connection):
-            report = _run(workshop, sinks, source, connection, watch)
+            return _run(workshop, sinks, source, connection, watch)
     except CfauditError as error:
-        report = RunReport(
+        return RunReport(
             workshop.stream(account), started_at, workshop.clock(), None, error=str(error), exit_code=error.exit_code
         )
-    workshop.plugins.after_run(report)
-    return report
 
 
 def _run(
@@ -243,6 +260,7 @@ def _run(
             transforms=workshop.transforms,
             after_load=workshop.plugins.after_load,
             progress=watch.progress,
+            trace=watch.trace,
         )
     )
 

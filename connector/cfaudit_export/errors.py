@@ -87,6 +87,16 @@ class PluginError(SettingsError):
     """A plugin that the settings name is missing, broken, or claimed by two distributions."""
 
 
+class AccountChoiceError(SettingsError):
+    """The credential can use several accounts, or none, and the settings do not say which one is meant."""
+
+    def __init__(self, accounts: Iterable[tuple[str, str]]) -> None:
+        """Build the error from id and name of each account that can be used."""
+        self.accounts = tuple(accounts)
+        listed = ", ".join(f"{account} ({name})" for account, name in self.accounts) or "none"
+        super().__init__(f"choose an account with --account, or all of them; this credential can use: {listed}")
+
+
 class CheckpointDamagedError(SettingsError):
     """A checkpoint exists but cannot be read; it is never restarted silently."""
 

@@ -277,7 +277,10 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class SinkReport:
-    """What one sink got in a run: batches and rows, where they are, and the error that stopped it if one did."""
+    """What one sink got in a run: batches and rows, where they are, and the error that stopped it if one did.
+
+    `loaded_bytes` is the size of the batches as they were staged, not as the sink stores them.
+    """
 
     name: str
     batches: int = 0
@@ -287,6 +290,7 @@ class SinkReport:
     locations: tuple[str, ...] = ()
     error: str | None = None
     exit_code: ExitCode = ExitCode.OK
+    loaded_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,7 +310,7 @@ class RunReport:
         gaps: gaps that remain in the checkpoint.
         error: what stopped the run early, in one line.
         exit_code: what the process should end with.
-        extra: counters of the source (retries, throttles), for logs and metrics.
+        extra: counters of the source (`retries`, `throttles`, `waited_seconds`), for logs and metrics.
     """
 
     stream: Stream

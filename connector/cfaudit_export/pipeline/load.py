@@ -25,12 +25,16 @@ class Outlet:
     rows: int = 0
     late_rows: int = 0
     quarantined: int = 0
+    loaded_bytes: int = 0
     locations: list[str] = field(default_factory=list)
     error: CfauditError | None = None
 
     def load(self, batch: Batch, late_rows: int) -> Receipt | None:
         """Load the batch; None when the sink cannot take it now."""
-        return self._ask(lambda: _accounted(self.sink.load(batch), batch.batch_id, batch.rows), late_rows)
+        receipt = self._ask(lambda: _accounted(self.sink.load(batch), batch.batch_id, batch.rows), late_rows)
+        if receipt is not None:
+            self.loaded_bytes += batch.path.stat().st_size
+        return receipt
 
     def find(self, intent: Intent) -> Receipt | None:
         """Ask for a batch whose staged file is lost; None when the sink certainly has nothing, or cannot say."""
@@ -65,6 +69,7 @@ class Outlet:
             tuple(self.locations),
             str(self.error) if self.error else None,
             self.error.exit_code if self.error else ExitCode.OK,
+            self.loaded_bytes,
         )
 
     def _count(self, receipt: Receipt, late_rows: int) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -36,6 +37,13 @@ from cfaudit_export.pipeline.stage import Staging, batch_id_of
 _LOG = logging.getLogger(__name__)
 
 Transform = Callable[[pa.Table], pa.Table]
+Trace = Callable[[str], AbstractContextManager[dict[str, Any]]]
+"""Told that a step begins; the step lasts as long as the context, and puts what is to be known of it into the dict."""
+
+
+def no_trace(_step: str) -> AbstractContextManager[dict[str, Any]]:
+    """Trace nothing."""
+    return nullcontext({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +83,7 @@ class Job:
         transforms: applied to every table of events, in order.
         after_load: told of every receipt.
         progress: told of every piece.
+        trace: told of every step.
     """
 
     stream: Stream
@@ -92,6 +101,7 @@ class Job:
     transforms: tuple[Transform, ...] = ()
     after_load: Callable[[Batch, Receipt], None] = lambda _batch, _receipt: None
     progress: Callable[[Progress], None] = field(default=lambda _progress: None)
+    trace: Trace = no_trace
 
 
 def run_stream(job: Job) -> RunReport:
@@ -141,9 +151,12 @@ class _Run:
     def conduct(self) -> RunReport:
         plan = None
         try:
-            self._settle_leftovers()
+            with self._job.trace("settle"):
+                self._settle_leftovers()
             self._look_at_tool()
-            plan = self._plan()
+            with self._job.trace("plan") as facts:
+                plan = self._plan()
+                facts.update(wanted=str(plan.wanted), windows=len(plan.read))
             if plan.read:
                 self._export(plan)
         except CfauditError as error:
@@ -205,27 +218,41 @@ class _Run:
     def _read(self, step: Step, plan: Plan, horizon: datetime) -> None:
         wanted = sum((window.duration for window in plan.read), timedelta())
         with closing(self._job.source.extract(step.windows)) as pieces:
-            for extract in pieces:
-                self._deliver(extract, plan, horizon)
+            while (extract := self._next(pieces)) is not None:
+                with self._job.trace("deliver") as facts:
+                    facts.update(window=str(extract.window), events=extract.events.num_rows)
+                    self._deliver(extract, plan, horizon)
                 self._done += extract.window.duration
                 rows = sum(outlet.rows for outlet in self._outlets.values())
                 self._job.progress(Progress(self._done / wanted, self._windows, self._events, rows))
                 if not self._alive():
                     return
 
+    def _next(self, pieces: Iterator[Extract]) -> Extract | None:
+        with self._job.trace("extract") as facts:
+            extract = next(pieces, None)
+            if extract is not None:
+                facts.update(calls=extract.calls, gaps=len(extract.gaps))
+        return extract
+
     def _deliver(self, extract: Extract, plan: Plan, horizon: datetime) -> None:
         """Map a piece, stage what is new in it for each sink, load it, and only then call it covered."""
-        table = self._transformed(map_extract(extract, self._job.stream, self._job.connection))
+        trace = self._job.trace
+        with trace("map"):
+            table = self._transformed(map_extract(extract, self._job.stream, self._job.connection))
         self._windows += 1
         self._events += table.num_rows
         self._calls += extract.calls
         self._trimmed += extract.trimmed
-        parts = list(self._parts(table, extract, plan, horizon))
+        with trace("stage") as facts:
+            parts = list(self._parts(table, extract, plan, horizon))
+            facts.update(rows=sum(part.batch.rows for part in parts if part.batch))
         late = max((lateness_of(part.late, extract.read_at) for part in parts if part.late), key=_count, default=None)
         # The gaps are written with the promise: whoever settles it after a crash covers the window.
         observed = observe(extract.window, extract.gaps, late or Lateness())
         promised = intend([promise for part in parts for promise in part.intent()], horizon)
-        self._ledger.write(lambda checkpoint: promised(observed(checkpoint)), self._job.clock())
+        with trace("promise"):
+            self._ledger.write(lambda checkpoint: promised(observed(checkpoint)), self._job.clock())
         self._load(parts, extract, horizon)
 
     def _parts(self, table: pa.Table, extract: Extract, plan: Plan, horizon: datetime) -> Iterator[_Part]:
@@ -271,10 +298,14 @@ class _Run:
             if batch is None:
                 loaded.append(Loaded(outlet.name, part.window, part.seen))
                 continue
-            receipt = outlet.load(batch, part.late_rows)
+            with self._job.trace("load") as facts:
+                facts.update(sink=outlet.name, batch=batch.batch_id, rows=batch.rows)
+                receipt = outlet.load(batch, part.late_rows)
+                facts.update(loaded=receipt is not None)
             if receipt is not None and self._accept(outlet, batch, receipt):
                 loaded.append(Loaded(outlet.name, part.window, part.seen, batch.batch_id, receipt))
-        self._ledger.write(cover(loaded, horizon), self._job.clock())
+        with self._job.trace("commit"):
+            self._ledger.write(cover(loaded, horizon), self._job.clock())
         self._log(loaded, extract)
         promised = self._ledger.promised()
         for batch_id in {part.batch.batch_id for part in parts if part.batch}:
