@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
-import os
-import signal
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime
-from multiprocessing.queues import Queue
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import httpx2
@@ -24,12 +22,29 @@ from cfaudit_export.sandbox.oauth import OAuth
 from cfaudit_export.sandbox.visitor import visit
 
 ROUNDS = 50
-WAIT_SECONDS = 60
-SPAWN = multiprocessing.get_context("spawn")
+CHILD = Path(__file__).with_name("refreshing_child.py")
 
 
 def now() -> datetime:
     return datetime.now(UTC)
+
+
+class Child:
+    """A process that renews the sign-in whenever it is told that a token was refused."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+
+    def tell(self, refused: str) -> None:
+        assert self.process.stdin
+        self.process.stdin.write(refused + "\n")
+        self.process.stdin.flush()
+
+    def hear(self) -> str:
+        assert self.process.stdout
+        token = self.process.stdout.readline().strip()
+        assert token, "the child ended, see above"
+        return token
 
 
 @pytest.fixture
@@ -40,42 +55,29 @@ def sandbox() -> Iterator[Sandbox]:
         yield sandbox
 
 
-def signed_in(sandbox: Sandbox, state_dir: Path) -> GrantStore:
-    store = GrantStore(state_dir)
-    options = SignIn(server_url=sandbox.mcp_url, limit_seconds=WAIT_SECONDS)
+@pytest.fixture
+def store(sandbox: Sandbox, tmp_path: Path) -> GrantStore:
+    store = GrantStore(tmp_path)
+    options = SignIn(server_url=sandbox.mcp_url, limit_seconds=60)
     sign_in(options, store, clock=now, tell=lambda _line: None, open_browser=visit)
     return store
 
 
-def refresh_in_rounds(url: str, state_dir: Path, barrier: Barrier, tokens: Queue[str]) -> None:
-    """Be one of two processes: in each round both find the same token refused, and renew it."""
-    refused = asyncio.run(OAuthCredential(GrantStore(state_dir), url, clock=now).token())
-    for _ in range(ROUNDS):
-        barrier.wait(WAIT_SECONDS)
-        credential = OAuthCredential(GrantStore(state_dir), url, clock=now)
-        assert asyncio.run(credential.renew(refused))
-        refused = asyncio.run(credential.token())
-        tokens.put(refused)
+@pytest.fixture
+def start_child(sandbox: Sandbox, tmp_path: Path) -> Iterator[Callable[[], Child]]:
+    command = [sys.executable, str(CHILD), sandbox.mcp_url, str(tmp_path)]
+    with ExitStack() as stack:
+
+        def start() -> Child:
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            stack.enter_context(process)
+            return Child(process)
+
+        yield start
 
 
-def test_two_processes_that_refresh_at_once_share_one_refresh_fifty_times(sandbox: Sandbox, tmp_path: Path) -> None:
-    store = signed_in(sandbox, tmp_path)
-    barrier, queues = SPAWN.Barrier(2), [SPAWN.Queue(), SPAWN.Queue()]
-    children = [
-        SPAWN.Process(target=refresh_in_rounds, args=(sandbox.mcp_url, tmp_path, barrier, queue)) for queue in queues
-    ]
-    for child in children:
-        child.start()
-    one, other = ([queue.get(timeout=WAIT_SECONDS) for _ in range(ROUNDS)] for queue in queues)
-    for child in children:
-        child.join(WAIT_SECONDS)
-    assert [child.exitcode for child in children] == [0, 0]
-    assert one == other
-    assert len(set(one)) == ROUNDS
-    oauth = sandbox.app.authorization
-    assert isinstance(oauth, OAuth)
-    assert oauth.refreshes == ROUNDS
-    assert_alive(sandbox, store)
+def token_of(sandbox: Sandbox, store: GrantStore) -> str:
+    return asyncio.run(OAuthCredential(store, sandbox.mcp_url, clock=now).token())
 
 
 def assert_alive(sandbox: Sandbox, store: GrantStore) -> None:
@@ -85,22 +87,33 @@ def assert_alive(sandbox: Sandbox, store: GrantStore) -> None:
     assert httpx2.get(sandbox.mcp_url, headers=headers, trust_env=False).status_code == 405
 
 
-def refresh_for_ever(url: str, state_dir: Path, refreshed: Queue[str]) -> None:
-    credential = OAuthCredential(GrantStore(state_dir), url, clock=now)
-    while True:
-        asyncio.run(credential.renew(asyncio.run(credential.token())))
-        refreshed.put("done")
+def test_two_processes_that_refresh_at_once_share_one_refresh_fifty_times(
+    sandbox: Sandbox, store: GrantStore, start_child: Callable[[], Child]
+) -> None:
+    children = [start_child(), start_child()]
+    tokens = [token_of(sandbox, store)]
+    for _ in range(ROUNDS):
+        for child in children:
+            child.tell(tokens[-1])
+        one, other = (child.hear() for child in children)
+        assert one == other
+        tokens.append(one)
+    assert len(set(tokens)) == ROUNDS + 1
+    oauth = sandbox.app.authorization
+    assert isinstance(oauth, OAuth)
+    assert oauth.refreshes == ROUNDS
+    assert_alive(sandbox, store)
 
 
-def test_a_process_that_is_killed_while_it_refreshes_loses_nothing(sandbox: Sandbox, tmp_path: Path) -> None:
-    store = signed_in(sandbox, tmp_path)
-    fork = multiprocessing.get_context("fork")
+def test_a_process_that_is_killed_while_it_refreshes_loses_nothing(
+    sandbox: Sandbox, store: GrantStore, start_child: Callable[[], Child]
+) -> None:
     for delay_seconds in (0.0, 0.005, 0.015, 0.025, 0.035):
-        refreshed = fork.Queue()
-        child = fork.Process(target=refresh_for_ever, args=(sandbox.mcp_url, tmp_path, refreshed))
-        child.start()
-        refreshed.get(timeout=WAIT_SECONDS)
-        child.join(delay_seconds)  # somewhere within the next refresh
-        os.kill(child.pid or 0, signal.SIGKILL)
-        child.join(WAIT_SECONDS)
+        child = start_child()
+        child.tell(token_of(sandbox, store))
+        child.tell(child.hear())
+        with pytest.raises(subprocess.TimeoutExpired):
+            child.process.wait(delay_seconds)  # somewhere within the second refresh
+        child.process.kill()
+        assert child.process.wait(60) < 0
         assert_alive(sandbox, store)
