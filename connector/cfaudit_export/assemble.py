@@ -54,6 +54,7 @@ class Workshop:
         credential: who we are.
         clock: the time, aware and UTC.
         shared: what all sources share that use the credential.
+        only_gaps: read nothing but what earlier runs could not.
     """
 
     settings: Settings
@@ -65,6 +66,7 @@ class Workshop:
     credential: Credential
     clock: Callable[[], datetime]
     shared: dict[str, Any] = field(default_factory=dict, repr=False)
+    only_gaps: bool = False
 
     @property
     def accounts(self) -> tuple[str, ...]:
@@ -257,6 +259,7 @@ def _run(
             until=settings.until,
             settle_lag=settings.settle_lag,
             rescan=settings.rescan,
+            only_gaps=workshop.only_gaps,
             transforms=workshop.transforms,
             after_load=workshop.plugins.after_load,
             progress=watch.progress,

@@ -115,7 +115,7 @@ def test_poison_is_reported_as_gaps_that_heal(place_of: Callable[..., Any]) -> N
         [line] = [line for line in first.logged if line["message"] == "gaps remain"]
         assert line["gaps"] == len(gaps)
         assert line["within"] == f"{str(gaps[0].window).split('/')[0]}/{str(gaps[-1].window).split('/')[1]}"
-        assert f": {len(gaps)};" in first.err
+        assert f": {len(gaps)} gaps remain, with {sum(gap.rows for gap in gaps)} rows" in first.err.splitlines()[-1]
 
         second = place.run()
         assert second.code == 65

@@ -32,6 +32,7 @@ COMMANDS = {
     "plan": ("export", "Export"),
     "check": ("check", "Export"),
     "status": ("status", "Export"),
+    "gaps": ("gaps", "Export"),
     "report": ("report", "Ask the exported data"),
     "timeline": ("timeline", "Ask the exported data"),
     "sql": ("sql", "Ask the exported data"),

@@ -16,6 +16,7 @@ from cfaudit_export.cli.command import Shell, command, log_form
 from cfaudit_export.cli.encode import as_json
 from cfaudit_export.cli.progress import progress_bar
 from cfaudit_export.cli.signin import current_sign_in
+from cfaudit_export.cli.terminal import PROGRAM
 from cfaudit_export.errors import CfauditError, ExitCode, SettingsError, worst
 from cfaudit_export.model import Checkpoint, Connection, RunReport, iso
 from cfaudit_export.settings import Settings
@@ -62,7 +63,7 @@ def run(shell: Shell, settings: Settings, *, json: Json = False) -> int:
         with progress_bar(shell.terminal, account or settings.source) as watch:
             report = export(workshop, account, watch)
         reports.append(report)
-        _tell(shell, settings, workshop, report)
+        tell(shell, settings, workshop, report)
     if workshop.credential.kind == "oauth":
         with suppress(CfauditError):  # the run is over, and how it went is known
             current_sign_in(settings, workshop.server_url, shell.clock())
@@ -111,7 +112,7 @@ def covered_until(checkpoint: Checkpoint | None, sink: str) -> str:
     return iso(progress.covered[-1].before) if progress and progress.covered else "-"
 
 
-def _tell(shell: Shell, settings: Settings, workshop: Workshop, report: RunReport) -> None:
+def tell(shell: Shell, settings: Settings, workshop: Workshop, report: RunReport) -> None:
     """Say how a run ended: a table for people, a line for machines, errors for both."""
     terminal = shell.terminal
     checkpoint = _checkpoint(workshop, report) if report.sinks else None
@@ -130,11 +131,23 @@ def _tell(shell: Shell, settings: Settings, workshop: Workshop, report: RunRepor
     for sink in report.sinks:
         if sink.error:
             terminal.fail(f"sink '{sink.name}': {sink.error}")
-    if report.gaps:
-        terminal.fail(f"windows that could not be read: {len(report.gaps)}; see 'cfaudit-export status'")
     for name, progress in checkpoint.sinks.items() if checkpoint else ():
         if progress.quarantined:
             terminal.fail(f"events that sink '{name}' refuses for good, set aside: {progress.quarantined}")
+    if report.trimmed:
+        terminal.say(f"{report.trimmed:,} events have columns left out for want of calls; --recover all waits for them")
+    if report.gaps:
+        terminal.fail(_gaps_remain(report))
+
+
+def _gaps_remain(report: RunReport) -> str:
+    """Return how many gaps there are, and where."""
+    rows = sum(gap.rows for gap in report.gaps)
+    since, before = min(gap.window.since for gap in report.gaps), max(gap.window.before for gap in report.gaps)
+    return (
+        f"account {report.stream.account_id}: {len(report.gaps):,} gaps remain, with {rows:,} rows that could not be "
+        f"read, between {iso(since)} and {iso(before)}; see '{PROGRAM} gaps'"
+    )
 
 
 def _checkpoint(workshop: Workshop, report: RunReport) -> Checkpoint | None:
@@ -153,6 +166,7 @@ def _facts(report: RunReport) -> dict[str, Any]:
         "rows": sum(sink.rows for sink in report.sinks),
         "calls": report.calls,
         "gaps": len(report.gaps),
+        "trimmed": report.trimmed,
         "seconds": round((report.finished_at - report.started_at).total_seconds(), 3),
         "exit_code": int(report.exit_code),
     }

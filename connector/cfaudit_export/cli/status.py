@@ -11,9 +11,10 @@ from cfaudit_export.cli.command import Shell, command
 from cfaudit_export.cli.encode import as_json
 from cfaudit_export.cli.export import Json, covered_until
 from cfaudit_export.cli.signin import current_sign_in, described
+from cfaudit_export.cli.terminal import PROGRAM
 from cfaudit_export.errors import CfauditError, ExitCode, worst
 from cfaudit_export.interfaces import CheckpointStore
-from cfaudit_export.model import Checkpoint, SinkProgress, Window
+from cfaudit_export.model import Checkpoint, SinkProgress, Stream, Window
 from cfaudit_export.settings import Settings
 from cfaudit_export.settings.options import LOGS
 from cfaudit_export.times import show_duration
@@ -41,7 +42,7 @@ def status(shell: Shell, settings: Settings, *, json: Json = False) -> int:
     except CfauditError as error:
         shell.terminal.fail(str(error))
         codes.append(error.exit_code)
-    for found in _checkpoints(store):
+    for found in checkpoints_of(store):
         if isinstance(found, CfauditError):
             shell.terminal.fail(str(found))
             codes.append(found.exit_code)
@@ -61,7 +62,7 @@ def status(shell: Shell, settings: Settings, *, json: Json = False) -> int:
     return worst(codes)
 
 
-def _checkpoints(store: CheckpointStore) -> Iterator[Checkpoint | CfauditError]:
+def checkpoints_of(store: CheckpointStore) -> Iterator[Checkpoint | CfauditError]:
     """Yield every checkpoint, and an error in the place of each that cannot be read."""
     for stream_id in store.streams():
         try:
@@ -71,6 +72,12 @@ def _checkpoints(store: CheckpointStore) -> Iterator[Checkpoint | CfauditError]:
         else:
             if found is not None:
                 yield found.checkpoint
+
+
+def named(stream: Stream) -> str:
+    """Return a stream for people."""
+    filters = "".join(f", {name}={value}" for name, value in stream.filters)
+    return f"account {stream.account_id}, {stream.source}{filters} (stream {stream.id})"
 
 
 def _described(checkpoint: Checkpoint, now: datetime) -> dict[str, Any]:
@@ -103,9 +110,8 @@ def _holes(progress: SinkProgress) -> tuple[Window, ...]:
 
 
 def _show(shell: Shell, checkpoint: Checkpoint) -> None:
-    terminal, stream, late = shell.terminal, checkpoint.stream, checkpoint.lateness
-    filters = "".join(f", {name}={value}" for name, value in stream.filters)
-    terminal.answer(f"account {stream.account_id}, {stream.source}{filters} (stream {stream.id})")
+    terminal, late = shell.terminal, checkpoint.lateness
+    terminal.answer(named(checkpoint.stream))
     now = shell.clock()
     rows = [
         (
@@ -120,7 +126,7 @@ def _show(shell: Shell, checkpoint: Checkpoint) -> None:
         for name, progress in checkpoint.sinks.items()
     ]
     terminal.table(("sink", "covered until", ">lag", ">rows", ">holes", ">pending", ">set aside"), rows)
-    for gap in checkpoint.gaps:
-        terminal.answer(f"gap {gap.window}, {gap.rows or 'unknown'} rows, tried {gap.attempts} times: {gap.reason}")
+    if checkpoint.gaps:
+        terminal.answer(f"gaps: {len(checkpoint.gaps):,}; '{PROGRAM} gaps' lists them")
     if late.count:
         terminal.answer(f"late events: {late.count:,}, at most {late.max_seconds:,.0f} s after their time")

@@ -23,6 +23,7 @@ class Wish:
         until: newest moment wanted; None, or later than that, is `settle_lag` behind now.
         settle_lag: how far behind now a run stops, because events arrive late.
         retry: how many gaps behind the rescan horizon to try again, those that have waited longest.
+        only_gaps: to try again every gap from `since` to `until`, and read nothing else.
     """
 
     now: datetime
@@ -30,6 +31,7 @@ class Wish:
     until: datetime | None
     settle_lag: timedelta
     retry: int = 0
+    only_gaps: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ class Plan:
         rescan: per sink, what it has and is read again: for latecomers, and where gaps may have healed.
         first: the oldest millisecond of what lies before all that a sink has, ascending.
         before: where reading ends; the rescan horizon counts from here.
-        bounded: whether the end was asked for, so that nothing is read again.
+        bounded: whether the end or the gaps were asked for, so that the rescan horizon stays where it is.
     """
 
     wanted: Window | None
@@ -91,6 +93,8 @@ def plan_stream(checkpoint: Checkpoint | None, sinks: Iterable[str], wish: Wish)
     before = min(settled, floor_ms(wish.until)) if wish.until else settled
     known = checkpoint.sinks if checkpoint else {}
     progress = {name: known.get(name, SinkProgress()) for name in sinks}
+    if wish.only_gaps:
+        return _only_gaps(progress, Window(floor_ms(wish.since) if wish.since else EPOCH, before))
     missing = {name: _missing(one, known, wish, before) for name, one in progress.items()}
     rescan = {name: () if wish.until else _rescan(one, before) for name, one in progress.items()}
     if checkpoint and not wish.until:
@@ -106,6 +110,13 @@ def plan_stream(checkpoint: Checkpoint | None, sinks: Iterable[str], wish: Wish)
         before=before,
         bounded=wish.until is not None,
     )
+
+
+def _only_gaps(progress: Mapping[str, SinkProgress], within: Window) -> Plan:
+    lacking = {name: intersect(gap_windows(one.seen), [within]) for name, one in progress.items()}
+    read = union(*(window for windows in lacking.values() for window in windows))
+    wanted = Window(read[0].since, read[-1].before) if read else None
+    return Plan(wanted, read, dict.fromkeys(lacking, ()), lacking, (), within.before, bounded=True)
 
 
 def _missing(

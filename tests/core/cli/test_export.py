@@ -96,9 +96,11 @@ def test_rows_that_cannot_be_read_are_gaps_and_no_success(
         options = ("--server-url", poisoned.mcp_url, "--sink", "parquet", "-o", "sinks.parquet.path=out")
         result = cli(*options, "--state-dir", "state", "--since", "40d", "--log-format", "text")
     assert result.code == 65
-    assert "cfaudit-export: windows that could not be read: 1; see 'cfaudit-export status'" in result.err
+    *_, last = result.err.splitlines()
+    assert "1 gaps remain, with 1 rows that could not be read, between 20" in last
+    assert last.endswith("; see 'cfaudit-export gaps'")
     status = cli("status", "--state-dir", "state")
-    assert "gap 20" in status.out
+    assert "gaps: 1; 'cfaudit-export gaps' lists them" in status.out
 
 
 def test_a_plan_shows_windows_and_cost_and_fetches_nothing(

@@ -1,0 +1,120 @@
+"""The command `gaps`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+
+from cfaudit_export.assemble import export, open_store
+from cfaudit_export.cli.command import Shell, command
+from cfaudit_export.cli.encode import as_json
+from cfaudit_export.cli.export import Json, prepare, tell
+from cfaudit_export.cli.progress import progress_bar
+from cfaudit_export.cli.status import checkpoints_of, named
+from cfaudit_export.errors import CfauditError, ExitCode, worst
+from cfaudit_export.model import Checkpoint, Gap, iso
+from cfaudit_export.settings import Settings
+from cfaudit_export.settings.options import FILTERS, HOW, LOGS, WHAT, WHERE
+
+_EPILOG = """
+A gap is an interval, most often of one millisecond, with rows that the server
+refuses to return. Every run tries those of the last hours again, and three of
+the older ones. What becomes readable is delivered, and its gap is gone.
+
+Without --retry nothing is asked of any server, and only --account, --since,
+--until and --state-dir matter. With it the options are those of 'run'.
+
+Examples:
+  cfaudit-export gaps
+  cfaudit-export gaps --json
+  cfaudit-export gaps --retry --sink parquet -o sinks.parquet.path=out
+"""
+
+
+@command(WHAT, WHERE, FILTERS, HOW, LOGS, epilog=_EPILOG)
+def gaps(
+    shell: Shell,
+    settings: Settings,
+    *,
+    retry: Annotated[bool, typer.Option("--retry", help="try to read them again, now")] = False,
+    json: Json = False,
+) -> int:
+    """List what could not be read, or try it again.
+
+    Ends with 65 as long as there is something.
+    """
+    codes = _retry(shell, settings) if retry else []
+    found: list[tuple[Checkpoint, tuple[Gap, ...]]] = []
+    for checkpoint in _stored(shell, settings):
+        if isinstance(checkpoint, CfauditError):
+            shell.terminal.fail(str(checkpoint))
+            codes.append(checkpoint.exit_code)
+        elif listed := _listed(checkpoint, settings):
+            found.append((checkpoint, listed))
+            codes.append(ExitCode.INCOMPLETE)
+    if json:
+        shell.terminal.answer(as_json([_described(one, gap) for one, listed in found for gap in listed]))
+    elif found:
+        for checkpoint, listed in found:
+            _show(shell, checkpoint, listed)
+    else:
+        shell.terminal.answer("no gaps")
+    return worst(codes)
+
+
+def _retry(shell: Shell, settings: Settings) -> list[ExitCode]:
+    workshop = replace(prepare(shell, settings), only_gaps=True)
+    codes = []
+    for account in workshop.accounts:
+        with progress_bar(shell.terminal, account or settings.source) as watch:
+            report = export(workshop, account, watch)
+        tell(shell, settings, workshop, report)
+        codes.append(report.exit_code)
+    return codes
+
+
+def _stored(shell: Shell, settings: Settings) -> list[Checkpoint | CfauditError]:
+    from cfaudit_export.plugins import load_plugins
+
+    return list(checkpoints_of(open_store(settings, load_plugins(environ=shell.environ))))
+
+
+def _listed(checkpoint: Checkpoint, settings: Settings) -> tuple[Gap, ...]:
+    """Return the gaps of a stream that were asked for."""
+    if settings.account and checkpoint.stream.account_id not in settings.account:
+        return ()
+    since = settings.since or datetime.min.replace(tzinfo=UTC)
+    until = settings.until or datetime.max.replace(tzinfo=UTC)
+    return tuple(gap for gap in checkpoint.gaps if gap.window.before > since and gap.window.since < until)
+
+
+def _described(checkpoint: Checkpoint, gap: Gap) -> dict[str, Any]:
+    return {
+        "stream": checkpoint.stream,
+        "window": gap.window,
+        "rows": gap.rows,
+        "reason": gap.reason,
+        "attempts": gap.attempts,
+        "first_seen_at": gap.first_seen_at,
+        "last_tried_at": gap.last_tried_at,
+        "shadows": gap.shadows,
+    }
+
+
+def _show(shell: Shell, checkpoint: Checkpoint, listed: tuple[Gap, ...]) -> None:
+    shell.terminal.answer(named(checkpoint.stream))
+    rows = [
+        (
+            iso(gap.window.since),
+            f"{gap.window.duration.total_seconds() * 1000:,.0f}",
+            gap.rows or "?",
+            gap.attempts,
+            f"{gap.first_seen_at:%Y-%m-%d %H:%M}",
+            gap.reason,
+        )
+        for gap in listed
+    ]
+    shell.terminal.table(("from", ">ms", ">rows", ">tried", "first seen", "why"), rows)
