@@ -7,7 +7,7 @@ how it is kept, `body` what is sent, `service` what is asked of BigQuery.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +22,11 @@ __all__ = ["BigQueryConfig", "cfaudit_sinks"]
 
 # A project may begin with the domain of its organization: `example.com:logs`.
 _PROJECT = r"(?:[a-z0-9.-]+:)?[a-z0-9-]+"
-_TABLE = re.compile(rf"(?:{_PROJECT}\.)?\w+\.[\w -]+")
+_TABLE = re.compile(rf"(?:{_PROJECT}\.)?[A-Za-z0-9_]+\.[\w -]+")
+# A job has 64 labels at most, of which the sink needs 34: the batch, its rows, and as many events that were refused.
+_MOST_LABELS = 30
+_LABEL = re.compile(r"[\w-]{0,63}")
+_OWN_LABELS = "cfaudit-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +37,7 @@ class BigQueryConfig:
         table: `dataset.table`, or `project.dataset.table`; the dataset must exist.
         project: where the jobs run and are paid for; by default what the credentials say, else the table's project.
         location: where the dataset is, such as `EU`; only to be sure, BigQuery knows it.
-        labels: put on the table when it is made, and on every job.
+        labels: put on the table when it is made, and on every job; 30 at most, and none that begins with `cfaudit-`.
         create: make the table when it is missing, and add columns that it lacks.
         partition_expiry_days: let BigQuery drop the events of a day after so many days; set when the table is made.
         merge: store only events whose `event_id` the table does not have; for those who export a time again.
@@ -58,6 +62,7 @@ class BigQueryConfig:
     def __post_init__(self) -> None:
         if not _TABLE.fullmatch(self.table):
             raise ValueError(f"table must be like 'dataset.table' or 'project.dataset.table', not '{self.table}'")
+        _verify_labels(self.labels)
         if self.partition_expiry_days is not None and self.partition_expiry_days < 1:
             raise ValueError(f"partition_expiry_days must be at least 1, not {self.partition_expiry_days}")
         if self.job_timeout_seconds <= 0:
@@ -78,6 +83,19 @@ def _build(config: BigQueryConfig) -> BigQuerySink:
     from cfaudit_bigquery.sink import BigQuerySink  # Google's client is too heavy for a listing of plugins
 
     return BigQuerySink(config)
+
+
+def _verify_labels(labels: Mapping[str, str]) -> None:
+    if len(labels) > _MOST_LABELS:
+        raise ValueError(f"labels must be at most {_MOST_LABELS}, not {len(labels)}")
+    for key, value in labels.items():
+        if not key[:1].isalpha() or not all(_LABEL.fullmatch(text) and text == text.lower() for text in (key, value)):
+            raise ValueError(
+                f"label '{key}' = '{value}' is none that BigQuery takes: lower case letters, digits, '_' and '-',"
+                " 63 at most, and a letter first in the key"
+            )
+        if key.startswith(_OWN_LABELS):
+            raise ValueError(f"label '{key}' must not begin with '{_OWN_LABELS}', which marks the sink's own")
 
 
 def _verify_endpoint(url: str, credentials_file: Path | None) -> None:

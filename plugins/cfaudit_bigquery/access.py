@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from google.auth import default as application_default
 from google.auth.credentials import AnonymousCredentials, Credentials
-from google.auth.exceptions import GoogleAuthError
+from google.auth.exceptions import GoogleAuthError, TransportError
 from google.cloud.bigquery import Client
 from google.oauth2 import service_account
 
@@ -52,7 +52,8 @@ def access_of(config: BigQueryConfig) -> Access:
 def auth_fault(error: GoogleAuthError) -> Exception:
     """Return the exception to raise where a token could not be had."""
     words = one_line(str(error))
-    if error.retryable:
+    # The library calls a connection that failed neither retryable nor by its name, where a metadata server was asked.
+    if error.retryable or isinstance(error, TransportError) or isinstance(error.__cause__, TransportError):
         return PassingError(SinkError(f"no access token for BigQuery now: {words}"))
     return SinkRefusedError(
         f"no credentials that Google accepts: {words}; run 'gcloud auth application-default login', or set"

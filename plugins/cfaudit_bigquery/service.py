@@ -15,6 +15,7 @@ from typing import Any, cast
 import requests
 from google.api_core.exceptions import (
     Conflict,
+    Forbidden,
     GoogleAPICallError,
     NotFound,
     PreconditionFailed,
@@ -132,10 +133,19 @@ class Service:
     # -- jobs -------------------------------------------------------------------------------------------
 
     def get_job(self, job_id: str, location: str | None) -> Job | None:
-        """Return a job, None when there is none of this name; its history ends after half a year."""
+        """Return a job, None when there is none of this name that we may see; its history ends after half a year.
+
+        Who did not start a job is not shown it, and may be told as little of one that does not exist. Whether a name
+        is free is certain only to who takes it.
+        """
         with self._explained(), suppress(NotFound):
-            job = self._client.get_job(job_id, location=location, retry=_ONCE, timeout=_TIMEOUT_SECONDS)
-            return cast(Job, job)
+            try:
+                job = self._client.get_job(job_id, location=location, retry=_ONCE, timeout=_TIMEOUT_SECONDS)
+            except Forbidden as error:
+                if _reason(error) != "accessDenied":
+                    raise
+                return None
+            return job if isinstance(job, Job) else None
         return None
 
     def start_load(
@@ -161,10 +171,9 @@ class Service:
         resource["jobReference"]["location"] = location
         with self._explained(maybe_done=True):
             try:
-                answer = self._send(resource, body)
+                return bigquery.LoadJob.from_api_repr(self._send(resource, body), self._client)
             except Conflict as error:
                 raise AlreadyThereError from error
-        return bigquery.LoadJob.from_api_repr(answer, self._client)
 
     def start_query(self, job_id: str, location: str | None, sql: str, labels: Mapping[str, str]) -> Job:
         """Start a query.
@@ -265,10 +274,15 @@ class Service:
             yield
         except GoogleAPICallError as error:
             # Not the library's own message: it shows the URL, and that of an upload is a secret.
-            said = error.errors[0] if error.errors else {}
-            reason, words = str(said.get("reason", "")), str(said.get("message", f"HTTP status {error.code}"))
-            raise fault(reason, int(error.code or 0), words, self.place, maybe_done=maybe_done) from error
+            words = str(error.errors[0].get("message", "")) if error.errors else f"HTTP status {error.code}"
+            raise fault(_reason(error), int(error.code or 0), words, self.place, maybe_done=maybe_done) from error
         except GoogleAuthError as error:
             raise auth_fault(error) from error
-        except (requests.RequestException, ConnectionError) as error:
+        # A KeyError: the library has missed what every answer of BigQuery holds, so that it was somebody else's.
+        except (requests.RequestException, ConnectionError, KeyError) as error:
             raise fault("", 503, f"no answer ({type(error).__name__})", self.place, maybe_done=maybe_done) from error
+
+
+def _reason(error: GoogleAPICallError) -> str:
+    """Return BigQuery's word for a fault, empty when it gave none."""
+    return str(error.errors[0].get("reason", "")) if error.errors else ""

@@ -140,7 +140,8 @@ class BigQuerySink:
                 return self._merge(loading, job_id)
             return self._upload(loading, job_id, loading.target.name, loading.labels())
         except AlreadyThereError as error:
-            raise PassingError(SinkError(f"another run loads batch '{loading.batch.batch_id}' as well")) from error
+            words = f"job '{job_id}' is there and not shown to us; use the credentials that started it"
+            raise PassingError(LoadUnknownError(words)) from error
 
     def _upload(self, loading: Loading, job_id: str, table: str, labels: dict[str, str]) -> Job:
         job = self._service.start_load(job_id, loading.target.location, table, loading.body(), labels)

@@ -65,6 +65,10 @@ class StandIn:
     def requests(self, method: str = "") -> list[list[Any]]:
         return [request for request in self.say("look")["requests"] if request[0].startswith(method)]
 
+    def needed(self) -> set[str]:
+        """Return the permissions that were needed so far."""
+        return set(self.say("look")["needed"])
+
     def rows(self, name: str = TABLE) -> pa.Table:
         with urllib.request.urlopen(f"{self.url}/standin/rows?table={name}", timeout=60) as answer:  # noqa: S310 - our own server
             content = answer.read()

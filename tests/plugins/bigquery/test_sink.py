@@ -55,7 +55,11 @@ def ids_of(*batches: Batch) -> list[str]:
         ("PUT", "/upload/"),
     ],
 )
-@pytest.mark.parametrize("fault", [{"action": "lose"}, {"action": "drop"}, {"action": "lie", **BUSY}])
+@pytest.mark.parametrize(
+    "fault",
+    [{"action": "lose"}, {"action": "drop"}, {"action": "garble"}, {"action": "empty"}, {"action": "lie", **BUSY}],
+    ids=lambda fault: fault["action"],
+)
 def test_a_load_without_an_answer_is_done_once(
     standin: Any, batch: Batch, method: str, path: str, fault: dict[str, Any]
 ) -> None:
@@ -239,6 +243,29 @@ def test_of_many_who_load_a_batch_at_once_one_stores_it(standin: Any, batch: Bat
     assert standin.ids() == ids_of(batch)
 
 
+# -- jobs of other accounts ---------------------------------------------------------------------------
+
+
+def test_that_bigquery_may_hide_what_does_not_exist_keeps_nothing_from_being_stored(standin: Any, batch: Batch) -> None:
+    standin.say("settings", hides_absence=True)
+    standin.make_table_as_the_sink_does()
+    assert standin.sink().find(batch.batch_id, batch.window) is None
+    assert not standin.sink().load(batch).already
+    assert standin.sink().load(batch).already
+    assert standin.ids() == ids_of(batch)
+
+
+def test_a_batch_that_another_account_has_stored_is_not_stored_again(standin: Any, batch: Batch) -> None:
+    standin.sink().load(batch)
+    standin.say("settings", account="somebody.else@example.com")
+    sink = standin.sink(retry_seconds=0.2)
+    with pytest.raises(LoadUnknownError, match="is there and not shown to us; use the credentials that started it"):
+        sink.load(batch)
+    with pytest.raises(LoadUnknownError):
+        sink.find(batch.batch_id, batch.window)
+    assert standin.ids() == ids_of(batch)
+
+
 # -- faults by their names ----------------------------------------------------------------------------
 
 
@@ -289,20 +316,6 @@ def test_a_missing_dataset_is_named(standin: Any, batch: Batch) -> None:
     for ask in (lambda sink: sink.load(batch), lambda sink: sink.check()):
         with pytest.raises(SinkRefusedError, match=r"not found: .*; create the dataset 'proj.elsewhere'"):
             ask(standin.sink(table="proj.elsewhere.events"))
-
-
-def test_no_credentials_are_said_so(standin: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/no/such/file")
-    with pytest.raises(SinkRefusedError, match="no credentials that Google accepts: .*set credentials_file"):
-        standin.sink(endpoint_url="https://bigquery.invalid").check()
-
-
-def test_a_key_that_is_none_is_named_and_not_shown(standin: Any, tmp_path: Path) -> None:
-    key = tmp_path / "key.json"
-    key.write_text('{"private_key": "hunter2"}')
-    with pytest.raises(SinkRefusedError, match="is not the key of a service account") as caught:
-        standin.sink(endpoint_url=None, credentials_file=key).check()
-    assert "hunter2" not in str(caught.value)
 
 
 def test_an_error_during_an_upload_does_not_show_its_address(standin: Any, batch: Batch) -> None:

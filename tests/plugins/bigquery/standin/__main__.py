@@ -61,15 +61,20 @@ class Handler(BaseHTTPRequestHandler):
         if action == "hold":
             self.faults.held.set()
             self.faults.released.wait(60)
+        error = None
         try:
             with self.state.lock:
                 status, headers, answer = self.route(url.path, parse_qs(url.query), body, half=action == "half")
-        except ApiError as error:
-            entry[2] = error.status
-            self.send_error_object(error)
-            return
+        except ApiError as caught:
+            error, status = caught, caught.status
         entry[2] = status
-        if action == "lose":
+        if action == "garble":
+            self.send_bytes(200, b"<html><h1>Sign in to the network</h1></html>", {"Content-Type": "text/html"})
+        elif action == "empty":
+            self.send_object(200, {})
+        elif error:
+            self.send_error_object(error)
+        elif action == "lose":
             self.hang_up()
         elif action == "lie":
             self.send_error_object(ApiError(fault["status"], fault["reason"], "asked for by a test"))

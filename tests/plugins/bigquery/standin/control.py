@@ -28,7 +28,8 @@ def answer(handler: Handler, url: SplitResult, body: bytes) -> None:
             handler.send_bytes(200, _rows(state, parse_qs(url.query)["table"][0]), {})
     elif what == "look":
         with state.lock:
-            handler.send_object(200, {"tables": state.tables, "jobs": state.jobs, "requests": handler.log})
+            seen = {"tables": state.tables, "jobs": state.jobs, "requests": handler.log}
+            handler.send_object(200, seen | {"needed": sorted(state.needed)})
     elif what == "reset":
         with state.lock:
             state.store.close()
@@ -60,6 +61,8 @@ def _steer(state: State, faults: Faults, what: str, asked: dict[str, Any]) -> No
             faults.released.set()
         case "forget-jobs":
             state.jobs.clear()
+        case "forget-needs":
+            state.needed.clear()
         case _:
             raise ValueError(f"the stand-in cannot do '{what}'")
 

@@ -11,7 +11,8 @@ from typing import Any
 
 # refuse: answer with an error and do nothing. lose: do it, and close the connection. drop: close the connection and do
 # nothing. lie: do it, and answer with an error. half: keep half of a chunk. hold: do it when `release` was called.
-ACTIONS = {"refuse", "lose", "drop", "lie", "half", "hold"}
+# garble: do it, and answer 200 with a page for people, as some proxies do. empty: do it, and answer 200 with nothing.
+ACTIONS = {"refuse", "lose", "drop", "lie", "half", "hold", "garble", "empty"}
 
 
 @dataclass

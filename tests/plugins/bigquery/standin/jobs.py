@@ -27,8 +27,14 @@ _CREATE = re.compile(r"CREATE TABLE `([^`]+)` \(event_id STRING\)")
 
 def get_job(state: State, project: str, job_id: str, location: str | None) -> dict[str, Any]:
     job = state.jobs.get(f"{project}.{job_id}")
-    if job is None or (location or "US").lower() != job["jobReference"]["location"].lower():
+    if job and (location or "US").lower() != job["jobReference"]["location"].lower():
+        job = None
+    if job is None and not state.hides_absence:
         raise ApiError(404, "notFound", f"Not found: Job {project}:{location}.{job_id}")
+    if job is None or job["user_email"] != state.account:
+        what = f"Job {project}:{location}.{job_id}"
+        words = f"Access Denied: {what}: Permission bigquery.jobs.get denied on {what} (or it may not exist)."
+        raise ApiError(403, "accessDenied", words)
     return _shown(state, f"{project}.{job_id}")
 
 
@@ -129,6 +135,7 @@ def _new_job(state: State, project: str, resource: dict[str, Any], location: str
     return {
         "kind": "bigquery#job",
         "id": f"{project}:{location}.{job_id}",
+        "user_email": state.account,
         "jobReference": {"projectId": project, "jobId": job_id, "location": location},
         "configuration": resource["configuration"],
     }

@@ -56,6 +56,9 @@ class State:
     polls: dict[str, int] = field(default_factory=dict)
     uploads: dict[str, Upload] = field(default_factory=dict)
     denied: set[str] = field(default_factory=set)
+    needed: set[str] = field(default_factory=set)
+    account: str = "export@example.com"
+    hides_absence: bool = False
     row_bytes: int = 100 << 20
     count_only: bool = False
     lock: threading.RLock = field(default_factory=threading.RLock)
@@ -65,6 +68,7 @@ class State:
     # -- rights and places ------------------------------------------------------------------------------
 
     def need(self, permission: str, what: str) -> None:
+        self.needed.add(permission)
         if permission in self.denied:
             raise ApiError(403, "accessDenied", f"Access Denied: {what}: Permission {permission} denied on {what}")
 
