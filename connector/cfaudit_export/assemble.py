@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cfaudit_export.auth import credential_for
-from cfaudit_export.errors import CfauditError, SettingsError
+from cfaudit_export.auth.token import MissingCredential
+from cfaudit_export.errors import AccessError, CfauditError, SettingsError, TryAgainError
 from cfaudit_export.interfaces import CheckpointStore, Sink, Source
 from cfaudit_export.model import Connection, RunReport, Stream
 from cfaudit_export.records import Credential, Recover, SinkPlugin, SourceContext, SourcePlugin
@@ -55,6 +56,7 @@ class Workshop:
         clock: the time, aware and UTC.
         shared: what all sources share that use the credential.
         only_gaps: read nothing but what earlier runs could not.
+        filler: the same with the source that fills gaps, None without one.
     """
 
     settings: Settings
@@ -67,6 +69,7 @@ class Workshop:
     clock: Callable[[], datetime]
     shared: dict[str, Any] = field(default_factory=dict, repr=False)
     only_gaps: bool = False
+    filler: Workshop | None = None
 
     @property
     def accounts(self) -> tuple[str, ...]:
@@ -85,7 +88,8 @@ class Workshop:
 
     def stream(self, account: str) -> Stream:
         """Return the stream of an account."""
-        return Stream(account, self.settings.source, tuple(sorted(self.settings.filters.items())))
+        plugin, _ = self.source
+        return Stream(account, plugin.name, tuple(sorted(self.settings.filters.items())), plugin.log)
 
 
 def assemble(
@@ -116,7 +120,7 @@ def assemble(
     for _, config in (source, *sinks.values()):
         for secret in _secrets(config):
             hide(secret)
-    return Workshop(
+    workshop = Workshop(
         settings=settings,
         plugins=plugins,
         source=source,
@@ -126,6 +130,9 @@ def assemble(
         credential=credential_for(settings, server_url_of(source), environ=environ, clock=clock, hide=hide),
         clock=clock,
     )
+    if (name := settings.fill_gaps_from) is None:
+        return workshop
+    return dataclasses.replace(workshop, filler=_filler(workshop, name, environ=environ, hide=hide))
 
 
 def check_names(settings: Settings, plugins: Plugins) -> None:
@@ -192,6 +199,10 @@ def connected(workshop: Workshop, account: str, watch: Watch | None = None) -> I
     )
     plugin, config = workshop.source
     source = plugin.build(config, context)
+    if filler := workshop.filler:
+        from cfaudit_export.pipeline.fill import FilledSource
+
+        source = FilledSource(source, filler.settings.source, lambda found: connected(filler, found.account_id))
     try:
         yield source, source.connect()
     finally:
@@ -266,6 +277,28 @@ def _run(
             trace=watch.trace,
         )
     )
+
+
+def _filler(workshop: Workshop, name: str, *, environ: Mapping[str, str], hide: Callable[[str], None]) -> Workshop:
+    """Return a workshop with the source that fills gaps; that it has no credential stops nothing but the filling.
+
+    Raises:
+        SettingsError: it cannot fill gaps of the first source.
+    """
+    first, _ = workshop.source
+    settings = dataclasses.replace(
+        workshop.settings, source=name, fill_gaps_from=None, recover={"mode": workshop.settings.recover["mode"]}
+    )
+    second = fit_source(settings, workshop.plugins)
+    if (second[0].log or name) != (first.log or first.name) or name == first.name:
+        raise SettingsError(f"source '{name}' cannot fill gaps of '{first.name}': it reads another log, or is the same")
+    for secret in _secrets(second[1]):
+        hide(secret)
+    try:
+        credential = credential_for(settings, server_url_of(second), environ=environ, clock=workshop.clock, hide=hide)
+    except (AccessError, TryAgainError) as error:
+        credential = MissingCredential(error)
+    return dataclasses.replace(workshop, settings=settings, source=second, credential=credential)
 
 
 def _transform(settings: Settings, plugins: Plugins, name: str) -> Callable[[pa.Table], pa.Table]:

@@ -26,8 +26,8 @@ class Extract:
         events: a table with any of the columns of `cfaudit_export.schema` and their types, ascending by time.
             `event_time` as `timestamp[ns, UTC]` and `event_raw` are always there. Identity, account, source and
             `ingested_at` are added by the core; a column that is not there is null. `event_id` only where the
-            source knows a real one. `key_token_name` may carry the token name that identity is computed from,
-            where it differs from `actor_token_name`.
+            source knows a real one, `source` only of events that another source gave. `key_token_name` may carry the
+            token name that identity is computed from, where it differs from `actor_token_name`.
         gaps: what could not be read inside the window.
         read_at: when the last page of the window arrived.
         calls: tool calls that this window cost.

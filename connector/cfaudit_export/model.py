@@ -79,16 +79,21 @@ class Stream:
         account_id: the account, 32 hex digits.
         source: the name of the source plugin.
         filters: sorted pairs of filter name and value; an event is in the stream when it meets all.
+        log: name of the log that is read, where several sources read the same one; empty for the source's own.
     """
 
     account_id: str
     source: str
     filters: tuple[tuple[str, str], ...] = ()
+    log: str = ""
 
     @property
     def id(self) -> str:
-        """Return the short hash under which everything about this stream is remembered."""
-        text = json.dumps([self.account_id, self.source, sorted(self.filters)], separators=(",", ":"))
+        """Return the short hash under which everything about this stream is remembered.
+
+        It is the same for all sources of one log: what is remembered is what was delivered, whoever read it.
+        """
+        text = json.dumps([self.account_id, self.log or self.source, sorted(self.filters)], separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

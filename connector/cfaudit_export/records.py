@@ -91,6 +91,8 @@ class SourcePlugin:
         summary: one line for `plugins`.
         extra: the pip extra that brings its libraries, None when it needs none.
         filters: names of filters it can apply, for `--help` and for refusing others before connecting.
+        log: name of the log it reads, where that is the log of another source too: each goes on where the other
+            stopped, and can fill the other's gaps. Their events must have equal keys. Empty for a log of its own.
     """
 
     name: str
@@ -99,6 +101,7 @@ class SourcePlugin:
     summary: str
     extra: str | None = None
     filters: tuple[str, ...] = ()
+    log: str = ""
 
 
 @dataclass(frozen=True, slots=True)

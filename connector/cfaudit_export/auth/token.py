@@ -6,7 +6,7 @@ import logging
 import stat
 from pathlib import Path
 
-from cfaudit_export.errors import SettingsError
+from cfaudit_export.errors import CfauditError, SettingsError
 
 VARIABLE = "CLOUDFLARE_API_TOKEN"
 
@@ -52,6 +52,23 @@ class NoCredential:
     async def token(self) -> str | None:
         """Return None."""
         return None
+
+    async def renew(self, refused: str) -> bool:  # noqa: ARG002  # the protocol's signature
+        """Return False."""
+        return False
+
+
+class MissingCredential:
+    """A credential that could not be had; whoever asks for its token learns why."""
+
+    kind = "token"
+
+    def __init__(self, why: CfauditError) -> None:
+        self._why = why
+
+    async def token(self) -> str | None:
+        """Raise why there is none."""
+        raise self._why
 
     async def renew(self, refused: str) -> bool:  # noqa: ARG002  # the protocol's signature
         """Return False."""

@@ -206,10 +206,12 @@ def _show_sandbox(shell: Shell, sandbox: Sandbox, *, json: bool) -> None:
     world, terminal = sandbox.world, shell.terminal
     if json:
         accounts = [{"id": account.id, "name": account.name} for account in world.accounts]
-        facts = {"url": sandbox.url, "mcp_url": sandbox.mcp_url, "tokens": world.tokens, "accounts": accounts}
+        urls = {"url": sandbox.url, "mcp_url": sandbox.mcp_url, "codemode_url": sandbox.codemode_url}
+        facts = {**urls, "tokens": world.tokens, "accounts": accounts}
         terminal.answer(as_json(facts))
         return
-    terminal.say(f"serving {world.options.events:,} events an account at {sandbox.mcp_url}; Ctrl-C stops\n")
+    terminal.say(f"serving {world.options.events:,} events an account at {sandbox.mcp_url},")
+    terminal.say(f"whole records of the same for --source codemode at {sandbox.codemode_url}; Ctrl-C stops\n")
     terminal.table(("account", "name"), [(account.id, account.name) for account in world.accounts], answer=False)
     terminal.say()
     terminal.table(("token", "made up"), world.tokens.items(), answer=False)

@@ -13,7 +13,12 @@ Change = Callable[[Checkpoint], Checkpoint]
 
 
 class Ledger:
-    """What is remembered of a stream. Each change is one compare-and-swap; who loses the race stops."""
+    """What is remembered of a stream. Each change is one compare-and-swap; who loses the race stops.
+
+    Attributes:
+        checkpoint: what is remembered now, of the stream as it is read now.
+        earlier: the stream as it was read when the checkpoint was written last: perhaps through another source.
+    """
 
     def __init__(self, store: CheckpointStore, stream: Stream) -> None:
         """Read what there is; nothing is written before there is a change.
@@ -24,7 +29,8 @@ class Ledger:
         """
         self._store = store
         found = store.load(stream.id)
-        self.checkpoint = found.checkpoint if found else Checkpoint(stream)
+        self.earlier = found.checkpoint.stream if found else stream
+        self.checkpoint = replace(found.checkpoint, stream=stream) if found else Checkpoint(stream)
         self._version = found.version if found else None
 
     def write(self, change: Change, at: datetime) -> None:

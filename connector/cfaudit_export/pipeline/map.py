@@ -15,7 +15,7 @@ from cfaudit_export.schema import COLUMNS, schema
 def map_extract(extract: Extract, stream: Stream, connection: Connection) -> pa.Table:
     """Return the events as a table of the schema, ascending by time.
 
-    `fidelity` is `trimmed` unless the source says otherwise.
+    `fidelity` is `trimmed` unless the source says otherwise, and `source` the stream's.
 
     Raises:
         ProtocolError: a required column is missing or holds nulls, or a column has a type that is not the schema's.
@@ -27,9 +27,9 @@ def map_extract(extract: Extract, stream: Stream, connection: Connection) -> pa.
         "event_key": keys,
         "event_id": pc.coalesce(given["event_id"], keys) if "event_id" in given else keys,
         "account_id": _constant(connection.account_id, events.num_rows),
-        "account_name": given.get("account_name", _constant(connection.account_name, events.num_rows)),
-        "fidelity": given.get("fidelity", _constant("trimmed", events.num_rows)),
-        "source": _constant(stream.source, events.num_rows),
+        "account_name": _filled(given.get("account_name"), connection.account_name, events.num_rows),
+        "fidelity": _filled(given.get("fidelity"), "trimmed", events.num_rows),
+        "source": _filled(given.get("source"), stream.source, events.num_rows),
         "ingested_at": _constant(extract.read_at, events.num_rows, pa.timestamp("us", tz="UTC")),
     }
     table = _fit({**given, **made}, events.num_rows)
@@ -53,6 +53,12 @@ def _fit(columns: dict[str, pa.ChunkedArray | pa.Array], rows: int) -> pa.Table:
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise ProtocolError(f"the source gave '{field.name}' as {column.type}, not {field.type}") from error
     return pa.Table.from_arrays(fields, schema=schema())
+
+
+def _filled(column: pa.ChunkedArray | None, value: str | None, rows: int) -> pa.ChunkedArray | pa.Array:
+    """Return the column with the value wherever it says nothing."""
+    filling = _constant(value, rows)
+    return filling if column is None else pc.coalesce(column, filling)
 
 
 def _constant(value: object, rows: int, type_: pa.DataType | None = None) -> pa.Array:

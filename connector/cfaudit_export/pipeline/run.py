@@ -180,7 +180,7 @@ class _Run:
 
     def _settle(self, outlet: Outlet, intent: Intent) -> None:
         """Load a promised batch again, or ask the sink for it where the staged file is lost."""
-        batch = self._staging.find(intent, self._job.stream)
+        batch = self._staging.find(intent, self._ledger.earlier)
         receipt = outlet.load(batch, intent.late_rows) if batch else outlet.find(intent)
         if receipt is not None:
             self._accept(outlet, batch, receipt)
@@ -197,7 +197,10 @@ class _Run:
 
     def _look_at_tool(self) -> None:
         known, found = self._ledger.checkpoint.tool, self._job.connection.tool
-        if known and known != found:
+        was, now = self._ledger.earlier.source, self._job.stream.source
+        if was != now:
+            _LOG.info("going on where another source stopped", extra={"was": was, "is": now})
+        elif known and known != found:
             _LOG.warning("the source's tool has changed", extra={"was": known, "is": found})
         self._ledger.write(use_tool(found), self._job.clock())
 

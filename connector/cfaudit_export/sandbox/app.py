@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 MCP_PATHS = ("/mcp", "/sse")
 BODY_LIMIT_BYTES = 4 * 1024 * 1024
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
-_SERVICE_HOST = "auditlogs.mcp.cloudflare.com"
+_SERVICE_HOSTS = ("auditlogs.mcp.cloudflare.com", "mcp.cloudflare.com", "staging.mcp.cloudflare.com")
 _PLAYGROUND = "playground.ai.cloudflare.com"
-_GRANT_PARTS = 3
+GRANT_PARTS = 3
 _BAD_JSON = object()
 _SERVER_ERROR = -32000
 _CORS = {
@@ -86,7 +86,7 @@ class SandboxApp:
         self.service = AuditLogs(world, self.upstream)
         self.authorization = authorization or NoAuthorization()
         self.mounts: dict[str, ASGIApp] = {}
-        self._hosts = frozenset((*_LOOPBACK, _SERVICE_HOST, *hosts, *world.options.allowed_hosts))
+        self._hosts = frozenset((*_LOOPBACK, *_SERVICE_HOSTS, *hosts, *world.options.allowed_hosts))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -113,7 +113,7 @@ class SandboxApp:
         if early is not None:
             return early
         token = _bearer(request)
-        if token is not None and len(token.split(":")) != _GRANT_PARTS:
+        if token is not None and len(token.split(":")) != GRANT_PARTS:
             caller = identify(self.upstream, token)
         elif not path.startswith(MCP_PATHS):
             return await self.authorization.answer(request)
@@ -131,11 +131,11 @@ class SandboxApp:
         if (planned := self.upstream.planned("edge")) is not None:
             page = "<html><body>error code: 1101</body></html>"
             return Response(page, int(planned[0]), media_type="text/html")
-        if (stranger := self._stranger(request)) is not None:
+        if (stranger := self.stranger(request)) is not None:
             return _response(refusal(403, _SERVER_ERROR, stranger), cors=False)
         return Response(status_code=200, headers=_CORS) if request.method == "OPTIONS" else None
 
-    def _stranger(self, request: Request) -> str | None:
+    def stranger(self, request: Request) -> str | None:
         """Find a Host or Origin that the server does not answer to, against DNS rebinding."""
         host = _hostname(f"//{request.headers.get('host', '')}")
         if host not in self._hosts:

@@ -8,7 +8,7 @@ from typing import Any
 
 from cfaudit_export.sandbox.pages import PageCache, ToolText, json_error, plain_error, read_error, render
 from cfaudit_export.sandbox.query import BadQueryError
-from cfaudit_export.sandbox.rpc import Exchange
+from cfaudit_export.sandbox.rpc import CHANGING_TOOLS, Exchange
 from cfaudit_export.sandbox.tool import (
     TOOL,
     argument_error,
@@ -26,6 +26,7 @@ class AuditLogs:
     """The service behind `/mcp`."""
 
     info: Mapping[str, str] = {"name": "auditlogs", "version": "1.0.0"}
+    capabilities = CHANGING_TOOLS
 
     def __init__(self, world: World, upstream: Upstream) -> None:
         self._world = world

@@ -10,7 +10,7 @@ from typing import Any
 from cfaudit_export.sandbox.codemode_api import ApiReply, AuditApi
 from cfaudit_export.sandbox.codemode_run import UnreadableError, run_snippet
 from cfaudit_export.sandbox.pages import ToolText, plain_error
-from cfaudit_export.sandbox.rpc import Exchange
+from cfaudit_export.sandbox.rpc import CHANGING_TOOLS, Exchange
 from cfaudit_export.sandbox.upstream import Caller, Upstream
 from cfaudit_export.sandbox.world import World
 from cfaudit_export.sources.codemode.snippet import read_code
@@ -56,6 +56,11 @@ class CodeMode:
         self._whole = whole
         self._generation = shared.world.options.codemode_generation
 
+    @property
+    def capabilities(self) -> Mapping[str, Any]:
+        """Announce changes of the tools, as the first generation does though they never change."""
+        return CHANGING_TOOLS if self._generation == "G0" else {"tools": {}}
+
     def instructions(self, _caller: Caller) -> str | None:
         """Say nothing."""
         return None
@@ -90,7 +95,7 @@ class CodeMode:
         """Run the snippet; anything else is refused."""
         prefix = self._shared.world.options.tool_prefix
         if name not in [tool["name"] for tool in self.tools(exchange.caller)]:
-            return None
+            return plain_error(f"MCP error -32602: Tool {name} not found") if self._generation == "G0" else None
         if name != prefix + TOOL:
             return plain_error(f"Error: the sandbox emulates {TOOL} only")
         if self._shared.faults:

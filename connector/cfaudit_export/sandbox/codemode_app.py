@@ -1,4 +1,4 @@
-"""HTTP request -> answer of the code-mode server: its one route, its sign-in by API token, and the API behind it."""
+"""HTTP request -> answer of the code-mode server: its one route, who may use it, and the API behind it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
+from cfaudit_export.sandbox.app import GRANT_PARTS
 from cfaudit_export.sandbox.codemode import CodeMode, Isolates
 from cfaudit_export.sandbox.codemode_api import ConnectionLostError
 from cfaudit_export.sandbox.identity import Refusal, identify
 from cfaudit_export.sandbox.modern import VERSION
+from cfaudit_export.sandbox.oauth import OWNER as OAUTH_OWNER
 from cfaudit_export.sandbox.requests import Seen
 from cfaudit_export.sandbox.upstream import Caller
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from cfaudit_export.sandbox.app import SandboxApp
 
 CODEMODE_PREFIX = "/codemode"
+_MCP = f"{CODEMODE_PREFIX}/mcp"
 _API = f"{CODEMODE_PREFIX}/client/v4/accounts/"
 _LOG = "/logs/audit"
 
@@ -41,7 +44,7 @@ class CodeModeApp:
         request = Request(scope, receive)
         seen = Seen(self._app.world.clock(), request.method, request.url.path)
         response = await self._answer(request, seen)
-        if not isinstance(response, StreamingResponse):
+        if not isinstance(response, StreamingResponse) and not seen.status:  # a stream notes its own end
             seen.status = response.status_code
             self._app.requests.note(seen)
         await response(scope, receive, send)
@@ -49,20 +52,34 @@ class CodeModeApp:
     async def _answer(self, request: Request, seen: Seen) -> Response:
         path = request.url.path
         is_api = path.startswith(_API) and path.endswith(_LOG)
-        if not is_api and path != f"{CODEMODE_PREFIX}/mcp":
-            return Response("Not Found", 404)
-        if (planned := self._app.upstream.planned("edge")) is not None:
-            return Response("<html><body>error code: 1101</body></html>", int(planned[0]), media_type="text/html")
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        if scheme != "Bearer" or not token:
+        early = self._before_auth(request) if is_api or path == _MCP else Response("Not Found", 404)
+        if early is not None:
+            return early
+        caller = self._authenticated(request)
+        if caller is None:
             return Response(status_code=401, headers={"WWW-Authenticate": _challenge(request, "invalid_token")})
-        caller = self._caller(token)
         seen.cost = caller.cost
         if isinstance(caller, Refusal):
             return self._turn_away(caller, request)
         if is_api:
             return self._api(request, caller, path.removeprefix(_API).removesuffix(_LOG))
         return await self._speak(request, caller, seen)
+
+    def _before_auth(self, request: Request) -> Response | None:
+        if (planned := self._app.upstream.planned("edge")) is not None:
+            return Response("<html><body>error code: 1101</body></html>", int(planned[0]), media_type="text/html")
+        if (stranger := self._app.stranger(request)) is not None:
+            return _rpc_error(403, stranger)
+        return Response(status_code=204) if request.method == "OPTIONS" else None
+
+    def _authenticated(self, request: Request) -> Caller | Refusal | None:
+        """Recognise who asks; None for nobody."""
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme != "Bearer" or not token:
+            return None
+        if len(token.split(":")) == GRANT_PARTS:
+            return self._app.authorization.caller(token, request)
+        return self._caller(token)
 
     def _caller(self, token: str) -> Caller | Refusal:
         """Recognise a token; late generations remember whom they saw."""
@@ -76,11 +93,14 @@ class CodeModeApp:
     async def _speak(self, request: Request, caller: Caller, seen: Seen) -> Response:
         first = self._app.world.options.codemode_generation == "G0"
         if first and request.headers.get("mcp-protocol-version") == VERSION:
-            message = f"Bad Request: Unsupported protocol version: {VERSION}"
-            return JSONResponse({"jsonrpc": "2.0", "error": {"code": -32000, "message": message}, "id": None}, 400)
+            return _rpc_error(400, f"Bad Request: Unsupported protocol version: {VERSION}")
+        if first and request.method in ("GET", "DELETE"):
+            return Response(media_type="text/event-stream" if request.method == "GET" else None)
         service = CodeMode(self.isolates, whole=request.query_params.get("truncateToolResult") == "false")
         response = await self._app.speak(service, request, caller, seen)
-        return await _as_json(response) if first and isinstance(response, StreamingResponse) else response
+        # Late ones keep the status of an answer to a sign-in open, because it may have to become a 403.
+        plain = first or caller.owner == OAUTH_OWNER
+        return await _as_json(response) if plain and isinstance(response, StreamingResponse) else response
 
     def _turn_away(self, refused: Refusal, request: Request) -> Response:
         if self._app.world.options.codemode_generation == "G0":
@@ -102,13 +122,17 @@ class CodeModeApp:
         return Response(reply.body, reply.status, {"content-type": "application/json", **reply.headers})
 
 
+def _rpc_error(status: int, message: str) -> Response:
+    return JSONResponse({"jsonrpc": "2.0", "error": {"code": -32000, "message": message}, "id": None}, status)
+
+
 def _challenge(request: Request, error: str) -> str:
-    metadata = f"{request.url.scheme}://{request.url.netloc}/.well-known/oauth-protected-resource{CODEMODE_PREFIX}/mcp"
+    metadata = f"{request.url.scheme}://{request.url.netloc}/.well-known/oauth-protected-resource{_MCP}"
     return f'Bearer realm="OAuth", error="{error}", resource_metadata="{metadata}"'
 
 
 async def _as_json(response: StreamingResponse) -> Response:
-    """Take the one message out of an event stream: the first generation answers in JSON."""
+    """Take the one message out of an event stream."""
     chunks = [
         chunk if isinstance(chunk, bytes) else bytes(str(chunk), "utf-8") async for chunk in response.body_iterator
     ]

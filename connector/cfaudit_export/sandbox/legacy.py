@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from cfaudit_export.sandbox.rpc import (
-    CAPABILITIES,
     METHOD_NOT_FOUND,
     Exchange,
     Reply,
@@ -86,7 +85,7 @@ async def _result(exchange: Exchange, method: str, params: Mapping[str, Any]) ->
         asked = params.get("protocolVersion")
         result = {
             "protocolVersion": asked if asked in VERSIONS else VERSIONS[0],
-            "capabilities": CAPABILITIES,
+            "capabilities": service.capabilities,
             "serverInfo": service.info,
         }
         words = service.instructions(exchange.caller)

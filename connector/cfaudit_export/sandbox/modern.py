@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from cfaudit_export.sandbox.rpc import (
-    CAPABILITIES,
     INVALID_PARAMS,
     METHOD_NOT_FOUND,
     Exchange,
@@ -111,7 +110,7 @@ async def _result(exchange: Exchange, message: Mapping[str, Any]) -> bytes:
         return members({"tools": service.tools(exchange.caller)}) + _ending(exchange, cached=True)
     if method == "server/discover":
         words = service.instructions(exchange.caller)
-        result = {"supportedVersions": [VERSION], "capabilities": CAPABILITIES}
+        result = {"supportedVersions": [VERSION], "capabilities": service.capabilities}
         return members(result | ({"instructions": words} if words else {})) + _ending(exchange, cached=True)
     raise RpcError(METHOD_NOT_FOUND, "Method not found")
 

@@ -33,7 +33,8 @@ _SERVER_METADATA = "/.well-known/oauth-authorization-server"
 _OPENID_METADATA = "/.well-known/openid-configuration"
 _RESOURCE_METADATA = "/.well-known/oauth-protected-resource"
 _NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
-_OWNER = "oauth"
+OWNER = "oauth"
+"""Whose budget the calls of a sign-in are charged to."""
 
 
 class OAuth:
@@ -75,7 +76,7 @@ class OAuth:
             return Refusal(401, "invalid_token", "Token audience does not match resource server", in_header=True)
         accounts = tuple(self._world.accounts)
         pinned = accounts[0] if len(accounts) == 1 else None
-        return Caller(_OWNER, accounts, pinned, expired=not self.dash.is_alive(access.inner))
+        return Caller(OWNER, accounts, pinned, expired=not self.dash.is_alive(access.inner))
 
     async def answer(self, request: Request) -> Response:
         """Answer a request for discovery, registration, tokens, or anything else."""

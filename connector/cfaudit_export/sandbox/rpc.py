@@ -13,7 +13,7 @@ from cfaudit_export.sandbox.upstream import Caller
 
 METHOD_NOT_FOUND = -32601
 INVALID_PARAMS = -32602
-CAPABILITIES: Mapping[str, Any] = {"tools": {"listChanged": True}}
+CHANGING_TOOLS: Mapping[str, Any] = {"tools": {"listChanged": True}}
 
 
 class RpcError(Exception):
@@ -54,6 +54,10 @@ class Service(Protocol):
     @property
     def info(self) -> Mapping[str, str]:
         """Its name and version."""
+
+    @property
+    def capabilities(self) -> Mapping[str, Any]:
+        """What it says it can do."""
 
     def instructions(self, caller: Caller) -> str | None:
         """Words for the model, if there are any for this caller."""

@@ -50,6 +50,7 @@ class Settings:
 
     account: tuple[str, ...] = ()
     source: str = DEFAULT_SOURCE
+    fill_gaps_from: str | None = None
     sink: tuple[str, ...] = ()
     transform: tuple[str, ...] = ()
     since: datetime | None = None

@@ -109,6 +109,15 @@ OPTIONS: tuple[Option, ...] = (
     Option("until", values.moment, "time to stop before", WHAT, "TIME", ("--until",), "now, less the settle lag"),
     Option("source", values.text, "where events are read from", WHAT, "NAME", ("--source",), "auditlogs"),
     Option(
+        "fill_gaps_from",
+        values.text,
+        "second source, asked for what the first one cannot read",
+        WHAT,
+        "NAME",
+        ("--fill-gaps-from",),
+        "gaps stay",
+    ),
+    Option(
         "server_url",
         values.url,
         "MCP server or gateway of the source",

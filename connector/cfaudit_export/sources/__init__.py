@@ -141,4 +141,5 @@ def cfaudit_sources() -> Iterator[SourcePlugin]:
         _build_codemode,
         "Cloudflare's API MCP server: whole records, read by one fixed snippet",
         filters=CODEMODE_FILTERS,
+        log="auditlogs",
     )

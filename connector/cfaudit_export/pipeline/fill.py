@@ -1,0 +1,132 @@
+"""A piece with gaps -> the piece with the gaps closed, as far as a second source of the same log can read them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, closing
+from dataclasses import replace
+from itertools import chain
+
+import pyarrow as pa
+
+from cfaudit_export.errors import CfauditError, ProtocolError
+from cfaudit_export.interfaces import Extract, Source
+from cfaudit_export.intervals import intersect, subtract
+from cfaudit_export.model import Connection, Gap, Window
+from cfaudit_export.pipeline.seen import within
+
+_LOG = logging.getLogger(__name__)
+_MOST_BYTES = 48_000_000
+
+Opener = Callable[[Connection], AbstractContextManager[tuple[Source, Connection]]]
+
+
+class FilledSource:
+    """A source with a second one behind it, which reads what the first one cannot.
+
+    The second one is opened at the first gap. When it fails, gaps stay gaps, and it is left alone until the next run.
+    """
+
+    def __init__(self, first: Source, second: str, open_second: Opener) -> None:
+        """Take both.
+
+        Args:
+            first: what is read first.
+            second: the name of the second source.
+            open_second: opens it for the account that the first one found.
+        """
+        self._first = first
+        self._name = second
+        self._open_second = open_second
+        self._stack = ExitStack()
+        self._connection: Connection | None = None
+        self._second: Source | None = None
+        self._failed = False
+
+    def connect(self) -> Connection:
+        """Connect the first source; as `Source.connect`."""
+        self._connection = self._first.connect()
+        return self._connection
+
+    def probe(self) -> None:
+        """Prove that the first source can be read; as `Source.probe`."""
+        self._first.probe()
+
+    def extract(self, windows: Iterable[Window]) -> Generator[Extract, None, None]:
+        """Read the windows, and gaps in them from the second source; as `Source.extract`."""
+        with closing(self._first.extract(windows)) as pieces:
+            for piece in pieces:
+                yield from self._filled(piece) if piece.gaps and not self._failed else (piece,)
+
+    def close(self) -> None:
+        """Close both."""
+        self._stack.close()
+        self._second = None
+        self._first.close()
+
+    def _filled(self, piece: Extract) -> Iterator[Extract]:
+        """Yield the piece, cut where what fills its gaps is too much to be kept until all of it is there."""
+        held: list[Extract] = []
+        done: list[Window] = []
+        for found in self._read(intersect([gap.window for gap in piece.gaps], [piece.window])):
+            held.append(found)
+            if sum(one.events.nbytes for one in held) > _MOST_BYTES:
+                done += [one.window for one in held]
+                yield from (replace(one, events=self._named(one.events)) for one in held)
+                held = []
+        for window in subtract([piece.window], done):
+            inside = [one for one in held if intersect([one.window], [window])]
+            yield self._merged(piece, window, inside)
+
+    def _read(self, gaps: Iterable[Window]) -> Iterator[Extract]:
+        """Yield what the second source reads of the gaps, until it fails."""
+        try:
+            with closing(self._opened().extract(gaps)) as pieces:
+                yield from pieces
+        except CfauditError as error:
+            self._failed = True
+            _LOG.warning("gaps cannot be filled", extra={"source": self._name, "error": str(error)})
+
+    def _opened(self) -> Source:
+        if self._second is None:
+            assert self._connection is not None, "connect comes first"  # noqa: S101  # a fault of the caller
+            source, found = self._stack.enter_context(self._open_second(self._connection))
+            if found.account_id != self._connection.account_id:
+                raise ProtocolError(f"it reads account '{found.account_id}', not '{self._connection.account_id}'")
+            self._second = source
+        return self._second
+
+    def _merged(self, piece: Extract, window: Window, found: list[Extract]) -> Extract:
+        """Return a window of the piece, with what was found in the place of what the piece has there."""
+        filled = [one.window for one in found]
+        left = [gap for one in piece.gaps for gap in _left(one, window, filled)]
+        if not filled:
+            return replace(piece, window=window, events=within(piece.events, [window]), gaps=tuple(left))
+        own = within(piece.events, subtract([window], filled))
+        tables = [_with_key_parts(own), *(self._named(one.events) for one in found)]
+        return Extract(
+            window,
+            pa.concat_tables(tables, promote_options="default").sort_by("event_time"),
+            tuple(sorted(chain(left, *(one.gaps for one in found)), key=lambda gap: gap.window)),
+            max(piece.read_at, *(one.read_at for one in found)),
+            piece.calls + sum(one.calls for one in found),
+            min(piece.trimmed, own.num_rows),
+        )
+
+    def _named(self, events: pa.Table) -> pa.Table:
+        source = pa.repeat(pa.scalar(self._name), events.num_rows)
+        return _with_key_parts(events).append_column("source", source)
+
+
+def _left(gap: Gap, window: Window, filled: list[Window]) -> Iterator[Gap]:
+    """Yield what is left of a gap in a window; of a part it is not known how many of its rows it holds."""
+    for rest in subtract(intersect([gap.window], [window]), filled):
+        yield gap if rest == gap.window else replace(gap, window=rest, rows=0)
+
+
+def _with_key_parts(events: pa.Table) -> pa.Table:
+    """Return events that say themselves which token name their key is made from, as no source speaks for all now."""
+    if "key_token_name" in events.column_names or "actor_token_name" not in events.column_names:
+        return events
+    return events.append_column("key_token_name", events["actor_token_name"])

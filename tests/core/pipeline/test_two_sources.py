@@ -1,0 +1,222 @@
+"""One log, two sources: a stream goes on by the other one, and what one cannot read is read by the other."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from cfaudit_export.assemble import assemble, export
+from cfaudit_export.errors import ExitCode, SettingsError
+from cfaudit_export.model import Checkpoint, RunReport
+from cfaudit_export.plugins import load_plugins
+from cfaudit_export.sandbox.text import js
+from cfaudit_export.settings import Settings
+
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+
+
+def settings_of(rig: Any, source: str = "auditlogs", fill: str | None = None, **more: Any) -> Settings:
+    known = {"budget_calls": 0, "retry_seconds": 1.0}
+    urls = {"auditlogs": rig.sandbox.mcp_url, "codemode": rig.sandbox.codemode_url}
+    given = {
+        "sink": ("parquet",),
+        "sinks": {"parquet": {"path": str(rig.root / "out")}},
+        "sources": {name: {"server_url": url, **known, **more.pop(name, {})} for name, url in urls.items()},
+        "recover": {"mode": "off"},
+        "settle_lag": timedelta(0),
+        **more,
+    }
+    return Settings(source=source, fill_gaps_from=fill, state_dir=rig.root, **given)
+
+
+def run(
+    rig: Any, source: str = "auditlogs", fill: str | None = None, *, token: str = "account", **more: Any
+) -> RunReport:
+    environ = {"CLOUDFLARE_API_TOKEN": rig.world.tokens[token]}
+    workshop = assemble(
+        settings_of(rig, source, fill, **more), load_plugins(environ={}), environ=environ, clock=lambda: rig.now
+    )
+    return export(workshop, rig.stream.account_id)
+
+
+def checkpoint_of(rig: Any) -> Checkpoint:
+    return rig.checkpoint()
+
+
+def moment(record: dict[str, Any]) -> datetime:
+    at = datetime.fromisoformat(record["action"]["time"])
+    return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+def assert_every_event_once(rig: Any, *, lacking: int = 0) -> list[dict[str, Any]]:
+    """Compare what was exported with the records of the account, whichever source brought them."""
+    rows, records = rig.rows(), list(rig.world.records(rig.stream.account_id))
+    assert len({row["event_key"] for row in rows}) == len(rows), "an event was delivered twice"
+    times, truth = Counter(row["event_time"] for row in rows), Counter(map(moment, records))
+    assert times <= truth
+    assert (truth - times).total() == lacking
+    whole = Counter(row["event_raw"] for row in rows if row["source"] == "codemode")
+    assert whole <= Counter(map(js, records))
+    return rows
+
+
+ODD = {"events": 500, "ties": 0.5, "twins": 0.3, "poison": {"all": 60}, "poison_placement": "tied"}
+
+
+@pytest.mark.parametrize(("first", "second"), [("auditlogs", "codemode"), ("codemode", "auditlogs")])
+def test_a_stream_goes_on_by_another_source_and_back_without_doubling_an_event(
+    rig_of: Callable[..., Any], first: str, second: str
+) -> None:
+    rig = rig_of(events=400, ties=0.5, twins=0.3)
+    for turn, source in enumerate((first, second, first)):
+        report = run(rig, source)
+        assert report.exit_code == ExitCode.OK, report.error
+        fresh = 400 if not turn else 40
+        assert report.sinks[0].rows == fresh
+        assert (report.windows > 0) == bool(report.events)
+        assert_every_event_once(rig)
+        rig.grow(30, rig.now, rig.now + HOUR)
+        rig.grow(10, rig.now - HOUR, rig.now)  # latecomers: the other source must tell them from what is there
+        rig.now += HOUR
+    assert checkpoint_of(rig).stream.source == first
+    assert len(checkpoint_of(rig).sinks["parquet"].covered) == 1
+    assert {row["source"] for row in rig.rows()} == {"auditlogs", "codemode"}
+
+
+def test_the_move_is_told_once_and_is_no_change_of_the_tool(rig: Any, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    run(rig)
+    for _ in range(2):
+        run(rig, "codemode")
+    told = [record.message for record in caplog.records if "another source" in record.message]
+    assert told == ["going on where another source stopped"]
+    assert not any("tool has changed" in record.message for record in caplog.records)
+
+
+def test_gaps_of_the_first_source_close_when_the_stream_moves_to_one_that_reads_them(rig_of: Any) -> None:
+    rig = rig_of(**ODD)
+    assert run(rig).exit_code == ExitCode.INCOMPLETE
+    assert_every_event_once(rig, lacking=60)
+    rig.now += HOUR
+    for _ in range(30):
+        if run(rig, "codemode").exit_code == ExitCode.OK:
+            break
+        rig.now += DAY
+    assert checkpoint_of(rig).gaps == ()
+    assert_every_event_once(rig)
+
+
+def test_what_the_first_source_cannot_read_is_read_by_the_second_within_the_run(rig_of: Any) -> None:
+    rig = rig_of(**ODD)
+    report = run(rig, fill="codemode")
+    assert report.exit_code == ExitCode.OK, report.error
+    assert report.gaps == ()
+    rows = assert_every_event_once(rig)
+    by_source = Counter((row["source"], row["fidelity"]) for row in rows)
+    assert by_source["codemode", "full"] >= 60
+    assert set(by_source) == {("codemode", "full"), ("auditlogs", "trimmed")}
+    for _ in range(2):
+        rig.now += 2 * HOUR
+        rig.grow(80, rig.now - HOUR, rig.now)
+        assert run(rig, fill="codemode").sinks[0].rows == 80
+    assert_every_event_once(rig)
+
+
+def test_old_gaps_are_filled_when_a_second_source_is_named_later(rig_of: Any) -> None:
+    rig = rig_of(events=300, ties=0.5, twins=0.3, poison={"all": 5}, poison_placement="tied")
+    run(rig)
+    rig.now += 3 * DAY
+    run(rig)
+    assert checkpoint_of(rig).gaps
+    while checkpoint_of(rig).gaps:
+        before = len(checkpoint_of(rig).gaps)
+        rig.now += DAY
+        run(rig, fill="codemode")
+        assert len(checkpoint_of(rig).gaps) < before
+    assert_every_event_once(rig)
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        {"codemode": {"server_url": "http://127.0.0.1:9/mcp"}},
+        {"codemode": {"tool": "nothing"}},
+        {"codemode": {"headers": {"X-Key": "NO_SUCH_VARIABLE"}}},
+    ],
+    ids=["down", "no tool", "settings"],
+)
+def test_a_second_source_that_fails_leaves_the_gaps_and_all_else_is_delivered(
+    rig_of: Any, caplog: pytest.LogCaptureFixture, trouble: dict[str, Any]
+) -> None:
+    rig = rig_of(**ODD)
+    report = run(rig, fill="codemode", **trouble)
+    assert report.exit_code == ExitCode.INCOMPLETE
+    assert report.error is None
+    assert_every_event_once(rig, lacking=60)
+    assert [one.levelname for one in caplog.records if one.message == "gaps cannot be filled"] == ["WARNING"]
+    rig.now += HOUR
+    while run(rig, fill="codemode").exit_code != ExitCode.OK:
+        rig.now += DAY
+    assert_every_event_once(rig)
+
+
+def test_a_second_source_that_fails_on_the_way_leaves_what_it_did_not_read(rig_of: Any) -> None:
+    rig = rig_of(**ODD)
+    box = rig.sandbox.codemode.isolates.api
+    answered = 0
+
+    def fail_later(caller: Any, account_id: str, parameters: Any) -> Any:
+        nonlocal answered
+        answered += 1
+        if answered > 20:
+            rig.sandbox.upstream.fail_next(403)
+        return original(caller, account_id, parameters)
+
+    original, box.answer = box.answer, fail_later
+    report = run(rig, fill="codemode", codemode={"concurrency": 1})
+    box.answer = original
+    assert report.exit_code == ExitCode.INCOMPLETE
+    left = sum(gap.rows for gap in report.gaps)
+    assert 0 < left < 60
+    assert_every_event_once(rig, lacking=left)
+    while run(rig, fill="codemode").exit_code != ExitCode.OK:
+        rig.now += DAY
+    assert_every_event_once(rig)
+
+
+def test_a_gap_of_a_whole_window_is_filled_piece_by_piece(rig_of: Any) -> None:
+    rig = rig_of(events=400, poison={"api-context": 400})
+    report = run(rig, fill="codemode", codemode={"piece_rows": 50, "page_size": 50})
+    assert report.exit_code == ExitCode.OK
+    assert {row["source"] for row in assert_every_event_once(rig)} == {"codemode"}
+
+
+def test_a_second_source_without_a_credential_stops_nothing_but_the_filling(
+    rig_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = rig_of(**ODD)
+    sources = {"auditlogs": {"headers": {"Authorization": "GATEWAY"}}}
+    monkeypatch.setenv("GATEWAY", f"Bearer {rig.world.tokens['account']}")
+    settings = settings_of(rig, fill="codemode", **sources)
+    workshop = assemble(settings, load_plugins(environ={}), environ=os.environ, clock=lambda: rig.now)
+    report = export(workshop, rig.stream.account_id)
+    assert report.error is None
+    assert report.exit_code == ExitCode.INCOMPLETE
+    assert_every_event_once(rig, lacking=60)
+
+
+@pytest.mark.parametrize("names", [("auditlogs", "auditlogs"), ("codemode", "codemode")])
+def test_a_source_cannot_fill_its_own_gaps(rig: Any, names: tuple[str, str]) -> None:
+    with pytest.raises(SettingsError, match="cannot fill gaps"):
+        run(rig, *names)
+
+
+def test_a_filter_that_the_second_source_lacks_is_refused_before_anything_is_read(rig: Any) -> None:
+    with pytest.raises(SettingsError, match="'auditlogs' cannot filter by 'product_category'"):
+        run(rig, "codemode", "auditlogs", filters={"product_category": "workers"})
