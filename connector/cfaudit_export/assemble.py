@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cfaudit_export.auth import credential_for
 from cfaudit_export.auth.token import MissingCredential
 from cfaudit_export.errors import AccessError, CfauditError, SettingsError, TryAgainError
+from cfaudit_export.fit import check_names, fit_sink, fit_source, fit_transform, open_store, secrets_of, server_url_of
 from cfaudit_export.interfaces import CheckpointStore, Sink, Source
 from cfaudit_export.model import Connection, RunReport, Stream
 from cfaudit_export.records import Credential, Recover, SinkPlugin, SourceContext, SourcePlugin
@@ -26,9 +26,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from cfaudit_export.pipeline.run import Progress, Trace
-    from cfaudit_export.plugins import Plugins, Record
+    from cfaudit_export.plugins import Plugins
 
-DEFAULT_STORE = "file"
 _COUNTERS = ("retries", "throttles", "waited_seconds")
 
 
@@ -118,14 +117,14 @@ def assemble(
     source = fit_source(settings, plugins)
     sinks = {name: fit_sink(settings, plugins, name) for name in settings.sink}
     for _, config in (source, *sinks.values()):
-        for secret in _secrets(config):
+        for secret in secrets_of(config):
             hide(secret)
     workshop = Workshop(
         settings=settings,
         plugins=plugins,
         source=source,
         sinks=sinks,
-        transforms=tuple(_transform(settings, plugins, name) for name in settings.transform),
+        transforms=tuple(fit_transform(settings, plugins, name) for name in settings.transform),
         store=open_store(settings, plugins),
         credential=credential_for(settings, server_url_of(source), environ=environ, clock=clock, hide=hide),
         clock=clock,
@@ -133,52 +132,6 @@ def assemble(
     if (name := settings.fill_gaps_from) is None:
         return workshop
     return dataclasses.replace(workshop, filler=_filler(workshop, name, environ=environ, hide=hide))
-
-
-def check_names(settings: Settings, plugins: Plugins) -> None:
-    """Refuse a table whose name is nearly that of a plugin: it would be passed over.
-
-    Raises:
-        SettingsError: there is one.
-    """
-    for kind, tables, offers in (
-        ("sources", settings.sources, plugins.sources),
-        ("sinks", settings.sinks, plugins.sinks),
-        ("transforms", settings.transforms, plugins.transforms),
-    ):
-        for name in tables:
-            if name not in offers and (match := get_close_matches(name, offers, n=1)):
-                raise SettingsError(f"unknown key '{kind}.{name}'; did you mean '{kind}.{match[0]}'?")
-
-
-def fit_source(settings: Settings, plugins: Plugins) -> tuple[SourcePlugin, Any]:
-    """Return the chosen source and its settings. Raises: as `assemble`."""
-    name = settings.source
-    plugin = plugins.source(name)
-    config = _config(plugin, settings.sources.get(name, {}), f"sources.{name}")
-    wanted = {*settings.filters, *settings.recover} - {"mode"}
-    for unknown in sorted(wanted - set(plugin.filters)):
-        known = ", ".join(plugin.filters) or "none"
-        raise SettingsError(f"source '{name}' cannot filter by '{unknown}'; it filters by: {known}")
-    return plugin, config
-
-
-def server_url_of(source: tuple[SourcePlugin, Any]) -> str:
-    """Return the URL of the server of a source as `fit_source` returns it, empty for a source without one."""
-    return str(getattr(source[1], "server_url", ""))
-
-
-def fit_sink(settings: Settings, plugins: Plugins, name: str) -> tuple[SinkPlugin, Any]:
-    """Return a sink and its settings. Raises: as `assemble`."""
-    plugin = plugins.sink(name)
-    return plugin, _config(plugin, settings.sinks.get(name, {}), f"sinks.{name}")
-
-
-def open_store(settings: Settings, plugins: Plugins) -> CheckpointStore:
-    """Return the checkpoint store. Raises: as `assemble`."""
-    table = dict(settings.checkpoint)
-    plugin = plugins.store(str(table.pop("store", DEFAULT_STORE)))
-    return plugin.build(_config(plugin, table, "checkpoint"), settings.state_dir)
 
 
 @contextmanager
@@ -292,31 +245,10 @@ def _filler(workshop: Workshop, name: str, *, environ: Mapping[str, str], hide: 
     second = fit_source(settings, workshop.plugins)
     if (second[0].log or name) != (first.log or first.name) or name == first.name:
         raise SettingsError(f"source '{name}' cannot fill gaps of '{first.name}': it reads another log, or is the same")
-    for secret in _secrets(second[1]):
+    for secret in secrets_of(second[1]):
         hide(secret)
     try:
         credential = credential_for(settings, server_url_of(second), environ=environ, clock=workshop.clock, hide=hide)
     except (AccessError, TryAgainError) as error:
         credential = MissingCredential(error)
     return dataclasses.replace(workshop, settings=settings, source=second, credential=credential)
-
-
-def _transform(settings: Settings, plugins: Plugins, name: str) -> Callable[[pa.Table], pa.Table]:
-    plugin = plugins.transform(name)
-    config = _config(plugin, settings.transforms.get(name, {}), f"transforms.{name}")
-    return plugin.build(config)
-
-
-def _config(plugin: Record, table: Mapping[str, Any], where: str) -> Any:
-    """Return a plugin's settings; texts may stand for numbers, as variables and `-o` can give nothing else."""
-    from cfaudit_export.plugins import build_config  # the list of installed distributions is slow to import
-
-    return build_config(plugin, table, where, strict=False)
-
-
-def _secrets(config: Any) -> Iterator[str]:
-    """Yield the texts of the fields that a plugin keeps out of its `repr`."""
-    for one in dataclasses.fields(config):
-        value = getattr(config, one.name)
-        if not one.repr and isinstance(value, str):
-            yield value

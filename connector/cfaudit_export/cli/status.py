@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from cfaudit_export.assemble import fit_source, open_store, server_url_of
 from cfaudit_export.cli.command import Shell, command
 from cfaudit_export.cli.encode import as_json
 from cfaudit_export.cli.export import Json, covered_until
 from cfaudit_export.cli.signin import current_sign_in, described
 from cfaudit_export.cli.terminal import PROGRAM
 from cfaudit_export.errors import CfauditError, ExitCode, worst
+from cfaudit_export.fit import fit_source, open_store, server_url_of
 from cfaudit_export.interfaces import CheckpointStore
 from cfaudit_export.model import Checkpoint, SinkProgress, Stream, Window
 from cfaudit_export.settings import Settings

@@ -1,0 +1,93 @@
+"""The names in the settings -> plugins with settings that fit them; nothing is asked of anybody."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+from cfaudit_export.errors import SettingsError
+from cfaudit_export.interfaces import CheckpointStore
+from cfaudit_export.records import SinkPlugin, SourcePlugin
+from cfaudit_export.settings import Settings
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from cfaudit_export.plugins import Plugins, Record
+
+DEFAULT_STORE = "file"
+
+
+def check_names(settings: Settings, plugins: Plugins) -> None:
+    """Refuse a table whose name is nearly that of a plugin: it would be passed over.
+
+    Raises:
+        SettingsError: there is one.
+    """
+    for kind, tables, offers in (
+        ("sources", settings.sources, plugins.sources),
+        ("sinks", settings.sinks, plugins.sinks),
+        ("transforms", settings.transforms, plugins.transforms),
+    ):
+        for name in tables:
+            if name not in offers and (match := get_close_matches(name, offers, n=1)):
+                raise SettingsError(f"unknown key '{kind}.{name}'; did you mean '{kind}.{match[0]}'?")
+
+
+def fit_source(settings: Settings, plugins: Plugins) -> tuple[SourcePlugin, Any]:
+    """Return the chosen source and its settings.
+
+    Raises:
+        PluginError: it is missing, broken or in conflict.
+        SettingsError: its settings do not fit it, or it lacks a filter that is wanted.
+    """
+    name = settings.source
+    plugin = plugins.source(name)
+    config = _config(plugin, settings.sources.get(name, {}), f"sources.{name}")
+    wanted = {*settings.filters, *settings.recover} - {"mode"}
+    for unknown in sorted(wanted - set(plugin.filters)):
+        known = ", ".join(plugin.filters) or "none"
+        raise SettingsError(f"source '{name}' cannot filter by '{unknown}'; it filters by: {known}")
+    return plugin, config
+
+
+def server_url_of(source: tuple[SourcePlugin, Any]) -> str:
+    """Return the URL of the server of a source as `fit_source` returns it, empty for a source without one."""
+    return str(getattr(source[1], "server_url", ""))
+
+
+def fit_sink(settings: Settings, plugins: Plugins, name: str) -> tuple[SinkPlugin, Any]:
+    """Return a sink and its settings. Raises: as `fit_source`."""
+    plugin = plugins.sink(name)
+    return plugin, _config(plugin, settings.sinks.get(name, {}), f"sinks.{name}")
+
+
+def open_store(settings: Settings, plugins: Plugins) -> CheckpointStore:
+    """Return the checkpoint store. Raises: as `fit_source`."""
+    table = dict(settings.checkpoint)
+    plugin = plugins.store(str(table.pop("store", DEFAULT_STORE)))
+    return plugin.build(_config(plugin, table, "checkpoint"), settings.state_dir)
+
+
+def fit_transform(settings: Settings, plugins: Plugins, name: str) -> Callable[[pa.Table], pa.Table]:
+    """Return a transform, built. Raises: as `fit_source`."""
+    plugin = plugins.transform(name)
+    config = _config(plugin, settings.transforms.get(name, {}), f"transforms.{name}")
+    return plugin.build(config)
+
+
+def _config(plugin: Record, table: Mapping[str, Any], where: str) -> Any:
+    """Return a plugin's settings; texts may stand for numbers, as variables and `-o` can give nothing else."""
+    from cfaudit_export.plugins import build_config  # the list of installed distributions is slow to import
+
+    return build_config(plugin, table, where, strict=False)
+
+
+def secrets_of(config: Any) -> Iterator[str]:
+    """Yield the texts of the fields that a plugin keeps out of its `repr`."""
+    for one in dataclasses.fields(config):
+        value = getattr(config, one.name)
+        if not one.repr and isinstance(value, str):
+            yield value
