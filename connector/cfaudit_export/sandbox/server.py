@@ -94,7 +94,7 @@ class Sandbox:
     ) -> None:
         """Stop serving."""
         assert self._server is not None  # noqa: S101 - entered before left
-        assert self._thread is not None  # noqa: S101
+        assert self._thread is not None  # noqa: S101 - as above
         self._server.should_exit = True
         self._thread.join(_STOP_SECONDS)
         if self._thread.is_alive():

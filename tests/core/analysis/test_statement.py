@@ -162,7 +162,7 @@ def test_a_terminal_is_shown_csv_without_what_it_would_obey(data: Any) -> None:
         ("", False),
     ],
 )
-def test_a_statement_ends_with_a_semicolon_that_is_no_text(typed: str, complete: bool) -> None:  # noqa: FBT001
+def test_a_statement_ends_with_a_semicolon_that_is_no_text(typed: str, complete: bool) -> None:  # noqa: FBT001 - given by the parametrization
     assert is_complete(typed) is complete
 
 

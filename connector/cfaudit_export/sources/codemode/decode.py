@@ -7,7 +7,7 @@ no dictionary is made. A record of other types than the documented ones is read 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 import pyarrow as pa
@@ -17,77 +17,23 @@ from msgspec import Raw
 from cfaudit_export.errors import ProtocolError
 from cfaudit_export.sources.auditlogs.decode import TIME, Page
 from cfaudit_export.sources.codemode.mask import cover_depths, cover_surrogates
+from cfaudit_export.sources.codemode.record import (
+    NULL,
+    RECORD,
+    UNKNOWN_FORM,
+    Account,
+    Actor,
+    Http,
+    Named,
+    Record,
+    Resource,
+    Token,
+    as_text,
+    read_tolerantly,
+)
 
-_NULL = Raw(b"null")
-_Int32 = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
 _BETWEEN = re.compile(rb"[,\s]*")
 _FINER_THAN_NANOSECONDS = re.compile(r"(\.\d{9})\d+")
-_UNKNOWN_FORM = "the server's page is not of the known form; please report this"
-
-
-class _Part(msgspec.Struct, gc=False):
-    """An object within a record."""
-
-
-class _Account(_Part):
-    name: str | None = None
-
-
-class _Action(_Part):
-    type: str | None = None
-    result: str | None = None
-    description: str | None = None
-    time: str | None = None
-
-
-class _Token(_Part):
-    id: str | None = None
-    name: str | None = None
-
-
-class _Actor(_Part):
-    id: str | None = None
-    type: str | None = None
-    email: str | None = None
-    context: str | None = None
-    ip_address: str | None = None
-    token: _Token | None = None  # what live records have
-    token_id: str | None = None  # what is documented
-    token_name: str | None = None
-
-
-class _Resource(_Part):
-    id: str | None = None
-    type: str | None = None
-    product: str | None = None
-    scope: Raw = _NULL
-    request: Raw = _NULL
-    response: Raw = _NULL
-    value: Raw = _NULL
-
-
-class _Http(_Part):
-    cf_ray_id: str | None = None
-    method: str | None = None
-    uri: str | None = None
-    user_agent: str | None = None
-    status_code: _Int32 | None = None
-
-
-class _Named(_Part):
-    id: str | None = None
-    name: str | None = None
-
-
-class _Record(msgspec.Struct, gc=False):
-    action: _Action
-    id: str | None = None
-    account: _Account | None = None
-    actor: _Actor | None = None
-    resource: _Resource | None = None
-    raw: _Http | None = None
-    zone: _Named | None = None
-    organization: _Named | None = None
 
 
 class _Body(msgspec.Struct):
@@ -95,26 +41,15 @@ class _Body(msgspec.Struct):
 
 
 _BODY = msgspec.json.Decoder(_Body)
-_RECORD = msgspec.json.Decoder(_Record)
-_OBJECT = msgspec.json.Decoder(dict[str, Raw])
 
 _NO_ACCOUNT, _NO_ACTOR, _NO_TOKEN, _NO_RESOURCE, _NO_HTTP, _NO_NAMED = (
-    _Account(),
-    _Actor(),
-    _Token(),
-    _Resource(),
-    _Http(),
-    _Named(),
+    Account(),
+    Actor(),
+    Token(),
+    Resource(),
+    Http(),
+    Named(),
 )
-_PARTS: dict[str, type[_Part]] = {
-    "action": _Action,
-    "account": _Account,
-    "actor": _Actor,
-    "resource": _Resource,
-    "raw": _Http,
-    "zone": _Named,
-    "organization": _Named,
-}
 _TEXT = pa.string()
 _SPECIAL = {"event_time": TIME, "raw_status_code": pa.int32()}
 _NAMES = (
@@ -167,7 +102,7 @@ def decode_page(body: bytes | memoryview, cursor: str | None) -> Page:
     return Page(pa.table([columns[name] for name in _NAMES], schema=WHOLE_SCHEMA), cursor)
 
 
-def _records(body: bytes | memoryview) -> tuple[list[Any], list[_Record]]:
+def _records(body: bytes | memoryview) -> tuple[list[Any], list[Record]]:
     """Return the records as received and as read."""
     readable: Any = body
     for cover in (cover_surrogates, cover_depths, None):
@@ -176,12 +111,12 @@ def _records(body: bytes | memoryview) -> tuple[list[Any], list[_Record]]:
             break
         except (msgspec.DecodeError, RecursionError) as error:
             if cover is None:
-                raise ProtocolError(_UNKNOWN_FORM) from error
+                raise ProtocolError(UNKNOWN_FORM) from error
             readable = cover(bytes(readable))
     try:
-        records = list(map(_RECORD.decode, raws))
+        records = list(map(RECORD.decode, raws))
     except msgspec.DecodeError:
-        records = [_read(raw) for raw in raws]
+        records = [read_tolerantly(raw) for raw in raws]
     return (raws if readable is body else _originals(bytes(body), readable, raws)), records
 
 
@@ -196,7 +131,7 @@ def _originals(body: bytes, covered: bytes, raws: list[Raw]) -> list[bytes]:
     return found
 
 
-def _columns(records: list[_Record]) -> dict[str, Any]:
+def _columns(records: list[Record]) -> dict[str, Any]:
     accounts = [record.account or _NO_ACCOUNT for record in records]
     actions = [record.action for record in records]
     actors = [record.actor or _NO_ACTOR for record in records]
@@ -251,17 +186,17 @@ def _joined(texts: list[Any]) -> pa.Array:
 
 def _free_form(texts: list[Raw]) -> pa.Array:
     """Return JSON texts as a column; `null` says no more than absence does."""
-    return pa.array([None if text is _NULL or (found := bytes(text)) == b"null" else found for text in texts], _TEXT)
+    return pa.array([None if text is NULL or (found := bytes(text)) == b"null" else found for text in texts], _TEXT)
 
 
 def _scopes(texts: list[Raw]) -> list[str | None]:
     """Return a text as itself and an object as its JSON; there are few different ones."""
     scopes = [bytes(text) for text in texts]
-    known = {scope: _text(scope) for scope in set(scopes)}
+    known = {scope: as_text(scope) for scope in set(scopes)}
     return [known[scope] for scope in scopes]
 
 
-def _times(records: list[_Record]) -> pa.Array:
+def _times(records: list[Record]) -> pa.Array:
     texts = [record.action.time for record in records]
     try:
         times = pc.cast(pa.array(texts, _TEXT), TIME)
@@ -272,7 +207,7 @@ def _times(records: list[_Record]) -> pa.Array:
     return pa.concat_arrays([_time(record) for record in records])
 
 
-def _time(record: _Record) -> pa.Array:
+def _time(record: Record) -> pa.Array:
     """Read one time on its own: cut to nanoseconds, and where there is none, that of a UUIDv7 (RFC 9562) as id."""
     text = record.action.time
     if text is not None:
@@ -287,47 +222,3 @@ def _time(record: _Record) -> pa.Array:
         except (ValueError, OverflowError):
             pass
     raise ProtocolError("the server sent a record without a time, and without an id that holds one; please report this")
-
-
-def _read(raw: Raw) -> _Record:
-    """Read a record whose types surprise: a text is itself, anything else its JSON, and what is no object is empty."""
-    try:
-        return _RECORD.decode(raw)
-    except msgspec.DecodeError:
-        record = _object(raw)
-    if record is None:
-        raise ProtocolError(_UNKNOWN_FORM)
-    parts = {name: _part(kind, record.get(name, _NULL)) for name, kind in _PARTS.items()}
-    return _Record(id=_text(bytes(record.get("id", _NULL))), **parts)
-
-
-def _part(kind: type[Any], raw: Raw) -> Any:
-    part = kind()
-    for name, value in (_object(raw) or {}).items():
-        if name == "token":
-            part.token = _part(_Token, value)
-        elif name == "status_code":
-            part.status_code = _number(bytes(value))
-        elif name in kind.__struct_fields__:
-            setattr(part, name, value if isinstance(getattr(part, name), Raw) else _text(bytes(value)))
-    return part
-
-
-def _object(raw: Raw) -> dict[str, Raw] | None:
-    try:
-        return _OBJECT.decode(raw)
-    except msgspec.DecodeError:
-        return None
-
-
-def _number(text: bytes) -> int | None:
-    try:
-        return msgspec.json.decode(text, type=_Int32, strict=False)
-    except msgspec.DecodeError:
-        return None
-
-
-def _text(text: bytes) -> str | None:
-    if text == b"null":
-        return None
-    return msgspec.json.decode(text, type=str) if text.startswith(b'"') else text.decode()

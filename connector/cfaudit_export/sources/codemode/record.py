@@ -1,0 +1,153 @@
+"""A record of the audit log as typed values; one of other types than the documented ones is read tolerantly."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Raw
+
+from cfaudit_export.errors import ProtocolError
+
+UNKNOWN_FORM = "the server's page is not of the known form; please report this"
+NULL = Raw(b"null")
+Int32 = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
+
+
+class Part(msgspec.Struct, gc=False):
+    """An object within a record."""
+
+
+class Account(Part):
+    """The account it belongs to."""
+
+    name: str | None = None
+
+
+class Action(Part):
+    """What was done, and when."""
+
+    type: str | None = None
+    result: str | None = None
+    description: str | None = None
+    time: str | None = None
+
+
+class Token(Part):
+    """The token that was used."""
+
+    id: str | None = None
+    name: str | None = None
+
+
+class Actor(Part):
+    """Who did it."""
+
+    id: str | None = None
+    type: str | None = None
+    email: str | None = None
+    context: str | None = None
+    ip_address: str | None = None
+    token: Token | None = None  # what live records have
+    token_id: str | None = None  # what is documented
+    token_name: str | None = None
+
+
+class Resource(Part):
+    """What it was done to; free-form texts stay JSON."""
+
+    id: str | None = None
+    type: str | None = None
+    product: str | None = None
+    scope: Raw = NULL
+    request: Raw = NULL
+    response: Raw = NULL
+    value: Raw = NULL
+
+
+class Http(Part):
+    """The request."""
+
+    cf_ray_id: str | None = None
+    method: str | None = None
+    uri: str | None = None
+    user_agent: str | None = None
+    status_code: Int32 | None = None
+
+
+class Named(Part):
+    """A zone or an organization."""
+
+    id: str | None = None
+    name: str | None = None
+
+
+class Record(msgspec.Struct, gc=False):
+    """An event."""
+
+    action: Action
+    id: str | None = None
+    account: Account | None = None
+    actor: Actor | None = None
+    resource: Resource | None = None
+    raw: Http | None = None
+    zone: Named | None = None
+    organization: Named | None = None
+
+
+RECORD = msgspec.json.Decoder(Record)
+_OBJECT = msgspec.json.Decoder(dict[str, Raw])
+_PARTS: dict[str, type[Part]] = {
+    "action": Action,
+    "account": Account,
+    "actor": Actor,
+    "resource": Resource,
+    "raw": Http,
+    "zone": Named,
+    "organization": Named,
+}
+
+
+def read_tolerantly(raw: Raw) -> Record:
+    """Read a record whose types surprise: a text is itself, anything else its JSON, and what is no object is empty."""
+    try:
+        return RECORD.decode(raw)
+    except msgspec.DecodeError:
+        record = _object(raw)
+    if record is None:
+        raise ProtocolError(UNKNOWN_FORM)
+    parts = {name: _part(kind, record.get(name, NULL)) for name, kind in _PARTS.items()}
+    return Record(id=as_text(bytes(record.get("id", NULL))), **parts)
+
+
+def _part(kind: type[Any], raw: Raw) -> Any:
+    part = kind()
+    for name, value in (_object(raw) or {}).items():
+        if name == "token":
+            part.token = _part(Token, value)
+        elif name == "status_code":
+            part.status_code = _number(bytes(value))
+        elif name in kind.__struct_fields__:
+            setattr(part, name, value if isinstance(getattr(part, name), Raw) else as_text(bytes(value)))
+    return part
+
+
+def _object(raw: Raw) -> dict[str, Raw] | None:
+    try:
+        return _OBJECT.decode(raw)
+    except msgspec.DecodeError:
+        return None
+
+
+def _number(text: bytes) -> int | None:
+    try:
+        return msgspec.json.decode(text, type=Int32, strict=False)
+    except msgspec.DecodeError:
+        return None
+
+
+def as_text(text: bytes) -> str | None:
+    """Return a JSON text as itself where it is a text, as nothing where it is null, else as the JSON it is."""
+    if text == b"null":
+        return None
+    return msgspec.json.decode(text, type=str) if text.startswith(b'"') else text.decode()
