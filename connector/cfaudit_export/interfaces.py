@@ -43,7 +43,11 @@ class Extract:
 
 
 class Source(Protocol):
-    """Where events come from, for one stream."""
+    """Where events come from, for one stream.
+
+    A source that can say cheaply how far back the newest events of a window reach may also have
+    `guess_start(window: Window, count: int) -> datetime`; `events` reads from there on, and further back if need be.
+    """
 
     def connect(self) -> Connection:
         """Connect, prove that the credential is accepted, and say what was found.

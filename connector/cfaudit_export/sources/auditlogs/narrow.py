@@ -194,8 +194,8 @@ class _Narrowing:
         before = await self._ask(replace(exact, since_ms=known - 2, before_ms=known))
         # In doubt: that `since` excludes and `before` includes, which costs calls at worst.
         first = await self._prefix(exact, since) if isinstance(since, Rejection) else since.rows
-        since_includes = not isinstance(first, Rejection) and _holds(first, known)
-        before_includes = isinstance(before, Rejection) or _holds(before.rows, known)
+        since_includes = not isinstance(first, Rejection) and between(first, known, known + 1).num_rows > 0
+        before_includes = isinstance(before, Rejection) or between(before.rows, known, known + 1).num_rows > 0
         self._reader.edges = Edges(0 if since_includes else 1, 0)
         self._reader.tight = Edges(0 if since_includes else 1, -1 if before_includes else 0)
         _LOG.info("learned what the ends include", extra={"since": since_includes, "before": before_includes})
@@ -296,7 +296,3 @@ def _spacing(rows: pa.Table) -> int:
     if rows.num_rows < 2:
         return _GUESS_MS
     return max(2 * (last_ms(rows) - first_ms(rows)) // int(rows.num_rows - 1), 1)
-
-
-def _holds(rows: pa.Table, at_ms: int) -> bool:
-    return bool(between(rows, at_ms, at_ms + 1).num_rows)

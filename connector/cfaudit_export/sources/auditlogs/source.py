@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 
 import httpx2
 import pyarrow as pa
@@ -19,7 +20,8 @@ from cfaudit_export.model import Connection, Gap, Window, from_ms, to_ms
 from cfaudit_export.records import SourceContext
 from cfaudit_export.sources import AUDITLOGS_URL, CLOUDFLARE_API_URL, AuditLogsConfig
 from cfaudit_export.sources.auditlogs.board import Board, Range
-from cfaudit_export.sources.auditlogs.contract import TOOL, Query, ToolFault, read_fault
+from cfaudit_export.sources.auditlogs.contract import TOOL, Query, Rejection, ToolFault, read_fault
+from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA, Page
 from cfaudit_export.sources.auditlogs.narrow import Unreadable
 from cfaudit_export.sources.auditlogs.reader import Reader, Target, fault_error
 from cfaudit_export.sources.auditlogs.recover import Recovered, recover
@@ -28,6 +30,7 @@ from cfaudit_export.sources.bridge import produced
 from cfaudit_export.sources.pace import shared_pace
 from cfaudit_export.sources.refusals import CallFailedError, describe_transport
 from cfaudit_export.sources.session import Session, check_url, open_session
+from cfaudit_export.sources.start import start_by
 from cfaudit_export.sources.tool import choose_tool, fingerprint
 
 # Upstream calls that one call of the tool costs, by kind of credential: the call itself and the server's own
@@ -104,6 +107,18 @@ class AuditLogsSource:
         for piece, recovered in produced(opened.portal, workers, work):
             self._progress(piece.rows.num_rows)
             yield self._as_extract(piece, recovered)
+
+    def guess_start(self, window: Window, count: int) -> datetime:
+        """Return since when the newest events of a window are: exactly, or by how dense those before an odd row are."""
+        opened = self._opened()
+        limit = min(count, self._config.page_size)
+        filters = self._context.stream.filters
+        query = Query(to_ms(window.since), to_ms(window.before), limit, "desc", filters=filters)
+        outcome = opened.portal.call(opened.reader.page, query)
+        if isinstance(outcome, Rejection):  # what stands before the odd row may be had
+            outcome = opened.portal.call(opened.reader.page, replace(query, limit=max(outcome.issues[0].index, 1)))
+        page = Page(PAGE_SCHEMA.empty_table(), "more") if isinstance(outcome, Rejection) else outcome
+        return start_by(page, window, count)
 
     def close(self) -> None:
         """Close the session and its thread."""

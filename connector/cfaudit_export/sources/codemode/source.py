@@ -7,6 +7,7 @@ import re
 from collections.abc import Generator, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -29,6 +30,7 @@ from cfaudit_export.sources.codemode.reader import Ahead, Reader, Target
 from cfaudit_export.sources.codemode.size import Size
 from cfaudit_export.sources.pace import shared_pace
 from cfaudit_export.sources.session import Session, open_session
+from cfaudit_export.sources.start import start_by
 from cfaudit_export.sources.tool import choose_tool, fingerprint
 
 TOOL = "execute"
@@ -108,6 +110,14 @@ class CodeModeSource:
         for piece in produced(opened.portal, workers, work):
             self._progress(piece.rows.num_rows)
             yield self._as_extract(piece)
+
+    def guess_start(self, window: Window, count: int) -> datetime:
+        """Return since when the newest events of a window are, or guess it by how dense those of one page are."""
+        opened, filters = self._opened(), self._context.stream.filters
+        limit = min(count, self._config.page_size)
+        query = Query(to_ms(window.since), to_ms(window.before), limit, "desc", filters=filters)
+        [page] = opened.portal.call(opened.reader.pages, query, 1)
+        return start_by(page, window, count)
 
     def close(self) -> None:
         """Close the session and its thread."""

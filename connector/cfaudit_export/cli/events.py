@@ -1,0 +1,141 @@
+"""The command `events`."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cfaudit_export.assemble import Workshop, assemble, connected
+from cfaudit_export.cli.command import Shell, command
+from cfaudit_export.cli.progress import progress_bar
+from cfaudit_export.errors import ExitCode, UsageError
+from cfaudit_export.escape import escaped
+from cfaudit_export.model import Gap, Window, floor_ms, iso
+from cfaudit_export.newest import newest
+from cfaudit_export.settings import Settings
+from cfaudit_export.settings.options import FILTERS, LOGS, WHAT
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_FORMATS = ("table", "csv", "json", "ndjson")
+_REACH = timedelta(days=30)
+_TIME, _WHO, _ON, _SPACES = 19, 20, 16, 8
+_EPILOG = """
+Asks the server itself; nothing is exported, and no checkpoint is read or
+written. What the server cuts off is rebuilt for the events that are shown,
+which takes some twenty calls; --recover off shows at once what is there.
+
+The table is for people. The other formats have all columns; their events are
+those of an export, with the same event_id.
+
+Examples:
+  cfaudit-export events
+  cfaudit-export events -n 10 --result failure --since 7d
+  cfaudit-export events --actor-email ada@example.com --format ndjson
+"""
+
+
+@command(WHAT, FILTERS, "recover", "max_wait", LOGS, epilog=_EPILOG)
+def events(
+    shell: Shell,
+    settings: Settings,
+    *,
+    number: Annotated[int, typer.Option("-n", "--number", help="how many events (default: 50)", metavar="N")] = 50,
+    form: Annotated[
+        str, typer.Option("--format", help="how to write them (default: table)", metavar="|".join(_FORMATS))
+    ] = "table",
+) -> int:
+    """Show the newest events, as the server has them now.
+
+    Newest first, of the last 30 days unless --since says otherwise. Ends with 65 where rows among them cannot be read.
+    """
+    from cfaudit_export.plugins import load_plugins
+
+    if form not in _FORMATS:
+        raise UsageError(f"--format: expected one of {', '.join(_FORMATS)}, not '{form}'")
+    if number < 1:
+        raise UsageError(f"-n: expected 1 or more, not {number}")
+    window = _window(settings, shell.clock())
+    plugins = load_plugins(environ=shell.environ)
+    hide = shell.terminal.redaction.hide
+    workshop = assemble(settings, plugins, environ=shell.environ, clock=shell.clock, hide=hide)
+    tables, gaps = [], list[Gap]()
+    for account in workshop.accounts:
+        with progress_bar(shell.terminal, account or settings.source) as watch:
+            table, missing = _read(workshop, account, window, number, watch)
+        tables.append(table)
+        gaps += missing
+    _show(shell, _newest_first(tables, number), form)
+    for gap in gaps:
+        shell.terminal.fail(f"{gap.rows or 'unknown'} rows at {iso(gap.window.since)} cannot be read: {gap.reason}")
+    return ExitCode.INCOMPLETE if gaps else ExitCode.OK
+
+
+def _window(settings: Settings, now: datetime) -> Window:
+    before = floor_ms(settings.until or now)
+    return Window(floor_ms(settings.since or before - _REACH), before)
+
+
+def _read(workshop: Workshop, account: str, window: Window, number: int, watch: Any) -> tuple[pa.Table, list[Gap]]:
+    """Return the newest events of an account, and what could not be read among them."""
+    from cfaudit_export.pipeline.map import map_extract
+    from cfaudit_export.schema import schema
+
+    with connected(workshop, account, watch) as (source, connection):
+        stream = workshop.stream(connection.account_id)
+        pieces = newest(source, window, number)
+        tables = [map_extract(piece, stream, connection) for piece in pieces]
+    table = _newest_first([schema().empty_table(), *tables], number)
+    oldest = table["event_time"][-1].as_py() if table.num_rows == number else window.since
+    gaps = [gap for piece in pieces for gap in piece.gaps if gap.window.before > oldest]
+    return table, gaps
+
+
+def _newest_first(tables: list[pa.Table], number: int) -> pa.Table:
+    import pyarrow as pa
+
+    return pa.concat_tables(tables).sort_by([("event_time", "descending")]).slice(0, number)
+
+
+def _show(shell: Shell, table: pa.Table, form: str) -> None:
+    if form == "table":
+        _show_table(shell, table)
+        return
+    from cfaudit_export.analysis.forms import TEXT_FORMS
+    from cfaudit_export.analysis.statement import Answer
+
+    TEXT_FORMS[form](Answer(table.schema, iter(table.to_batches())), sys.stdout)
+
+
+def _show_table(shell: Shell, table: pa.Table) -> None:
+    if not table.num_rows:
+        shell.terminal.answer("no events")
+        return
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    what = None if width is None else max(width - _TIME - _WHO - _ON - _SPACES, 10)
+    rows = [
+        (
+            f"{event['event_time']:%Y-%m-%d %H:%M:%S}",
+            escaped(_who(event), width and _WHO),
+            escaped(_what(event), what),
+            escaped(event["resource_type"] or event["resource_product"] or "-", width and _ON),
+        )
+        for event in table.to_pylist()
+    ]
+    shell.terminal.table(("time", "who", "what", "on"), rows)
+
+
+def _who(event: dict[str, Any]) -> str:
+    return str(event["actor_email"] or event["actor_token_name"] or event["actor_type"] or "-")
+
+
+def _what(event: dict[str, Any]) -> str:
+    if event["fidelity"] == "shadow":
+        return f"{event['action_type'] or 'something'}, not given by the server"
+    what = event["action_description"] or event["action_type"] or "-"
+    return f"failed: {what}" if event["action_result"] == "failure" else what
