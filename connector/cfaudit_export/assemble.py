@@ -18,7 +18,7 @@ from cfaudit_export.auth.token import MissingCredential
 from cfaudit_export.errors import AccessError, CfauditError, SettingsError, TryAgainError
 from cfaudit_export.fit import check_names, fit_sink, fit_source, fit_transform, open_store, secrets_of, server_url_of
 from cfaudit_export.interfaces import CheckpointStore, Sink, Source
-from cfaudit_export.model import Connection, RunReport, Stream
+from cfaudit_export.model import Connection, RunReport, Stream, Window, floor_ms
 from cfaudit_export.records import Credential, Recover, SinkPlugin, SourceContext, SourcePlugin
 from cfaudit_export.settings import Settings
 
@@ -87,8 +87,12 @@ class Workshop:
 
     def stream(self, account: str) -> Stream:
         """Return the stream of an account."""
+        settings = self.settings
+        part = None
+        if settings.slice and settings.since and settings.until:
+            part = Window(floor_ms(settings.since), floor_ms(settings.until))
         plugin, _ = self.source
-        return Stream(account, plugin.name, tuple(sorted(self.settings.filters.items())), plugin.log)
+        return Stream(account, plugin.name, tuple(sorted(settings.filters.items())), plugin.log, part)
 
 
 def assemble(
@@ -199,7 +203,13 @@ def _exported(workshop: Workshop, account: str, watch: Watch) -> RunReport:
             return _run(workshop, sinks, source, connection, watch)
     except CfauditError as error:
         return RunReport(
-            workshop.stream(account), started_at, workshop.clock(), None, error=str(error), exit_code=error.exit_code
+            workshop.stream(account),
+            started_at,
+            workshop.clock(),
+            None,
+            error=str(error),
+            exit_code=error.exit_code,
+            retry_after_seconds=error.retry_after_seconds,
         )
 
 
@@ -207,29 +217,29 @@ def _run(
     workshop: Workshop, sinks: Mapping[str, Sink], source: Source, connection: Connection, watch: Watch
 ) -> RunReport:
     from cfaudit_export.pipeline.run import Job, run_stream
+    from cfaudit_export.pipeline.slices import Patience, run_slice
 
     settings = workshop.settings
     watch.counters({"events": 0})  # connected: from here on there is something to count
-    return run_stream(
-        Job(
-            stream=workshop.stream(connection.account_id),
-            connection=connection,
-            source=source,
-            sinks=sinks,
-            store=workshop.store,
-            staging=workshop.staging,
-            clock=workshop.clock,
-            since=settings.since,
-            until=settings.until,
-            settle_lag=settings.settle_lag,
-            rescan=settings.rescan,
-            only_gaps=workshop.only_gaps,
-            transforms=workshop.transforms,
-            after_load=workshop.plugins.after_load,
-            progress=watch.progress,
-            trace=watch.trace,
-        )
+    job = Job(
+        stream=workshop.stream(connection.account_id),
+        connection=connection,
+        source=source,
+        sinks=sinks,
+        store=workshop.store,
+        staging=workshop.staging,
+        clock=workshop.clock,
+        since=settings.since,
+        until=settings.until,
+        settle_lag=settings.settle_lag,
+        rescan=settings.rescan,
+        only_gaps=workshop.only_gaps,
+        transforms=workshop.transforms,
+        after_load=workshop.plugins.after_load,
+        progress=watch.progress,
+        trace=watch.trace,
     )
+    return run_slice(job, Patience.within(settings.max_wait)) if job.stream.slice else run_stream(job)
 
 
 def _filler(workshop: Workshop, name: str, *, environ: Mapping[str, str], hide: Callable[[str], None]) -> Workshop:

@@ -66,6 +66,7 @@ class CfauditError(Exception):
     """The root: every error this program means to be read by a person."""
 
     exit_code: ClassVar[ExitCode] = ExitCode.BUG
+    retry_after_seconds: float | None = None
 
 
 # -- the person must change what they typed or configured ----------------------------------------
@@ -114,9 +115,16 @@ class AccessError(CfauditError):
 
 
 class TryAgainError(CfauditError):
-    """The fault is expected to pass; the checkpoint holds what was finished."""
+    """The fault is expected to pass; the checkpoint holds what was finished.
+
+    `retry_after_seconds` is how long that takes, where it is known.
+    """
 
     exit_code = ExitCode.TRY_AGAIN
+
+    def __init__(self, *args: object, retry_after_seconds: float | None = None) -> None:
+        super().__init__(*args)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class SourceUnavailableError(TryAgainError):

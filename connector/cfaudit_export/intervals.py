@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from itertools import pairwise
 
-from cfaudit_export.model import Window
+from cfaudit_export.model import Window, floor_ms
 
 
 def union(*windows: Window) -> tuple[Window, ...]:
@@ -39,6 +40,13 @@ def intersect(left: Iterable[Window], right: Iterable[Window]) -> tuple[Window, 
 def contains(windows: Iterable[Window], at: datetime) -> bool:
     """Say whether the moment lies in one of the windows."""
     return any(window.since <= at < window.before for window in windows)
+
+
+def cut(window: Window, count: int) -> tuple[Window, ...]:
+    """Return windows of about the same length that tile the window: `count` of them, or one for each millisecond."""
+    edges = [window.since + window.duration * number // count for number in range(count + 1)]
+    edges = list(dict.fromkeys(map(floor_ms, edges)))
+    return tuple(Window(since, before) for since, before in pairwise(edges))
 
 
 def _without(window: Window, hole: Window) -> Iterable[Window]:

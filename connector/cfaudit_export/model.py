@@ -80,12 +80,14 @@ class Stream:
         source: the name of the source plugin.
         filters: sorted pairs of filter name and value; an event is in the stream when it meets all.
         log: name of the log that is read, where several sources read the same one; empty for the source's own.
+        slice: for a slice of a stream, its time: lent to a run with a checkpoint of its own, beside other slices.
     """
 
     account_id: str
     source: str
     filters: tuple[tuple[str, str], ...] = ()
     log: str = ""
+    slice: Window | None = None
 
     @property
     def id(self) -> str:
@@ -93,7 +95,8 @@ class Stream:
 
         It is the same for all sources of one log: what is remembered is what was delivered, whoever read it.
         """
-        text = json.dumps([self.account_id, self.log or self.source, sorted(self.filters)], separators=(",", ":"))
+        parts = [self.account_id, self.log or self.source, sorted(self.filters)]
+        text = json.dumps(parts + [str(self.slice)] * bool(self.slice), separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -241,6 +244,7 @@ class Checkpoint:
         lateness: how late events have been.
         tool: fingerprint of the source's tool when it was last used; a change is drift.
         updated_at: when it was last written.
+        lent: time that slices of the stream export; nobody else does, until it is taken back.
         format: version of this document.
     """
 
@@ -250,6 +254,7 @@ class Checkpoint:
     lateness: Lateness = Lateness()
     tool: str | None = None
     updated_at: datetime = EPOCH
+    lent: tuple[Window, ...] = ()
     format: int = 1
 
 
@@ -315,6 +320,7 @@ class RunReport:
         gaps: gaps that remain in the checkpoint.
         error: what stopped the run early, in one line.
         exit_code: what the process should end with.
+        retry_after_seconds: with exit code 75, how long to wait before the next run, where that is known.
         extra: counters of the source (`retries`, `throttles`, `waited_seconds`), for logs and metrics.
     """
 
@@ -330,4 +336,5 @@ class RunReport:
     gaps: tuple[Gap, ...] = ()
     error: str | None = None
     exit_code: ExitCode = ExitCode.OK
+    retry_after_seconds: float | None = None
     extra: dict[str, Any] = field(default_factory=dict)

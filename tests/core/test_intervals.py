@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cfaudit_export.intervals import contains, intersect, subtract, union
+from cfaudit_export.intervals import contains, cut, intersect, subtract, union
 from cfaudit_export.model import Window, floor_ms, from_ms, iso, to_ms
 
 LAST = 24
@@ -118,3 +118,14 @@ def test_a_moment_is_written_in_utc_with_three_digits_whatever_its_zone(at: date
     assert iso(at) == iso(at.astimezone(UTC))
     assert iso(at)[-5] == "."
     assert iso(at)[-1] == "Z"
+
+
+@given(st.integers(0, 10**13), st.integers(1, 10**11), st.integers(1, 50))
+def test_slices_tile_the_window_on_whole_milliseconds(since: int, length: int, count: int) -> None:
+    window = Window(from_ms(since), from_ms(since + length))
+    parts = cut(window, count)
+    assert (parts[0].since, parts[-1].before) == (window.since, window.before)
+    assert all(left.before == right.since for left, right in pairwise(parts))
+    assert len(parts) == min(count, length)
+    lengths = [to_ms(part.before) - to_ms(part.since) for part in parts]
+    assert max(lengths) - min(lengths) <= 1

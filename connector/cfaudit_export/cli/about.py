@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cfaudit_export.cli.command import Shell, command
-from cfaudit_export.cli.encode import as_json
 from cfaudit_export.cli.export import Json
+from cfaudit_export.encode import as_json
 from cfaudit_export.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from cfaudit_export.assemble import Workshop, connected, opened_sinks
 from cfaudit_export.cli.command import Shell, command
-from cfaudit_export.cli.encode import as_json
 from cfaudit_export.cli.export import Json, covered_until, prepare
 from cfaudit_export.cli.signin import current_sign_in, described
+from cfaudit_export.encode import as_json
 from cfaudit_export.errors import CfauditError, ExitCode, worst
 from cfaudit_export.interfaces import Source
 from cfaudit_export.model import Connection

@@ -8,8 +8,8 @@ import typer
 
 from cfaudit_export.cli.analysis import Account, Data, accounts, open_data_place
 from cfaudit_export.cli.command import Shell, command
-from cfaudit_export.cli.encode import as_json
 from cfaudit_export.cli.export import Json
+from cfaudit_export.encode import as_json
 from cfaudit_export.errors import ExitCode, UsageError
 from cfaudit_export.settings import Settings
 from cfaudit_export.settings.options import LOGS, WHERE

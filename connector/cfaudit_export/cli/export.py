@@ -11,14 +11,15 @@ from typing import Annotated, Any
 
 import typer
 
-from cfaudit_export.assemble import Workshop, assemble, connected, export
+from cfaudit_export.assemble import Workshop, connected, export
 from cfaudit_export.cli.command import Shell, command, log_form
-from cfaudit_export.cli.encode import as_json
 from cfaudit_export.cli.progress import progress_bar
 from cfaudit_export.cli.signin import current_sign_in
 from cfaudit_export.cli.terminal import PROGRAM
-from cfaudit_export.errors import CfauditError, ExitCode, SettingsError, worst
+from cfaudit_export.encode import as_json
+from cfaudit_export.errors import CfauditError, ExitCode, worst
 from cfaudit_export.model import Checkpoint, Connection, RunReport, iso
+from cfaudit_export.runs import fit, slices
 from cfaudit_export.settings import Settings
 from cfaudit_export.settings.options import FILTERS, HOW, LOGS, WHAT, WHERE
 from cfaudit_export.times import show_duration
@@ -44,8 +45,13 @@ Exit codes:
 {_EXIT_CODES}
 """
 _PLAN_EPILOG = """
-Example:
+With --slices the time is cut into slices for runs beside each other, on one
+machine or many; --json gives their options. Each is exported by
+'run --account A --since S --until U --slice'. All must share the checkpoints.
+
+Examples:
   cfaudit-export plan --sink parquet -o sinks.parquet.path=out --since 90d
+  cfaudit-export plan --sink parquet --since 2026-01-01 --slices 12 --json
 """
 
 Json = Annotated[bool, typer.Option("--json", help="print the answer as JSON on stdout")]
@@ -73,12 +79,23 @@ def run(shell: Shell, settings: Settings, *, json: Json = False) -> int:
 
 
 @command(WHAT, WHERE, FILTERS, HOW, LOGS, epilog=_PLAN_EPILOG)
-def plan(shell: Shell, settings: Settings, *, json: Json = False) -> int:
+def plan(
+    shell: Shell,
+    settings: Settings,
+    *,
+    count: Annotated[
+        int | None, typer.Option("--slices", help="cut the time into so many slices", metavar="N", min=1)
+    ] = None,
+    json: Json = False,
+) -> int:
     """Show what a run would fetch, and what it would cost.
 
     Connects to learn the account and the cost of a call; fetches and writes nothing.
     """
     workshop = prepare(shell, settings)
+    if count:
+        _tell_slices(shell, slices(workshop, count), json=json)
+        return ExitCode.OK
     plans = []
     for account in workshop.accounts:
         with connected(workshop, account) as (_, connection):
@@ -97,13 +114,7 @@ def prepare(shell: Shell, settings: Settings) -> Workshop:
     Raises:
         CfauditError: something does not fit, or there is no credential.
     """
-    from cfaudit_export.plugins import load_plugins
-
-    plugins = load_plugins(environ=shell.environ)
-    if not settings.sink:
-        installed = ", ".join(plugins.sinks) or "none"
-        raise SettingsError(f"no sink: say where events go, as in --sink parquet (installed: {installed})")
-    return assemble(settings, plugins, environ=shell.environ, clock=shell.clock, hide=shell.terminal.redaction.hide)
+    return fit(settings, environ=shell.environ, clock=shell.clock, hide=shell.terminal.redaction.hide)
 
 
 def covered_until(checkpoint: Checkpoint | None, sink: str) -> str:
@@ -212,6 +223,14 @@ def _estimate(
         "budget_calls": budget,
         "minutes_of_waiting": _PACE_MINUTES * ((calls - 1) // budget) if budget and calls else 0,
     }
+
+
+def _tell_slices(shell: Shell, parts: list[dict[str, Any]], *, json: bool) -> None:
+    if json:
+        shell.terminal.answer(as_json(parts))
+    else:
+        names = ("account", "since", "until")
+        shell.terminal.table(names, [tuple(part[name] for name in names) for part in parts])
 
 
 def _show_plan(shell: Shell, planned: Mapping[str, Any]) -> None:

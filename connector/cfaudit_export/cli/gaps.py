@@ -10,10 +10,10 @@ import typer
 
 from cfaudit_export.assemble import export
 from cfaudit_export.cli.command import Shell, command
-from cfaudit_export.cli.encode import as_json
 from cfaudit_export.cli.export import Json, prepare, tell
 from cfaudit_export.cli.progress import progress_bar
 from cfaudit_export.cli.status import checkpoints_of, named
+from cfaudit_export.encode import as_json
 from cfaudit_export.errors import CfauditError, ExitCode, worst
 from cfaudit_export.fit import open_store
 from cfaudit_export.model import Checkpoint, Gap, iso

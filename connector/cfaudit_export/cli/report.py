@@ -22,8 +22,8 @@ from cfaudit_export.cli.analysis import (
     window,
 )
 from cfaudit_export.cli.command import Shell, command
-from cfaudit_export.cli.encode import as_json
 from cfaudit_export.cli.export import Json
+from cfaudit_export.encode import as_json
 from cfaudit_export.errors import ExitCode
 from cfaudit_export.model import EPOCH, Window
 from cfaudit_export.settings import Settings

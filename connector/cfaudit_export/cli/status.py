@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from cfaudit_export.cli.command import Shell, command
-from cfaudit_export.cli.encode import as_json
 from cfaudit_export.cli.export import Json, covered_until
 from cfaudit_export.cli.signin import current_sign_in, described
 from cfaudit_export.cli.terminal import PROGRAM
+from cfaudit_export.encode import as_json
 from cfaudit_export.errors import CfauditError, ExitCode, worst
 from cfaudit_export.fit import fit_source, open_store, server_url_of
 from cfaudit_export.interfaces import CheckpointStore
@@ -48,6 +49,7 @@ def status(shell: Shell, settings: Settings, *, json: Json = False) -> int:
             codes.append(found.exit_code)
         else:
             checkpoints.append(found)
+    checkpoints = _current(checkpoints)
     if json:
         left = {settings.source: grant_days_left(grant, now) if grant else None}
         listed = [_described(one, now) | {"grant_days_left": left.get(one.stream.source)} for one in checkpoints]
@@ -80,12 +82,25 @@ def named(stream: Stream) -> str:
     return f"account {stream.account_id}, {stream.source}{filters} (stream {stream.id})"
 
 
+def _current(checkpoints: list[Checkpoint]) -> list[Checkpoint]:
+    """Leave out slices that the stream has taken back, unless something of theirs is set aside."""
+    lent = {replace(one.stream, slice=window).id for one in checkpoints for window in one.lent}
+    return [
+        one
+        for one in checkpoints
+        if one.stream.slice is None
+        or one.stream.id in lent
+        or any(progress.quarantined for progress in one.sinks.values())
+    ]
+
+
 def _described(checkpoint: Checkpoint, now: datetime) -> dict[str, Any]:
     return {
         "stream": checkpoint.stream,
         "updated_at": checkpoint.updated_at,
         "lateness": checkpoint.lateness,
         "gaps": checkpoint.gaps,
+        "lent": checkpoint.lent,
         "sinks": {name: _progress(progress, now) for name, progress in checkpoint.sinks.items()},
     }
 
@@ -112,6 +127,10 @@ def _holes(progress: SinkProgress) -> tuple[Window, ...]:
 def _show(shell: Shell, checkpoint: Checkpoint) -> None:
     terminal, late = shell.terminal, checkpoint.lateness
     terminal.answer(named(checkpoint.stream))
+    terminal, stream, late = shell.terminal, checkpoint.stream, checkpoint.lateness
+    filters = "".join(f", {name}={value}" for name, value in stream.filters)
+    part = f", slice {stream.slice}" if stream.slice else ""
+    terminal.answer(f"account {stream.account_id}, {stream.source}{filters}{part} (stream {stream.id})")
     now = shell.clock()
     rows = [
         (
@@ -128,5 +147,9 @@ def _show(shell: Shell, checkpoint: Checkpoint) -> None:
     terminal.table(("sink", "covered until", ">lag", ">rows", ">holes", ">pending", ">set aside"), rows)
     if checkpoint.gaps:
         terminal.answer(f"gaps: {len(checkpoint.gaps):,}; '{PROGRAM} gaps' lists them")
+    for window in checkpoint.lent:
+        terminal.answer(f"lent to slice {window}, until a run of it has finished")
+    for gap in checkpoint.gaps:
+        terminal.answer(f"gap {gap.window}, {gap.rows or 'unknown'} rows, tried {gap.attempts} times: {gap.reason}")
     if late.count:
         terminal.answer(f"late events: {late.count:,}, at most {late.max_seconds:,.0f} s after their time")

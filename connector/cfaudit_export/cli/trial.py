@@ -15,10 +15,10 @@ import typer
 from cfaudit_export.assemble import assemble, export
 from cfaudit_export.auth.token import VARIABLE
 from cfaudit_export.cli.command import Shell, command
-from cfaudit_export.cli.encode import as_json
 from cfaudit_export.cli.export import Json
 from cfaudit_export.cli.knobs import knob_parameters, sandbox_options
 from cfaudit_export.cli.progress import progress_bar
+from cfaudit_export.encode import as_json
 from cfaudit_export.errors import UsageError
 from cfaudit_export.log import logging_to
 from cfaudit_export.model import RunReport, iso

@@ -8,5 +8,5 @@ load     the sink makes the batch durable                                -> rece
 commit   the checkpoint says so: intent before the load, covered after it
 
 Beside them: `seen` knows which events a sink has, `ledger` writes the checkpoint, `quarantine` keeps what a sink
-refuses for good, `replay` loads that again.
+refuses for good, `replay` loads that again; `slices` runs parts of a stream beside each other.
 """

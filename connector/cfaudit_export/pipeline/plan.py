@@ -95,7 +95,8 @@ def plan_stream(checkpoint: Checkpoint | None, sinks: Iterable[str], wish: Wish)
     progress = {name: known.get(name, SinkProgress()) for name in sinks}
     if wish.only_gaps:
         return _only_gaps(progress, Window(floor_ms(wish.since) if wish.since else EPOCH, before))
-    missing = {name: _missing(one, known, wish, before) for name, one in progress.items()}
+    lent = checkpoint.lent if checkpoint else ()
+    missing = {name: subtract(_missing(one, known, wish, before), lent) for name, one in progress.items()}
     rescan = {name: () if wish.until else _rescan(one, before) for name, one in progress.items()}
     if checkpoint and not wish.until:
         for name, windows in _gaps(checkpoint, progress, rescan, wish.retry).items():

@@ -115,7 +115,12 @@ def run_stream(job: Job) -> RunReport:
         TryAgainError: the store of the checkpoint cannot be reached.
     """
     with job.store.hold(job.stream.id):
-        return _Run(job).conduct()
+        return conduct(job)
+
+
+def conduct(job: Job) -> RunReport:
+    """Run once and report, as `run_stream`, while the stream is held."""
+    return _Run(job).conduct()
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +164,7 @@ class _Run:
             with self._job.trace("plan") as facts:
                 plan = self._plan()
                 facts.update(wanted=str(plan.wanted), windows=len(plan.read))
-            if plan.read:
+            if plan.read or not plan.bounded:  # with nothing to read, the horizon moves all the same
                 self._export(plan)
         except CfauditError as error:
             _LOG.error("run stopped", extra={"error": str(error)})
@@ -389,6 +394,7 @@ class _Run:
             gaps=checkpoint.gaps,
             error=str(self._error) if self._error else None,
             exit_code=worst(codes),
+            retry_after_seconds=self._error.retry_after_seconds if self._error else None,
         )
 
 

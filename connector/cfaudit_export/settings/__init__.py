@@ -55,6 +55,7 @@ class Settings:
     transform: tuple[str, ...] = ()
     since: datetime | None = None
     until: datetime | None = None
+    slice: bool = False
     filters: Mapping[str, str] = field(default_factory=dict)
     state_dir: Path
     profile: str = DEFAULT_PROFILE
@@ -198,6 +199,8 @@ def _settled(merged: Tree, source: str, file: Path | None, now: datetime) -> Set
         raise SettingsError(f"since lies in the future: {iso(since)}")
     if since is not None and until is not None and since >= until:
         raise SettingsError(f"since must be earlier than until, but {iso(since)} is not earlier than {iso(until)}")
+    if merged.get("slice") and not (since and until):
+        raise SettingsError("a slice needs since and until, as 'cfaudit-export plan --slices' gives them")
     merged = {
         **merged,
         "source": source,

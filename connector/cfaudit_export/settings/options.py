@@ -107,6 +107,14 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("since", values.moment, "oldest time wanted", WHAT, "TIME", ("--since",), "go on; at first 30d"),
     Option("until", values.moment, "time to stop before", WHAT, "TIME", ("--until",), "now, less the settle lag"),
+    Option(
+        "slice",
+        values.switch,
+        "export from since to until beside other slices of the account",
+        WHAT,
+        "",
+        ("--slice",),
+    ),
     Option("source", values.text, "where events are read from", WHAT, "NAME", ("--source",), "auditlogs"),
     Option(
         "fill_gaps_from",

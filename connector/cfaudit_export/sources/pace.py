@@ -77,7 +77,8 @@ class Pace:
             if not self.affords(delay):
                 raise ThrottledError(
                     f"the next call must wait {delay:.0f} s, longer than --max-wait allows; "
-                    "what was finished is saved, run again later"
+                    "what was finished is saved, run again later",
+                    retry_after_seconds=delay,
                 )
             await self.wait(delay, "throttled by the server" if self._pausing() else "budget spent")
         self._spent.append((self._now(), cost))

@@ -62,7 +62,10 @@ class CallFailedError(Exception):
                 "'User Details: Read' and 'Account Settings: Read', an account token 'Account Settings: Read'"
             )
         if self.status == 429:
-            return ThrottledError(f"'{host}' throttles this credential; try again in five minutes")
+            return ThrottledError(
+                f"'{host}' throttles this credential; try again in five minutes",
+                retry_after_seconds=self.retry_after_seconds or 300.0,
+            )
         if self.passing:
             return SourceUnavailableError(f"'{host}' cannot be reached ({self.detail}); try again later")
         return ProtocolError(f"'{host}' does not answer like an MCP server ({self.detail}); check the server URL")

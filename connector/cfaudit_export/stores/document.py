@@ -19,6 +19,9 @@ from cfaudit_export.errors import CheckpointDamagedError
 from cfaudit_export.model import Checkpoint
 
 FORMAT = 1
+# Where the model has a window, and where several.
+_ONE = ("window", "slice")
+_SEVERAL = ("covered", "lent")
 
 
 def encode(checkpoint: Checkpoint) -> bytes:
@@ -77,7 +80,7 @@ def _unfold(tree: Any) -> Any:
     match tree:
         case dict():
             return {
-                key: _split(value) if key == "window" else _each(value) if key == "covered" else _unfold(value)
+                key: _split(value) if key in _ONE else _each(value) if key in _SEVERAL else _unfold(value)
                 for key, value in tree.items()
             }
         case list():

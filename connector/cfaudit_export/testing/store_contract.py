@@ -59,6 +59,7 @@ def full_checkpoint(stream: Stream | None = None) -> Checkpoint:
         lateness=Lateness(5, 123.456789, {1: 2, 360: 2, -1: 1}),
         tool="sha256:1234",
         updated_at=_NOON + timedelta(microseconds=123456),
+        lent=(Window(_NOON - timedelta(days=500), _NOON - timedelta(days=450)),),
     )
 
 

@@ -179,3 +179,27 @@ def cfaudit_sinks():
     assert down["exit_code"] == 69
     assert parquet["exit_code"] == 0
     assert parquet["rows"] > 0
+
+
+def test_slices_are_options_of_runs_that_tile_the_time_for_each_account(
+    cli: Any, target: tuple[str, ...], sandbox: Sandbox, place: Path
+) -> None:
+    second = sandbox.world.accounts[1].id
+    words = ("plan", *target, "--account", second, "--since", "2026-01-01", "--until", "2026-04-01", "--slices", "7")
+    parts = json.loads(cli(*words, "--json").out)
+    for account in sandbox.world.accounts:
+        mine = [part for part in parts if part["account"] == account.id]
+        assert [part["since"] for part in mine[1:]] == [part["until"] for part in mine[:-1]]
+        assert (mine[0]["since"], mine[-1]["until"]) == ("2026-01-01T00:00:00.000Z", "2026-04-01T00:00:00.000Z")
+    assert len(parts) == 14
+    assert all(part["slice"] is True for part in parts)
+    assert cli(*words).out.count("\n") == 15
+    assert not (place / "state").exists()
+
+
+def test_a_slice_needs_both_its_ends(cli: Any, target: tuple[str, ...]) -> None:
+    result = cli(*target, "--slice", "--since", "3d")
+    assert result.code == 78
+    assert result.line == (
+        "cfaudit-export: a slice needs since and until, as 'cfaudit-export plan --slices' gives them"
+    )

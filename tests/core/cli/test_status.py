@@ -55,3 +55,22 @@ def test_a_damaged_checkpoint_is_named_and_the_others_are_shown(cli: Any, target
     assert result.code == 78
     assert damaged.name in result.line
     assert "parquet" in result.out
+
+
+def test_slices_are_shown_as_long_as_their_time_is_lent(cli: Any, target: tuple[str, ...]) -> None:
+    parts = json.loads(cli("plan", *target, "--since", "20d", "--until", "10d", "--slices", "2", "--json").out)
+    options = [("--since", part["since"], "--until", part["until"], "--slice") for part in parts]
+    cli(*target, *options[0])
+    down = ("-o", "sinks.parquet.path=" + "x" * 300)  # no such folder can be made
+    assert cli(*target, *options[1], *down).code != 0
+    main, part = sorted(json.loads(cli("status", "--state-dir", "state", "--json").out), key=lambda one: one["lent"])[
+        ::-1
+    ]
+    window = {"since": parts[1]["since"], "before": parts[1]["until"]}
+    assert main["lent"] == [part["stream"]["slice"]] == [window]
+    text = cli("status", "--state-dir", "state").out
+    assert f"lent to slice {window['since']}/{window['before']}, until a run of it has finished" in text
+    assert f", slice {window['since']}/{window['before']} (stream " in text
+    assert cli(*target, *options[1]).code == 0
+    [stream] = json.loads(cli("status", "--state-dir", "state", "--json").out)
+    assert (stream["lent"], stream["sinks"]["parquet"]["holes"]) == ([], [])

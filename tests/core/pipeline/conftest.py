@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from cfaudit_export import Batch, Receipt, Rejected, Sink, SinkError, Stream, Wi
 from cfaudit_export.auth.token import TokenCredential
 from cfaudit_export.model import Checkpoint, RunReport
 from cfaudit_export.pipeline.run import Job, run_stream
+from cfaudit_export.pipeline.slices import Patience, run_slice
 from cfaudit_export.records import Recover, SourceContext
 from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
 from cfaudit_export.sources import AuditLogsConfig
@@ -106,17 +107,22 @@ class Rig:
         return ParquetSink(ParquetConfig(str(self.root / name)))
 
     def run(
-        self, sinks: Mapping[str, Sink] | None = None, config: Mapping[str, Any] | None = None, **job: Any
+        self,
+        sinks: Mapping[str, Sink] | None = None,
+        config: Mapping[str, Any] | None = None,
+        part: Window | None = None,
+        **job: Any,
     ) -> RunReport:
+        """Run once; `part` runs a slice of the stream."""
         context = SourceContext(
             self.stream, TokenCredential(self.world.tokens["account"]), lambda: self.now, recover=Recover("off")
         )
         settings = {"budget_calls": 0, "server_url": self.sandbox.mcp_url, "retry_seconds": 5.0, **(config or {})}
         with closing(AuditLogsSource(AuditLogsConfig(**settings), context)) as source:
             connection = source.connect()
-            given = {"settle_lag": timedelta(0), **job}
+            given = {"settle_lag": timedelta(0), **({"since": part.since, "until": part.before} if part else {}), **job}
             done = Job(
-                stream=self.stream,
+                stream=replace(self.stream, slice=part),
                 connection=connection,
                 source=source,
                 sinks={"parquet": self.parquet()} if sinks is None else sinks,
@@ -125,7 +131,7 @@ class Rig:
                 clock=lambda: self.now,
                 **given,
             )
-            report = run_stream(done)
+            report = run_slice(done, Patience(0)) if part else run_stream(done)
         self.reports.append(report)
         return report
 

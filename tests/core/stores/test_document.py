@@ -34,12 +34,17 @@ sinks = st.builds(
 gaps = st.builds(Gap, windows, counts, texts, moments, moments, counts, st.lists(texts, max_size=2).map(tuple))
 checkpoints = st.builds(
     Checkpoint,
-    stream=st.builds(Stream, texts, texts, st.lists(st.tuples(texts, texts), max_size=3).map(tuple)),
-    sinks=st.dictionaries(texts | st.sampled_from(["window", "covered", "since", "before"]), sinks, max_size=3),
+    stream=st.builds(
+        Stream, texts, texts, st.lists(st.tuples(texts, texts), max_size=3).map(tuple), texts, st.none() | windows
+    ),
+    sinks=st.dictionaries(
+        texts | st.sampled_from(["window", "slice", "covered", "lent", "since", "before"]), sinks, max_size=3
+    ),
     gaps=st.lists(gaps, max_size=2).map(tuple),
     lateness=st.builds(Lateness, counts, st.floats(0, 1e12), st.dictionaries(st.integers(-1, 360), counts)),
     tool=st.none() | texts,
     updated_at=moments,
+    lent=few_windows,
 )
 
 
@@ -73,6 +78,7 @@ def test_equal_checkpoints_have_equal_documents(checkpoint: Checkpoint) -> None:
         checkpoint.lateness,
         checkpoint.tool,
         checkpoint.updated_at,
+        checkpoint.lent,
     )
     assert encode(again) == encode(turned) == encode(checkpoint)
 

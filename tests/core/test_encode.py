@@ -4,7 +4,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from cfaudit_export.cli.encode import as_json
+from cfaudit_export.encode import as_json
 from cfaudit_export.errors import ExitCode
 from cfaudit_export.model import Gap, RunReport, SinkReport, Stream, Window
 
@@ -32,6 +32,7 @@ def test_a_report_is_made_of_what_json_knows() -> None:
         "account_id": "a" * 32,
         "source": "auditlogs",
         "filters": {"action_type": "create"},
+        "slice": None,
     }
     assert plain["started_at"] == "2026-11-24T02:55:00.123Z"
     assert plain["wanted"] == {"since": "2026-11-24T02:55:00.000Z", "before": "2026-11-24T02:55:00.001Z"}

@@ -1,4 +1,4 @@
-"""Values of the model -> what `--json` prints."""
+"""Values of the model -> what `--json` prints, and what others are given who know only JSON."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ _FORMS: tuple[tuple[type, Callable[[Any], Any]], ...] = (
             "account_id": one.account_id,
             "source": one.source,
             "filters": dict(one.filters),
+            "slice": one.slice,
         },
     ),
     (Window, lambda one: {"since": iso(one.since), "before": iso(one.before)}),
@@ -36,6 +37,11 @@ def as_json(value: Any) -> str:
     Indented, and ASCII only, so that nothing in it can act on a terminal.
     """
     return json.dumps(value, indent=2, default=_plain)
+
+
+def as_plain(value: Any) -> Any:
+    """Return a value as texts, numbers, lists and dictionaries; the same that `as_json` writes."""
+    return json.loads(as_json(value))
 
 
 def _plain(value: Any) -> Any:

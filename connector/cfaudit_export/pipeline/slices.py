@@ -1,0 +1,198 @@
+"""A slice of a stream: time that is lent to a run of its own, so that many workers can export one account at once.
+
+lend       the stream's checkpoint says that the time is lent; nobody else exports it from then on
+run        an ordinary run, with a checkpoint, a lock and a staging folder of its own
+take back  when every sink has all of it, the stream's checkpoint covers the time as if it had been exported there
+
+The stream itself is held only for the moments of lending and taking back. A slice that is run again after a crash
+goes on where it was; one that is run again after it was taken back finds that nothing is missing.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from cfaudit_export.errors import CfauditError, LockedError, TryAgainError, worst
+from cfaudit_export.interfaces import CheckpointStore
+from cfaudit_export.intervals import intersect, subtract, union
+from cfaudit_export.model import Checkpoint, Lateness, RunReport, SinkProgress, Stream, Window, floor_ms, iso
+from cfaudit_export.pipeline.commit import observe
+from cfaudit_export.pipeline.ledger import Change, Ledger
+from cfaudit_export.pipeline.run import Job, conduct
+from cfaudit_export.pipeline.seen import forget, merge
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to wait for a stream that another run holds, and how; slices hold it for moments, runs for longer."""
+
+    seconds: float = 60.0
+    sleep: Callable[[float], None] = time.sleep
+    now: Callable[[], float] = time.monotonic
+
+    @classmethod
+    def within(cls, max_wait: timedelta | None) -> Patience:
+        """Return the patience of a run that may wait so long."""
+        return cls() if max_wait is None else cls(max_wait.total_seconds())
+
+    def delays(self) -> Iterator[float]:
+        """Yield jittered delays until the time is spent."""
+        end = self.now() + self.seconds
+        while (left := end - self.now()) > 0:
+            yield min(left, random.uniform(0.1, 1.0))  # noqa: S311  # jitter, not a secret
+
+
+def run_slice(job: Job, patience: Patience) -> RunReport:
+    """Run a slice once: `job.stream` has its time, and `job.since` and `job.until` are its ends.
+
+    Raises:
+        LockedError: this slice or the stream is held, or part of the time is lent to a slice that is running.
+        CheckpointDamagedError: a checkpoint cannot be read.
+        TryAgainError: the store of the checkpoint cannot be reached.
+    """
+    settled, end = floor_ms(job.clock() - job.settle_lag), _time_of(job.stream).before
+    if settled < end:
+        raise TryAgainError(
+            f"slice '{job.stream.slice}' ends after what is settled, '{iso(settled)}'; try again later",
+            retry_after_seconds=(end - settled).total_seconds(),
+        )
+    with job.store.hold(job.stream.id):
+        _lend(job, patience)
+        report = conduct(job)
+        own = Ledger(job.store, job.stream).checkpoint
+        if not _is_complete(own, job):
+            return report
+        try:
+            _take_back(job, own, patience)
+        except CfauditError as error:  # the events are delivered; that the stream does not know it yet is for a retry
+            return replace(report, error=str(error), exit_code=worst([report.exit_code, error.exit_code]))
+        return report
+
+
+def _lend(job: Job, patience: Patience) -> None:
+    """Write into the stream's checkpoint whose time this is, and into the slice's what the stream has of it."""
+    window = _time_of(job.stream)
+    with _held(job.store, job.stream, patience) as stream:
+        ledger = Ledger(job.store, stream)
+        for other in ledger.checkpoint.lent:
+            if other != window and intersect([other], [window]):
+                _reclaim(job, ledger, other)
+        if any(subtract([window], ledger.progress(sink).covered) for sink in job.sinks):
+            ledger.write(lambda checkpoint: _with_lent(checkpoint, [*checkpoint.lent, window]), job.clock())
+        Ledger(job.store, job.stream).write(_begin(ledger.checkpoint, window, job.sinks), job.clock())
+
+
+def _reclaim(job: Job, ledger: Ledger, window: Window) -> None:
+    """Take back what another slice has done so far, because its time is cut anew."""
+    stream = replace(job.stream, slice=window)
+    blocked = f"part of slice '{job.stream.slice}' is lent to slice '{window}', which"
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(job.store.hold(stream.id))
+        except LockedError as error:
+            raise LockedError(f"{blocked} is running; try again when it has ended") from error
+        other = Ledger(job.store, stream)
+        if other.promised():
+            raise LockedError(f"{blocked} has batches on their way; run that one first")
+        ledger.write(_taken_back(other.checkpoint), job.clock())
+        other.write(_uncounted, job.clock())
+    _LOG.info("slice taken back unfinished", extra={"slice": str(window)})
+
+
+def _take_back(job: Job, own: Checkpoint, patience: Patience) -> None:
+    with _held(job.store, job.stream, patience) as stream:
+        Ledger(job.store, stream).write(_taken_back(own), job.clock())
+    _LOG.info("slice taken back", extra={"slice": str(job.stream.slice)})
+
+
+def _is_complete(own: Checkpoint, job: Job) -> bool:
+    sinks = [own.sinks.get(name, SinkProgress()) for name in job.sinks]
+    return not any(one.intents or subtract([_time_of(own.stream)], one.covered) for one in sinks)
+
+
+def _begin(stream: Checkpoint, window: Window, sinks: Iterable[str]) -> Change:
+    """Let the slice know what the stream has of its time, and from where on the stream remembers keys."""
+
+    def change(own: Checkpoint) -> Checkpoint:
+        changed = dict(own.sinks)
+        for name in sinks:
+            progress, mine = stream.sinks.get(name, SinkProgress()), own.sinks.get(name, SinkProgress())
+            covered = union(*mine.covered, *intersect([window], progress.covered))
+            changed[name] = replace(mine, covered=covered, seen_since=mine.seen_since or progress.seen_since)
+        return replace(own, sinks=changed)
+
+    return change
+
+
+def _taken_back(own: Checkpoint) -> Change:
+    """Cover in the stream what the slice covers. Doing so again changes nothing."""
+
+    def change(checkpoint: Checkpoint) -> Checkpoint:
+        sinks = dict(checkpoint.sinks)
+        gained: tuple[Window, ...] = ()
+        for name, progress in own.sinks.items():
+            mine = sinks.get(name, SinkProgress())
+            if new := subtract(progress.covered, mine.covered):
+                gained = union(*gained, *new)
+                sinks[name] = _added(mine, progress)
+        for window in gained:
+            inside = [gap for gap in own.gaps if intersect([gap.window], [window])]
+            checkpoint = observe(window, inside, Lateness())(checkpoint)
+        left = [window for window in checkpoint.lent if window != own.stream.slice]
+        return _with_lent(replace(checkpoint, sinks=sinks, tool=checkpoint.tool or own.tool), left)
+
+    return change
+
+
+def _uncounted(own: Checkpoint) -> Checkpoint:
+    """Let a slice that goes on later count its rows anew: those so far are counted in the stream."""
+    return replace(own, sinks={name: replace(progress, rows=0) for name, progress in own.sinks.items()})
+
+
+def _added(mine: SinkProgress, progress: SinkProgress) -> SinkProgress:
+    """Return what a sink has with the slice; what it refused stays with the slice, where it is set aside."""
+    since = mine.seen_since
+    if since and progress.seen_since and progress.covered[-1].before > since:
+        since = max(since, progress.seen_since)  # of the slice, earlier keys are not known
+    seen = merge(mine.seen, progress.seen)
+    return replace(
+        mine,
+        covered=union(*mine.covered, *progress.covered),
+        seen=forget(seen, since) if since else seen,
+        seen_since=since,
+        rows=mine.rows + progress.rows,
+    )
+
+
+def _with_lent(checkpoint: Checkpoint, windows: list[Window]) -> Checkpoint:
+    return replace(checkpoint, lent=tuple(sorted(set(windows))))
+
+
+@contextmanager
+def _held(store: CheckpointStore, part: Stream, patience: Patience) -> Iterator[Stream]:
+    """Hold the stream that a slice is a part of; wait for it as long as the patience lasts."""
+    stream = replace(part, slice=None)
+    with ExitStack() as stack:
+        for delay in patience.delays():
+            try:
+                stack.enter_context(store.hold(stream.id))
+            except LockedError:
+                patience.sleep(delay)
+            else:
+                break
+        else:
+            stack.enter_context(store.hold(stream.id))
+        yield stream
+
+
+def _time_of(stream: Stream) -> Window:
+    assert stream.slice is not None  # noqa: S101  # only slices come here
+    return stream.slice
