@@ -19,11 +19,12 @@ class Edges:
     """Milliseconds to add on either side of a question, because nobody says whether `since` and `before` include.
 
     One on both sides is right whatever the answer is. Odd rows in that margin would refuse the page, so it is made
-    narrower once an answer has shown what `since` does.
+    narrower once an answer has shown what the ends do; `learned` says so.
     """
 
     since_ms: int = 1
     before_ms: int = 1
+    learned: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,17 +13,17 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from cfaudit_export.sources import AUDITLOGS_FILTERS
 from cfaudit_export.sources.auditlogs.contract import MOST_ROWS, Edges, Query, Rejection
 from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA, Page
+from cfaudit_export.sources.auditlogs.edges import assume_edges, learn_edges
 from cfaudit_export.sources.auditlogs.rows import between, first_ms, last_ms
 from cfaudit_export.sources.auditlogs.separate import separate
 from cfaudit_export.sources.pages import PageReader
 
 _LOG = logging.getLogger(__name__)
 _GUESS_MS = 60_000
-_FAR_MS = 30 * 86_400_000
-PROBES = 18  # enough for a millisecond within four minutes; a gap found by fewer is a few milliseconds long
+_FEW = 100
+PROBES = 20  # enough for a millisecond within a quarter of an hour; a gap found by fewer is longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,19 +85,30 @@ class _Narrowing:
         ahead = await self._prefix(self._query, rejection)
         if isinstance(ahead, Rejection):  # the data changed under our eyes; the walk asks again
             return self._nothing(since_ms)
-        if self._reader.edges == Edges():
-            if not await self._learn_edges(ahead, since_ms):
-                reason = f"no readable row near; {rejection.issues[0].reason}"
-                whole = Unreadable(since_ms, self._before, len(rejection.issues), reason)
-                return self._done(since_ms, self._before, PAGE_SCHEMA.empty_table(), (whole,))
-            if self._query.cursor is None and self._reader.edges != self._query.edges:
-                return self._nothing(since_ms)  # what was asked wider than need be may be fine when asked again
+        before = self._reader.edges
+        if not before.learned and not await self._know_edges(rejection, ahead, since_ms):
+            reason = f"no readable row near; {rejection.issues[0].reason}"
+            whole = Unreadable(since_ms, self._before, len(rejection.issues), reason)
+            return self._done(since_ms, self._before, PAGE_SCHEMA.empty_table(), (whole,))
+        if self._reader.edges != before and self._query.cursor is None and self._reader.edges != self._query.edges:
+            return self._nothing(since_ms)  # what was asked wider than need be may be fine when asked again
         low = max(since_ms, last_ms(ahead)) if ahead.num_rows else since_ms
         if low >= self._before:  # the end has come nearer since the page was asked for
             return self._done(since_ms, self._before, ahead, ())
         bracket = await self._locate(low, _spacing(ahead))
         fresh = replace(self._query, since_ms=since_ms, before_ms=self._before, cursor=None, edges=self._reader.edges)
         return await self._read_to(bracket, fresh, ahead, rejection.issues[0].reason)
+
+    async def _know_edges(self, rejection: Rejection, ahead: pa.Table, since_ms: int) -> bool:
+        """Find out what the ends of questions include; False when it cannot be found out, and too much hangs on it."""
+        if self._reader.edges != Edges() and not ahead.num_rows:
+            return True  # assumed before, and still nothing to learn it with
+        asked = replace(self._query, since_ms=since_ms, before_ms=self._before)
+        if await learn_edges(self._reader, asked, ahead, self._ask):
+            return True
+        # Without one readable row in reach each odd row costs its own search; that is for a few of them.
+        assume_edges(self._reader)
+        return len(rejection.issues) < _FEW
 
     async def _read_to(self, bracket: tuple[int, int] | None, fresh: Query, ahead: pa.Table, reason: str) -> Salvage:
         """Read from the start of the question to the end of the bracket that holds the odd row; None: none does."""
@@ -111,12 +122,20 @@ class _Narrowing:
             return await self._above_margin(replace(fresh, before_ms=start))
         here = replace(fresh, since_ms=start, before_ms=end)
         behind = await self._ask(replace(here, direction="desc"))
-        if isinstance(behind, Rejection):
+        if isinstance(behind, Rejection) and (bracket or not await self._all_at(end, here, behind)):
             return await self._read_around(here, behind, since_ms, ahead, reason)
         if bracket is not None:
             return self._nothing(since_ms)  # it became readable meanwhile
         # The odd row lies in a margin.
         return self._done(since_ms, self._before, ahead, ()) if proven else await self._above_margin(fresh)
+
+    async def _all_at(self, end_ms: int, here: Query, odd: Rejection) -> bool:
+        """Say whether the odd rows are all exactly at an end that the question includes, and so not within it."""
+        tight = self._reader.tight
+        if tight.since_ms or not tight.before_ms:
+            return False
+        outcome = await self._ask(replace(here, since_ms=end_ms, before_ms=end_ms + 1, edges=tight))
+        return isinstance(outcome, Rejection) and len(outcome.issues) == len(odd.issues)
 
     async def _anew(self, since_ms: int) -> Salvage:
         """Narrow again with a question that starts where nothing was read, not with a cursor in the middle."""
@@ -180,43 +199,6 @@ class _Narrowing:
         if isinstance(outcome, Rejection) and outcome.issues[0].index:
             outcome = await self._ask(replace(newest_first, limit=outcome.issues[0].index))
         return outcome.rows if isinstance(outcome, Page) else None
-
-    async def _learn_edges(self, ahead: pa.Table, since_ms: int) -> bool:
-        """Find out with a row we know whether `since` and `before` include; once in a session.
-
-        Return False when no readable row can be found to learn it with.
-        """
-        known = last_ms(ahead) if ahead.num_rows else await self._any_row(since_ms)
-        if known is None:
-            return False
-        exact = replace(self._query, since_ms=known, before_ms=known + 2, cursor=None, edges=Edges(0, 0))
-        since = await self._ask(exact)
-        before = await self._ask(replace(exact, since_ms=known - 2, before_ms=known))
-        # In doubt: that `since` excludes and `before` includes, which costs calls at worst.
-        first = await self._prefix(exact, since) if isinstance(since, Rejection) else since.rows
-        since_includes = not isinstance(first, Rejection) and between(first, known, known + 1).num_rows > 0
-        before_includes = isinstance(before, Rejection) or between(before.rows, known, known + 1).num_rows > 0
-        self._reader.edges = Edges(0 if since_includes else 1, 0)
-        self._reader.tight = Edges(0 if since_includes else 1, -1 if before_includes else 0)
-        _LOG.info("learned what the ends include", extra={"since": since_includes, "before": before_includes})
-        return True
-
-    async def _any_row(self, since_ms: int) -> int | None:
-        """Return the millisecond of any readable row, wherever it is."""
-        wide = replace(self._query, since_ms=since_ms - _FAR_MS, cursor=None, limit=1, edges=Edges())
-        ends = [self._before, since_ms, *(self._before - (self._before - since_ms) // part for part in (2, 4, 8))]
-        plain = [replace(wide, before_ms=end, direction="desc") for end in ends]
-        filtered = [
-            replace(wide, before_ms=self._before, filters=(*wide.filters, (name, value)))
-            for name, values in AUDITLOGS_FILTERS.items()
-            for value in values or ()
-            if value
-        ]
-        for query in (*plain, *filtered):
-            outcome = await self._ask(query)
-            if isinstance(outcome, Page) and outcome.rows.num_rows:
-                return last_ms(outcome.rows)
-        return None
 
     async def _locate(self, low: int, step: int) -> tuple[int, int] | None:
         """Return an end, behind `low`, at which a question meets no odd row, and one soon after at which it does.

@@ -1,0 +1,77 @@
+"""What `since` and `before` include, learned from a row that we know; nobody says it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+import pyarrow as pa
+
+from cfaudit_export.sources import AUDITLOGS_FILTERS
+from cfaudit_export.sources.auditlogs.contract import Edges, Query, Rejection
+from cfaudit_export.sources.auditlogs.decode import Page
+from cfaudit_export.sources.auditlogs.rows import between, last_ms
+from cfaudit_export.sources.pages import PageReader
+
+_LOG = logging.getLogger(__name__)
+_FAR_MS = 30 * 86_400_000
+
+Ask = Callable[[Query], Awaitable[Page | Rejection]]
+
+
+async def learn_edges(reader: PageReader, query: Query, known: pa.Table, ask: Ask) -> bool:
+    """Set the edges of a reader, which is done once in a session.
+
+    Args:
+        reader: whose edges they are.
+        query: the question near which a row is looked for where none is known.
+        known: rows that were read, of which the newest serves.
+        ask: asks a question.
+
+    Returns:
+        False when no readable row can be found to learn it with.
+    """
+    at_ms = last_ms(known) if known.num_rows else await _any_row(query, ask)
+    if at_ms is None:
+        return False
+    exact = replace(query, since_ms=at_ms, before_ms=at_ms + 2, cursor=None, edges=Edges(0, 0))
+    since = await ask(exact)
+    before = await ask(replace(exact, since_ms=at_ms - 2, before_ms=at_ms))
+    if isinstance(since, Rejection) and (first := since.issues[0].index):
+        since = await ask(replace(exact, limit=first))
+    # In doubt as `assume_edges` has it, which costs calls at worst.
+    since_includes = isinstance(since, Page) and _holds(since.rows, at_ms)
+    before_includes = isinstance(before, Rejection) or _holds(before.rows, at_ms)
+    reader.edges = Edges(0 if since_includes else 1, 0, learned=True)
+    reader.tight = Edges(0 if since_includes else 1, -1 if before_includes else 0, learned=True)
+    _LOG.info("learned what the ends include", extra={"since": since_includes, "before": before_includes})
+    return True
+
+
+def assume_edges(reader: PageReader) -> None:
+    """Take the worst for granted, that `since` excludes and `before` includes, until a row shows what is true."""
+    reader.edges, reader.tight = Edges(1, 0), Edges(1, -1)
+
+
+async def _any_row(query: Query, ask: Ask) -> int | None:
+    """Return the millisecond of any readable row, wherever it is."""
+    since, before = query.since_ms, query.before_ms
+    wide = replace(query, since_ms=since - _FAR_MS, cursor=None, limit=1, edges=Edges())
+    ends = [before, since, *(before - (before - since) // part for part in (2, 4, 8))]
+    plain = [replace(wide, before_ms=end, direction="desc") for end in ends]
+    filtered = [
+        replace(wide, filters=(*wide.filters, (name, value)))
+        for name, values in AUDITLOGS_FILTERS.items()
+        for value in values or ()
+        if value
+    ]
+    for question in (*plain, *filtered):
+        outcome = await ask(question)
+        if isinstance(outcome, Page) and outcome.rows.num_rows:
+            return last_ms(outcome.rows)
+    return None
+
+
+def _holds(rows: pa.Table, at_ms: int) -> bool:
+    return bool(between(rows, at_ms, at_ms + 1).num_rows)
