@@ -18,10 +18,13 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator
+from datetime import datetime
 from hashlib import sha256
 
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from cfaudit_export.model import to_ms
 
 _PARTS = ("action_description", "resource_product", "resource_type", "actor_email", "key_token_name")
 _NANOSECONDS = pa.timestamp("ns", tz="UTC")
@@ -42,6 +45,14 @@ def event_keys(account_id: str, events: pa.Table) -> pa.Array:
     canonical = pc.binary_join_element_wise(content, _netstring(pc.cast(ordinals, pa.string())), ",")
     digests = b"".join([sha256(text).digest()[:16] for text in _slices(canonical)]).hex()
     return pa.StringArray.from_buffers(len(canonical), _every(32, len(canonical)), pa.py_buffer(digests.encode()))
+
+
+def shadow_key(account_id: str, at: datetime, number: int) -> str:
+    """Return the key of the shadow that stands for an unreadable row: its account, its millisecond, its number there.
+
+    Which of several rows of the millisecond gets which number makes no difference, as none of them can be read.
+    """
+    return sha256(f"shadow,{account_id},{to_ms(at)},{number}".encode()).hexdigest()[:32]
 
 
 def _content(account_id: str, events: pa.Table) -> pa.Array:

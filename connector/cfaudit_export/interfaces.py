@@ -32,6 +32,8 @@ class Extract:
         read_at: when the last page of the window arrived.
         calls: tool calls that this window cost.
         trimmed: events whose facets were left out for want of budget.
+        shadows: what is certain of rows that exist and cannot be read, one row each: `event_time`, on the whole
+            millisecond, and columns of the schema. All rows of a millisecond have the same values. None for none.
     """
 
     window: Window
@@ -40,6 +42,7 @@ class Extract:
     read_at: datetime
     calls: int
     trimmed: int = 0
+    shadows: pa.Table | None = None
 
 
 class Source(Protocol):

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SCHEMA_VERSION = 1
+SHADOW = "shadow"
+"""The fidelity of an event that is known to exist, while its row cannot be read."""
 
 Kind = Literal["string", "json", "timestamp", "int32"]
 

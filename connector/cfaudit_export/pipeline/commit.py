@@ -162,4 +162,7 @@ def _again(known: list[Gap], found: Gap) -> Gap:
     if not known:
         return found
     first = min(gap.first_seen_at for gap in known)
-    return replace(found, first_seen_at=first, attempts=max(gap.attempts for gap in known) + 1)
+    cast = tuple(name for gap in known for name in gap.shadows)[: found.rows]
+    return replace(
+        found, first_seen_at=first, attempts=max(gap.attempts for gap in known) + 1, shadows=found.shadows or cast
+    )

@@ -101,8 +101,10 @@ class FilledSource:
         """Return a window of the piece, with what was found in the place of what the piece has there."""
         filled = [one.window for one in found]
         left = [gap for one in piece.gaps for gap in _left(one, window, filled)]
+        shadows = None if piece.shadows is None else within(piece.shadows, subtract([window], filled))
         if not filled:
-            return replace(piece, window=window, events=within(piece.events, [window]), gaps=tuple(left))
+            events = within(piece.events, [window])
+            return replace(piece, window=window, events=events, gaps=tuple(left), shadows=shadows)
         own = within(piece.events, subtract([window], filled))
         tables = [_with_key_parts(own), *(self._named(one.events) for one in found)]
         return Extract(
@@ -112,6 +114,7 @@ class FilledSource:
             max(piece.read_at, *(one.read_at for one in found)),
             piece.calls + sum(one.calls for one in found),
             min(piece.trimmed, own.num_rows),
+            shadows,
         )
 
     def _named(self, events: pa.Table) -> pa.Table:

@@ -2,41 +2,66 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import count
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from cfaudit_export.errors import ProtocolError
-from cfaudit_export.identity import event_keys
+from cfaudit_export.identity import event_keys, shadow_key
 from cfaudit_export.interfaces import Extract
 from cfaudit_export.model import Connection, Stream
-from cfaudit_export.schema import COLUMNS, schema
+from cfaudit_export.schema import COLUMNS, SHADOW, schema
 
 
 def map_extract(extract: Extract, stream: Stream, connection: Connection) -> pa.Table:
-    """Return the events as a table of the schema, ascending by time.
+    """Return the events and shadows as a table of the schema, ascending by time.
 
-    `fidelity` is `trimmed` unless the source says otherwise, and `source` the stream's.
+    `fidelity` of an event is `trimmed` unless the source says otherwise, and `source` the stream's.
 
     Raises:
         ProtocolError: a required column is missing or holds nulls, or a column has a type that is not the schema's.
     """
-    events = extract.events
-    given = {name: events[name] for name in events.column_names}
-    keys = event_keys(connection.account_id, events)
-    made = {
-        "event_key": keys,
-        "event_id": pc.coalesce(given["event_id"], keys) if "event_id" in given else keys,
-        "account_id": _constant(connection.account_id, events.num_rows),
-        "account_name": _filled(given.get("account_name"), connection.account_name, events.num_rows),
-        "fidelity": _filled(given.get("fidelity"), "trimmed", events.num_rows),
-        "source": _filled(given.get("source"), stream.source, events.num_rows),
-        "ingested_at": _constant(extract.read_at, events.num_rows, pa.timestamp("us", tz="UTC")),
-    }
-    table = _fit({**given, **made}, events.num_rows)
+    origin = _Origin(stream.source, connection, extract.read_at)
+    table = _table(extract.events, event_keys(connection.account_id, extract.events), "trimmed", origin)
+    if extract.shadows is not None and extract.shadows.num_rows:
+        keys = _shadow_keys(connection.account_id, extract.shadows["event_time"].to_pylist())
+        table = pa.concat_tables([table, _table(extract.shadows, keys, SHADOW, origin)]).sort_by("event_time")
     for column in COLUMNS:
         if column.required and table[column.name].null_count:
             raise ProtocolError(f"the source gave {table[column.name].null_count} events without '{column.name}'")
     return table
+
+
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    source: str
+    connection: Connection
+    read_at: datetime
+
+
+def _table(rows: pa.Table, keys: pa.Array, fidelity: str, origin: _Origin) -> pa.Table:
+    given = {name: rows[name] for name in rows.column_names}
+    made = {
+        "event_key": keys,
+        "event_id": pc.coalesce(given["event_id"], keys) if "event_id" in given else keys,
+        "account_id": _constant(origin.connection.account_id, rows.num_rows),
+        "account_name": _filled(given.get("account_name"), origin.connection.account_name, rows.num_rows),
+        "fidelity": _filled(given.get("fidelity"), fidelity, rows.num_rows),
+        "source": _filled(given.get("source"), origin.source, rows.num_rows),
+        "ingested_at": _constant(origin.read_at, rows.num_rows, pa.timestamp("us", tz="UTC")),
+    }
+    return _fit({**given, **made}, rows.num_rows)
+
+
+def _shadow_keys(account_id: str, times: list[datetime]) -> pa.Array:
+    """Return the keys of shadows; those of one millisecond are numbered."""
+    numbers: defaultdict[datetime, Iterator[int]] = defaultdict(count)
+    return pa.array([shadow_key(account_id, at, next(numbers[at])) for at in times], pa.string())
 
 
 def _fit(columns: dict[str, pa.ChunkedArray | pa.Array], rows: int) -> pa.Table:

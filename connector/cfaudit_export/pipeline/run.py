@@ -32,6 +32,13 @@ from cfaudit_export.pipeline.map import map_extract
 from cfaudit_export.pipeline.plan import Plan, Step, Wish, plan_stream
 from cfaudit_export.pipeline.quarantine import Quarantine
 from cfaudit_export.pipeline.seen import gap_windows, pack, pack_gaps, unseen, within
+from cfaudit_export.pipeline.shadows import (
+    held_shadows,
+    keep_shadows,
+    name_shadows,
+    remaining_shadows,
+    replace_shadows,
+)
 from cfaudit_export.pipeline.stage import Staging, batch_id_of
 
 _LOG = logging.getLogger(__name__)
@@ -250,8 +257,9 @@ class _Run:
         trace = self._job.trace
         with trace("map"):
             table = self._transformed(map_extract(extract, self._job.stream, self._job.connection))
+        gaps = name_shadows(extract.gaps, table)
         self._windows += 1
-        self._events += table.num_rows
+        self._events += extract.events.num_rows
         self._calls += extract.calls
         self._trimmed += extract.trimmed
         with trace("stage") as facts:
@@ -259,7 +267,7 @@ class _Run:
             facts.update(rows=sum(part.batch.rows for part in parts if part.batch))
         late = max((lateness_of(part.late, extract.read_at) for part in parts if part.late), key=_count, default=None)
         # The gaps are written with the promise: whoever settles it after a crash covers the window.
-        observed = observe(extract.window, extract.gaps, late or Lateness())
+        observed = observe(extract.window, gaps, late or Lateness())
         promised = intend([promise for part in parts for promise in part.intent()], horizon)
         with trace("promise"):
             self._ledger.write(lambda checkpoint: promised(observed(checkpoint)), self._job.clock())
@@ -272,9 +280,12 @@ class _Run:
             progress = self._ledger.progress(outlet.name)
             for window in intersect([extract.window], plan.wants(outlet.name)):
                 rows = within(table, [window])
-                new = unseen(rows, progress.seen)
+                held = held_shadows(progress.seen, self._job.stream.account_id, window)
+                remaining = remaining_shadows(held, rows, extract.gaps)
+                new = replace_shadows(unseen(rows, progress.seen), held, remaining)
                 gaps = intersect([gap.window for gap in extract.gaps], [window])
-                seen = pack(new, progress.seen_since or horizon) | pack_gaps(rows, gaps)
+                read = keep_shadows(pack_gaps(rows, gaps), remaining)
+                seen = pack(new, progress.seen_since or horizon) | read
                 if not new.num_rows:
                     yield _Part(outlet, window, seen)
                     continue
@@ -285,7 +296,7 @@ class _Run:
     def _stage(self, rows: pa.Table, window: Window, staged: list[tuple[pa.Table, Batch]]) -> Batch:
         """Stage rows once, however many sinks lack them."""
         for others, batch in staged:
-            if others["event_id"].equals(rows["event_id"]):
+            if all(others[name].equals(rows[name]) for name in ("event_id", "replaces")):
                 return replace(batch, window=window)
         promised = self._ledger.promised()
         # A sink that is down was promised these rows; to stage them anew would change the file it was promised.

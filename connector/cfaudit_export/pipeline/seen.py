@@ -12,7 +12,7 @@ something, however old, and after whichever sink the gap was healed for.
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 
 import pyarrow as pa
@@ -75,6 +75,18 @@ def close_gaps(seen: Mapping[str, str], window: Window) -> dict[str, str]:
         rest = [name] if not _is_gap(name) else map(str, subtract([_window(name)], [window]))
         left.update(dict.fromkeys(rest, keys))
     return left
+
+
+def gap_keys(seen: Mapping[str, str]) -> Iterator[tuple[Window, set[str]]]:
+    """Yield each gap with the packed keys of what could be read in it."""
+    for name, keys in seen.items():
+        if _is_gap(name):
+            yield _window(name), {keys[start : start + _PACKED] for start in range(0, len(keys), _PACKED)}
+
+
+def packed(key: str) -> str:
+    """Return one key packed."""
+    return b64encode(bytes.fromhex(key[:_HEX])).decode()
 
 
 def gap_windows(seen: Mapping[str, str]) -> tuple[Window, ...]:

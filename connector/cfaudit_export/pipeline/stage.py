@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cfaudit_export.errors import StagingError
 from cfaudit_export.model import Batch, Intent, Stream, Window
@@ -74,9 +75,18 @@ class Staging:
 
 
 def batch_id_of(table: pa.Table, stream: Stream) -> str:
-    """Return the name that these rows have for ever: 32 hex digits over the stream and the ids of the events."""
-    ids = "\n".join([stream.id, *sorted(table["event_id"].to_pylist())])
+    """Return the name that these rows have for ever: 32 hex digits over the stream and the ids of the events.
+
+    An event that takes the place of a shadow is another row than the same event that does not.
+    """
+    replaced = (f"{name} for {shadow}" for name, shadow in _replacing(table))
+    ids = "\n".join([stream.id, *sorted(table["event_id"].to_pylist()), *sorted(replaced)])
     return hashlib.sha256(ids.encode()).hexdigest()[:32]
+
+
+def _replacing(table: pa.Table) -> Iterator[tuple[str, str]]:
+    some = table.filter(pc.is_valid(table["replaces"]))
+    return zip(some["event_id"].to_pylist(), some["replaces"].to_pylist(), strict=True)
 
 
 def _write(table: pa.Table, path: Path) -> str:

@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -111,11 +111,12 @@ class Rig:
         sinks: Mapping[str, Sink] | None = None,
         config: Mapping[str, Any] | None = None,
         part: Window | None = None,
+        recover: Literal["auto", "off", "all"] = "off",
         **job: Any,
     ) -> RunReport:
         """Run once; `part` runs a slice of the stream."""
         context = SourceContext(
-            self.stream, TokenCredential(self.world.tokens["account"]), lambda: self.now, recover=Recover("off")
+            self.stream, TokenCredential(self.world.tokens["account"]), lambda: self.now, recover=Recover(recover)
         )
         settings = {"budget_calls": 0, "server_url": self.sandbox.mcp_url, "retry_seconds": 5.0, **(config or {})}
         with closing(AuditLogsSource(AuditLogsConfig(**settings), context)) as source:

@@ -220,3 +220,21 @@ def test_a_source_cannot_fill_its_own_gaps(rig: Any, names: tuple[str, str]) -> 
 def test_a_filter_that_the_second_source_lacks_is_refused_before_anything_is_read(rig: Any) -> None:
     with pytest.raises(SettingsError, match="'auditlogs' cannot filter by 'product_category'"):
         run(rig, "codemode", "auditlogs", filters={"product_category": "workers"})
+
+
+def test_a_row_that_the_second_source_reads_at_once_casts_no_shadow(rig_of: Any) -> None:
+    rig = rig_of(events=60, span_seconds=3600.0, poison={"array-response": 3})
+    assert run(rig, fill="codemode", recover={"mode": "all"}).exit_code == ExitCode.OK
+    assert {row["fidelity"] for row in assert_every_event_once(rig)} == {"recovered", "full"}
+
+
+@pytest.mark.parametrize("how", [{"fill": "codemode"}, {"source": "codemode"}])
+def test_what_another_source_reads_takes_the_place_of_its_shadow(rig_of: Any, how: dict[str, str]) -> None:
+    rig = rig_of(events=60, span_seconds=3600.0, poison={"array-response": 3})
+    run(rig, recover={"mode": "all"})
+    shadows = {row["event_id"] for row in rig.rows() if row["fidelity"] == "shadow"}
+    assert len(shadows) == 3
+    assert run(rig, **how).exit_code == ExitCode.OK
+    rows = rig.rows()
+    assert {row["replaces"] for row in rows if row["fidelity"] == "full"} == shadows
+    assert len(rows) == 63

@@ -23,7 +23,7 @@ from cfaudit_export.sources.pages import PageReader
 _LOG = logging.getLogger(__name__)
 _GUESS_MS = 60_000
 _FEW = 100
-PROBES = 20  # enough for a millisecond within a quarter of an hour; a gap found by fewer is longer
+PROBES = 24  # enough for a millisecond within four hours, where rows are that rare; else the gap is longer
 
 
 @dataclass(frozen=True, slots=True)

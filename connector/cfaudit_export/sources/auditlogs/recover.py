@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from cfaudit_export.records import Recover
 from cfaudit_export.sources import AUDITLOGS_FILTERS
-from cfaudit_export.sources.auditlogs.contract import Query, Rejection
+from cfaudit_export.sources.auditlogs.contract import MOST_ROWS, Query, Rejection
 from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA, Page
 from cfaudit_export.sources.auditlogs.facets import (
     Filter,
@@ -27,6 +27,7 @@ from cfaudit_export.sources.auditlogs.facets import (
 from cfaudit_export.sources.auditlogs.reader import CursorDeadError, Reader
 from cfaudit_export.sources.auditlogs.rows import between, last_ms
 from cfaudit_export.sources.auditlogs.separate import salvage
+from cfaudit_export.sources.auditlogs.shadows import OddRows, cast_shadows
 from cfaudit_export.sources.auditlogs.walk import Piece
 from cfaudit_export.sources.pace import Pace
 
@@ -54,11 +55,13 @@ class Recovered:
         columns: by name, one value a row; null where nothing is certain.
         complete: False when facets were left out for want of budget.
         calls: tool calls it took.
+        shadows: what is certain of unreadable rows, as `Extract.shadows`.
     """
 
     columns: dict[str, pa.Array]
     complete: bool
     calls: int
+    shadows: pa.Table | None = None
 
 
 async def recover(
@@ -77,9 +80,10 @@ async def recover(
     wanted = {**CANDIDATES, **{name: values for name, values in policy.values.items() if name in AUDITLOGS_FILTERS}}
     given = dict(filters)
     facets = [name for name in wanted if name not in given]
-    if policy.mode == "off" or not piece.rows.num_rows:
+    if policy.mode == "off" or not (piece.rows.num_rows or piece.unreadable):
         return Recovered({}, complete=policy.mode != "off", calls=0)
-    if policy.mode == "auto":
+    is_auto = policy.mode == "auto"
+    if is_auto:
         pages = -(-piece.rows.num_rows // page_size)
         costs = {facet: reader.cost * (pages + len(wanted[facet])) for facet in facets}
         facets = _affordable(costs, pace.spare())
@@ -94,7 +98,13 @@ async def recover(
     for name, value in given.items():
         if name in wanted:
             columns[name] = _typed(name, pa.repeat(pa.scalar(value), piece.rows.num_rows))
-    return Recovered(columns, whole, work.calls)
+
+    def may_spend(calls: int) -> bool:
+        spare = pace.spare() if is_auto else None
+        return whole and (spare is None or calls * reader.cost <= spare)
+
+    shadows = await work.shadows({name: wanted[name] for name in facets}, may_spend)
+    return Recovered(columns, whole, work.calls, shadows)
 
 
 def _affordable(costs: dict[str, int], spare: int | None) -> list[str]:
@@ -109,6 +119,8 @@ class _Recovery:
     def __init__(self, reader: Reader, plain: Query, piece: Piece) -> None:
         self._reader = reader
         self._plain = plain
+        self._piece = piece
+        self._odd = OddRows(self._ask, replace(plain, edges=reader.tight))
         self._texts = piece.rows["event_raw"]
         self._times = piece.rows["event_time"]
         self._holes = sorted((odd.since_ms, odd.before_ms) for odd in piece.unreadable)
@@ -157,6 +169,13 @@ class _Recovery:
             for twins in some:
                 twins.counts[filters] = found.count(twins.text)
 
+    async def shadows(self, facets: Mapping[str, tuple[str, ...]], may_spend: Callable[[int], bool]) -> pa.Table | None:
+        """Return what is certain of the unreadable rows; what the readings met already is not asked again."""
+        cast = await cast_shadows(self._odd, self._piece.unreadable, facets, self._piece.rows, may_spend)
+        if cast is None:
+            return None
+        return pa.table({name: _typed(name, cast[name]) for name in cast.column_names})
+
     def columns(self, facets: list[str]) -> dict[str, pa.Array]:
         """Return what was found, one column a facet."""
         columns = {facet: single(self._texts, self._readings[facet]) for facet in facets}
@@ -190,8 +209,11 @@ class _Recovery:
             tight = replace(query, since_ms=reached, before_ms=hole[0], edges=self._reader.tight)
             if reached < hole[0]:
                 await self._read(tight, parts)
-            inside = replace(tight, since_ms=hole[0], before_ms=hole[1])
-            parts.append((await salvage(self._ask, inside, PAGE_SCHEMA.empty_table())).select(_NEEDED))
+            inside = replace(tight, since_ms=hole[0], before_ms=hole[1], limit=MOST_ROWS)
+            outcome = await self._ask(inside)
+            self._odd.note(inside, outcome)
+            found = await salvage(self._ask, inside, PAGE_SCHEMA.empty_table(), outcome=outcome)
+            parts.append(found.select(_NEEDED))
             position = hole[1]
         found = pa.concat_tables(parts)
         return between(found, plain.since_ms, plain.before_ms)

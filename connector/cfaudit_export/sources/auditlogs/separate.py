@@ -48,12 +48,15 @@ async def separate(ask: Ask, here: Query, known: pa.Table, total: int, *, exampl
     return best.table()
 
 
-async def salvage(ask: Ask, query: Query, examples: pa.Table, depth: int = 0) -> pa.Table:
+async def salvage(
+    ask: Ask, query: Query, examples: pa.Table, depth: int = 0, *, outcome: Page | Rejection | None = None
+) -> pa.Table:
     """Read what the question allows: all of it, or the rows before and behind the odd ones.
 
-    With `depth`, further filters are tried on what stands between odd rows, that many at a time.
+    With `depth`, further filters are tried on what stands between odd rows, that many at a time. `outcome` is the
+    answer where the question has been asked already.
     """
-    outcome = await ask(query)
+    outcome = outcome or await ask(query)
     if isinstance(outcome, Page):
         return _cut(outcome.rows, query)
     rows = _Multiset(PAGE_SCHEMA.empty_table())

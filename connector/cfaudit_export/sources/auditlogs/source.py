@@ -157,6 +157,7 @@ class AuditLogsSource:
             now,
             piece.calls + recovered.calls,
             0 if recovered.complete else events.num_rows,
+            recovered.shadows,
         )
 
     async def _find(self, session: Session) -> tuple[Connection, Reader]:

@@ -1,0 +1,129 @@
+"""Rows that the server refuses to return -> what it admits of them: how many there are, and which filters they meet.
+
+A refused page names every odd row in it. So the same question with a filter tells how many odd rows meet the filter.
+What all odd rows of a millisecond share is certain of each of them; nothing else is said.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+import pyarrow as pa
+
+from cfaudit_export.model import from_ms
+from cfaudit_export.sources.auditlogs.contract import MOST_ROWS, Query, Rejection
+from cfaudit_export.sources.auditlogs.decode import TIME, Page
+from cfaudit_export.sources.auditlogs.facets import Filter
+from cfaudit_export.sources.auditlogs.narrow import Unreadable
+
+# Columns that can be anything: what is common among the rows around is worth asking for.
+_LIKELY = ("actor_email", "actor_token_name", "resource_product", "resource_type")
+_GUESSES = 6
+MOST_CALLS = 60  # that one millisecond can cost
+
+Ask = Callable[[Query], Awaitable[Page | Rejection]]
+
+
+@dataclass(frozen=True, slots=True)
+class OddRows:
+    """The odd rows of milliseconds, counted by filter; every count is asked for once.
+
+    Attributes:
+        ask: asks a question.
+        plain: the question for the whole piece, as tight as its ends can be.
+    """
+
+    ask: Ask
+    plain: Query
+    _counts: dict[tuple[int, tuple[Filter, ...]], int] = field(default_factory=dict)
+
+    def question(self, at_ms: int, *filters: Filter) -> Query:
+        """Return the question for one millisecond and nothing beside it."""
+        return replace(
+            self.plain,
+            since_ms=at_ms,
+            before_ms=at_ms + 1,
+            limit=MOST_ROWS,
+            filters=(*self.plain.filters, *filters),
+        )
+
+    def note(self, query: Query, outcome: Page | Rejection) -> None:
+        """Remember an answer that says how many odd rows there are, whoever asked."""
+        filters = query.filters[len(self.plain.filters) :]
+        if query == self.question(query.since_ms, *filters):
+            self._counts[query.since_ms, filters] = len(outcome.issues) if isinstance(outcome, Rejection) else 0
+
+    async def count(self, at_ms: int, *filters: Filter) -> int:
+        """Return how many odd rows of the millisecond meet the filters."""
+        if (at_ms, filters) not in self._counts:
+            query = self.question(at_ms, *filters)
+            self.note(query, await self.ask(query))
+        return self._counts[at_ms, filters]
+
+    async def shared(self, at_ms: int, total: int, name: str, values: tuple[str, ...]) -> str | None:
+        """Return the value of a filter that all odd rows of the millisecond have; None when none is certain."""
+        left, found = total, None
+        for value in values:
+            if not left:
+                break
+            met = await self.count(at_ms, (name, value))
+            found = value if met == total else found
+            left -= met
+        return found if not left else None
+
+    async def millisecond_of(self, odd: Unreadable) -> int | None:
+        """Return the millisecond in which all rows of a gap lie, None when that is not certain."""
+        last, tight = odd.before_ms - 1, self.plain.edges
+        if not odd.rows or odd.before_ms - odd.since_ms > 2 or (tight.since_ms and tight.before_ms):
+            return None
+        if tight.since_ms:  # excludes, so that the question reaches into the fractions of the millisecond before
+            reached = replace(self.question(last), before_ms=last)
+            if isinstance(await self.ask(reached), Rejection):
+                return None
+        return last if await self.count(last) else None
+
+
+async def cast_shadows(
+    rows: OddRows,
+    gaps: tuple[Unreadable, ...],
+    facets: Mapping[str, tuple[str, ...]],
+    near: pa.Table,
+    may_spend: Callable[[int], bool],
+) -> pa.Table | None:
+    """Return what is certain of unreadable rows, one row each: `event_time` and texts by filter; None for nothing.
+
+    Args:
+        rows: counts odd rows.
+        gaps: where they are.
+        facets: filters and their values.
+        near: readable rows around.
+        may_spend: says whether so many calls may be made.
+    """
+    guesses = {name: _common(near, name) for name in _LIKELY if name not in dict(rows.plain.filters)}
+    times: list[datetime] = []
+    known: list[dict[str, str]] = []
+    for odd in gaps:
+        if not may_spend(MOST_CALLS) or (at_ms := await rows.millisecond_of(odd)) is None:
+            continue
+        total = await rows.count(at_ms)
+        found = {
+            name: value
+            for name, values in {**facets, **guesses}.items()
+            if (value := await rows.shared(at_ms, total, name, values)) is not None
+        }
+        if found:
+            times += [from_ms(at_ms)] * total
+            known += [found | dict(rows.plain.filters)] * total
+    if not times:
+        return None
+    names = sorted({name for one in known for name in one})
+    columns = {name: pa.array([one.get(name) for one in known], pa.string()) for name in names}
+    return pa.table({"event_time": pa.array(times, TIME), **columns})
+
+
+def _common(near: pa.Table, name: str) -> tuple[str, ...]:
+    counted = Counter(value for value in near[name].to_pylist() if value)
+    return tuple(value for value, _ in counted.most_common(_GUESSES))
