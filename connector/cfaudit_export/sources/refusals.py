@@ -55,7 +55,9 @@ class CallFailedError(Exception):
         """Return the error to end the run with when retrying is over."""
         host = urlsplit(url).netloc
         if self.status == 401:
-            return AccessError(f"'{host}' refuses the credential ({self.detail}); check the token, or sign in again")
+            return AccessError(
+                f"'{host}' refuses the credential ({self.detail}); check the token, or sign in with: cfaudit-export login"
+            )
         if self.status == 403:
             return AccessError(
                 f"'{host}' says the credential lacks a right ({self.detail}); a user token needs the permissions "
