@@ -135,6 +135,8 @@ class OAuthCredential:
         wait_seconds, retry_seconds = (0.0, 0.0) if hurried else (2 * self._retry_seconds, self._retry_seconds)
         with self._store.hold(self._resource, self._profile, wait_seconds=wait_seconds):
             for pause in _PATIENCE_SECONDS:
+                if pause > self._retry_seconds:
+                    break
                 self._sleep(pause)
                 # Whoever held the lock before us was faster; so may be a machine on a shared disk that knows no locks.
                 grant = self._kept()
