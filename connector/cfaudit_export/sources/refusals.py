@@ -56,7 +56,8 @@ class CallFailedError(Exception):
         host = urlsplit(url).netloc
         if self.status == 401:
             return AccessError(
-                f"'{host}' refuses the credential ({self.detail}); check the token, or sign in with: cfaudit-export login"
+                f"'{host}' refuses the credential ({self.detail}); check the token, "
+                "or sign in with: cfaudit-export login"
             )
         if self.status == 403:
             return AccessError(
