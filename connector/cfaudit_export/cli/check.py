@@ -52,6 +52,8 @@ def check(shell: Shell, settings: Settings, *, json: Json = False) -> int:
 def _findings(workshop: Workshop) -> Iterator[Finding]:
     for account in workshop.accounts:
         yield from _source(workshop, account)
+        if workshop.filler:
+            yield from _source(workshop.filler, account)
     with opened_sinks(workshop) as sinks:
         for name, sink in sinks.items():
             yield _found(f"sink '{name}'", sink.check)

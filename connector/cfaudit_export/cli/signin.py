@@ -69,7 +69,7 @@ def login(
         profile=settings.profile,
         client_id=settings.client_id,
         client_secret=secret,
-        scope=settings.scope,
+        scope=settings.scope or getattr(config, "scope", None),
         headers=headers,
         redirect_port=settings.redirect_port,
         grant_days=settings.grant_days,

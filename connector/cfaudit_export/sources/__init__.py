@@ -97,6 +97,8 @@ class CodeModeConfig:
             blocks a user for five minutes above 1,200, dashboard and all; the default leaves half to others.
         timeout_seconds: longest wait for one reply.
         retry_seconds: longest time spent on retrying one call that fails on the server's side.
+        scope: what a sign-in asks for, unless `scope` itself is set. The server offers far more, up to changing
+            everything; this is what reading the audit log needs.
     """
 
     server_url: str = CODEMODE_URL
@@ -111,6 +113,7 @@ class CodeModeConfig:
     budget_calls: int = 600
     timeout_seconds: float = 120.0
     retry_seconds: float = 120.0
+    scope: str = "user:read account:read account-settings.read offline_access"
 
 
 def _build_auditlogs(config: AuditLogsConfig, context: SourceContext) -> Source:

@@ -72,6 +72,7 @@ def test_the_sandbox_serves_until_it_is_stopped(place: Path, number: signal.Sign
             text += running.stdout.readline()
         ready = json.loads(text)
         assert len(ready["accounts"]) == 2
+        assert ready["codemode_url"] == f"{ready['url']}/codemode/mcp"
         assert httpx2.get(f"{ready['url']}/sandbox/stats").json()["requests"] == 0
         running.send_signal(number)
         _, err = running.communicate(timeout=30)
