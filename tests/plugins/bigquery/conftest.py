@@ -24,10 +24,6 @@ from cfaudit_export.schema_formats import as_bigquery
 TABLE = "proj.audit.events"
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "emulator: needs bqemulator, started by hand: pytest -m emulator")
-
-
 class StandIn:
     """The stand-in of BigQuery, as tests steer it and look at it."""
 

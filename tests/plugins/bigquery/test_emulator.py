@@ -1,13 +1,7 @@
-"""Types and statements against `bqemulator`, which is somebody else's idea of BigQuery. Started by hand.
+"""Types and statements against `bqemulator`, which is somebody else's idea of BigQuery: `pytest -m soak`.
 
-It needs an environment of its own, for it holds back libraries that the project uses, and its spatial extension
-once, for it would fetch that from the network:
-
-    python -m venv emulator
-    emulator/bin/pip install bqemulator==1.4.0 numpy duckdb==1.5.5 duckdb-extension-spatial==1.5.5
-    emulator/bin/python -c "import duckdb, glob;
-    duckdb.execute(f\"INSTALL '{glob.glob('emulator/**/spatial.duckdb_extension', recursive=True)[0]}'\")"
-    CFAUDIT_BQEMULATOR=emulator/bin/bqemulator python -m pytest -m emulator tests/plugins/bigquery
+It gets an environment of its own, made by pip, for it holds back libraries that the project uses. Where that cannot be
+made, the tests are skipped with pip's last word.
 
 What it is not asked: it gives uploaded jobs names of its own, takes no gzip and knows no permissions, so that a whole
 load cannot be tried on it.
@@ -20,6 +14,7 @@ import json
 import os
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -39,22 +34,44 @@ from cfaudit_export import read_batch
 from cfaudit_export.schema_formats import as_bigquery
 from cfaudit_export.testing.batches import make_batch
 
-pytestmark = [
-    pytest.mark.emulator,
-    pytest.mark.skipif(
-        "CFAUDIT_BQEMULATOR" not in os.environ, reason="set CFAUDIT_BQEMULATOR, see the top of the file"
-    ),
-]
+pytestmark = pytest.mark.soak
+
+# Its spatial extension would otherwise be fetched, each time anew, from a place that need not be reachable.
+REQUIREMENTS = ("bqemulator==1.4.0", "numpy", "duckdb==1.5.5", "duckdb-extension-spatial==1.5.5")
+INSTALL_SPATIAL = """
+import duckdb, pathlib, sysconfig
+(path,) = pathlib.Path(sysconfig.get_path("purelib")).rglob("spatial.duckdb_extension")
+duckdb.execute(f"INSTALL '{path}'")
+"""
 
 
 @pytest.fixture(scope="module")
-def emulator() -> Iterator[str]:
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the program of the emulator; DuckDB's extensions go into its `HOME`, which is the folder above."""
+    home = tmp_path_factory.mktemp("bqemulator")
+    python = home / "bin" / "python"
+    for command, own in (
+        ([sys.executable, "-m", "venv", str(home)], {}),
+        ([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *REQUIREMENTS], {}),
+        ([str(python), "-c", INSTALL_SPATIAL], {"HOME": str(home)}),
+    ):
+        environ = os.environ | own
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=600)
+        if done.returncode:
+            *_, last = done.stderr.splitlines() or ["no word"]
+            pytest.skip(f"no environment for bqemulator: {last}")
+    return home / "bin" / "bqemulator"
+
+
+@pytest.fixture(scope="module")
+def emulator(program: Path) -> Iterator[str]:
     with socket.socket() as probe, socket.socket() as other:
         for one in (probe, other):
             one.bind(("127.0.0.1", 0))
         rest, grpc = probe.getsockname()[1], other.getsockname()[1]
-    command = [os.environ["CFAUDIT_BQEMULATOR"], "start", "--rest-port", str(rest), "--grpc-port", str(grpc)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    command = [str(program), "start", "--rest-port", str(rest), "--grpc-port", str(grpc)]
+    environ = {**os.environ, "HOME": str(program.parents[1])}
+    with subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         url = f"http://127.0.0.1:{rest}"
         wait_until_healthy(url, process)
         yield url

@@ -64,7 +64,7 @@ def test_a_load_that_died_before_its_last_attempt_sets_them_aside_anew(
         standin.say("reset")
         standin.say("dataset", name="proj.audit", location="EU")
         standin.say("settings", row_bytes=2000)
-        step += 25
+        step += 60
     assert step > 100
 
 

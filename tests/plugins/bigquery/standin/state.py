@@ -63,7 +63,8 @@ class State:
     count_only: bool = False
     lock: threading.RLock = field(default_factory=threading.RLock)
     made_ms: int = 0
-    store: duckdb.DuckDBPyConnection = field(default_factory=duckdb.connect)
+    # One thread: a test has few rows, and starting more is most of what a reset costs.
+    store: duckdb.DuckDBPyConnection = field(default_factory=lambda: duckdb.connect(config={"threads": 1}))
 
     # -- rights and places ------------------------------------------------------------------------------
 
