@@ -13,13 +13,14 @@ import argparse
 import json
 import subprocess
 import sys
-import tempfile
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from measure import ROOT, Cost, in_turns, run, show, verdict
+from measure import ROOT, Cost, in_turns
+from of_sinks import begin, in_child, tell
 
 TABLE = "proj.audit.events"
 
@@ -48,38 +49,32 @@ def clear(url: str) -> None:
             pass
 
 
-def in_child(url: str, what: str, folder: Path, events: int, shape: str) -> Cost:
-    """Run one of the functions below in a process of its own."""
-    clear(url)
-    return run([sys.executable, __file__, "--child", what, url, str(folder), str(events), shape])
-
-
-def prepare(_url: str, folder: Path, events: int, shape: str) -> None:
+def prepare(folder: str, events: int, shape: Any) -> None:
     """Stage a batch, and write the body that the sink makes of it beside it."""
     from cfaudit_bigquery.body import Gzipped, json_lines
     from cfaudit_export.testing.batches import make_batch
 
-    batch = make_batch(folder, rows=events, days=30, shape=shape)
-    (folder / "batch.json").write_text(json.dumps([batch.batch_id, str(batch.path)]))
+    batch = make_batch(Path(folder), rows=events, days=30, shape=shape)
+    Path(folder, "batch.json").write_text(json.dumps([batch.batch_id, str(batch.path)]))
     body = Gzipped(lines for _, lines in json_lines(batch.path))
-    with (folder / "body.gz").open("wb") as file:
+    with Path(folder, "body.gz").open("wb") as file:
         while piece := body.read(1 << 20):
             file.write(piece)
 
 
-def sink(url: str, folder: Path, events: int, _shape: str) -> None:
+def load(url: str, folder: str, events: int) -> None:
     """Load the staged batch with the sink."""
     from cfaudit_bigquery import BigQueryConfig
     from cfaudit_bigquery.sink import BigQuerySink
     from cfaudit_export import Batch, Stream, Window
     from cfaudit_export.model import EPOCH, MILLISECOND
 
-    batch_id, path = json.loads((folder / "batch.json").read_text())
+    batch_id, path = json.loads(Path(folder, "batch.json").read_text())
     batch = Batch(batch_id, Stream("0" * 32, "auditlogs"), Window(EPOCH, EPOCH + MILLISECOND), events, Path(path), "")
     assert BigQuerySink(BigQueryConfig(table=TABLE, endpoint_url=url)).load(batch).rows == events
 
 
-def bare(url: str, folder: Path, events: int, _shape: str) -> None:
+def bare(url: str, folder: str, events: int) -> None:
     """Load the prepared body as Google's documentation does."""
     from google.auth.credentials import AnonymousCredentials
     from google.cloud import bigquery
@@ -88,46 +83,31 @@ def bare(url: str, folder: Path, events: int, _shape: str) -> None:
     config = bigquery.LoadJobConfig(
         source_format="NEWLINE_DELIMITED_JSON", write_disposition="WRITE_APPEND", create_disposition="CREATE_NEVER"
     )
-    with (folder / "body.gz").open("rb") as file:
+    with Path(folder, "body.gz").open("rb") as file:
         job = client.load_table_from_file(file, "proj.audit.bare", location="EU", job_config=config)
     assert job.result().output_rows == events
 
 
-def started(_url: str, _folder: Path, _events: int, _shape: str) -> None:
-    """Import what a load needs: what a process costs before it has done anything."""
-    import cfaudit_bigquery.sink  # noqa: F401 - it is the import that is measured
-
-
-def main() -> None:
-    """Measure."""
-    if sys.argv[1:2] == ["--child"]:
-        _, _, what, url, folder, events, shape = sys.argv
-        globals()[what](url, Path(folder), int(events), shape)
-        return
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--events", type=int, default=1_000_000)
-    parser.add_argument("--small", type=int, default=200_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--shape", default="six-field", choices=["six-field", "whole"])
-    options = parser.parse_args()
-    peaks = {}
+def compare(folder: Path, options: argparse.Namespace) -> None:
+    """Measure one large batch against a smaller one, and against the bare load of its body."""
+    for events in (options.events, options.small):
+        (folder / str(events)).mkdir()
+        in_child(__file__, "prepare", folder / str(events), events, options.shape)
     with standin() as url:
-        for events in (options.small, options.events):
-            with tempfile.TemporaryDirectory() as folder:
-                here = (Path(folder), events, options.shape)
-                in_child(url, "prepare", *here)
-                costs = in_turns(
-                    options.rounds,
-                    started=lambda here=here: in_child(url, "started", *here),
-                    bare=lambda here=here: in_child(url, "bare", *here),
-                    sink=lambda here=here: in_child(url, "sink", *here),
-                )
-            show(f"{events} events, {options.shape}", costs)
-            for name in ("bare", "sink"):
-                print(f"  {name}: {events / (costs[name].wall - costs['started'].wall):,.0f} events/s after start-up")
-            peaks[events] = costs["sink"].peak_mb
-    verdict("peak memory against the smaller batch", peaks[options.events] / peaks[options.small], 1.2)
+
+        def loaded(how: str, events: int) -> Cost:
+            clear(url)
+            return in_child(__file__, how, url, folder / str(events), events)
+
+        costs = in_turns(
+            options.rounds,
+            bare=lambda: loaded("bare", options.events),
+            sink=lambda: loaded("load", options.events),
+            small=lambda: loaded("load", options.small),
+        )
+    size_mb = (folder / str(options.events) / "body.gz").stat().st_size / 1e6
+    tell(f"{options.events} events, {options.shape}, {size_mb:.0f} MB of body, into BigQuery", options, costs)
 
 
 if __name__ == "__main__":
-    main()
+    begin(__doc__, compare, prepare=prepare, load=load, bare=bare)
