@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import time
+import zlib
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -76,15 +77,23 @@ class Wire:
 
     @property
     def algorithm(self) -> dict[str, str]:
-        """Return the parameter of a write that names the algorithm of its checksum; MD5 is not named."""
+        """Return the parameter that names the algorithm of an upload's checksums; MD5 is not named."""
         return {"ChecksumAlgorithm": self._checksum.upper()} if self._checksum in {"sha256", "crc32"} else {}
 
     def checksum(self, body: bytes) -> dict[str, str]:
-        """Return the parameter of a write that lets the store verify this content."""
-        if self._checksum != "md5":
-            return self.algorithm
-        digest = hashlib.md5(body, usedforsecurity=False).digest()
-        return {"ContentMD5": b64encode(digest).decode()}
+        """Return the parameter of a write that lets the store verify this content.
+
+        Computed here and not left to boto3, which over https sends it behind the content, in a form that other stores
+        than AWS have taken for content.
+        """
+        match self._checksum:
+            case "sha256":
+                return {"ChecksumSHA256": b64encode(hashlib.sha256(body).digest()).decode()}
+            case "crc32":
+                return {"ChecksumCRC32": b64encode(zlib.crc32(body).to_bytes(4)).decode()}
+            case "md5":
+                return {"ContentMD5": b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()}
+        return {}
 
     @cached_property
     def protection(self) -> dict[str, Any]:

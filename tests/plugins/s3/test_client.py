@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import timedelta
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse, HeadersDict
 
-from cfaudit_export import Batch, SettingsError, SinkRefusedError
+from cfaudit_export import Batch, LoadUnknownError, SettingsError, SinkError, SinkRefusedError
 from cfaudit_export.convert import to_config
 from cfaudit_export.testing import make_batch
 from cfaudit_s3 import S3Access, S3Config, S3StoreConfig, cfaudit_checkpoint_stores, cfaudit_sinks
 from cfaudit_s3.client import checksum_of, connect, on_aws
+from cfaudit_s3.wire import Faults, Wire
 
 
 def client_of(**settings: Any) -> tuple[S3Access, Any]:
@@ -106,6 +110,39 @@ def test_elsewhere_the_bucket_is_in_the_path_and_checksums_are_the_oldest() -> N
     assert client.meta.config.response_checksum_validation == "when_required"
     assert client.meta.region_name == "us-east-1"
     assert checksum_of(access, client) == "md5"
+
+
+class NoAnswer(BytesIO):
+    """The body of an answer, as botocore reads it: empty."""
+
+    def stream(self) -> Iterator[bytes]:
+        return iter((self.read(),))
+
+
+@pytest.mark.parametrize("checksum", ["auto", "sha256", "crc32", "md5", "off"])
+@pytest.mark.parametrize("endpoint", [None, "https://minio.example.com"])
+def test_no_content_is_sent_in_pieces_with_a_trailer(checksum: Any, endpoint: str | None) -> None:
+    """Over https boto3 would send what it computes itself as a trailer, which stores of others store as content."""
+    sent: list[AWSPreparedRequest] = []
+
+    def answer(request: AWSPreparedRequest, **_: Any) -> AWSResponse:
+        sent.append(request)
+        return AWSResponse(request.url, 200, HeadersDict({"ETag": '"1"'}), NoAnswer())
+
+    access = S3Config(bucket="audit", region="eu-central-1", endpoint_url=endpoint, checksum=checksum)
+    wire = Wire(access, Faults(SinkRefusedError, SinkError, LoadUnknownError))
+    wire._client.meta.events.register("before-send.s3", answer)
+    for operation, more in (("put_object", {}), ("upload_part", {"UploadId": "u", "PartNumber": 1})):
+        wire.ask(operation, "key", Body=b"content", **wire.checksum(b"content"), **more)
+    wire.close()
+    told = {"sha256": {"x-amz-checksum-sha256"}, "crc32": {"x-amz-checksum-crc32"}}
+    kind = "sha256" if checksum == "auto" and endpoint is None else checksum
+    for request in sent:
+        names = {name.lower() for name in request.headers}
+        assert request.body.read() == b"content"
+        assert not {"x-amz-trailer", "content-encoding", "transfer-encoding"} & names
+        assert {name for name in names if name.startswith("x-amz-checksum")} == told.get(kind, set())
+    assert len(sent) == 2
 
 
 def test_an_endpoint_in_the_environment_counts_like_one_in_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
