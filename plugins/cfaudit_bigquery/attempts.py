@@ -38,6 +38,11 @@ class Loading:
     refused: dict[str, str] = field(default_factory=dict)
     started: bool = False
 
+    @property
+    def empty(self) -> bool:
+        """Tell whether no event is left to send."""
+        return len(self.refused) >= self.batch.rows
+
     def body(self) -> Gzipped:
         """Return what is sent: all events but the refused ones."""
         return Gzipped(lines for _, lines in json_lines(self.batch.path, self.refused))
@@ -50,15 +55,13 @@ class Loading:
     def learn(self, job: Job) -> int:
         """Note the events that a failed job names as the reason; return how many, 0 when it failed for another one.
 
-        It is another one, too, when it would leave nothing of the batch, or more than a job can have labels for.
+        It is another one, too, when there are more of them than a job can have labels for.
         """
         faults = row_faults(job.errors or []) if isinstance(job, LoadJob) else {}
         named = events_at(self.batch.path, self.refused, faults)
         self.refused.update((event_id, faults[position]) for position, event_id in named.items())
-        refused = len(self.refused)
-        nothing_left = refused >= self.batch.rows > 1
-        too_many = refused > _MOST_REFUSED or not all(map(_LABEL.fullmatch, self.refused))
-        return 0 if nothing_left or too_many else len(named)
+        too_many = len(self.refused) > _MOST_REFUSED or not all(map(_LABEL.fullmatch, self.refused))
+        return 0 if too_many else len(named)
 
 
 def last_attempt(service: Service, job_name: str, location: str | None) -> tuple[int, Job | None]:

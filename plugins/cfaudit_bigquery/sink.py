@@ -37,6 +37,8 @@ T = TypeVar("T")
 # BigQuery forgets a job after half a year; a month less, so that nobody has to trust a day.
 _HISTORY = timedelta(days=150)
 _EVENTS_LIVE = timedelta(days=1)
+# The query of a job that is wanted for its name alone.
+_NOTHING = "SELECT 1"
 
 
 class BigQuerySink:
@@ -109,7 +111,7 @@ class BigQuerySink:
         if self._config.merge:
             self._rehearse_create(_name_for_events(name), table.location)
         else:
-            self._service.rehearse("SELECT 1", table.location)
+            self._service.rehearse(_NOTHING, table.location)
         return f"may write to table '{name}' in {table.location}, which fits, and start jobs"
 
     def _rehearse_create(self, name: str, location: str | None) -> None:
@@ -136,6 +138,8 @@ class BigQuerySink:
     def _attempt(self, loading: Loading, job_id: str) -> Job:
         """Try to put the batch into the table; return the job that did or failed."""
         try:
+            if loading.empty:  # whoever asks later must hear of the refused ones; nobody says if a load may be empty
+                return self._run_query(job_id, loading.target, _NOTHING, loading.labels())
             if self._config.merge:
                 return self._merge(loading, job_id)
             return self._upload(loading, job_id, loading.target.name, loading.labels())
@@ -148,6 +152,11 @@ class BigQuerySink:
         self._service.wait(job)
         return job
 
+    def _run_query(self, job_id: str, target: Target, sql: str, labels: dict[str, str]) -> Job:
+        job = self._service.start_query(job_id, target.location, sql, labels)
+        self._service.wait(job)
+        return job
+
     def _merge(self, loading: Loading, job_id: str) -> Job:
         """Load the events into a table of their own, and from there those that are new."""
         target = loading.target
@@ -157,8 +166,7 @@ class BigQuerySink:
         job = self._upload(loading, f"{job_id}_events_{uuid.uuid4().hex[:12]}", events, {})
         if not job.error_result:
             statement = _merge_statement(target.name, events, loading.batch)
-            job = self._service.start_query(job_id, target.location, statement, loading.labels())
-            self._service.wait(job)
+            job = self._run_query(job_id, target, statement, loading.labels())
         with suppress(PassingError, SinkError):  # it goes by itself tomorrow
             self._service.delete_table(events)
         return job
@@ -180,7 +188,7 @@ class BigQuerySink:
             raise LoadUnknownError(_too_old(batch_id))
         # BigQuery may not know yet of a job that somebody starts at this moment. With its name taken, it cannot start.
         try:
-            self._service.start_query(f"{target.job_name(batch_id)}_{last + 1}", target.location, "SELECT 1", FENCE)
+            self._service.start_query(f"{target.job_name(batch_id)}_{last + 1}", target.location, _NOTHING, FENCE)
         except AlreadyThereError as error:
             raise PassingError(LoadUnknownError(f"the job of batch '{batch_id}' was started just now")) from error
         return None

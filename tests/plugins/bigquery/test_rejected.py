@@ -68,16 +68,20 @@ def test_a_load_that_died_before_its_last_attempt_sets_them_aside_anew(
     assert step > 100
 
 
-def test_a_single_event_may_be_set_aside(standin: Any, tmp_path: Path) -> None:
-    receipt = standin.sink().load(with_large_events(tmp_path, 0, rows=1))
-    assert (receipt.rows, len(receipt.rejected)) == (0, 1)
+@MODES
+@pytest.mark.parametrize("rows", [1, 3])
+def test_every_event_of_a_batch_may_be_set_aside(
+    standin: Any, tmp_path: Path, rows: int, mode: dict[str, bool]
+) -> None:
+    batch = with_large_events(tmp_path, *range(rows), rows=rows)
+    for receipt in (standin.sink(**mode).load(batch), standin.sink(**mode).find(batch.batch_id, batch.window)):
+        assert (receipt.rows, len(receipt.rejected)) == (0, rows)
     assert standin.ids() == []
 
 
-@pytest.mark.parametrize(("large", "rows"), [(range(3), 3), (range(40), 60)], ids=["all", "many"])
-def test_where_too_much_is_refused_the_batch_is(standin: Any, tmp_path: Path, large: range, rows: int) -> None:
+def test_where_too_much_is_refused_the_batch_is(standin: Any, tmp_path: Path) -> None:
     with pytest.raises(SinkRefusedError, match="Row size is larger than"):
-        standin.sink().load(with_large_events(tmp_path, *large, rows=rows))
+        standin.sink().load(with_large_events(tmp_path, *range(40), rows=60))
     assert standin.ids() == []
 
 

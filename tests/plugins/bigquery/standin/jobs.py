@@ -54,6 +54,8 @@ def insert_load(state: State, faults: Faults, project: str, resource: dict[str, 
         fields = state.table(name)["schema"]["fields"]
         if state.count_only:
             return {"load": {"outputRows": str(rows.count_lines(body))}}
+        if not rows.count_lines(body):
+            raise _JobError([{"reason": "invalid", "message": "the stand-in takes no load of nothing"}])
         parsed = rows.parse_body(body, fields, state.row_bytes)
         if parsed.errors:
             raise _JobError(parsed.errors)
