@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import stat
 from pathlib import Path
 
@@ -82,13 +83,15 @@ def read_token_file(path: Path) -> str:
         SettingsError: it cannot be read.
     """
     try:
-        mode = path.stat().st_mode
+        found = path.stat()
         token = path.read_text("utf-8").rstrip("\r\n")
     except OSError as error:
         raise SettingsError(f"token_file '{path}' cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError:
         raise SettingsError(f"token_file '{path}' does not hold a token but binary data") from None
-    if mode & (stat.S_IRGRP | stat.S_IROTH):
+    # systemd and Kubernetes hand out root's files by way of the group; only one's own is one's own to change.
+    ours = found.st_uid == os.geteuid()
+    if found.st_mode & (stat.S_IRGRP * ours | stat.S_IROTH):
         _LOG.warning("token file can be read by others", extra={"path": str(path), "do": f"chmod 600 {path}"})
     return token
 

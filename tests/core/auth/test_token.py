@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,23 @@ def test_a_token_file_that_others_can_read_is_warned_about(tmp_path: Path, caplo
         file.chmod(0o644)
         read_token_file(file)
     assert [record.message for record in caplog.records] == ["token file can be read by others"]
+
+
+def test_a_token_file_that_is_ours_by_its_group_is_none_of_ours_to_change(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "token"
+    file.write_text("cfut_abcdefgh")
+    file.chmod(0o440)
+    with caplog.at_level(logging.WARNING):
+        read_token_file(file)
+        assert len(caplog.records) == 1
+        monkeypatch.setattr(os, "geteuid", lambda: file.stat().st_uid + 1)
+        read_token_file(file)
+        assert len(caplog.records) == 1
+        file.chmod(0o444)
+        read_token_file(file)
+        assert len(caplog.records) == 2
 
 
 def test_a_token_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
