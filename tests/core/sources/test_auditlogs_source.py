@@ -133,8 +133,7 @@ def test_the_older_form_of_the_validation_error_is_understood() -> None:
     assert_complete(world, read(world))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-@given(
+DENSE = given(
     seed=st.integers(0, 10_000),
     events=st.integers(1, 120),
     span=st.sampled_from([0.02, 1.0, 600.0]),
@@ -145,30 +144,48 @@ def test_the_older_form_of_the_validation_error_is_understood() -> None:
     page_size=st.sampled_from([3, 20, 1000]),
     cursor=st.sampled_from(["keyset", "offset"]),
 )
-def test_small_dense_worlds_are_read_completely(
-    seed: int,
-    events: int,
-    span: float,
-    poison: int,
-    placement: str,
-    ties: float,
-    edges: tuple,
-    page_size: int,
-    cursor: str,
-) -> None:
-    world = world_of(
-        seed=seed,
+
+
+def assert_read_completely(events: int, poison: int, ties: float, edges: tuple, page_size: int, **world: Any) -> None:
+    dense = world_of(
+        seed=world["seed"],
         events=events,
-        span_seconds=span,
+        span_seconds=world["span"],
         poison={"all": min(poison, events)},
-        poison_placement=placement,
+        poison_placement=world["placement"],
         ties=ties,
         twins=ties / 2,
         since_inclusive=edges[0],
         before_inclusive=edges[1],
-        cursor_kind=cursor,
+        cursor_kind=world["cursor"],
     )
-    assert_complete(world, read(world, page_size=page_size))
+    assert_complete(dense, read(dense, page_size=page_size))
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@DENSE
+def test_small_dense_worlds_are_read_completely(**world: Any) -> None:
+    assert_read_completely(**world)
+
+
+@pytest.mark.soak
+@settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
+@DENSE
+def test_hundreds_of_small_dense_worlds_are_read_completely(**world: Any) -> None:
+    assert_read_completely(**world)
+
+
+@pytest.mark.parametrize(
+    "world",
+    [
+        # Hardly a readable row among odd ones, to learn with what the ends include.
+        {"seed": 27, "events": 27, "span": 0.02, "poison": 25, "placement": "random", "ties": 0.0},
+        {"seed": 4097, "events": 28, "span": 600.0, "poison": 24, "placement": "tied", "ties": 0.9},
+    ],
+)
+@pytest.mark.parametrize("edges", [(True, True), (False, True)])
+def test_readable_rows_among_nothing_but_odd_ones_are_found(world: dict[str, Any], edges: tuple[bool, bool]) -> None:
+    assert_read_completely(**world, edges=edges, page_size=1000, cursor="keyset")
 
 
 def test_one_poison_row_costs_no_more_than_twenty_five_extra_calls() -> None:
