@@ -6,6 +6,7 @@ Whatever can be found wrong without asking anybody is found before anything is c
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -15,12 +16,20 @@ from typing import TYPE_CHECKING, Any
 
 from cfaudit_export.auth import credential_for
 from cfaudit_export.auth.token import MissingCredential
-from cfaudit_export.errors import AccessError, CfauditError, SettingsError, TryAgainError
+from cfaudit_export.errors import (
+    AccessError,
+    AccountChoiceError,
+    CfauditError,
+    ExitCode,
+    SettingsError,
+    TryAgainError,
+)
 from cfaudit_export.fit import check_names, fit_sink, fit_source, fit_transform, open_store, secrets_of, server_url_of
 from cfaudit_export.interfaces import CheckpointStore, Sink, Source
 from cfaudit_export.model import Connection, RunReport, Stream, Window, floor_ms
 from cfaudit_export.records import Credential, Recover, SinkPlugin, SourceContext, SourcePlugin
 from cfaudit_export.settings import Settings
+from cfaudit_export.shared import Shared
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,6 +37,7 @@ if TYPE_CHECKING:
     from cfaudit_export.pipeline.run import Progress, Trace
     from cfaudit_export.plugins import Plugins
 
+_LOG = logging.getLogger(__name__)
 _COUNTERS = ("retries", "throttles", "waited_seconds")
 
 
@@ -66,14 +76,9 @@ class Workshop:
     store: CheckpointStore
     credential: Credential
     clock: Callable[[], datetime]
-    shared: dict[str, Any] = field(default_factory=dict, repr=False)
+    shared: Shared = field(default_factory=Shared, repr=False)
     only_gaps: bool = False
     filler: Workshop | None = None
-
-    @property
-    def accounts(self) -> tuple[str, ...]:
-        """Return the accounts to export; a single empty one leaves the choice to the source."""
-        return self.settings.account or ("",)
 
     @property
     def server_url(self) -> str:
@@ -162,6 +167,11 @@ def connected(workshop: Workshop, account: str, watch: Watch | None = None) -> I
         source = FilledSource(source, filler.settings.source, lambda found: connected(filler, found.account_id))
     try:
         yield source, source.connect()
+    except AccountChoiceError:
+        raise
+    except BaseException:
+        workshop.shared.close()  # whatever is wrong with a session, the next account is not to suffer from it
+        raise
     finally:
         source.close()
 
@@ -192,6 +202,8 @@ def export(workshop: Workshop, account: str, watch: Watch | None = None) -> RunR
         report = dataclasses.replace(report, extra={**report.extra, **extra})
         facts.update(account=report.stream.account_id, source=report.stream.source, stream=report.stream.id)
         facts.update(exit_code=int(report.exit_code), events=report.events, calls=report.calls)
+    if report.error:
+        workshop.shared.close()
     workshop.plugins.after_run(report)
     return report
 
@@ -202,15 +214,20 @@ def _exported(workshop: Workshop, account: str, watch: Watch) -> RunReport:
         with opened_sinks(workshop) as sinks, connected(workshop, account, watch) as (source, connection):
             return _run(workshop, sinks, source, connection, watch)
     except CfauditError as error:
-        return RunReport(
-            workshop.stream(account),
-            started_at,
-            workshop.clock(),
-            None,
-            error=str(error),
-            exit_code=error.exit_code,
-            retry_after_seconds=error.retry_after_seconds,
-        )
+        said, code, retry_after = str(error), error.exit_code, error.retry_after_seconds
+    except Exception as error:  # noqa: BLE001  # a fault met with one account is not to stop the others
+        _LOG.exception("fault in the program")
+        said, code = f"{type(error).__name__}; please report this with the traceback above", ExitCode.BUG
+        retry_after = None
+    return RunReport(
+        workshop.stream(account),
+        started_at,
+        workshop.clock(),
+        None,
+        error=said,
+        exit_code=code,
+        retry_after_seconds=retry_after,
+    )
 
 
 def _run(

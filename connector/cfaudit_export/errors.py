@@ -89,13 +89,14 @@ class PluginError(SettingsError):
 
 
 class AccountChoiceError(SettingsError):
-    """The credential can use several accounts, or none, and the settings do not say which one is meant."""
+    """The credential can use several accounts, and the settings do not say which one is meant."""
 
     def __init__(self, accounts: Iterable[tuple[str, str]]) -> None:
         """Build the error from id and name of each account that can be used."""
         self.accounts = tuple(accounts)
-        listed = ", ".join(f"{account} ({name})" for account, name in self.accounts) or "none"
-        super().__init__(f"choose an account with --account, or all of them; this credential can use: {listed}")
+        listed = ", ".join(f"{account} ({name})" for account, name in self.accounts)
+        which = f"this credential can use: {listed}" if listed else "the server does not say which there are"
+        super().__init__(f"choose an account with --account, or all with --account all; {which}")
 
 
 class CheckpointDamagedError(SettingsError):

@@ -37,6 +37,12 @@ def intersect(left: Iterable[Window], right: Iterable[Window]) -> tuple[Window, 
     return subtract(left, subtract(left, right))
 
 
+def holes(covered: Iterable[Window]) -> tuple[Window, ...]:
+    """Return the times between the windows of a set."""
+    covered = union(*covered)
+    return subtract([Window(covered[0].since, covered[-1].before)], covered) if covered else ()
+
+
 def contains(windows: Iterable[Window], at: datetime) -> bool:
     """Say whether the moment lies in one of the windows."""
     return any(window.since <= at < window.before for window in windows)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from cfaudit_export.model import Stream
+from cfaudit_export.shared import Shared
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -64,11 +65,12 @@ class SourceContext:
         stream: what to read; `stream.filters` are to be applied by the server.
         credential: whom to ask for the bearer token.
         clock: the time, aware and UTC; never call `datetime.now` instead.
-        progress: call it with counters that a progress bar may show: `events`, `calls`, `calls_left`, `waiting`.
+        progress: call it with counters that a progress bar may show: `events`, `calls`, `calls_left`, `waiting`; and
+            with what metrics tell of a run: `retries`, `throttles`, `waited_seconds`. The last word of each counts.
         recover: what to rebuild of trimmed rows.
         max_wait_seconds: a bound for all waiting of the run (throttling, retries); None is the source's own default.
         shared: the same for all sources of this process that use the same credential; what they must share is kept
-            here by whoever needs it first, as the budget of calls is.
+            here by whoever needs it first, as the budget of calls is, and what they may share, as a session is.
     """
 
     stream: Stream
@@ -77,7 +79,7 @@ class SourceContext:
     progress: Callable[[dict[str, Any]], None] = lambda _counters: None
     recover: Recover = Recover()
     max_wait_seconds: float | None = None
-    shared: dict[str, Any] = field(default_factory=dict, repr=False)
+    shared: Shared = field(default_factory=Shared, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

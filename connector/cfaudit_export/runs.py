@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from cfaudit_export.accounts import accounts_of
 from cfaudit_export.assemble import Workshop, assemble, connected, export
 from cfaudit_export.encode import as_plain
 from cfaudit_export.errors import SettingsError
@@ -66,8 +67,9 @@ def fit(
 
 def export_all(workshop: Workshop) -> Iterator[RunReport]:
     """Run one account after the other, each once, and yield how it went; one that fails does not stop the others."""
-    for account in workshop.accounts:
-        yield export(workshop, account)
+    with accounts_of(workshop) as accounts:
+        for account in accounts:
+            yield export(workshop, account)
 
 
 def slices(workshop: Workshop, count: int) -> list[dict[str, Any]]:
@@ -86,11 +88,12 @@ def slices(workshop: Workshop, count: int) -> list[dict[str, Any]]:
     before = min(settled, floor_ms(settings.until)) if settings.until else settled
     since = floor_ms(settings.since) if settings.since else before - FIRST_RUN
     parts = cut(Window(since, before), count) if since < before else ()
-    return [
-        {"account": account, **as_plain({"since": part.since, "until": part.before}), "slice": True}
-        for account in (account or _the_one(workshop) for account in workshop.accounts)
-        for part in parts
-    ]
+    with accounts_of(workshop) as accounts:
+        return [
+            {"account": account, **as_plain({"since": part.since, "until": part.before}), "slice": True}
+            for account in (account or _the_one(workshop) for account in accounts)
+            for part in parts
+        ]
 
 
 def _the_one(workshop: Workshop) -> str:

@@ -13,7 +13,7 @@ from cfaudit_export.cli.command import Shell
 from cfaudit_export.errors import CfauditError, UsageError
 from cfaudit_export.fit import open_store
 from cfaudit_export.model import Checkpoint, Window, floor_ms
-from cfaudit_export.settings import Settings, values
+from cfaudit_export.settings import ALL_ACCOUNTS, Settings, values
 
 if TYPE_CHECKING:
     from cfaudit_export.analysis.coverage import Coverage
@@ -97,9 +97,10 @@ def accounts(shell: Shell, settings: Settings, account: Sequence[str] | None) ->
         UsageError: one is no account.
     """
     try:
-        return values.accounts(account, shell.clock()) if account else settings.account
+        given = values.accounts(account, shell.clock()) if account else settings.account
     except ValueError as error:
         raise UsageError(f"--account: {error}") from None
+    return () if given == ALL_ACCOUNTS else given
 
 
 def open_data_place(settings: Settings, data: str | None) -> Place:

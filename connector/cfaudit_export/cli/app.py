@@ -29,7 +29,7 @@ COMMANDS = {
     "login": ("signin", "Sign in"),
     "logout": ("signin", "Sign in"),
     "run": ("export", "Export"),
-    "plan": ("export", "Export"),
+    "plan": ("plan", "Export"),
     "check": ("check", "Export"),
     "status": ("status", "Export"),
     "gaps": ("gaps", "Export"),

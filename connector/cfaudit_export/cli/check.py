@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from cfaudit_export.accounts import accounts_of
 from cfaudit_export.assemble import Workshop, connected, opened_sinks
 from cfaudit_export.cli.command import Shell, command
 from cfaudit_export.cli.export import Json, covered_until, prepare
@@ -50,10 +51,14 @@ def check(shell: Shell, settings: Settings, *, json: Json = False) -> int:
 
 
 def _findings(workshop: Workshop) -> Iterator[Finding]:
-    for account in workshop.accounts:
-        yield from _source(workshop, account)
-        if workshop.filler:
-            yield from _source(workshop.filler, account)
+    try:
+        with accounts_of(workshop) as accounts:
+            for account in accounts:
+                yield from _source(workshop, account)
+                if workshop.filler:
+                    yield from _source(workshop.filler, account)
+    except CfauditError as error:
+        yield Finding("accounts", error.exit_code, str(error))
     with opened_sinks(workshop) as sinks:
         for name, sink in sinks.items():
             yield _found(f"sink '{name}'", sink.check)

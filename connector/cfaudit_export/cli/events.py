@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cfaudit_export.accounts import accounts_of
 from cfaudit_export.assemble import Workshop, assemble, connected
 from cfaudit_export.cli.command import Shell, command
 from cfaudit_export.cli.progress import progress_bar
@@ -65,11 +66,12 @@ def events(
     hide = shell.terminal.redaction.hide
     workshop = assemble(settings, plugins, environ=shell.environ, clock=shell.clock, hide=hide)
     tables, gaps = [], list[Gap]()
-    for account in workshop.accounts:
-        with progress_bar(shell.terminal, account or settings.source) as watch:
-            table, missing = _read(workshop, account, window, number, watch)
-        tables.append(table)
-        gaps += missing
+    with accounts_of(workshop) as accounts:
+        for account in accounts:
+            with progress_bar(shell.terminal, account or settings.source) as watch:
+                table, missing = _read(workshop, account, window, number, watch)
+            tables.append(table)
+            gaps += missing
     _show(shell, _newest_first(tables, number), form)
     for gap in gaps:
         shell.terminal.fail(f"{gap.rows or 'unknown'} rows at {iso(gap.window.since)} cannot be read: {gap.reason}")

@@ -8,14 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-from cfaudit_export.assemble import export
 from cfaudit_export.cli.command import Shell, command
-from cfaudit_export.cli.export import Json, prepare, tell
-from cfaudit_export.cli.progress import progress_bar
+from cfaudit_export.cli.export import Json, export_all, prepare
 from cfaudit_export.cli.status import checkpoints_of, named
 from cfaudit_export.encode import as_json
 from cfaudit_export.errors import CfauditError, ExitCode, worst
 from cfaudit_export.fit import open_store
+from cfaudit_export.metrics.observe import Observer
 from cfaudit_export.model import Checkpoint, Gap, iso
 from cfaudit_export.settings import Settings
 from cfaudit_export.settings.options import FILTERS, HOW, LOGS, WHAT, WHERE
@@ -68,13 +67,7 @@ def gaps(
 
 def _retry(shell: Shell, settings: Settings) -> list[ExitCode]:
     workshop = replace(prepare(shell, settings), only_gaps=True)
-    codes = []
-    for account in workshop.accounts:
-        with progress_bar(shell.terminal, account or settings.source) as watch:
-            report = export(workshop, account, watch)
-        tell(shell, settings, workshop, report)
-        codes.append(report.exit_code)
-    return codes
+    return [report.exit_code for report in export_all(shell, workshop, Observer())]
 
 
 def _stored(shell: Shell, settings: Settings) -> list[Checkpoint | CfauditError]:
@@ -85,7 +78,7 @@ def _stored(shell: Shell, settings: Settings) -> list[Checkpoint | CfauditError]
 
 def _listed(checkpoint: Checkpoint, settings: Settings) -> tuple[Gap, ...]:
     """Return the gaps of a stream that were asked for."""
-    if settings.account and checkpoint.stream.account_id not in settings.account:
+    if settings.named_accounts and checkpoint.stream.account_id not in settings.named_accounts:
         return ()
     since = settings.since or datetime.min.replace(tzinfo=UTC)
     until = settings.until or datetime.max.replace(tzinfo=UTC)

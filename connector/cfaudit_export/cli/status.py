@@ -4,30 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Annotated, Any
 
+import typer
+
+from cfaudit_export.auth import kept_grant
+from cfaudit_export.auth.token import VARIABLE
 from cfaudit_export.cli.command import Shell, command
 from cfaudit_export.cli.export import Json, covered_until
 from cfaudit_export.cli.signin import current_sign_in, described
 from cfaudit_export.cli.terminal import PROGRAM
 from cfaudit_export.encode import as_json
-from cfaudit_export.errors import CfauditError, ExitCode, worst
+from cfaudit_export.errors import CfauditError, ExitCode, UsageError, worst
 from cfaudit_export.fit import fit_source, open_store, server_url_of
+from cfaudit_export.health import Expected, Health, Level, examine
 from cfaudit_export.interfaces import CheckpointStore
-from cfaudit_export.model import Checkpoint, SinkProgress, Stream, Window
-from cfaudit_export.settings import Settings
+from cfaudit_export.intervals import holes
+from cfaudit_export.model import Checkpoint, SinkProgress, Stream
+from cfaudit_export.settings import Settings, values
 from cfaudit_export.settings.options import LOGS
 from cfaudit_export.times import show_duration
 
-_EPILOG = """
-Example:
+_CODES = "\n".join(f"  {level.value:>3}  {level.name}: {level.meaning}" for level in Level)
+_EPILOG = f"""
+With --check it prints one line for a monitor, and ends as Nagios and Icinga
+expect, not with the exit codes of the other commands:
+{_CODES}
+
+Examples:
   cfaudit-export status --json
+  cfaudit-export status --check --max-lag 1h
 """
 
 
-@command("source", "server_url", "profile", "state_dir", LOGS, epilog=_EPILOG)
-def status(shell: Shell, settings: Settings, *, json: Json = False) -> int:
+@command("account", "source", "server_url", "profile", "sink", "state_dir", LOGS, epilog=_EPILOG)
+def status(
+    shell: Shell,
+    settings: Settings,
+    *,
+    check: Annotated[bool, typer.Option("--check", help="say in one line whether all is well")] = False,
+    max_lag: Annotated[
+        str, typer.Option("--max-lag", help="with --check: how far behind is too far (default: 2h)", metavar="DURATION")
+    ] = "2h",
+    json: Json = False,
+) -> int:
     """Show how far each stream and sink is.
 
     Also how long the sign-in lasts. Reads what earlier runs left, and nothing else: no network, no credential.
@@ -35,6 +56,8 @@ def status(shell: Shell, settings: Settings, *, json: Json = False) -> int:
     from cfaudit_export.auth.grants import grant_days_left
     from cfaudit_export.plugins import load_plugins
 
+    if check:
+        return _check(shell, settings, max_lag)
     plugins = load_plugins(environ=shell.environ)
     store, now = open_store(settings, plugins), shell.clock()
     codes, checkpoints, grant = [ExitCode.OK], [], None
@@ -47,7 +70,7 @@ def status(shell: Shell, settings: Settings, *, json: Json = False) -> int:
         if isinstance(found, CfauditError):
             shell.terminal.fail(str(found))
             codes.append(found.exit_code)
-        else:
+        elif found.stream.account_id in (settings.named_accounts or (found.stream.account_id,)):
             checkpoints.append(found)
     checkpoints = _current(checkpoints)
     if json:
@@ -62,6 +85,39 @@ def status(shell: Shell, settings: Settings, *, json: Json = False) -> int:
     if grant is not None:
         shell.terminal.answer(described(grant, now))
     return worst(codes)
+
+
+def _check(shell: Shell, settings: Settings, max_lag: str) -> int:
+    """Say in one line how things are, whatever happens."""
+    try:
+        lag = values.length(max_lag, shell.clock())
+    except ValueError as error:
+        raise UsageError(f"--max-lag: {error}") from None
+    try:
+        health = _examined(shell, settings, lag)
+    except CfauditError as error:
+        shell.terminal.answer(f"{Level.UNKNOWN.name} - {error}")
+        return Level.UNKNOWN
+    shell.terminal.answer(health.line)
+    return health.level
+
+
+def _examined(shell: Shell, settings: Settings, max_lag: timedelta) -> Health:
+    from cfaudit_export.auth.grants import grant_days_left
+    from cfaudit_export.plugins import load_plugins
+
+    plugins, now = load_plugins(environ=shell.environ), shell.clock()
+    has_token = shell.environ.get(VARIABLE) or settings.token_file or settings.token_keyring
+    grant = None if has_token else kept_grant(settings, server_url_of(fit_source(settings, plugins)))
+    found = list(checkpoints_of(open_store(settings, plugins)))
+    filters = tuple(sorted(settings.filters.items()))
+    return examine(
+        [one for one in found if isinstance(one, Checkpoint)],
+        Expected(settings.source, filters, settings.named_accounts, settings.sink, max_lag),
+        now,
+        unreadable=[str(one) for one in found if isinstance(one, CfauditError)],
+        days_to_sign_in=grant_days_left(grant, now) if grant else None,
+    )
 
 
 def checkpoints_of(store: CheckpointStore) -> Iterator[Checkpoint | CfauditError]:
@@ -111,17 +167,11 @@ def _progress(progress: SinkProgress, now: datetime) -> dict[str, Any]:
         "covered": progress.covered,
         "covered_until": until,
         "lag_seconds": (now - until).total_seconds() if until else None,
-        "holes": _holes(progress),
+        "holes": holes(progress.covered),
         "intents": [{"batch_id": one.batch_id, "window": one.window, "rows": one.rows} for one in progress.intents],
         "rows": progress.rows,
         "quarantined": progress.quarantined,
     }
-
-
-def _holes(progress: SinkProgress) -> tuple[Window, ...]:
-    """Return what was never read between what is covered."""
-    pairs = zip(progress.covered, progress.covered[1:], strict=False)
-    return tuple(Window(left.before, right.since) for left, right in pairs)
 
 
 def _show(shell: Shell, checkpoint: Checkpoint) -> None:
@@ -138,7 +188,7 @@ def _show(shell: Shell, checkpoint: Checkpoint) -> None:
             covered_until(checkpoint, name),
             show_duration(now - progress.covered[-1].before) if progress.covered else "-",
             f"{progress.rows:,}",
-            len(_holes(progress)),
+            len(holes(progress.covered)),
             len(progress.intents),
             progress.quarantined,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cfaudit_export.sandbox.upstream import Caller, Probe, Upstream
+from cfaudit_export.sandbox.upstream import ACCOUNTS_LISTED, Caller, Probe, Upstream
 
 _DEFAULT_RETRY_AFTER = 30
 _SERVER_ERROR = 500
@@ -45,7 +45,7 @@ def identify(upstream: Upstream, token: str) -> Caller | Refusal:
     if not inferred and (refusal := _refusal((user, accounts), cost)) is not None:
         return refusal
     credential = upstream.credential(token)
-    seen = credential.accounts[: 1 if inferred else None] if credential else ()
+    seen = credential.accounts[: 1 if inferred else ACCOUNTS_LISTED] if credential else ()
     if of_account and len(seen) != 1:
         message = "Account token must resolve to exactly one Cloudflare account"
         return Refusal(401, "invalid_token", message, cost=cost)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 import uvicorn
 
+from cfaudit_export.sandbox.api import API_PREFIX, Api
 from cfaudit_export.sandbox.app import Authorization, SandboxApp
 from cfaudit_export.sandbox.codemode_app import CODEMODE_PREFIX, CodeModeApp
 
@@ -40,6 +41,7 @@ class Sandbox:
         self.app = SandboxApp(world, authorization=authorization, hosts=(host,))
         self.codemode = CodeModeApp(self.app)
         self.app.mounts[CODEMODE_PREFIX] = self.codemode
+        self.app.mounts[API_PREFIX] = Api(self.app.upstream)
         self._address = (host, port)
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None

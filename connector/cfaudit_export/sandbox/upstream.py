@@ -15,7 +15,7 @@ from cfaudit_export.sandbox.composer import Account
 from cfaudit_export.sandbox.world import World
 
 # The identity lookup reads one page of accounts; the API puts so many on it.
-_ACCOUNTS_LISTED = 20
+ACCOUNTS_LISTED = 20
 _TOKEN = re.compile(r"[A-Za-z0-9_\-]+")
 
 Where = Literal["probe", "audit", "edge"]
@@ -161,7 +161,7 @@ class Upstream:
 
 
 def _credentials(world: World) -> Mapping[str, Credential]:
-    tokens, all_accounts = world.tokens, tuple(world.accounts[:_ACCOUNTS_LISTED])
+    tokens, all_accounts = world.tokens, tuple(world.accounts)
     return {
         tokens["user"]: Credential("user", all_accounts),
         tokens["legacy"]: Credential("user", all_accounts),

@@ -25,8 +25,9 @@ from cfaudit_export.settings.layers import (
     variable_layer,
 )
 from cfaudit_export.settings.options import DEFAULT_PROFILE, OPTIONS, Option
+from cfaudit_export.settings.values import ALL_ACCOUNTS
 
-__all__ = ["OPTIONS", "Given", "Option", "Settings", "default_state_dir", "load_settings"]
+__all__ = ["ALL_ACCOUNTS", "OPTIONS", "Given", "Option", "Settings", "default_state_dir", "load_settings"]
 
 APPLICATION = "cfaudit-export"
 FILE_NAME = "cfaudit.toml"
@@ -72,6 +73,9 @@ class Settings:
     rescan: timedelta = timedelta(hours=6)
     max_wait: timedelta | None = None
     recover: Mapping[str, Any] = field(default_factory=lambda: {"mode": "auto"})
+    metrics_file: Path | None = None
+    otlp_endpoint: str | None = None
+    ping_url: str | None = field(default=None, repr=False)
     log_format: str | None = None
     verbosity: int = 0
     sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
@@ -79,6 +83,11 @@ class Settings:
     transforms: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
     checkpoint: Mapping[str, Any] = field(default_factory=dict, repr=False)
     file: Path | None = None
+
+    @property
+    def named_accounts(self) -> tuple[str, ...]:
+        """Return the accounts that are named; none where all are meant, or the one that the credential has."""
+        return () if self.account == ALL_ACCOUNTS else self.account
 
     @property
     def server_url(self) -> str | None:

@@ -15,6 +15,7 @@ WHERE = "Where to"
 SIGN_IN = "Signing in"
 HOW = "How"
 LOGS = "Logs"
+WATCH = "Watching"
 
 DEFAULT_PROFILE = "default"
 
@@ -98,7 +99,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "account",
         values.accounts,
-        "account to export; several run one after the other",
+        "account to export; several, or 'all' that the credential sees, run one after the other",
         WHAT,
         "ID",
         ("--account",),
@@ -256,6 +257,19 @@ OPTIONS: tuple[Option, ...] = (
         "the source's own",
         source_key="concurrency",
     ),
+    Option(
+        "metrics_file", values.path, "file for Prometheus' node exporter to serve", WATCH, "FILE", ("--metrics-file",)
+    ),
+    Option(
+        "otlp_endpoint",
+        values.url,
+        "OpenTelemetry collector that gets metrics and traces",
+        WATCH,
+        "URL",
+        ("--otlp-endpoint",),
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+    ),
+    Option("ping_url", values.text, "monitor that is told when a run starts and how it ends", WATCH, "URL"),
     Option(
         "log_format",
         values.choice("text", "json"),

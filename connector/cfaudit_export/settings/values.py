@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from cfaudit_export.times import parse_duration, parse_moment
 
 Reader = Callable[[Any, datetime], Any]
+ALL_ACCOUNTS = ("all",)
 
 _ACCOUNT = re.compile(r"[0-9a-f]{32}")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
@@ -44,11 +45,15 @@ def names(given: Any, now: datetime) -> tuple[str, ...]:
 
 
 def accounts(given: Any, now: datetime) -> tuple[str, ...]:
-    """Read account ids."""
+    """Read account ids, or the word for all accounts."""
     found = tuple(dict.fromkeys(one.lower() for one in names(given, now)))
+    if found == ALL_ACCOUNTS:
+        return found
     for one in found:
         if not _ACCOUNT.fullmatch(one):
-            raise ValueError(f"expected account ids of 32 hexadecimal digits, as in the dashboard's URL, not '{one}'")
+            raise ValueError(
+                f"expected account ids of 32 hexadecimal digits, as in the dashboard's URL, or 'all', not '{one}'"
+            )
     return found
 
 

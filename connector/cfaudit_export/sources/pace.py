@@ -21,7 +21,7 @@ WINDOW_SECONDS = 300.0
 
 def shared_pace(context: SourceContext, budget_calls: int) -> Pace:
     """Return the pace of all sources that this process reads with one credential; whoever is first sets the budget."""
-    pace: Pace = context.shared.setdefault("pace", Pace(budget_calls, context.max_wait_seconds))
+    pace: Pace = context.shared.values.setdefault("pace", Pace(budget_calls, context.max_wait_seconds))
     return pace
 
 
@@ -48,7 +48,7 @@ class Pace:
         self._max_wait = max_wait_seconds
         self._now = now
         self._sleep = sleep
-        self._waited = 0.0
+        self.waited_seconds = 0.0
         self._waited_until = now()
         self.waiting: Callable[[str | None], None] = lambda _why: None  # told why everybody waits; None: goes on
         self._spent: deque[tuple[float, int]] = deque()
@@ -56,6 +56,7 @@ class Pace:
         self._paused_until = 0.0
         self.calls = 0
         self.pauses = 0
+        self.retries = 0
 
     def left(self) -> int | None:
         """Return how many upstream calls may go out at once; None without a budget."""
@@ -87,11 +88,11 @@ class Pace:
 
     def affords(self, seconds: float) -> bool:
         """Say whether so long a wait, from now on, stays within what may be waited in all."""
-        return self._max_wait is None or self._waited + self._added(seconds) <= self._max_wait
+        return self._max_wait is None or self.waited_seconds + self._added(seconds) <= self._max_wait
 
     async def wait(self, seconds: float, why: str) -> None:
         """Wait; time in which several wait counts once."""
-        self._waited += self._added(seconds)
+        self.waited_seconds += self._added(seconds)
         self._waited_until = max(self._waited_until, self._now() + seconds)
         self.waiting(f"{why}, {seconds:.0f} s")
         await self._sleep(seconds)

@@ -25,6 +25,7 @@ from cfaudit_export.sources.refusals import CallFailedError, Refusals, describe_
 _LOG = logging.getLogger(__name__)
 _FAILURES = (MCPError, httpx2.TransportError, ssl.SSLError)
 _CONNECT_SECONDS = 15.0
+_ACCOUNT_HEADER = "cf-account-id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +85,11 @@ class Session:
         info = self._link.client.server_info
         return shown(f"{info.name} {info.version}") if info else "unnamed"
 
-    def choose_account(self, account: str) -> None:
-        """Name the account in a header of every call from now on; gateways may drop it."""
-        self._http.headers["cf-account-id"] = account
+    def choose_account(self, account: str | None) -> None:
+        """Name the account in a header of every call from now on, or none; gateways may drop it."""
+        self._http.headers.pop(_ACCOUNT_HEADER, None)
+        if account is not None:
+            self._http.headers[_ACCOUNT_HEADER] = account
 
     @property
     def tools(self) -> list[Tool]:

@@ -140,7 +140,10 @@ def test_values_to_recover_by_are_a_list(load: Load) -> None:
         ("since = 'x'", r"'since' in '.*cfaudit.toml': expected a time such as"),
         ("since = 12:00:00", r"'since' in .*: expected a time, not a time of day"),
         ("settle_lag = 300", r"expected a duration such as '30s', '12h' or '7d', not '300'"),
-        ("account = 'zzz'", r"expected account ids of 32 hexadecimal digits, as in the dashboard's URL, not 'zzz'"),
+        (
+            "account = 'zzz'",
+            r"expected account ids of 32 hexadecimal digits, as in the dashboard's URL, or 'all', not 'zzz'",
+        ),
         ("account = [1]", r"expected a text, not '1'"),
         ("account = {}", r"expected a name or a list of names, not a table"),
         ("concurrency = 0", r"expected a whole number from 1, not '0'"),

@@ -37,7 +37,7 @@ def test_settings_are_read_from_a_table() -> None:
         "merge": True,
         "retry_seconds": 60,
     }
-    assert to_config(BigQueryConfig, table, "sinks.bigquery") == BigQueryConfig(**table)  # type: ignore[arg-type]
+    assert to_config(BigQueryConfig, table, "sinks.bigquery") == BigQueryConfig(**table)  # type: ignore[arg-type]  # as a table has it
 
 
 @pytest.mark.parametrize(

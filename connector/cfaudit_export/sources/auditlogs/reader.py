@@ -11,9 +11,9 @@ import anyio
 
 from cfaudit_export.errors import (
     AccessError,
+    AccountChoiceError,
     CfauditError,
     ProtocolError,
-    SettingsError,
     SourceUnavailableError,
 )
 from cfaudit_export.records import Credential
@@ -72,7 +72,6 @@ class Reader:
         self._places = anyio.CapacityLimiter(target.concurrency)
         self.readings = anyio.CapacityLimiter(target.concurrency)  # of facets at once: each holds its rows
         self._successes = 0
-        self.retries = 0
         self.edges = Edges()  # learned when it first matters, which is at the first unreadable row
         self.tight = Edges()
 
@@ -127,7 +126,7 @@ class Reader:
         delay = patience.next_delay()
         if delay is None or not self._pace.affords(delay):
             raise last
-        self.retries += 1
+        self._pace.retries += 1
         _LOG.warning("call failed, trying again", extra={"reason": why, "delay_seconds": round(delay, 1)})
         await self._pace.wait(delay, "the call failed")
 
@@ -180,8 +179,7 @@ class Reader:
 def fault_error(fault: ToolFault) -> CfauditError:
     """Return the error to end the run with."""
     if fault.kind == "account":
-        listed = ", ".join(f"{account} ({name})" for account, name in fault.accounts) or "none"
-        return SettingsError(f"choose an account with --account; this credential can use: {listed}")
+        return AccountChoiceError(fault.accounts)
     if fault.kind == "arguments":
         return ProtocolError(f"the server does not accept our arguments: {fault.message}")
     if fault.kind == "refused":

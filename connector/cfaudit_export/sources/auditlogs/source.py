@@ -8,35 +8,34 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-import httpx2
 import pyarrow as pa
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from anyio.streams.memory import MemoryObjectSendStream
 
 from cfaudit_export.auth import header_values
-from cfaudit_export.errors import ProtocolError, SettingsError
+from cfaudit_export.errors import ProtocolError
 from cfaudit_export.interfaces import Extract
 from cfaudit_export.model import Connection, Gap, Window, from_ms, to_ms
 from cfaudit_export.records import SourceContext
-from cfaudit_export.sources import AUDITLOGS_URL, CLOUDFLARE_API_URL, AuditLogsConfig
+from cfaudit_export.sources import AuditLogsConfig
+from cfaudit_export.sources.auditlogs.accounts import AccountFinder
 from cfaudit_export.sources.auditlogs.board import Board, Range
-from cfaudit_export.sources.auditlogs.contract import TOOL, Query, Rejection, ToolFault, read_fault
+from cfaudit_export.sources.auditlogs.contract import TOOL, Query, Rejection
 from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA, Page
 from cfaudit_export.sources.auditlogs.narrow import Unreadable
-from cfaudit_export.sources.auditlogs.reader import Reader, Target, fault_error
+from cfaudit_export.sources.auditlogs.reader import Reader, Target
 from cfaudit_export.sources.auditlogs.recover import Recovered, recover
 from cfaudit_export.sources.auditlogs.walk import Manner, Piece, Walk
 from cfaudit_export.sources.bridge import produced
 from cfaudit_export.sources.pace import shared_pace
-from cfaudit_export.sources.refusals import CallFailedError, describe_transport
-from cfaudit_export.sources.session import Session, check_url, open_session
+from cfaudit_export.sources.session import Session, open_session
 from cfaudit_export.sources.start import start_by
+from cfaudit_export.sources.tally import Tally
 from cfaudit_export.sources.tool import choose_tool, fingerprint
 
 # Upstream calls that one call of the tool costs, by kind of credential: the call itself and the server's own
 # look-ups of who is asking.
 COSTS = {"oauth": 1, "account token": 2, "user token": 3, "token": 3}
-UNNAMED_ACCOUNT = "pinned"
 
 _Read = tuple[Piece, Recovered]
 
@@ -56,26 +55,14 @@ class AuditLogsSource:
     def __init__(self, config: AuditLogsConfig, context: SourceContext) -> None:
         self._config = config
         self._context = context
-        self._stack = ExitStack()
+        self._session = f"auditlogs {config.server_url}"
         self._open: _Open | None = None
-        self._events = 0
-        self._waiting: str | None = None
         self._pace = shared_pace(context, config.budget_calls)
-        self._pace.waiting = self._wait
+        self._tally = Tally(context, self._pace)
 
     def connect(self) -> Connection:
         """Open the session, find the tool and the account."""
-        config, credential = self._config, self._context.credential
-        portal = self._stack.enter_context(start_blocking_portal())
-        opening = open_session(
-            config.server_url,
-            credential,
-            headers=header_values(config.headers, os.environ),
-            timeout_seconds=config.timeout_seconds,
-            protocol=config.protocol,
-            insecure_http=config.insecure_http,
-        )
-        session = self._stack.enter_context(portal.wrap_async_context_manager(opening))
+        portal, session = self._context.shared.opened(self._session, self._enter)
         connection, reader = portal.call(self._find, session)
         self._open = _Open(portal, reader, connection.filters)
         missing = sorted({name for name, _ in self._context.stream.filters} - connection.filters)
@@ -105,7 +92,7 @@ class AuditLogsSource:
                 await board.done()
 
         for piece, recovered in produced(opened.portal, workers, work):
-            self._progress(piece.rows.num_rows)
+            self._tally.tell(piece.rows.num_rows)
             yield self._as_extract(piece, recovered)
 
     def guess_start(self, window: Window, count: int) -> datetime:
@@ -121,9 +108,23 @@ class AuditLogsSource:
         return start_by(page, window, count)
 
     def close(self) -> None:
-        """Close the session and its thread."""
+        """Close the session and its thread, unless they are kept for other accounts."""
+        self._tally.tell()
         self._open = None
-        self._stack.close()
+        self._context.shared.release(self._session)
+
+    def _enter(self, stack: ExitStack) -> tuple[BlockingPortal, Session]:
+        config = self._config
+        portal = stack.enter_context(start_blocking_portal())
+        opening = open_session(
+            config.server_url,
+            self._context.credential,
+            headers=header_values(config.headers, os.environ),
+            timeout_seconds=config.timeout_seconds,
+            protocol=config.protocol,
+            insecure_http=config.insecure_http,
+        )
+        return portal, stack.enter_context(portal.wrap_async_context_manager(opening))
 
     def _opened(self) -> _Open:
         if self._open is None:
@@ -165,9 +166,9 @@ class AuditLogsSource:
         properties = set(tool.input_schema.get("properties", {}))
         kind = self._context.credential.kind
         takes_account = "account_id" in properties
-        account, known = await self._account(session, tool.name, takes_account=takes_account)
-        if takes_account and account in dict(known):
-            session.choose_account(account)
+        finder = AccountFinder(self._config, self._context, self._pace)
+        account, known = await finder.find(session, tool.name, takes_account=takes_account)
+        session.choose_account(account if takes_account and account in dict(known) else None)
         target = Target(
             self._config.server_url,
             tool.name,
@@ -188,76 +189,6 @@ class AuditLogsSource:
             accounts=known,
         )
         return connection, Reader(session, target, self._pace, self._context.credential)
-
-    async def _account(
-        self, session: Session, tool: str, *, takes_account: bool
-    ) -> tuple[str, tuple[tuple[str, str], ...]]:
-        """Return the account that will answer, and all that are known; prove that it is the one that was asked for."""
-        asked = self._context.stream.account_id
-        if takes_account:
-            return await self._chosen(session, tool, asked)
-        known = await self._api_accounts()
-        if asked and known and asked not in dict(known):
-            raise SettingsError(
-                f"the credential belongs to account {known[0][0]} ({known[0][1]}), not to '{asked}'; "
-                "use the token of that account, or drop --account"
-            )
-        if asked or len(known) == 1:
-            return asked or known[0][0], known
-        return UNNAMED_ACCOUNT, known
-
-    async def _chosen(self, session: Session, tool: str, asked: str) -> tuple[str, tuple[tuple[str, str], ...]]:
-        """Let the server itself say which accounts there are: by asking it for none of them."""
-        await self._pace.acquire(1)
-        try:
-            reply = await session.call(tool, {"account_id": "none", "since": "2026-01-01", "before": "2026-01-01"})
-        except CallFailedError as failure:
-            raise failure.as_error(self._config.server_url) from failure
-        fault = read_fault(reply.text) if reply.is_error else None
-        if not isinstance(fault, ToolFault) or fault.kind != "account":
-            return asked or UNNAMED_ACCOUNT, ()
-        if asked in dict(fault.accounts):
-            return asked, fault.accounts
-        if not asked and len(fault.accounts) == 1:
-            return fault.accounts[0][0], fault.accounts
-        if not asked:
-            raise fault_error(fault)
-        raise SettingsError(f"this credential cannot use account '{asked}'; {fault_error(fault)}")
-
-    async def _api_accounts(self) -> tuple[tuple[str, str], ...]:
-        """Ask Cloudflare's API which account an API token belongs to; nothing when it is not to be asked."""
-        url = self._config.api_url
-        if url is None:
-            url = CLOUDFLARE_API_URL if self._config.server_url == AUDITLOGS_URL else ""
-        token = await self._context.credential.token()
-        if not url or token is None or self._context.credential.kind == "oauth":
-            return ()
-        check_url(url, insecure_http=self._config.insecure_http)
-        await self._pace.acquire(1)
-        async with httpx2.AsyncClient(timeout=self._config.timeout_seconds) as http:
-            try:
-                response = await http.get(f"{url}/accounts", headers={"Authorization": f"Bearer {token}"})
-            except httpx2.TransportError as error:
-                raise CallFailedError(describe_transport(error)).as_error(url) from error
-        if response.status_code != 200:
-            raise CallFailedError(f"HTTP {response.status_code}", status=response.status_code).as_error(url)
-        listed = response.json().get("result") or []
-        return tuple((str(account["id"]), str(account.get("name", ""))) for account in listed)
-
-    def _wait(self, why: str | None) -> None:
-        self._waiting = why
-        self._progress(0)
-
-    def _progress(self, events: int) -> None:
-        self._events += events
-        self._context.progress(
-            {
-                "events": self._events,
-                "calls": self._pace.calls,
-                "calls_left": self._pace.left(),
-                "waiting": self._waiting,
-            }
-        )
 
 
 def _why(row: Unreadable) -> str:

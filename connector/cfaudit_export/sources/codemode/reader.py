@@ -9,7 +9,13 @@ from typing import Any
 
 import anyio
 
-from cfaudit_export.errors import AccessError, CfauditError, ProtocolError, SettingsError, SourceUnavailableError
+from cfaudit_export.errors import (
+    AccessError,
+    AccountChoiceError,
+    CfauditError,
+    ProtocolError,
+    SourceUnavailableError,
+)
 from cfaudit_export.model import from_ms, iso
 from cfaudit_export.records import Credential
 from cfaudit_export.sources.auditlogs.board import Range
@@ -68,7 +74,6 @@ class Reader:
         self._credential = credential
         self._size = size
         self._places = anyio.CapacityLimiter(target.concurrency)
-        self.retries = 0
 
     async def account(self) -> str:
         """Ask which account the server chooses for this credential, without reading anything.
@@ -176,7 +181,7 @@ class Reader:
         delay = patience.next_delay()
         if delay is None or not self._pace.affords(delay):
             raise last
-        self.retries += 1
+        self._pace.retries += 1
         _LOG.warning("call failed, trying again", extra={"reason": why, "delay_seconds": round(delay, 1)})
         await self._pace.wait(delay, "the call failed")
 
@@ -230,8 +235,7 @@ def fault_error(fault: Fault, account: str | None) -> CfauditError:
     """Return the error to end the run with."""
     match fault.kind:
         case "account":
-            listed = ", ".join(f"{found} ({name})" for found, name in fault.accounts) or "none"
-            return SettingsError(f"choose an account with --account; this credential can use: {listed}")
+            return AccountChoiceError(fault.accounts)
         case "credential":
             return AccessError(
                 f"Cloudflare refuses the credential ({fault.message}); check the token, or sign in again"

@@ -8,7 +8,6 @@ from collections.abc import Generator, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import pyarrow as pa
@@ -31,6 +30,7 @@ from cfaudit_export.sources.codemode.size import Size
 from cfaudit_export.sources.pace import shared_pace
 from cfaudit_export.sources.session import Session, open_session
 from cfaudit_export.sources.start import start_by
+from cfaudit_export.sources.tally import Tally
 from cfaudit_export.sources.tool import choose_tool, fingerprint
 
 TOOL = "execute"
@@ -53,29 +53,17 @@ class CodeModeSource:
     def __init__(self, config: CodeModeConfig, context: SourceContext) -> None:
         self._config = config
         self._context = context
-        self._stack = ExitStack()
+        self._session = f"codemode {config.server_url}"
         self._open: _Open | None = None
-        self._events = 0
-        self._waiting: str | None = None
         self._pace = shared_pace(context, config.budget_calls)
-        self._pace.waiting = self._wait
+        self._tally = Tally(context, self._pace)
 
     def connect(self) -> Connection:
         """Open the session, find the tool and the account."""
-        config = self._config
         asked = self._context.stream.account_id
         if asked and not _ACCOUNT.fullmatch(asked):
             raise SettingsError(f"'{asked}' is not the id of an account, which has 32 hex digits")
-        portal = self._stack.enter_context(start_blocking_portal())
-        opening = open_session(
-            untruncated(config.server_url),
-            self._context.credential,
-            headers=header_values(config.headers, os.environ),
-            timeout_seconds=config.timeout_seconds,
-            protocol=config.protocol,
-            insecure_http=config.insecure_http,
-        )
-        session = self._stack.enter_context(portal.wrap_async_context_manager(opening))
+        portal, session = self._context.shared.opened(self._session, self._enter)
         connection, reader = portal.call(self._find, session)
         self._open = _Open(portal, reader)
         return connection
@@ -108,7 +96,7 @@ class CodeModeSource:
                 await board.done()
 
         for piece in produced(opened.portal, workers, work):
-            self._progress(piece.rows.num_rows)
+            self._tally.tell(piece.rows.num_rows)
             yield self._as_extract(piece)
 
     def guess_start(self, window: Window, count: int) -> datetime:
@@ -120,9 +108,23 @@ class CodeModeSource:
         return start_by(page, window, count)
 
     def close(self) -> None:
-        """Close the session and its thread."""
+        """Close the session and its thread, unless they are kept for other accounts."""
+        self._tally.tell()
         self._open = None
-        self._stack.close()
+        self._context.shared.release(self._session)
+
+    def _enter(self, stack: ExitStack) -> tuple[BlockingPortal, Session]:
+        config = self._config
+        portal = stack.enter_context(start_blocking_portal())
+        opening = open_session(
+            untruncated(config.server_url),
+            self._context.credential,
+            headers=header_values(config.headers, os.environ),
+            timeout_seconds=config.timeout_seconds,
+            protocol=config.protocol,
+            insecure_http=config.insecure_http,
+        )
+        return portal, stack.enter_context(portal.wrap_async_context_manager(opening))
 
     def _opened(self) -> _Open:
         if self._open is None:
@@ -168,20 +170,6 @@ class CodeModeSource:
             tool=fingerprint(tool),
         )
         return connection, reader
-
-    def _wait(self, why: str | None) -> None:
-        self._waiting = why
-        self._progress(0)
-
-    def _progress(self, events: int) -> None:
-        self._events += events
-        counters: dict[str, Any] = {
-            "events": self._events,
-            "calls": self._pace.calls,
-            "calls_left": self._pace.left(),
-            "waiting": self._waiting,
-        }
-        self._context.progress(counters)
 
 
 def untruncated(url: str) -> str:

@@ -1,0 +1,34 @@
+"""The settings -> the accounts to export, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from cfaudit_export.assemble import Workshop, connected
+from cfaudit_export.errors import AccountChoiceError
+from cfaudit_export.settings import ALL_ACCOUNTS
+
+
+@contextmanager
+def accounts_of(workshop: Workshop) -> Iterator[tuple[str, ...]]:
+    """Yield the accounts to export; a single empty one leaves the choice to the source.
+
+    As long as the context lasts, they share what can be shared, such as an open session. Where all accounts are
+    wanted, the source is asked for them.
+
+    Raises: as `Source.connect`.
+    """
+    with workshop.shared.kept():
+        named = workshop.settings.account
+        yield _all_accounts(workshop) if named == ALL_ACCOUNTS else named or ("",)
+
+
+def _all_accounts(workshop: Workshop) -> tuple[str, ...]:
+    try:
+        with connected(workshop, "") as (_, connection):
+            return (connection.account_id if connection.accounts else "",)
+    except AccountChoiceError as choice:
+        if not choice.accounts:
+            raise
+        return tuple(account for account, _ in choice.accounts)

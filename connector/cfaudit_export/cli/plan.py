@@ -1,0 +1,141 @@
+"""The command `plan`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Annotated, Any
+
+import typer
+
+from cfaudit_export.accounts import accounts_of
+from cfaudit_export.assemble import Workshop, connected
+from cfaudit_export.cli.command import Shell, command
+from cfaudit_export.cli.export import Json, of_account, prepare
+from cfaudit_export.encode import as_json
+from cfaudit_export.errors import CfauditError, ExitCode, worst
+from cfaudit_export.model import Checkpoint, Connection, iso
+from cfaudit_export.runs import slices
+from cfaudit_export.settings import Settings
+from cfaudit_export.settings.options import FILTERS, HOW, LOGS, WHAT, WHERE
+from cfaudit_export.times import show_duration
+
+_PACE_MINUTES = 5
+_EPILOG = """
+With --slices the time is cut into slices for runs beside each other, on one
+machine or many; --json gives their options. Each is exported by
+'run --account A --since S --until U --slice'. All must share the checkpoints.
+
+Examples:
+  cfaudit-export plan --sink parquet -o sinks.parquet.path=out --since 90d
+  cfaudit-export plan --sink parquet --since 2026-01-01 --slices 12 --json
+"""
+
+
+@command(WHAT, WHERE, FILTERS, HOW, LOGS, epilog=_EPILOG)
+def plan(
+    shell: Shell,
+    settings: Settings,
+    *,
+    count: Annotated[
+        int | None, typer.Option("--slices", help="cut the time into so many slices", metavar="N", min=1)
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Show what a run would fetch, and what it would cost.
+
+    Connects to learn the account and the cost of a call; fetches and writes nothing.
+    """
+    workshop = prepare(shell, settings)
+    if count:
+        _tell_slices(shell, slices(workshop, count), json=json)
+        return ExitCode.OK
+    plans, codes = [], [ExitCode.OK]
+    with accounts_of(workshop) as accounts:
+        for account in accounts:
+            try:
+                with connected(workshop, account) as (_, connection):
+                    plans.append(_plan(workshop, connection))
+            except CfauditError as error:
+                shell.terminal.fail(of_account(account, error))
+                codes.append(error.exit_code)
+    if json:
+        shell.terminal.answer(as_json(plans))
+    else:
+        for one in plans:
+            _show_plan(shell, one)
+    return worst(codes)
+
+
+def _plan(workshop: Workshop, connection: Connection) -> dict[str, Any]:
+    from cfaudit_export.pipeline.plan import Wish, plan_stream
+
+    settings = workshop.settings
+    stream = workshop.stream(connection.account_id)
+    found = workshop.store.load(stream.id)
+    checkpoint = found.checkpoint if found else None
+    wish = Wish(workshop.clock(), settings.since, settings.until, settings.settle_lag)
+    planned = plan_stream(checkpoint, settings.sink, wish)
+    wanted = sum((window.duration for window in planned.read), timedelta())
+    return {
+        "stream": stream,
+        "wanted": planned.wanted,
+        "read": planned.read,
+        "missing": planned.missing,
+        "rescan": planned.rescan,
+        "duration": wanted,
+        "estimate": _estimate(workshop, checkpoint, connection, len(planned.read), wanted),
+    }
+
+
+def _estimate(
+    workshop: Workshop, checkpoint: Checkpoint | None, connection: Connection, windows: int, wanted: timedelta
+) -> Mapping[str, Any]:
+    """Guess events and calls from what earlier runs found; without any, only the fewest calls are known."""
+    config = workshop.source[1]
+    known = checkpoint.sinks.values() if checkpoint else ()
+    covered = [(one.rows, sum((window.duration for window in one.covered), timedelta())) for one in known]
+    rows, span = max(covered, key=lambda pair: pair[1], default=(0, timedelta()))
+    events = math.ceil(rows * (wanted / span)) if span else None
+    pages = windows + math.ceil((events or 0) / getattr(config, "page_size", 1000))
+    calls = pages * connection.calls_per_page
+    budget = getattr(config, "budget_calls", 0)
+    return {
+        "events": events,
+        "calls": calls,
+        "calls_per_page": connection.calls_per_page,
+        "budget_calls": budget,
+        "minutes_of_waiting": _PACE_MINUTES * ((calls - 1) // budget) if budget and calls else 0,
+    }
+
+
+def _tell_slices(shell: Shell, parts: list[dict[str, Any]], *, json: bool) -> None:
+    if json:
+        shell.terminal.answer(as_json(parts))
+    else:
+        names = ("account", "since", "until")
+        shell.terminal.table(names, [tuple(part[name] for name in names) for part in parts])
+
+
+def _show_plan(shell: Shell, planned: Mapping[str, Any]) -> None:
+    terminal, estimate = shell.terminal, planned["estimate"]
+    terminal.answer(f"account {planned['stream'].account_id}")
+    if not planned["read"]:
+        terminal.answer("nothing to fetch")
+        return
+    rows = [
+        (sink, kind, iso(window.since), iso(window.before), show_duration(window.duration))
+        for kind in ("missing", "rescan")
+        for sink, windows in planned[kind].items()
+        for window in windows
+    ]
+    terminal.table(("sink", "why", "since", "before", ">length"), rows)
+    events = "unknown before the first run" if estimate["events"] is None else f"about {estimate['events']:,}"
+    least = "at least" if estimate["events"] is None else "about"
+    terminal.answer(
+        f"events: {events}\n"
+        f"calls: {least} {estimate['calls']:,} upstream ({estimate['calls_per_page']} a page), "
+        f"budget {estimate['budget_calls'] or 'unlimited'} in {_PACE_MINUTES} minutes, "
+        f"waiting about {estimate['minutes_of_waiting']} minutes"
+    )

@@ -1,0 +1,188 @@
+"""What is remembered of streams -> whether all is well, in the manner of monitoring plugins: one line, one level."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import IntEnum
+
+from cfaudit_export.model import Checkpoint
+from cfaudit_export.times import show_duration
+
+WARN_DAYS = 7.0
+_SHOWN = 5
+
+
+class Level(IntEnum):
+    """How bad it is; the number is what Nagios, Icinga and all who follow them expect as exit code."""
+
+    OK = 0
+    WARNING = 1
+    CRITICAL = 2
+    UNKNOWN = 3
+
+    @property
+    def meaning(self) -> str:
+        """Return the sentence that the documentation prints for this level."""
+        return _MEANINGS[self]
+
+
+_MEANINGS = {
+    Level.OK: "every stream is up to date",
+    Level.WARNING: "gaps or refused events remain, or somebody has to sign in again within 7 days",
+    Level.CRITICAL: "a stream is behind or has never been exported, or the sign-in is over",
+    Level.UNKNOWN: "what is remembered cannot be read",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What ought to be up to date.
+
+    Attributes:
+        source: the source whose streams count.
+        filters: the filters whose streams count, sorted pairs; a run with others by hand is not looked after.
+        accounts: the accounts that must be there; none for all that are remembered.
+        sinks: the sinks that count; none for all that are remembered.
+        max_lag: how far behind a sink may be.
+    """
+
+    source: str
+    filters: tuple[tuple[str, str], ...] = ()
+    accounts: tuple[str, ...] = ()
+    sinks: tuple[str, ...] = ()
+    max_lag: timedelta = timedelta(hours=2)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is not as it should be."""
+
+    level: Level
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How things are: what was found, worst first, and the figures that graphs are drawn of."""
+
+    findings: tuple[Finding, ...]
+    streams: int
+    lag_seconds: float
+    gaps: int
+    quarantined: int
+    max_lag_seconds: float
+
+    @property
+    def level(self) -> Level:
+        """Return the level of the worst finding."""
+        return max((finding.level for finding in self.findings), default=Level.OK, key=_SEVERITY.index)
+
+    @property
+    def line(self) -> str:
+        """Return all of it in one line: level, what is wrong, and figures for graphs behind a bar."""
+        said = [finding.text for finding in self.findings[:_SHOWN]]
+        if len(self.findings) > _SHOWN:
+            said.append(f"and {len(self.findings) - _SHOWN} more")
+        text = "; ".join(said) or f"{self.streams} streams, at most {show_duration(self._lag)} behind"
+        figures = (
+            f"lag={self.lag_seconds:.0f}s;;{self.max_lag_seconds:.0f};0 gaps={self.gaps};0 "
+            f"quarantined={self.quarantined};0"
+        )
+        # A bar in the text would end it.
+        return f"{self.level.name} - {text.replace('|', '/')} | {figures}"
+
+    @property
+    def _lag(self) -> timedelta:
+        return timedelta(seconds=self.lag_seconds)
+
+
+# What nobody can tell is bad, but what is known to be bad is worse.
+_SEVERITY = (Level.OK, Level.WARNING, Level.UNKNOWN, Level.CRITICAL)
+
+
+def examine(
+    checkpoints: Sequence[Checkpoint],
+    expected: Expected,
+    now: datetime,
+    *,
+    unreadable: Iterable[str] = (),
+    days_to_sign_in: float | None = None,
+) -> Health:
+    """Look at what is remembered.
+
+    Args:
+        checkpoints: of all streams.
+        expected: what ought to be up to date.
+        now: the time.
+        unreadable: why some could not be read.
+        days_to_sign_in: days until somebody has to sign in again; None when nobody has to.
+    """
+    streams = [one for one in checkpoints if _is_expected(one, expected)]
+    findings = [Finding(Level.UNKNOWN, why) for why in unreadable]
+    findings += _missing(streams, expected)
+    for one in streams:
+        findings += _of_stream(one, expected, now)
+    findings += _sign_in(days_to_sign_in)
+    lags = [_lag(one, name, now) for one in streams for name in _sinks(one, expected)]
+    return Health(
+        findings=tuple(sorted(findings, key=lambda finding: -_SEVERITY.index(finding.level))),
+        streams=len(streams),
+        lag_seconds=max((lag.total_seconds() for lag in lags if lag is not None), default=0.0),
+        gaps=sum(len(one.gaps) for one in streams),
+        quarantined=sum(one.sinks[name].quarantined for one in streams for name in _sinks(one, expected)),
+        max_lag_seconds=expected.max_lag.total_seconds(),
+    )
+
+
+def _is_expected(checkpoint: Checkpoint, expected: Expected) -> bool:
+    stream = checkpoint.stream
+    return (
+        stream.slice is None
+        and stream.source == expected.source
+        and tuple(sorted(stream.filters)) == expected.filters
+        and (not expected.accounts or stream.account_id in expected.accounts)
+    )
+
+
+def _sinks(checkpoint: Checkpoint, expected: Expected) -> list[str]:
+    return [name for name in checkpoint.sinks if not expected.sinks or name in expected.sinks]
+
+
+def _lag(checkpoint: Checkpoint, sink: str, now: datetime) -> timedelta | None:
+    covered = checkpoint.sinks[sink].covered
+    return now - covered[-1].before if covered else None
+
+
+def _missing(streams: Sequence[Checkpoint], expected: Expected) -> Iterator[Finding]:
+    known = {one.stream.account_id for one in streams}
+    if not streams and not expected.accounts:
+        yield Finding(Level.CRITICAL, "nothing exported yet")
+    for account in expected.accounts:
+        if account not in known:
+            yield Finding(Level.CRITICAL, f"account {account} was never exported")
+
+
+def _of_stream(checkpoint: Checkpoint, expected: Expected, now: datetime) -> Iterator[Finding]:
+    where = f"account {checkpoint.stream.account_id}"
+    for name in expected.sinks or checkpoint.sinks:
+        lag = _lag(checkpoint, name, now) if name in checkpoint.sinks else None
+        if lag is None:
+            yield Finding(Level.CRITICAL, f"{where}: sink {name} has nothing yet")
+        elif lag > expected.max_lag:
+            yield Finding(Level.CRITICAL, f"{where}: sink {name} is {show_duration(lag)} behind")
+    if gaps := checkpoint.gaps:
+        yield Finding(Level.WARNING, f"{where}: {len(gaps)} gaps")
+    for name in _sinks(checkpoint, expected):
+        if refused := checkpoint.sinks[name].quarantined:
+            yield Finding(Level.WARNING, f"{where}: {refused} events refused by sink {name}")
+
+
+def _sign_in(days: float | None) -> Iterator[Finding]:
+    if days is None or days > WARN_DAYS:
+        return
+    if days > 0:
+        yield Finding(Level.WARNING, f"the sign-in ends in {show_duration(timedelta(days=days))}")
+    else:
+        yield Finding(Level.CRITICAL, "the sign-in is over")

@@ -1,0 +1,103 @@
+"""A run's report, and the checkpoint it left -> samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
+
+from cfaudit_export.errors import ExitCode
+from cfaudit_export.intervals import holes
+from cfaudit_export.metrics import METRICS, Sample
+from cfaudit_export.model import Checkpoint, Lateness, RunReport, SinkProgress, SinkReport
+
+_METRICS = {metric.name: metric for metric in METRICS}
+_QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
+_DELIVERED = (ExitCode.OK, ExitCode.INCOMPLETE)
+
+Labels = dict[str, str]
+
+
+def collect(
+    report: RunReport, checkpoint: Checkpoint | None, sign_in_ends_at: datetime | None = None
+) -> Iterator[Sample]:
+    """Yield what a run measured; without a checkpoint only what the run itself knows.
+
+    A slice counts for its stream, and says nothing of how things are there.
+    """
+    if report.stream.slice is not None:
+        whole = replace(report, stream=replace(report.stream, slice=None))
+        yield from (sample for sample in collect(whole, None) if sample.metric.kind == "counter")
+        return
+    stream = report.stream
+    labels = {"account": stream.account_id, "source": stream.source, "stream": stream.id}
+    yield from _of_run(report, labels)
+    for one in report.sinks:
+        yield from _of_loads(one, labels | {"sink": one.name})
+    if checkpoint is not None:
+        yield from _of_lateness(checkpoint.lateness, labels)
+        for name, progress in checkpoint.sinks.items():
+            yield from _of_progress(progress, report.finished_at, labels | {"sink": name})
+    if sign_in_ends_at is not None:
+        yield _sample("sign_in_end.timestamp", sign_in_ends_at.timestamp(), {"source": stream.source})
+
+
+def _of_run(report: RunReport, labels: Labels) -> Iterator[Sample]:
+    code, ended = int(report.exit_code), report.finished_at.timestamp()
+    yield _sample("runs", 1, labels | {"exit_code": str(code)})
+    yield _sample("events", report.events, labels)
+    yield _sample("windows", report.windows, labels)
+    yield _sample("calls", report.calls, labels)
+    yield _sample("retries", report.extra.get("retries", 0), labels)
+    yield _sample("throttles", report.extra.get("throttles", 0), labels)
+    yield _sample("waited", report.extra.get("waited_seconds", 0.0), labels)
+    yield _sample("trimmed_events", report.trimmed, labels)
+    yield _sample("exit_code", code, labels)
+    yield _sample("last_run.timestamp", ended, labels)
+    yield _sample("last_run.duration", (report.finished_at - report.started_at).total_seconds(), labels)
+    if report.exit_code in _DELIVERED:
+        yield _sample("last_success.timestamp", ended, labels)
+    yield _sample("gaps", len(report.gaps), labels)
+    yield _sample("gap_rows", sum(gap.rows for gap in report.gaps), labels)
+
+
+def _of_loads(sink: SinkReport, labels: Labels) -> Iterator[Sample]:
+    yield _sample("rows", sink.rows, labels)
+    yield _sample("late_rows", sink.late_rows, labels)
+    yield _sample("batches", sink.batches, labels)
+    yield _sample("loaded", sink.loaded_bytes, labels)
+    yield _sample("refused_rows", sink.quarantined, labels)
+    yield _sample("sink_failed", 1 if sink.error else 0, labels)
+
+
+def _of_progress(progress: SinkProgress, now: datetime, labels: Labels) -> Iterator[Sample]:
+    if progress.covered:
+        until = progress.covered[-1].before
+        yield _sample("covered.timestamp", until.timestamp(), labels)
+        yield _sample("lag", (now - until).total_seconds(), labels)
+    yield _sample("holes", len(holes(progress.covered)), labels)
+    yield _sample("pending_batches", len(progress.intents), labels)
+    yield _sample("quarantined_rows", progress.quarantined, labels)
+
+
+def _of_lateness(late: Lateness, labels: Labels) -> Iterator[Sample]:
+    yield _sample("late_events", late.count, labels)
+    for name, share in _QUANTILES.items():
+        yield _sample(f"lateness.{name}", quantile(late, share), labels)
+
+
+def quantile(late: Lateness, share: float) -> float:
+    """Return within how many seconds this share of the late events was seen; 0 when there were none.
+
+    From the histogram: the upper end of the step that holds it, or the longest delay where that is less.
+    """
+    seen = 0
+    for minutes, count in sorted(late.by_minutes.items(), key=lambda step: (step[0] < 0, step[0])):
+        seen += count
+        if seen >= share * late.count and 0 < minutes * 60 < late.max_seconds:
+            return minutes * 60.0
+    return late.max_seconds
+
+
+def _sample(name: str, value: float, labels: Labels) -> Sample:
+    return Sample(_METRICS[name], labels, value)

@@ -1,0 +1,82 @@
+"""The settings -> who is told of a run: a metrics file, an OpenTelemetry collector, both or nobody."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cfaudit_export.errors import SettingsError
+from cfaudit_export.metrics.collect import collect
+from cfaudit_export.metrics.textfile import write_textfile
+from cfaudit_export.model import Checkpoint, RunReport
+
+if TYPE_CHECKING:
+    from cfaudit_export.metrics.otlp import Otlp
+
+_LOG = logging.getLogger(__name__)
+_INSTALL = "pip install 'cfaudit-export[otel]'"
+_ENDPOINTS = (
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Observer:
+    """Who is told of runs. What goes wrong there is logged, and changes nothing about a run."""
+
+    file: Path | None = None
+    otlp: Otlp | None = None
+
+    def trace(self, step: str) -> AbstractContextManager[dict[str, Any]]:
+        """Tell that a step begins; see `cfaudit_export.pipeline.run.Trace`."""
+        return self.otlp.trace(step) if self.otlp else nullcontext({})
+
+    def ended(self, report: RunReport, checkpoint: Checkpoint | None, sign_in_ends_at: datetime | None = None) -> None:
+        """Tell what a run measured."""
+        samples = list(collect(report, checkpoint, sign_in_ends_at))
+        if self.file:
+            write_textfile(self.file, samples)
+        if self.otlp:
+            self.otlp.send(samples)
+
+
+@contextmanager
+def observing(file: Path | None, endpoint: str | None, environ: Mapping[str, str]) -> Iterator[Observer]:
+    """Yield the observer of this process; what it still holds is sent when the context ends.
+
+    Args:
+        file: the metrics file that is wanted.
+        endpoint: the OpenTelemetry collector that is wanted; None asks the variables.
+        environ: the variables.
+
+    Raises:
+        SettingsError: a collector is named in the settings, and the libraries are not installed.
+    """
+    otlp = _otlp(endpoint, environ)
+    try:
+        yield Observer(file, otlp)
+    finally:
+        if otlp:
+            otlp.close()
+
+
+def _otlp(endpoint: str | None, environ: Mapping[str, str]) -> Otlp | None:
+    is_off = environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
+    if is_off or not (endpoint or any(environ.get(name) for name in _ENDPOINTS)):
+        return None
+    try:
+        from cfaudit_export.metrics.otlp import Otlp
+    except ImportError:
+        if endpoint:
+            raise SettingsError(f"otlp_endpoint needs OpenTelemetry, which is not installed; run: {_INSTALL}") from None
+        # The variable may be meant for everything on this machine.
+        _LOG.warning("OpenTelemetry is not installed, so nothing is sent to the collector", extra={"do": _INSTALL})
+        return None
+    return Otlp(endpoint, environ)

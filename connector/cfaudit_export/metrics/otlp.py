@@ -1,0 +1,105 @@
+"""Samples and steps -> an OpenTelemetry collector, over HTTP; the SDK reads `OTEL_...` variables as everywhere.
+
+A process lives as long as a run, so a counter tells what this run added (delta temporality), unless
+`OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE` wants it otherwise. Providers are this module's own, not global:
+nothing that a library does is traced along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import Any
+
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.metrics import Counter, MeterProvider
+from opentelemetry.sdk.metrics.export import AggregationTemporality, InMemoryMetricReader
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import Span, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace import Status, StatusCode
+
+from cfaudit_export.metrics import PREFIX, Sample
+
+NAME = "cfaudit-export"
+_TEMPORALITY = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"
+_TIMEOUT = "OTEL_EXPORTER_OTLP_TIMEOUT"
+# A collector that hangs holds up the end of a run so long at most, for each of both signals and what is on its way.
+_TIMEOUT_SECONDS = 3.0
+_QUEUED_SPANS = 4096
+
+
+class Otlp:
+    """Where metrics and traces go. A collector that does not answer is logged by the SDK, and changes nothing."""
+
+    def __init__(self, endpoint: str | None, environ: Mapping[str, str]) -> None:
+        """Build the providers; nothing is sent yet.
+
+        Args:
+            endpoint: base URL of the collector; None leaves it to the variables of the SDK.
+            environ: the variables.
+        """
+        self._timeout = None if environ.get(_TIMEOUT) else _TIMEOUT_SECONDS
+        self._metrics_url = f"{endpoint.rstrip('/')}/v1/metrics" if endpoint else None
+        self._resource = _resource(environ)
+        self._is_cumulative = environ.get(_TEMPORALITY, "").lower() == "cumulative"
+        self._metrics_wanted = environ.get("OTEL_METRICS_EXPORTER") != "none"
+        self._tracing = TracerProvider(resource=self._resource, shutdown_on_exit=False)
+        if environ.get("OTEL_TRACES_EXPORTER") != "none":
+            url = f"{endpoint.rstrip('/')}/v1/traces" if endpoint else None
+            exporter = OTLPSpanExporter(endpoint=url, timeout=self._timeout)
+            # All in one request, so that a collector that hangs is waited for once.
+            processor = BatchSpanProcessor(exporter, max_queue_size=_QUEUED_SPANS, max_export_batch_size=_QUEUED_SPANS)
+            self._tracing.add_span_processor(processor)
+        self._tracer = self._tracing.get_tracer(NAME, version(NAME))
+
+    @contextmanager
+    def trace(self, step: str) -> Iterator[dict[str, Any]]:
+        """Record a step as a span below the one that is open, with what is put into the dict."""
+        facts: dict[str, Any] = {}
+        with self._tracer.start_as_current_span(
+            f"{PREFIX}.{step}", record_exception=False, set_status_on_exception=False
+        ) as span:
+            try:
+                yield facts
+            except BaseException as error:
+                # Its text is left out: an error of a plugin may tell of events.
+                span.set_status(Status(StatusCode.ERROR, type(error).__name__))
+                raise
+            finally:
+                span.set_attributes({f"{PREFIX}.{name}": value for name, value in facts.items()})
+                if isinstance(span, Span) and facts.get("exit_code"):
+                    span.set_status(Status(StatusCode.ERROR, f"exit code {facts['exit_code']}"))
+
+    def send(self, samples: Iterable[Sample]) -> None:
+        """Send the samples of a run."""
+        if not self._metrics_wanted:
+            return
+        temporality = AggregationTemporality.CUMULATIVE if self._is_cumulative else AggregationTemporality.DELTA
+        reader = InMemoryMetricReader(preferred_temporality={Counter: temporality})
+        provider = MeterProvider([reader], self._resource, shutdown_on_exit=False)
+        meter = provider.get_meter(NAME, version(NAME))
+        for sample in samples:
+            metric, labels = sample.metric, dict(sample.labels)
+            if metric.kind == "counter":
+                meter.create_counter(metric.otel_name, metric.unit, metric.help).add(sample.value, labels)
+            else:
+                meter.create_gauge(metric.otel_name, metric.unit, metric.help).set(sample.value, labels)
+        data = reader.get_metrics_data()
+        if data is not None:
+            exporter = OTLPMetricExporter(endpoint=self._metrics_url, timeout=self._timeout)
+            exporter.export(data)
+            exporter.shutdown()
+        provider.shutdown()
+
+    def close(self) -> None:
+        """Send what is left of the traces."""
+        self._tracing.shutdown()
+
+
+def _resource(environ: Mapping[str, str]) -> Resource:
+    """Return who we are, unless the variables of the SDK say it."""
+    named = "OTEL_SERVICE_NAME" in environ or "service.name=" in environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
+    return Resource.create({} if named else {"service.name": NAME, "service.version": version(NAME)})

@@ -1,0 +1,38 @@
+"""What a source counts for one account, told to whoever watches it."""
+
+from __future__ import annotations
+
+from cfaudit_export.records import SourceContext
+from cfaudit_export.sources.pace import Pace
+
+
+class Tally:
+    """Counters of one source. The pace is that of all accounts, so what it counted before is left out."""
+
+    def __init__(self, context: SourceContext, pace: Pace) -> None:
+        self._context = context
+        self._pace = pace
+        self._before = pace.retries, pace.pauses, pace.waited_seconds
+        self._events = 0
+        self._waiting: str | None = None
+        pace.waiting = self._wait
+
+    def tell(self, events: int = 0) -> None:
+        """Add events, and tell how things are."""
+        self._events += events
+        retries, pauses, waited_seconds = self._before
+        self._context.progress(
+            {
+                "events": self._events,
+                "calls": self._pace.calls,
+                "calls_left": self._pace.left(),
+                "waiting": self._waiting,
+                "retries": self._pace.retries - retries,
+                "throttles": self._pace.pauses - pauses,
+                "waited_seconds": round(self._pace.waited_seconds - waited_seconds, 3),
+            }
+        )
+
+    def _wait(self, why: str | None) -> None:
+        self._waiting = why
+        self.tell()
