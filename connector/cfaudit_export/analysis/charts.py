@@ -23,10 +23,11 @@ _ATTRIBUTES = {
     *("fill", "fill-opacity", "font-family", "font-size", "font-weight", "text-anchor"),
     *("stroke", "stroke-dasharray", "stroke-miterlimit", "stroke-opacity", "stroke-width"),
 }
-_WIDTH = 640
+_WIDTH = 960
 _LABEL_PIXELS = 300
 _CONFIG = {
     "background": None,
+    "autosize": {"type": "fit-x", "contains": "padding"},
     # Widths are measured with a metric twin of the first; others may be wider, hence the room at the left.
     "font": "Arial, 'Liberation Sans', Helvetica, sans-serif",
     "padding": {"left": 28, "right": 8, "top": 4, "bottom": 4},
@@ -110,19 +111,19 @@ class Span:
 def draw_spans(spans: Sequence[Span], title: str) -> str:
     """Return a row of stretches for each name; times are drawn as the clocks of their time zone show them."""
     begin, end = min(one.first for one in spans), max(one.last for one in spans)
-    shortest = max((end - begin) / _WIDTH * 2, timedelta(seconds=1))  # a session of one event would not be seen
+    shortest = max((end - begin) / _WIDTH * 4, timedelta(seconds=1))  # a session of one event would not be seen
     values = [
         {
             "name": escaped(one.name),
             "first": _clock(one.first),
             "last": _clock(max(one.last, one.first + shortest)),
-            "ended": "with failures" if one.failed else "without",
+            "ended": "with failures" if one.failed else "no known failure",
         }
         for one in spans
     ]
     form = "%H:%M" if end - begin < timedelta(days=1) else "%m-%d %H:%M"
     clock = {"type": "temporal", "scale": {"type": "utc"}, "title": None, "axis": {"format": form, "tickCount": 8}}
-    ended = {"domain": ["without", "with failures"], "range": ["var(--c1)", "var(--c3)"]}
+    ended = {"domain": ["no known failure", "with failures"], "range": ["var(--c1)", "var(--c3)"]}
     return _draw(
         {
             "data": {

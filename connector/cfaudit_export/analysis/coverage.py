@@ -101,21 +101,40 @@ def cover(
         filters: those of the question; a stream that leaves out what they let pass is no help.
     """
     streams, reasons = [], []
-    asked = set((filters or {}).items())
     for checkpoint in checkpoints:
-        if checkpoint.stream.account_id not in accounts:
-            continue
-        named = [name for name in checkpoint.sinks if name in sinks or (not sinks and len(checkpoint.sinks) == 1)]
-        if left_out := set(checkpoint.stream.filters) - asked:
-            listed = ", ".join(f"{name}={value}" for name, value in sorted(left_out))
-            reasons.append(f"of account {checkpoint.stream.account_id} only events with {listed} are exported")
-        elif not named:
-            reasons.append("it is not known which sink of the checkpoint wrote these files")
-        else:
+        if checkpoint.stream.account_id in accounts:
+            named, why_not = _sinks(checkpoint, sinks, filters or {})
             streams += [_stream(checkpoint, name, checkpoint.sinks[name], period) for name in named]
+            reasons += [why_not] if why_not else []
     unknown = tuple(sorted(set(accounts) - {one.stream.account_id for one in streams}))
     reason = "; ".join(dict.fromkeys(reasons)) or "the state folder has no checkpoint of it"
     return Coverage(period, tuple(streams), unknown, reason if unknown else "")
+
+
+def reach(
+    checkpoints: Iterable[Checkpoint],
+    accounts: Collection[str] = (),
+    sinks: Collection[str] = (),
+    filters: Mapping[str, str] | None = None,
+) -> datetime | None:
+    """Return up to when every account was exported, by default all; None if nobody knows. Arguments: as `cover`."""
+    ends: dict[str, datetime] = {}
+    for checkpoint in checkpoints:
+        account = checkpoint.stream.account_id
+        if not accounts or account in accounts:
+            for name in _sinks(checkpoint, sinks, filters or {})[0]:
+                for window in checkpoint.sinks[name].covered[-1:]:
+                    ends[account] = max(ends.get(account, window.before), window.before)
+    return min(ends.values(), default=None)
+
+
+def _sinks(checkpoint: Checkpoint, sinks: Collection[str], filters: Mapping[str, str]) -> tuple[list[str], str]:
+    """Return the sinks of a checkpoint that may have written the files, or why none of them tells anything."""
+    if left_out := set(checkpoint.stream.filters) - set(filters.items()):
+        listed = ", ".join(f"{name}={value}" for name, value in sorted(left_out))
+        return [], f"of account {checkpoint.stream.account_id} only events with {listed} are exported"
+    named = [name for name in checkpoint.sinks if name in sinks or (not sinks and len(checkpoint.sinks) == 1)]
+    return named, "" if named else "it is not known which sink of the checkpoint wrote these files"
 
 
 def _stream(checkpoint: Checkpoint, name: str, progress: SinkProgress, period: Window) -> StreamCoverage:

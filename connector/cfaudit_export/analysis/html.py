@@ -17,14 +17,15 @@ from cfaudit_export.errors import SettingsError
 from cfaudit_export.escape import escaped
 
 _ROWS = 200
+_TIMES = ("time", "first", "last", "first seen")
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """The head of a column."""
+    """The head of a column, and what its cells are: `number`, `time`, `mark` or plain text."""
 
     name: str
-    number: bool
+    kind: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +67,14 @@ def drawing(drawn: str) -> Any:
 def shown(table: Table, caption: str = "") -> Shown:
     """Return a table as the page shows it."""
     cut = table.first(_ROWS)
-    columns = tuple(Column(name.removeprefix(">"), name.startswith(">")) for name in cut.columns)
+    columns = tuple(Column(name.removeprefix(">"), _kind(name)) for name in cut.columns)
     return Shown(caption, columns, cut.rows, f"{cut.left:,}" if cut.left else "")
+
+
+def _kind(column: str) -> str:
+    if column.startswith(">"):
+        return "number"
+    return "time" if column in _TIMES else "text" if column else "mark"
 
 
 def render_page(template: str, **values: Any) -> str:

@@ -57,20 +57,23 @@ def focus(asked: Focus, question: Question) -> str:
     return ", ".join(parts) or "everybody"
 
 
-def session(one: Session, question: Question) -> str:
-    """Return the head of a session."""
-    start = moment(question, one.first, "%Y-%m-%d %H:%M:%S")
+def who(one: Session) -> str:
+    """Return whose session it is."""
+    return f"{one.actor.shown} by {one.credential.shown}"
+
+
+def session_facts(one: Session, question: Question) -> str:
+    """Return what else is known of a session, empty where it is a single event of which nothing is."""
     length = show_duration(one.last - one.first)
-    end = f" to {moment(question, one.last, '%H:%M:%S')} ({length})" if length != "0s" else ""
-    bounds = [("began before", one.begins_before), ("goes on after", one.goes_on)]
+    bounds = [("began before the period", one.begins_before), ("goes on after the period", one.goes_on)]
     facts = [
-        f"{one.actor.shown} by {one.credential.shown}",
-        _count(one.events, "event"),
+        *([f"to {moment(question, one.last, '%H:%M:%S')} ({length})"] if one.last > one.first else []),
+        *([_count(one.events, "event")] if one.events > 1 else []),
         *([f"{one.failures:,} failed"] if one.failures else []),
         *([f"from {', '.join(one.addresses[:_LISTED])}{_more(one.addresses)}"] if one.addresses else []),
         *(said for said, is_so in bounds if is_so),
     ]
-    return f"{start}{end}  {', '.join(facts)}"
+    return ", ".join(facts)
 
 
 def step(one: Step) -> str:
@@ -174,7 +177,7 @@ def _on_data(report: Report) -> Iterator[Remark]:
         yield Remark("what is new is unknown: the data has nothing from before the period")
     elif report.data_since:
         since = moment(report.question, report.data_since)
-        yield Remark(f"new is what the data does not have before the period; it goes back to {since}")
+        yield Remark(f"new means: not in the data before the period, which goes back to {since}")
 
 
 def _window(window: Window, question: Question, *, exact: bool = False) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from cfaudit_export.analysis import charts, phrases, tables
 from cfaudit_export.analysis.charts import Bars
-from cfaudit_export.analysis.facts import Report
+from cfaudit_export.analysis.facts import Change, Report
 from cfaudit_export.analysis.html import Section, drawing, render_page, shown
 from cfaudit_export.analysis.tables import Table
 from cfaudit_export.analysis.words import CREDENTIALS, Credential
@@ -40,7 +40,7 @@ def report_page(report: Report) -> str:
         head=_head(report),
         made_at=phrases.moment(report.question, report.made_at),
         remarks=phrases.remarks(report),
-        tiles=[(name, phrases.number(one.count), _against(phrases.change(one))) for name, one in counts],
+        tiles=[(name, phrases.number(one.count), _against(one)) for name, one in counts],
         sections=list(_sections(report)),
     )
 
@@ -50,8 +50,8 @@ def _head(report: Report) -> list[str]:
     return [phrases.period(report.question), f"Data: {report.location}", *([f"Only {asked}"] if asked else [])]
 
 
-def _against(change: str) -> str:
-    return "" if change == "-" else f"{change} against the period before"
+def _against(one: Change) -> str:
+    return "" if one.before is None else f"before: {one.before:,} ({phrases.change(one)})"
 
 
 def _sections(report: Report) -> Iterator[Section]:
@@ -66,7 +66,7 @@ def _sections(report: Report) -> Iterator[Section]:
     yield Section(
         "credentials",
         "Credential use",
-        (shown(tables.credentials(report, short=False)),),
+        (shown(tables.credentials(report)),),
         _credentials(report),
         "by what each actor acted, first and last seen in the period, and whether the data before knows that use",
     )
@@ -92,7 +92,7 @@ def _days(report: Report) -> Any:
         [f"{one.day:%m-%d}" for one in report.days],
         {
             "failed": [one.failures for one in report.days],
-            "others": [one.events - one.failures for one in report.days],
+            "not failed, or unknown": [one.events - one.failures for one in report.days],
         },
         ["var(--c3)", "var(--c1)"],
     )

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
+from itertools import groupby
 
-from cfaudit_export.analysis.facts import Change, Ranked, Report
+from cfaudit_export.analysis.facts import Change, CredentialUse, Ranked, Report
 from cfaudit_export.analysis.phrases import UNKNOWN, change, moment, newness, ratio
 from cfaudit_export.analysis.question import Question
 from cfaudit_export.analysis.words import SENSITIVE, Actor, Credential
@@ -33,6 +34,14 @@ class Table:
     def first(self, count: int) -> Table:
         """Return the table cut to its first rows."""
         return Table(self.columns, self.rows[:count], self.left + max(len(self.rows) - count, 0))
+
+    def without(self, column: str) -> Table:
+        """Return the table without a column, if that is empty in every row."""
+        at = self.columns.index(column)
+        if any(row[at] for row in self.rows):
+            return self
+        kept = [(*row[:at], *row[at + 1 :]) for row in (self.columns, *self.rows)]
+        return Table(kept[0], tuple(kept[1:]), self.left)
 
 
 def totals(report: Report) -> Table:
@@ -111,15 +120,27 @@ def failures(report: Report) -> Table:
     return Table(("actor", ">failures", ">of known", ">unknown"), tuple(rows))
 
 
-def credentials(report: Report, *, short: bool) -> Table:
+def credentials(report: Report) -> Table:
     """Which credentials each actor used, when first and last, and whether that is new."""
-    rows, before = [], None
-    for one in report.credentials:
-        name = "" if short and one.actor == before else one.actor.shown
-        before = one.actor
-        seen = (_time(report.question, at, short=short) for at in (one.first, one.last))
-        rows.append((name, one.credential.shown, f"{one.events:,}", *seen, newness(one.is_new)))
+    rows = [(one.actor.shown, *_use(report, one, short=False)) for one in report.credentials]
     return Table(("actor", "credential", ">events", "first", "last", ""), tuple(rows))
+
+
+def credentials_by_actor(report: Report, most: int) -> Table:
+    """The first of the same, with the credentials of an actor below its name."""
+    rows: list[tuple[str, ...]] = []
+    for actor, used in groupby(report.credentials[:most], key=lambda one: one.actor):
+        rows.append((actor.shown, "", "", "", ""))
+        for one in used:
+            credential, *rest = _use(report, one, short=True)
+            rows.append((f"  {credential}", *rest))
+    left = max(len(report.credentials) - most, 0)
+    return Table(("actor, credential", ">events", "first", "last", ""), tuple(rows), left)
+
+
+def _use(report: Report, one: CredentialUse, *, short: bool) -> tuple[str, ...]:
+    first, last = (_time(report.question, at, short=short) for at in (one.first, one.last))
+    return one.credential.shown, f"{one.events:,}", first, last, newness(one.is_new)
 
 
 def newcomers(report: Report) -> Table:
@@ -166,7 +187,8 @@ def changes(report: Report, *, short: bool) -> Table:
     if not short:
         columns = ("time", "sort", "actor", "by", "action", "what", "on", "target", "")
     total = sum(one.events.count for one in report.sensitive)
-    return Table(columns, tuple(rows), total - len(rows))
+    table = Table(columns, tuple(rows), total - len(rows))
+    return table if short else table.without("target")
 
 
 def _ranked(name: str, found: Iterable[Ranked]) -> Table:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import rich.table
-from rich.console import Group
+from rich.console import Console, ConsoleOptions, Group, RenderResult
+from rich.padding import Padding
 from rich.text import Text
 
 from cfaudit_export.analysis import phrases, tables
@@ -14,6 +16,7 @@ from cfaudit_export.analysis.facts import Report
 from cfaudit_export.analysis.question import Question
 from cfaudit_export.analysis.tables import FAILED, NEW, Table
 from cfaudit_export.analysis.timeline import Session, Timeline
+from cfaudit_export.analysis.widths import widths
 from cfaudit_export.escape import escaped
 
 _TOP = 10
@@ -54,16 +57,28 @@ def line(text: str, style: str = "") -> Text:
 
 def render_table(table: Table) -> Group:
     """Return a table; words are broken over lines rather than cut off."""
-    made = rich.table.Table(box=None, padding=(0, 1, 0, 0), header_style="dim", pad_edge=False)
-    for column in table.columns:
-        number = column.startswith(">")
-        made.add_column(
-            column.removeprefix(">"), justify="right" if number else "left", overflow="fold", no_wrap=number
-        )
-    for row in table.rows:
-        *cells, last = row
-        made.add_row(*map(line, cells), line(last, _STYLES.get(last, "")))
-    return Group(made, line(f"  and {table.left:,} more", "dim")) if table.left else Group(made)
+    rest = [line(f"  and {table.left:,} more", "dim")] if table.left else []
+    return Group(_Laid(table), *rest)
+
+
+@dataclass(frozen=True, slots=True)
+class _Laid:
+    """A table whose columns become as wide as the console lets them."""
+
+    table: Table
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        columns, rows = self.table.columns, [tuple(map(escaped, row)) for row in self.table.rows]
+        heads = [name.removeprefix(">") for name in columns]
+        cells = [[head, *texts] for head, texts in zip(heads, zip(*rows, strict=True), strict=True)] if rows else []
+        found: Sequence[int | None] = widths(cells, options.max_width) or [None] * len(columns)
+        made = rich.table.Table(box=None, padding=(0, 1, 0, 0), header_style="dim", pad_edge=False)
+        for name, head, width in zip(columns, heads, found, strict=False):
+            justify: Literal["left", "right"] = "right" if name.startswith(">") else "left"
+            made.add_column(head, justify=justify, overflow="fold", width=width)
+        for *texts, last in rows:
+            made.add_row(*map(Text, texts), Text(last, _STYLES.get(last, "")))
+        yield made
 
 
 def render_remarks(remarks: Iterable[phrases.Remark]) -> Group:
@@ -77,7 +92,9 @@ def render_remarks(remarks: Iterable[phrases.Remark]) -> Group:
 
 def _session(session: Session, question: Question) -> Iterator[Any]:
     yield Text()
-    yield line(phrases.session(session, question), "bold")
+    yield line(f"{phrases.moment(question, session.first, '%Y-%m-%d %H:%M:%S')}  {phrases.who(session)}", "bold")
+    if facts := phrases.session_facts(session, question):
+        yield Padding(line(facts), (0, 0, 0, 2))
     lines = rich.table.Table.grid(padding=(0, 2, 0, 0))
     for step in session.steps[:_STEPS]:
         time = line("  " + phrases.moment(question, step.first, "%H:%M:%S"), "dim")
@@ -97,7 +114,7 @@ def _sections(report: Report) -> Iterator[tuple[str, Any]]:
     yield "Top resource types", render_table(tables.types(report).first(_TOP))
     failed = tables.failures(report).first(_TOP)
     yield "Failures", render_table(failed) if failed.rows else line(phrases.no_failures(report))
-    yield "Credentials", render_table(tables.credentials(report, short=True).first(_LONG))
+    yield "Credentials", render_table(tables.credentials_by_actor(report, _LONG))
     if report.new_actors or report.new_products:
         yield "New in this period", render_table(tables.newcomers(report).first(_LONG))
     if report.sign_ins:

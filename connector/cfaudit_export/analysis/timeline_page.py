@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from cfaudit_export.analysis import charts, phrases
-from cfaudit_export.analysis.html import drawing, render_page
-from cfaudit_export.analysis.tables import FAILED
+from cfaudit_export.analysis.html import drawing, render_page, shown
+from cfaudit_export.analysis.tables import FAILED, Table
 from cfaudit_export.analysis.timeline import Session, Timeline
 
 _MOST_SESSIONS = 200
 _MOST_STEPS = 500
+_FORM = "%Y-%m-%d %H:%M:%S"
 
 
 def timeline_page(timeline: Timeline) -> str:
@@ -29,6 +30,7 @@ def timeline_page(timeline: Timeline) -> str:
         made_at=phrases.moment(question, timeline.made_at),
         remarks=phrases.timeline_remarks(timeline),
         chart=_chart(timeline),
+        behind=shown(_table(timeline)),
         groups=[
             (title, [_described(one, timeline) for one in sessions[:_MOST_SESSIONS]], len(sessions) - _MOST_SESSIONS)
             for title, sessions in (("Sessions", timeline.sessions), ("Meanwhile, others", timeline.others))
@@ -46,8 +48,24 @@ def _described(session: Session, timeline: Timeline) -> dict[str, Any]:
         )
         for step in session.steps[:_MOST_STEPS]
     ]
-    head = phrases.session(session, timeline.question)
-    return {"head": head, "steps": steps, "left": max(len(session.steps) - _MOST_STEPS, 0)}
+    head = f"{phrases.moment(timeline.question, session.first, _FORM)} {phrases.who(session)}"
+    facts = phrases.session_facts(session, timeline.question)
+    return {"head": head, "facts": facts, "steps": steps, "left": max(len(session.steps) - _MOST_STEPS, 0)}
+
+
+def _table(timeline: Timeline) -> Table:
+    """Return what the chart shows."""
+    rows = [
+        (
+            *(phrases.moment(timeline.question, end, _FORM) for end in (one.first, one.last)),
+            one.actor.shown,
+            one.credential.shown,
+            f"{one.events:,}",
+            f"{one.failures:,}",
+        )
+        for one in (*timeline.sessions, *timeline.others)
+    ]
+    return Table(("first", "last", "actor", "by", ">events", ">failed"), tuple(rows)).first(_MOST_SESSIONS)
 
 
 def _chart(timeline: Timeline) -> Any:
@@ -56,7 +74,7 @@ def _chart(timeline: Timeline) -> Any:
         return None
     spans = [
         charts.Span(
-            f"{one.actor.shown} by {one.credential.shown}",
+            phrases.who(one),
             timeline.question.local(one.first),
             timeline.question.local(one.last),
             failed=bool(one.failures),

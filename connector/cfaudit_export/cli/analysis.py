@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 WHICH = "Which events"
 _COLUMNS = (80, 110)
+_STALE = timedelta(days=1)
 
 Data = Annotated[
     str | None,
@@ -35,9 +38,6 @@ Data = Annotated[
 Account = Annotated[
     list[str] | None,
     typer.Option("--account", help="only this account; repeatable", metavar="ID", rich_help_panel=WHICH),
-]
-Until = Annotated[
-    str | None, typer.Option("--until", help="time to stop before", metavar="TIME", rich_help_panel=WHICH)
 ]
 Zone = Annotated[
     str, typer.Option("--time-zone", help="time zone of the answer, as in Europe/Berlin (default: UTC)", metavar="ZONE")
@@ -53,41 +53,55 @@ def since_option(default: str) -> Any:
     return typer.Option("--since", help=f"oldest time (default: {default})", metavar="TIME", rich_help_panel=WHICH)
 
 
-def moment(shell: Shell, option: str, text: str) -> Any:
+def until_option(default: str = "where the export ends, if within the last day; else now") -> Any:
+    """Return the option `--until`."""
+    return typer.Option(
+        "--until", help=f"time to stop before (default: {default})", metavar="TIME", rich_help_panel=WHICH
+    )
+
+
+def moment(option: str, text: str, now: datetime) -> datetime:
     """Return the moment that an option gives.
 
     Raises:
         UsageError: it gives none.
     """
     try:
-        return floor_ms(values.moment(text, shell.clock()))
+        return floor_ms(values.moment(text, now))
     except ValueError as error:
         raise UsageError(f"{option}: {error}") from None
 
 
-def window(shell: Shell, since: str, until: str | None) -> Window:
-    """Return the period that `--since` and `--until` give, until now by default.
+def window(shell: Shell, since: str, until: str | None, exported: datetime | None = None) -> Window:
+    """Return the period that `--since` and `--until` give.
+
+    Without `--until` it ends where the export does, and is as long as asked for, so that what is not there yet is not
+    held against it. Where the export ended a day ago or more, or nobody knows, it ends now.
 
     Raises:
         UsageError: it is none.
     """
-    start = moment(shell, "--since", since)
-    end = moment(shell, "--until", until) if until else floor_ms(shell.clock())
+    now = floor_ms(shell.clock())
+    is_fresh = exported is not None and now - _STALE < exported <= now
+    end = moment("--until", until, now) if until else exported if exported and is_fresh else now
+    start = moment("--since", since, now if until else end)
+    if start >= end and not until:
+        end = now
     if start >= end:
         raise UsageError(f"--since must be earlier than --until, but '{since}' is not earlier than '{until or 'now'}'")
     return Window(start, end)
 
 
-def ask(shell: Shell, settings: Settings, period: Window, account: Sequence[str] | None, zone: str) -> Question:
+def ask(settings: Settings, period: Window, about: Sequence[str], zone: str) -> Question:
     """Return the question that the options make.
 
     Raises:
-        UsageError: an account or the time zone is none.
+        UsageError: the time zone is none.
     """
     from cfaudit_export.analysis.question import Question, time_zone
 
     time_zone(zone)
-    return Question(period, accounts(shell, settings, account), settings.filters, zone)
+    return Question(period, tuple(about), settings.filters, zone)
 
 
 def accounts(shell: Shell, settings: Settings, account: Sequence[str] | None) -> tuple[str, ...]:
@@ -118,34 +132,46 @@ def open_data_place(settings: Settings, data: str | None) -> Place:
     return open_place(data or places[wanted[0]], settings.sinks.get("s3"))
 
 
-def checkpoints(shell: Shell, settings: Settings) -> list[Checkpoint]:
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What the runs that made the data remember of it.
+
+    Attributes:
+        checkpoints: all there are.
+        sinks: names of the sinks that may have written the data.
+        filters: those of the settings.
+    """
+
+    checkpoints: Sequence[Checkpoint]
+    sinks: Sequence[str]
+    filters: Mapping[str, str]
+
+    def until(self, about: Sequence[str]) -> datetime | None:
+        """Return up to when accounts were exported, by default all, None if nobody knows."""
+        from cfaudit_export.analysis.coverage import reach
+
+        return reach(self.checkpoints, about, self.sinks, self.filters)
+
+    def coverage(self, period: Window, about: Sequence[str], there: Sequence[str]) -> Coverage:
+        """Return what of a period was exported; `there` are the accounts that have files."""
+        from cfaudit_export.analysis.coverage import cover
+
+        known = tuple(sorted({one.stream.account_id for one in self.checkpoints}))
+        return cover(period, self.checkpoints, about or there or known, self.sinks, self.filters)
+
+
+def remembered(shell: Shell, settings: Settings, place: Place) -> Remembered:
     """Return what is remembered of all streams; what cannot be read is said, and taken as unknown."""
     from cfaudit_export.plugins import load_plugins
 
+    sinks = settings.sink or [name for name, where in _places(settings).items() if _same(where, place.shown)]
     try:
         store = open_store(settings, load_plugins(environ=shell.environ))
         found = [store.load(stream_id) for stream_id in store.streams()]
     except CfauditError as error:
         shell.terminal.fail(f"{error}; so nothing is known of the coverage")
-        return []
-    return [one.checkpoint for one in found if one]
-
-
-def coverage(
-    question: Question,
-    period: Window,
-    *,
-    known: Sequence[Checkpoint],
-    settings: Settings,
-    place: Place,
-    there: Sequence[str],
-) -> Coverage:
-    """Return what of a period was exported; `there` are the accounts that have files."""
-    from cfaudit_export.analysis.coverage import cover
-
-    about = question.accounts or there or tuple(sorted({one.stream.account_id for one in known}))
-    sinks = settings.sink or tuple(name for name, where in _places(settings).items() if _same(where, place.shown))
-    return cover(period, known, about, sinks, question.filters)
+        found = []
+    return Remembered([one.checkpoint for one in found if one], sinks, settings.filters)
 
 
 def show(answer: Any) -> None:

@@ -84,7 +84,8 @@ class Command:
         taken = inspect.signature(self.body, eval_str=True).parameters.values()
         own = [one for one in taken if one.kind is one.KEYWORD_ONLY]
         context = inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
-        parameters = [context, *map(_parameter, shared), *(_FILE_PARAMETERS if self.takes else ()), *own, *self.more()]
+        settings = [*map(_parameter, shared), *(_FILE_PARAMETERS if self.takes else ())]
+        parameters = [context, *own, *settings, *self.more()]
         callback.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what typer reads
         callback.__annotations__ = {}
         return callback

@@ -12,7 +12,7 @@ from cfaudit_export.cli.export import Json
 from cfaudit_export.encode import as_json
 from cfaudit_export.errors import ExitCode, UsageError
 from cfaudit_export.settings import Settings
-from cfaudit_export.settings.options import LOGS, WHERE
+from cfaudit_export.settings.options import LOGS
 
 _EPILOG = """
 A day is merged once it ended longer ago than the rescan horizon. Rows stay
@@ -28,7 +28,7 @@ Example:
 """
 
 
-@command(WHERE, LOGS, epilog=_EPILOG)
+@command("rescan", LOGS, epilog=_EPILOG)
 def compact(
     shell: Shell,
     settings: Settings,

@@ -10,15 +10,15 @@ from cfaudit_export.cli.analysis import (
     Account,
     Data,
     Html,
-    Until,
     Zone,
+    accounts,
     ask,
-    checkpoints,
-    coverage,
     open_data_place,
+    remembered,
     save,
     show,
     since_option,
+    until_option,
     window,
 )
 from cfaudit_export.cli.command import Shell, command
@@ -27,7 +27,7 @@ from cfaudit_export.encode import as_json
 from cfaudit_export.errors import ExitCode
 from cfaudit_export.model import EPOCH, Window
 from cfaudit_export.settings import Settings
-from cfaudit_export.settings.options import FILTERS, LOGS, WHERE
+from cfaudit_export.settings.options import FILTERS, LOGS
 
 _SINCE = "7d"
 _EPILOG = """
@@ -43,7 +43,7 @@ Examples:
 """
 
 
-@command(WHERE, FILTERS, LOGS, epilog=_EPILOG)
+@command(FILTERS, "state_dir", LOGS, epilog=_EPILOG)
 def report(
     shell: Shell,
     settings: Settings,
@@ -51,7 +51,7 @@ def report(
     data: Data = None,
     account: Account = None,
     since: Annotated[str, since_option(_SINCE)] = _SINCE,
-    until: Until = None,
+    until: Annotated[str | None, until_option()] = None,
     time_zone: Zone = "UTC",
     html: Html = None,
     json: Json = False,
@@ -66,14 +66,11 @@ def report(
     from cfaudit_export.analysis.data import open_data
     from cfaudit_export.analysis.report import make_report
 
-    question = ask(shell, settings, window(shell, since, until), account, time_zone)
     place = open_data_place(settings, data)
-    known = checkpoints(shell, settings)
-    with open_data(place, Window(EPOCH, question.period.before), question.accounts) as opened:
-        now, then = (
-            coverage(question, period, known=known, settings=settings, place=place, there=opened.accounts)
-            for period in (question.period, question.before)
-        )
+    known, about = remembered(shell, settings, place), accounts(shell, settings, account)
+    question = ask(settings, window(shell, since, until, known.until(about)), about, time_zone)
+    with open_data(place, Window(EPOCH, question.period.before), about) as opened:
+        now, then = (known.coverage(period, about, opened.accounts) for period in (question.period, question.before))
         made = make_report(opened, question, coverage=now, coverage_before=then, now=shell.clock())
     if html:
         from cfaudit_export.analysis.report_page import report_page

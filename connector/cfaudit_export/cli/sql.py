@@ -12,11 +12,20 @@ from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
-from cfaudit_export.cli.analysis import Account, Data, Until, Zone, accounts, open_data_place, window
+from cfaudit_export.cli.analysis import (
+    Account,
+    Data,
+    Zone,
+    accounts,
+    open_data_place,
+    since_option,
+    until_option,
+    window,
+)
 from cfaudit_export.cli.command import Shell, command
 from cfaudit_export.errors import ExitCode, UsageError
 from cfaudit_export.settings import Settings
-from cfaudit_export.settings.options import LOGS, WHERE
+from cfaudit_export.settings.options import LOGS
 
 if TYPE_CHECKING:
     from cfaudit_export.analysis.data import Data as OpenData
@@ -39,7 +48,7 @@ Examples:
 """
 
 
-@command(WHERE, LOGS, epilog=_EPILOG)
+@command("state_dir", LOGS, epilog=_EPILOG)
 def sql(
     shell: Shell,
     settings: Settings,
@@ -47,11 +56,8 @@ def sql(
     query: Annotated[str | None, typer.Argument(help="what to ask", metavar="QUERY", show_default=False)] = None,
     data: Data = None,
     account: Account = None,
-    since: Annotated[
-        str | None,
-        typer.Option("--since", help="oldest time (default: all)", metavar="TIME", rich_help_panel="Which events"),
-    ] = None,
-    until: Until = None,
+    since: Annotated[str | None, since_option("all")] = None,
+    until: Annotated[str | None, until_option("now")] = None,
     time_zone: Zone = "UTC",
     form: Annotated[
         str, typer.Option("--format", help="how to write the answer (default: table)", metavar="|".join(_FORMATS))

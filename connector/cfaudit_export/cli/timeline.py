@@ -11,16 +11,16 @@ from cfaudit_export.cli.analysis import (
     Account,
     Data,
     Html,
-    Until,
     Zone,
+    accounts,
     ask,
-    checkpoints,
-    coverage,
     moment,
     open_data_place,
+    remembered,
     save,
     show,
     since_option,
+    until_option,
     window,
 )
 from cfaudit_export.cli.command import Shell, command
@@ -29,7 +29,7 @@ from cfaudit_export.encode import as_json
 from cfaudit_export.errors import ExitCode, UsageError
 from cfaudit_export.model import Window, floor_ms
 from cfaudit_export.settings import Settings, values
-from cfaudit_export.settings.options import FILTERS, LOGS, WHERE
+from cfaudit_export.settings.options import FILTERS, LOGS
 
 _SINCE = "24h"
 _WINDOW = "2h"
@@ -44,7 +44,7 @@ Examples:
 """
 
 
-@command(WHERE, FILTERS, LOGS, epilog=_EPILOG)
+@command(FILTERS, "state_dir", LOGS, epilog=_EPILOG)
 def timeline(
     shell: Shell,
     settings: Settings,
@@ -66,7 +66,7 @@ def timeline(
         typer.Option("--window", help=f"length of the period around it (default: {_WINDOW})", metavar="DURATION"),
     ] = _WINDOW,
     since: Annotated[str | None, since_option(_SINCE)] = None,
-    until: Until = None,
+    until: Annotated[str | None, until_option()] = None,
     time_zone: Zone = "UTC",
     html: Html = None,
     json: Json = False,
@@ -77,19 +77,15 @@ def timeline(
 
     if around and (since or until):
         raise UsageError("--around and --window give the period, and so do --since and --until; choose")
-    middle = moment(shell, "--around", around) if around else None
-    period = _around(shell, middle, length) if middle else window(shell, since or _SINCE, until)
-    question = ask(shell, settings, period, account, time_zone)
+    middle = moment("--around", around, shell.clock()) if around else None
     place = open_data_place(settings, data)
-    known = checkpoints(shell, settings)
-    with open_data(place, Window(period.since - GAP, period.before + GAP), question.accounts) as opened:
-        made = make_timeline(
-            opened,
-            question,
-            Focus(actor, resource, middle),
-            coverage=coverage(question, period, known=known, settings=settings, place=place, there=opened.accounts),
-            now=shell.clock(),
-        )
+    known, about = remembered(shell, settings, place), accounts(shell, settings, account)
+    period = _around(shell, middle, length) if middle else window(shell, since or _SINCE, until, known.until(about))
+    question = ask(settings, period, about, time_zone)
+    with open_data(place, Window(period.since - GAP, period.before + GAP), about) as opened:
+        coverage = known.coverage(period, about, opened.accounts)
+        focus = Focus(actor, resource, middle)
+        made = make_timeline(opened, question, focus, coverage=coverage, now=shell.clock())
     if html:
         from cfaudit_export.analysis.timeline_page import timeline_page
 

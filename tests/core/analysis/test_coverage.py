@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cfaudit_export.analysis.coverage import cover
+from cfaudit_export.analysis.coverage import cover, reach
 from cfaudit_export.intervals import contains
 from cfaudit_export.model import EPOCH, Checkpoint, Gap, SinkProgress, Stream, Window
 
@@ -105,3 +105,17 @@ def test_a_moment_is_missing_when_no_stream_covers_it(first: list[Any], second: 
     for hour in range(100, 200):
         moment = EPOCH + timedelta(hours=hour, minutes=30)
         assert contains(missing, moment) is not any(contains(one, moment) for one in covered)
+
+
+def test_an_export_reaches_as_far_as_the_account_that_lags_behind() -> None:
+    other = "a" * 32
+    known = [
+        checkpoint(span(0, 190)),
+        checkpoint(span(0, 120), source="codemode"),
+        checkpoint(span(0, 150), account_id=other),
+    ]
+    assert reach(known) == EPOCH + timedelta(hours=150)
+    assert reach(known, [ACCOUNT]) == EPOCH + timedelta(hours=190)
+    assert reach(known, [ACCOUNT], ["s3"]) is None
+    assert reach([checkpoint(span(0, 190), filters=(("actor_type", "user"),))]) is None
+    assert reach([checkpoint()]) is None

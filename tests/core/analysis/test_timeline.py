@@ -88,7 +88,7 @@ def test_what_goes_beyond_the_period_is_said_and_not_counted(make: Any) -> None:
     first, last = make(before, *inside, after, event(-50)).sessions
     assert (first.events, first.begins_before, first.goes_on) == (1, True, False)
     assert (last.events, last.begins_before, last.goes_on) == (1, False, True)
-    assert "began before" in phrases.session(first, Question(PERIOD))
+    assert "began before" in phrases.session_facts(first, Question(PERIOD))
     assert make(before, after).sessions == ()
 
 
