@@ -88,7 +88,7 @@ def compare(folder: Path, options: argparse.Namespace) -> None:
     if not any(folder.iterdir()):
         run([*ME, "--child", str(folder), str(options.events), str(options.runs)])
     before = measure(folder, options.rounds, f"{options.events:,} events of a year, {options.runs} files a day")
-    cost = run([*CLI, "compact", "--data", str(folder), "--state-dir", str(folder / "none"), "--json"])
+    cost = run([*CLI, "compact", "--data", str(folder), "--json"])
     show("compact", {"all of it": cost})
     print(f"  rows per second of CPU: {options.events / cost.cpu:,.0f}")
     after = measure(folder, options.rounds, "the same, a file a day")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -19,13 +18,7 @@ from cfaudit_export.errors import AccessError
 from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
 from cfaudit_export.sandbox.oauth import OAuth
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 WAIT_SECONDS = 60  # a browser on a busy machine is slow
-
-pytestmark = pytest.mark.skipif(
-    not (CHROMIUM and DRIVER),
-    reason="NOT TESTED: signing in with a real browser; install it with: apt-get install chromium chromium-driver",
-)
 
 
 class Person:
@@ -88,22 +81,8 @@ class Person:
 
 
 @pytest.fixture
-def person(tmp_path: Path) -> Iterator[Person]:
-    webdriver = pytest.importorskip(
-        "selenium.webdriver", reason="NOT TESTED: signing in with a real browser; no selenium"
-    )
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    # As root, and in containers with a small /dev/shm, Chromium starts only so.
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--no-first-run"):
-        options.add_argument(argument)
-    options.add_argument("--no-proxy-server")
-    options.add_argument(f"--user-data-dir={tmp_path / 'chromium'}")
-    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    try:
-        yield Person(browser)
-    finally:
-        browser.quit()
+def person(browser: Any) -> Person:
+    return Person(browser)
 
 
 @pytest.fixture

@@ -10,10 +10,11 @@ schema. `stored_events` is the same with the shadows that another event has take
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -24,6 +25,7 @@ from cfaudit_export.errors import SettingsError
 from cfaudit_export.model import Window
 from cfaudit_export.schema import schema
 
+_T = TypeVar("_T")
 EVENTS = "audit_events"
 _STORED = "stored_events"
 _LOCKED = {
@@ -55,6 +57,7 @@ class Data:
         with ExitStack() as stack:
             spill = stack.enter_context(tempfile.TemporaryDirectory(prefix="cfaudit-"))
             self.connection = stack.enter_context(duckdb.connect(config=_LOCKED))
+            self._thread = stack.enter_context(ThreadPoolExecutor(1))
             self._set("TimeZone", time_zone)
             self._define(period)
             # DuckDB may write below this folder whatever else it may not: it must be one with nothing else in it.
@@ -100,6 +103,16 @@ class Data:
                 self.connection.sql(query, params=dict(values or {})).to_arrow_table().to_pylist()
             )
         return rows
+
+    def stoppable(self, work: Callable[[], _T]) -> _T:
+        """Let DuckDB work in another thread: while it works in this one, Python does not hear of Ctrl-C."""
+        done = self._thread.submit(work)
+        try:
+            return done.result()
+        except KeyboardInterrupt:
+            self.connection.interrupt()
+            wait([done])
+            raise
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

@@ -88,10 +88,15 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
+def _moment(at: datetime) -> str:
+    text = at.isoformat(timespec="microseconds" if at.microsecond % 1000 else "milliseconds")
+    return text.removesuffix("+00:00") + "Z" if text.endswith("+00:00") else text
+
+
 _FORMS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     (bool | int | str | None, lambda one: one),
     (float, lambda one: one if math.isfinite(one) else None),
-    (datetime, lambda one: one.isoformat(timespec="microseconds" if one.microsecond % 1000 else "milliseconds")),
+    (datetime, _moment),
     (date | time, lambda one: one.isoformat()),
     (timedelta, lambda one: one.total_seconds()),
     (Decimal, lambda one: int(one) if one == one.to_integral_value() else float(one)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import pyarrow as pa
 
@@ -34,9 +35,8 @@ def answers(data: Data, text: str) -> Iterator[Answer]:
     """
     duckdb = import_duckdb()
     try:
-        statements = data.connection.extract_statements(text)
-        for statement in statements:
-            reader = data.connection.sql(statement.query).to_arrow_reader(_BATCH_ROWS)
+        for statement in data.connection.extract_statements(text):
+            reader = data.stoppable(partial(_run, data, statement.query))
             columns = _distinct(reader.schema)
             yield Answer(columns, _batches(data, reader, columns))
     except duckdb.Error as error:
@@ -49,9 +49,13 @@ def is_complete(text: str) -> bool:
     return bare.rstrip().endswith(";") and not set(bare) & {"'", '"'}
 
 
+def _run(data: Data, query: str) -> pa.RecordBatchReader:
+    return data.connection.sql(query).to_arrow_reader(_BATCH_ROWS)
+
+
 def _batches(data: Data, reader: pa.RecordBatchReader, columns: pa.Schema) -> Iterator[pa.RecordBatch]:
     try:
-        for batch in reader:
+        while (batch := data.stoppable(partial(next, reader, None))) is not None:
             yield pa.RecordBatch.from_arrays(batch.columns, schema=columns)
     except (import_duckdb().Error, OSError, pa.ArrowInvalid) as error:
         raise _wrong(data, error) from error

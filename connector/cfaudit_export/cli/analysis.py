@@ -117,19 +117,28 @@ def accounts(shell: Shell, settings: Settings, account: Sequence[str] | None) ->
     return () if given == ALL_ACCOUNTS else given
 
 
-def open_data_place(settings: Settings, data: str | None) -> Place:
+def location(settings: Settings, data: str | None) -> str:
     """Return where the data is: `--data`, else where a sink of the settings writes files.
+
+    Raises:
+        UsageError: nobody says.
+    """
+    places = _places(settings)
+    wanted = [name for name in settings.sink if name in places] or list(places)
+    if data is None and not wanted:
+        raise UsageError("say where the exported files are, as in --data out or --data s3://bucket/prefix")
+    return data or places[wanted[0]]
+
+
+def open_data_place(settings: Settings, data: str | None) -> Place:
+    """Return the place where the data is.
 
     Raises:
         CfauditError: nobody says, or it is not there.
     """
     from cfaudit_export.analysis.places import open_place
 
-    places = _places(settings)
-    wanted = [name for name in settings.sink if name in places] or list(places)
-    if data is None and not wanted:
-        raise UsageError("say where the exported files are, as in --data out or --data s3://bucket/prefix")
-    return open_place(data or places[wanted[0]], settings.sinks.get("s3"))
+    return open_place(location(settings, data), settings.sinks.get("s3"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cfaudit_export.cli.analysis import Account, Data, accounts, open_data_place
+from cfaudit_export.cli.analysis import Account, Data, accounts, location
 from cfaudit_export.cli.command import Shell, command
 from cfaudit_export.cli.export import Json
 from cfaudit_export.encode import as_json
 from cfaudit_export.errors import ExitCode, UsageError
 from cfaudit_export.settings import Settings
 from cfaudit_export.settings.options import LOGS
+
+if TYPE_CHECKING:
+    from cfaudit_export.analysis.compact import Compacted
 
 _EPILOG = """
 A day is merged once it ended longer ago than the rescan horizon. Rows stay
@@ -40,10 +43,12 @@ def compact(
 ) -> int:
     """Merge the small files of days that are over."""
     from cfaudit_export.analysis.compact import compact as merge
+    from cfaudit_export.analysis.places import S3, open_place
 
-    place = open_data_place(settings, data)
-    if not place.is_local:
-        raise UsageError(f"compact works on folders, not on '{place.shown}'")
+    where = location(settings, data)
+    if where.startswith(S3):
+        raise UsageError(f"compact works on folders, not on '{where}' (see 'cfaudit-export compact --help')")
+    place = open_place(where)
     done = []
     for one in merge(
         place,
@@ -54,10 +59,17 @@ def compact(
     ):
         done.append(one)
         if not json:
-            verb = "would become" if dry_run else "became"
-            shell.terminal.say(f"account {one.account_id}, {one.day}: {one.merged} files {verb} one, {one.rows:,} rows")
+            shell.terminal.say(f"account {one.account_id}, {one.day}: {_said(one, dry_run=dry_run)}")
     if json:
         shell.terminal.answer(as_json(done))
     elif not done:
         shell.terminal.say("nothing to merge")
     return ExitCode.OK
+
+
+def _said(one: Compacted, *, dry_run: bool) -> str:
+    if not one.merged:  # a run before this one was stopped when it had merged them
+        return f"{one.removed} merged files {'would be' if dry_run else 'were'} removed"
+    became = "would become" if dry_run else f"({one.bytes_before:,} bytes) became"
+    size = "" if dry_run else f" ({one.bytes_after:,} bytes)"
+    return f"{one.merged} files {became} one{size}, {one.rows:,} rows"

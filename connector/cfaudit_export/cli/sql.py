@@ -6,7 +6,6 @@ import os
 import sys
 from dataclasses import dataclass
 from io import TextIOWrapper
-from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated
 
@@ -23,6 +22,7 @@ from cfaudit_export.cli.analysis import (
     window,
 )
 from cfaudit_export.cli.command import Shell, command
+from cfaudit_export.cli.rows import print_rows
 from cfaudit_export.errors import ExitCode, UsageError
 from cfaudit_export.settings import Settings
 from cfaudit_export.settings.options import LOGS
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from cfaudit_export.analysis.statement import Answer
 
 _FORMATS = ("table", "csv", "json", "ndjson", "parquet")
-_TABLE_ROWS = 1_000
 _EPILOG = """
 The view 'audit_events' has the columns that 'cfaudit-export schema' lists,
 and event_date, the day in UTC. Conditions on event_time, event_date and
@@ -127,21 +126,12 @@ class _Writer:
 
     def _print(self, answer: Answer) -> None:
         if self.form == "table":
-            self._print_table(answer)
+            print_rows(self.shell.terminal, answer)
         elif self.form == "parquet":
             self._put(answer, sys.stdout.buffer)
         else:
             self._put_text(answer, sys.stdout)
         sys.stdout.flush()
-
-    def _print_table(self, answer: Answer) -> None:
-        from cfaudit_export.analysis.forms import rows, shown
-
-        found = rows(answer)
-        cells = [[shown(value) for value in row] for row in islice(found, _TABLE_ROWS)]
-        self.shell.terminal.table(_headings(answer), cells)
-        if next(found, None) is not None:
-            self.shell.terminal.say(f"only the first {_TABLE_ROWS:,} rows are shown; --format csv gives all")
 
     def _put(self, answer: Answer, stream: IO[bytes]) -> None:
         from cfaudit_export.analysis.forms import write_parquet
@@ -157,13 +147,3 @@ class _Writer:
         from cfaudit_export.analysis.forms import TEXT_FORMS
 
         TEXT_FORMS[self.form](answer, stream)
-
-
-def _headings(answer: Answer) -> list[str]:
-    """Return the names of the columns, those of numbers marked to be aligned to the right."""
-    from pyarrow import types
-
-    return [
-        f">{field.name}" if types.is_integer(field.type) or types.is_floating(field.type) else field.name
-        for field in answer.columns
-    ]

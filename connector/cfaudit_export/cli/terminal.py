@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
+from typing import Literal
 
 from cfaudit_export.escape import escaped
 from cfaudit_export.log import Redaction
@@ -61,16 +63,27 @@ class Terminal:
             raise EOFError
         return line
 
-    def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]], *, answer: bool = True) -> None:
-        """Write a table, to stdout as an answer or else to stderr; a column named `>...` is aligned to the right."""
+    def table(
+        self,
+        columns: Sequence[str],
+        rows: Iterable[Sequence[object]],
+        *,
+        answer: bool = True,
+        widths: Sequence[int] = (),
+    ) -> None:
+        """Write a table, to stdout as an answer or else to stderr; a column named `>...` is aligned to the right.
+
+        `widths` are those of the columns, where somebody has thought about them.
+        """
         from rich.console import Console
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-        for column in columns:
-            right = column.startswith(">")
-            table.add_column(column.removeprefix(">"), justify="right" if right else "left", overflow="fold")
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=not widths)
+        for column, width in zip_longest(columns, widths):
+            justify: Literal["left", "right"] = "right" if column.startswith(">") else "left"
+            head = Text(self.redaction(escaped(column.removeprefix(">"))))
+            table.add_column(head, justify=justify, overflow="fold", width=width)
         for row in rows:
             table.add_row(*(Text(self.redaction(escaped(str(cell)))) for cell in row))
         stream = sys.stdout if answer else sys.stderr

@@ -62,9 +62,9 @@ def timeline(
         typer.Option("--around", help="a moment in the middle of the period; also shows the others", metavar="TIME"),
     ] = None,
     length: Annotated[
-        str,
+        str | None,
         typer.Option("--window", help=f"length of the period around it (default: {_WINDOW})", metavar="DURATION"),
-    ] = _WINDOW,
+    ] = None,
     since: Annotated[str | None, since_option(_SINCE)] = None,
     until: Annotated[str | None, until_option()] = None,
     time_zone: Zone = "UTC",
@@ -77,10 +77,16 @@ def timeline(
 
     if around and (since or until):
         raise UsageError("--around and --window give the period, and so do --since and --until; choose")
+    if length and not around:
+        raise UsageError("--window is the length of the period around a moment; say which with --around")
     middle = moment("--around", around, shell.clock()) if around else None
     place = open_data_place(settings, data)
     known, about = remembered(shell, settings, place), accounts(shell, settings, account)
-    period = _around(shell, middle, length) if middle else window(shell, since or _SINCE, until, known.until(about))
+    period = (
+        _around(shell, middle, length or _WINDOW)
+        if middle
+        else window(shell, since or _SINCE, until, known.until(about))
+    )
     question = ask(settings, period, about, time_zone)
     with open_data(place, Window(period.since - GAP, period.before + GAP), about) as opened:
         coverage = known.coverage(period, about, opened.accounts)

@@ -38,6 +38,7 @@ class Exported:
     state: Path
     world: World
     account_id: str
+    end: datetime = END
 
 
 def at(text: str) -> datetime:

@@ -5,14 +5,20 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from cfaudit_export.assemble import assemble, export
 from cfaudit_export.cli import main
+from cfaudit_export.plugins import load_plugins
 from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
+from cfaudit_export.settings import Settings
+from cfaudit_export.stores.file import FileStore
 
 EVENTS = 300
 
@@ -94,6 +100,49 @@ def target(sandbox: Sandbox, token: str) -> tuple[str, ...]:
     account = sandbox.world.accounts[0].id
     source = ("--server-url", sandbox.mcp_url, "--account", account)
     return (*source, "--sink", "parquet", "-o", "sinks.parquet.path=out", "--state-dir", "state")
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """What an export left: files, a checkpoint; up to when, and the six fields of the events as the server has them."""
+
+    out: Path
+    state: Path
+    account: str
+    until: datetime
+    events: list[Mapping[str, Any]]
+
+    @property
+    def where(self) -> tuple[str, ...]:
+        """The options that name it."""
+        return "--data", str(self.out), "--state-dir", str(self.state)
+
+    def since(self, since: datetime) -> list[Mapping[str, Any]]:
+        """The events from a moment on."""
+        return [one for one in self.events if since <= datetime.fromisoformat(one["time"]) < self.until]
+
+
+@pytest.fixture(scope="session")
+def exported(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Export:
+    """An export of the first account of the sandbox, to be asked and not to be changed."""
+    folder = tmp_path_factory.mktemp("exported")
+    account = sandbox.world.accounts[0].id
+    settings = Settings(
+        sink=("parquet",),
+        since=datetime.fromtimestamp(sandbox.world.since, UTC),
+        state_dir=folder / "state",
+        sources={"auditlogs": {"server_url": sandbox.mcp_url, "budget_calls": 0}},
+        sinks={"parquet": {"path": str(folder / "out")}},
+    )
+    environ = {"CLOUDFLARE_API_TOKEN": sandbox.world.tokens["user"]}
+    workshop = assemble(settings, load_plugins(environ={}), environ=environ, clock=lambda: datetime.now(UTC))
+    report = export(workshop, account)
+    assert (report.exit_code, report.gaps) == (0, ())
+    store = FileStore(folder / "state" / "checkpoints")
+    [found] = [store.load(stream_id) for stream_id in store.streams()]
+    assert found
+    until = found.checkpoint.sinks["parquet"].covered[-1].before
+    return Export(folder / "out", folder / "state", account, until, list(sandbox.world.rows(account)))
 
 
 @pytest.fixture
