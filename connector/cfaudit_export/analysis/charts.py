@@ -24,7 +24,8 @@ _ATTRIBUTES = {
     *("stroke", "stroke-dasharray", "stroke-miterlimit", "stroke-opacity", "stroke-width"),
 }
 _WIDTH = 960
-_LABEL_PIXELS = 300
+_NAME = 48
+_UNCUT = 0  # Vega cuts texts in the middle of a character, which it then cannot measure; names are cut here
 _CONFIG = {
     "background": None,
     "autosize": {"type": "fit-x", "contains": "padding"},
@@ -39,9 +40,15 @@ _CONFIG = {
         "domainColor": "var(--line)",
         "tickColor": "var(--line)",
         "labelFontSize": 12,
-        "labelLimit": _LABEL_PIXELS,
+        "labelLimit": _UNCUT,
     },
-    "legend": {"labelColor": "var(--ink)", "titleColor": "var(--ink)", "labelFontSize": 12, "orient": "top"},
+    "legend": {
+        "labelColor": "var(--ink)",
+        "titleColor": "var(--ink)",
+        "labelFontSize": 12,
+        "labelLimit": _UNCUT,
+        "orient": "top",
+    },
 }
 
 
@@ -64,9 +71,9 @@ class Bars:
 
 def draw_bars(bars: Bars, title: str) -> str:
     """Return the chart. `title` is what it is called where it cannot be seen."""
-    names = _distinct([escaped(name) for name in bars.names])
+    names = _distinct([escaped(name, _NAME) for name in bars.names])
     values = [
-        {"name": name, "series": escaped(series), "order": order, "events": counts[at]}
+        {"name": name, "series": escaped(series, _NAME), "order": order, "events": counts[at]}
         for order, (series, counts) in enumerate(bars.series.items())
         for at, name in enumerate(names)
     ]
@@ -80,7 +87,7 @@ def draw_bars(bars: Bars, title: str) -> str:
     colour = {
         "field": "series",
         "type": "nominal",
-        "scale": {"domain": [escaped(one) for one in bars.series], "range": list(bars.colours)},
+        "scale": {"domain": [escaped(one, _NAME) for one in bars.series], "range": list(bars.colours)},
         "legend": None if len(bars.series) == 1 else {"title": None},
     }
     upright = {**place, "axis": {"labelAngle": 0 if len(names) <= 10 else -60, "labelOverlap": True}}
@@ -114,7 +121,7 @@ def draw_spans(spans: Sequence[Span], title: str) -> str:
     shortest = max((end - begin) / _WIDTH * 4, timedelta(seconds=1))  # a session of one event would not be seen
     values = [
         {
-            "name": escaped(one.name),
+            "name": escaped(one.name, _NAME),
             "first": _clock(one.first),
             "last": _clock(max(one.last, one.first + shortest)),
             "ended": "with failures" if one.failed else "no known failure",

@@ -222,6 +222,15 @@ def test_no_name_breaks_out_of_a_chart(names: list[str], counts: st.DataObject) 
     assert not {name for _, found in parsed.elements for name in found if name.startswith("on") or "href" in name}
 
 
+@pytest.mark.parametrize("length", range(38, 50))
+def test_a_name_is_never_cut_within_a_character(length: int) -> None:
+    name = "x" * length + "\U00010000" * 60
+    drawn = draw_bars(Bars([name], {name: [1], "b": [2]}, ["red", "blue"], across=True), "t")
+    assert [text for text in Page(drawn).texts if text.startswith("xxx")]
+    spans = [Span(name, NOON, NOON + timedelta(hours=1), failed=False)]
+    assert "xxx" in draw_spans(spans, "t")
+
+
 def test_bars_of_one_name_stay_apart() -> None:
     drawn = draw_bars(Bars(["same", "same"], {"events": [1, 2]}, ["red"], across=True), "title & more")
     assert 'aria-label="title &amp; more"' in drawn
