@@ -19,7 +19,6 @@ from cfaudit_export.cli.app import COMMANDS
 from cfaudit_export.errors import ExitCode
 from cfaudit_export.plugins import load_plugins
 from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
-from cfaudit_export.settings import OPTIONS, Option
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -56,16 +55,6 @@ def test_the_commands_are_those_of_the_program() -> None:
     commands = {name: getattr(import_module(f"cfaudit_export.cli.{COMMANDS[name][0]}"), name) for name in COMMANDS}
     listed = [[f"`{name}`", command.summary] for name, command in commands.items()]
     assert rows(section(README, "Commands")) == listed
-
-
-def as_row(option: Option) -> list[str]:
-    flags = ", ".join(f"`{flag}`" for flag in option.flags)
-    about = option.help + (f" (default: {option.default})" if option.default else "")
-    return [flags, f"`{option.key}`", f"`{option.variable}`", about]
-
-
-def test_the_settings_are_those_of_the_program() -> None:
-    assert rows(section(README, "Every setting")) == [as_row(option) for option in OPTIONS]
 
 
 def test_the_sinks_are_those_that_are_installed() -> None:

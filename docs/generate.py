@@ -1,0 +1,166 @@
+"""The pages of docs/reference, made from the code: `python docs/generate.py`. A test compares them."""  # noqa: INP001 - a script, no part of a package
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import io
+import os
+import re
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import redirect_stdout
+from datetime import timedelta
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from cfaudit_export import hookspecs
+from cfaudit_export.cli import main
+from cfaudit_export.cli.app import COMMANDS
+from cfaudit_export.errors import ExitCode
+from cfaudit_export.metrics import METRICS
+from cfaudit_export.plugins import load_plugins
+from cfaudit_export.schema_formats import as_markdown
+from cfaudit_export.settings import OPTIONS, Option
+from cfaudit_export.times import show_duration
+
+FOLDER = Path(__file__).parent / "reference"
+_OURS = "cfaudit-export"
+_COMMANDS = """\
+# Commands
+
+Options without a command are those of `run`. What people read goes to stderr; stdout has only answers, as a table or
+with `--json`.
+"""
+_SETTINGS = """\
+# Settings
+
+Flags win, then `-o KEY=VALUE`, then variables, then the TOML file. `filters.actor_email` is the key `actor_email` in the
+table `[filters]`.
+"""
+
+
+def pages() -> dict[str, str]:
+    """Return each page by the name of its file."""
+    return {
+        "commands.md": _commands(),
+        "settings.md": _settings(),
+        "exit-codes.md": _exit_codes(),
+        "columns.md": _columns(),
+        "metrics.md": _metrics(),
+        "hooks.md": _hooks(),
+    }
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    lines = [list(head), *(list(row) for row in rows)]
+    lines.insert(1, ["---"] * len(lines[0]))
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def _commands() -> str:
+    parts = [_COMMANDS]
+    for name, (module, _) in COMMANDS.items():
+        command = getattr(import_module(f"cfaudit_export.cli.{module}"), name)
+        parts.append(f"\n## {name}\n\n{command.summary}.\n\n```text\n{_help(name)}```\n")
+    return "".join(parts)
+
+
+def _help(command: str) -> str:
+    written, before = io.StringIO(), os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = "80"
+    try:
+        with redirect_stdout(written):
+            main([command, "--help"])
+    finally:
+        if before is None:
+            del os.environ["COLUMNS"]
+        else:
+            os.environ["COLUMNS"] = before
+    return "\n".join(line.rstrip() for line in written.getvalue().strip().splitlines()) + "\n"
+
+
+def _settings() -> str:
+    panels = dict.fromkeys(option.panel for option in OPTIONS)
+    parts = [_SETTINGS]
+    for panel in panels:
+        rows = [_option(option) for option in OPTIONS if option.panel == panel]
+        parts.append(f"\n## {panel}\n\n{_table(('flag', 'key', 'variable', 'what it sets'), rows)}")
+    found = load_plugins()
+    for kind, offers in (("sources", found.sources), ("sinks", found.sinks), ("checkpoint", found.stores)):
+        for name, plugin in sorted(offers.items()):
+            if plugin.distribution == _OURS:
+                where = "checkpoint" if kind == "checkpoint" else f"{kind}.{name}"
+                parts.append(_plugin(where, name, plugin.record.config))
+    return "".join(parts)
+
+
+def _option(option: Option) -> list[str]:
+    flags = ", ".join(f"`{flag}`" for flag in option.flags)
+    about = option.help + (f" (default: {option.default})" if option.default else "")
+    return [flags, f"`{option.key}`", f"`{option.variable}`", about]
+
+
+def _plugin(where: str, name: str, config: Any) -> str:
+    about = dict(_attributes(config))
+    rows = [(f"`{field.name}`", _default(field), about[field.name]) for field in dataclasses.fields(config)]
+    title = f'[{where}] with store = "{name}"' if where == "checkpoint" else f"[{where}]"
+    return f"\n## {title}\n\n" + (_table(("key", "default", "what it is"), rows) if rows else "No settings.\n")
+
+
+def _attributes(config: type) -> Iterator[tuple[str, str]]:
+    """Yield what the docstrings of a class and its bases say of each attribute."""
+    for one in reversed(config.__mro__):
+        section = (inspect.getdoc(one) or "").partition("Attributes:\n")[2]
+        for name, text in re.findall(r"^    (\w+): (.*?)(?=^    \w+: |\Z)", section, re.MULTILINE | re.DOTALL):
+            yield name, " ".join(text.split())
+
+
+def _default(field: dataclasses.Field[Any]) -> str:
+    if field.default_factory is not dataclasses.MISSING or field.default in (dataclasses.MISSING, None, ""):
+        return ""
+    if isinstance(field.default, timedelta):
+        return f"`{show_duration(field.default)}`"
+    return f"`{str(field.default).lower() if isinstance(field.default, bool) else field.default}`"
+
+
+def _exit_codes() -> str:
+    rows = [[str(int(code)), code.meaning] for code in ExitCode]
+    return (
+        f"# Exit codes\n\n{_table(('code', 'means'), rows)}\nWhere several apply, the one that most needs a person "
+        "wins. Stopped by SIGINT or SIGTERM it ends with 130 or 143.\n"
+    )
+
+
+def _columns() -> str:
+    return (
+        "# Columns\n\nA column that is not marked as never null is null where the source cannot know it. Values of "
+        "enumerations are open: a\nnew one is kept as it is. A `timestamp` has microseconds and is UTC.\n\n"
+        + as_markdown()
+    )
+
+
+def _metrics() -> str:
+    rows = [
+        (f"`{metric.prometheus_name}`", f"`{metric.otel_name}`", metric.kind, ", ".join(metric.labels), metric.help)
+        for metric in METRICS
+    ]
+    return "# Metrics\n\n" + _table(("in Prometheus", "in OpenTelemetry", "kind", "labels", "what it is"), rows)
+
+
+def _hooks() -> str:
+    parts = [f"# Hooks\n\n{inspect.getdoc(hookspecs)}\n"]
+    specs: Mapping[str, Any] = {name: one for name, one in vars(hookspecs).items() if name.startswith("cfaudit_")}
+    for name, spec in specs.items():
+        about, _, example = (inspect.getdoc(spec) or "").partition("Example:\n")
+        parameters = ", ".join(inspect.signature(spec).parameters)
+        code = textwrap.dedent(example).strip()
+        parts.append(f"\n## {name}({parameters})\n\n{about.strip()}\n\n```python\n{code}\n```\n")
+    return "".join(parts)
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(exist_ok=True)
+    for file, page in pages().items():
+        (FOLDER / file).write_text(page, encoding="utf-8")

@@ -1,0 +1,64 @@
+"""The documentation site: it builds without a warning, and what it says of the code is made from the code."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from cfaudit_export.settings import OPTIONS
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def generate() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("docs_generate", DOCS / "generate.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_reference_is_what_the_code_says(generate: ModuleType) -> None:
+    made = generate.pages()
+    kept = {path.name: path.read_text(encoding="utf-8") for path in generate.FOLDER.iterdir()}
+    assert sorted(kept) == sorted(made)
+    for name, page in made.items():
+        assert kept[name] == page, f"run: python docs/generate.py, as {name} is not what the code says"
+
+
+def test_every_option_is_in_the_reference_under_all_its_names(generate: ModuleType) -> None:
+    page = generate.pages()["settings.md"]
+    for option in OPTIONS:
+        assert all(f"`{name}`" in page for name in (option.key, option.variable, *option.flags))
+
+
+def test_the_first_steps_and_the_ways_to_read_are_those_of_the_readme() -> None:
+    tested = set(re.findall(r"^```(?:sh|toml|python)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL))
+    for page in ("index.md", "sinks/parquet.md"):
+        text = (DOCS / page).read_text(encoding="utf-8")
+        blocks = re.findall(r"^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+        assert blocks
+        for language, block in blocks:
+            known = language == "toml" and any(block.strip() in one or "[sinks.parquet]" in block for one in tested)
+            assert known or block in tested, block
+
+
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "ignore", "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert built.returncode == 0, built.stderr
+    page = (tmp_path / "deploy" / "index.html").read_text(encoding="utf-8")
+    assert "SystemCallFilter" in page
+    assert "concurrencyPolicy" in page
+    from_elsewhere = re.findall(r'<(?:script|link|img)[^>]+(?:src|href)="https?://[^"]+"', page)
+    assert from_elsewhere == []
