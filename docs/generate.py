@@ -36,8 +36,8 @@ with `--json`.
 _SETTINGS = """\
 # Settings
 
-Flags win, then `-o KEY=VALUE`, then variables, then the TOML file. `filters.actor_email` is the key `actor_email` in the
-table `[filters]`.
+Flags win, then `-o KEY=VALUE`, then variables, then the TOML file. `filters.actor_email` is the key `actor_email` in
+the table `[filters]`.
 """
 
 

@@ -74,8 +74,9 @@ def _info(wheel: zipfile.ZipFile, name: str) -> str:
     return wheel.read(path).decode()
 
 
-def _names(requirements: list[str]) -> set[str]:
-    return {re.split(r"[\[><=; ]", requirement)[0] for requirement in requirements} - {"cfaudit-export"}
+def _names(requirements: list[str | dict[str, str]]) -> set[str]:
+    named = [one for one in requirements if isinstance(one, str)]  # else it includes another group
+    return {re.split(r"[\[><=; ]", requirement)[0] for requirement in named} - {"cfaudit-export"}
 
 
 def test_every_dependency_has_its_paragraph_and_every_paragraph_its_dependency() -> None:
