@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import os
 import re
+import select
+import subprocess
+import sys
+import threading
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,3 +64,70 @@ def _told(field: dataclasses.Field[Any]) -> str:
 def page_about() -> Callable[[str], Page]:
     """Return what reads the page about a sink."""
     return lambda sink: Page((SINKS / f"{sink}.md").read_text())
+
+
+class Exporter:
+    """Exports a made-up account in processes that may be killed, one at a time."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self.pid: int | None = None
+        self._started = threading.Event()
+
+    def start(self, order: dict[str, Any]) -> None:
+        self._started.clear()
+        assert self._process.stdin
+        self._process.stdin.write(json.dumps({"seconds": None} | order) + "\n")
+        self._process.stdin.flush()
+        self.pid = self._answer()["pid"]
+        self._started.set()
+
+    def code(self) -> int:
+        """Wait for the end; return the exit code, negative for a signal."""
+        return int(self._answer()["code"])
+
+    def waits_for(self, event: threading.Event) -> bool:
+        """Wait until something happens in the run, or it ends; return False when it ended without."""
+        assert self._process.stdout
+        while not event.is_set():
+            if select.select([self._process.stdout], [], [], 0.02)[0]:
+                return event.is_set()
+        return True
+
+    def run(self, order: dict[str, Any]) -> int:
+        self.start(order)
+        return self.code()
+
+    def signal(self, number: int) -> None:
+        """Send the running process a signal; for threads of a proxy."""
+        assert self._started.wait(timeout=30)
+        assert self.pid
+        os.kill(self.pid, number)
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout
+        line = self._process.stdout.readline()
+        assert line, "the exporting process died"
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+@pytest.fixture(scope="session")
+def exporting_into() -> Callable[[str], AbstractContextManager[tuple[Exporter, Exporter]]]:
+    """Return what starts two processes that export into a sink."""
+
+    @contextmanager
+    def start(sink: str) -> Iterator[tuple[Exporter, Exporter]]:
+        command = [sys.executable, str(Path(__file__).with_name("exporting_children.py")), sink]
+        with ExitStack() as stack:
+            processes = [
+                stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+                for _ in range(2)
+            ]
+            yield Exporter(processes[0]), Exporter(processes[1])
+            for process in processes:
+                assert process.stdin
+                process.stdin.close()
+                process.wait(timeout=30)
+
+    return start

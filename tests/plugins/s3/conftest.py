@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
-import json
 import os
-import select
 import shutil
 import subprocess
 import sys
@@ -14,7 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -200,73 +198,14 @@ def place(moto: str, place_at: Callable[[str], Place]) -> Place:
 # -- exports in processes of their own --------------------------------------------------------------------
 
 
-class Exporter:
-    """Exports a made-up account in processes that may be killed, one at a time."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
-        self.pid: int | None = None
-        self._started = threading.Event()
-
-    def start(self, order: dict[str, Any]) -> None:
-        self._started.clear()
-        assert self._process.stdin
-        self._process.stdin.write(json.dumps({"seconds": None} | order) + "\n")
-        self._process.stdin.flush()
-        self.pid = self._answer()["pid"]
-        self._started.set()
-
-    def code(self) -> int:
-        """Wait for the end; return the exit code, negative for a signal."""
-        return int(self._answer()["code"])
-
-    def waits_for(self, event: threading.Event) -> bool:
-        """Wait until something happens in the run, or it ends; return False when it ended without."""
-        assert self._process.stdout
-        while not event.is_set():
-            if select.select([self._process.stdout], [], [], 0.02)[0]:
-                return event.is_set()
-        return True
-
-    def run(self, order: dict[str, Any]) -> int:
-        self.start(order)
-        return self.code()
-
-    def signal(self, number: int) -> None:
-        """Send the running process a signal; for threads of a proxy."""
-        assert self._started.wait(timeout=30)
-        assert self.pid
-        os.kill(self.pid, number)
-
-    def _answer(self) -> dict[str, Any]:
-        assert self._process.stdout
-        line = self._process.stdout.readline()
-        assert line, "the exporting process died"
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
-
 @pytest.fixture(scope="module")
-def exporters() -> Iterator[tuple[Exporter, Exporter]]:
-    script = Path(__file__).with_name("exporting_children.py")
-    with ExitStack() as stack:
-        processes = [
-            stack.enter_context(
-                subprocess.Popen(
-                    [sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-                )
-            )
-            for _ in range(2)
-        ]
-        yield Exporter(processes[0]), Exporter(processes[1])
-        for process in processes:
-            assert process.stdin
-            process.stdin.close()
-            process.wait(timeout=30)
+def exporters(exporting_into: Any) -> Iterator[tuple[Any, Any]]:
+    with exporting_into("s3") as pair:
+        yield pair
 
 
 @pytest.fixture
-def exporter(exporters: tuple[Exporter, Exporter]) -> Exporter:
+def exporter(exporters: tuple[Any, Any]) -> Any:
     return exporters[0]
 
 

@@ -1,8 +1,8 @@
 """A process that exports in children and lets them die; `conftest.py` talks to it, JSON lines each way.
 
-An order names a place in S3, a folder for staged batches and the time; the answer is the child's pid at once and
-how it ended later. A child exports a made-up account through the whole pipeline: checkpoint and events both in S3.
-The process itself never exports, so that it has no threads when it forks.
+Its argument names the sink. An order says where to, and gives a folder for staged batches and the time; the answer is
+the child's pid at once and how it ended later. A child exports a made-up account through the whole pipeline. The
+process itself never exports, so that it has no threads when it forks.
 """
 
 from __future__ import annotations
@@ -17,15 +17,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import botocore.loaders
-import botocore.session
 import pyarrow as pa
 
-from cfaudit_export import Connection, Extract, LockedError, Stream, Window
+from cfaudit_export import CheckpointStore, Connection, Extract, LockedError, Sink, Stream, Window
 from cfaudit_export.pipeline.run import Job, run_stream
-from cfaudit_s3 import S3Config, S3StoreConfig
-from cfaudit_s3.sink import S3Sink
-from cfaudit_s3.store import S3Store
 
 ACCOUNT = "0f3c1e5a7b9d2468ace013579bdf2468"
 
@@ -67,17 +62,39 @@ class MadeUpSource:
         )
 
 
-def export(order: dict[str, Any]) -> int:
-    now = datetime.fromisoformat(order["now"])
+def into_s3(order: dict[str, Any], now: datetime) -> tuple[Sink, CheckpointStore]:
+    """Return a sink and a store, both in one bucket."""
+    from cfaudit_s3 import S3Config, S3StoreConfig
+    from cfaudit_s3.sink import S3Sink
+    from cfaudit_s3.store import S3Store
+
     access = {"bucket": order["bucket"], "endpoint_url": order["url"], "attempts": 2, "region": "us-east-1"}
+    store = S3Store(S3StoreConfig(prefix=order["prefix"] + "state/", **access), clock=lambda: now)
+    return S3Sink(S3Config(prefix=order["prefix"], **access)), store
+
+
+def into_bigquery(order: dict[str, Any], _now: datetime) -> tuple[Sink, CheckpointStore]:
+    """Return a sink, and a store in a folder that outlives the one of staged batches."""
+    from cfaudit_bigquery import BigQueryConfig
+    from cfaudit_bigquery.sink import BigQuerySink
+    from cfaudit_export.stores.file import FileStore
+
+    return BigQuerySink(BigQueryConfig(**order["config"])), FileStore(Path(order["state"]))
+
+
+DESTINATIONS = {"s3": into_s3, "bigquery": into_bigquery}
+
+
+def export(destination: str, order: dict[str, Any]) -> int:
+    now = datetime.fromisoformat(order["now"])
     source = MadeUpSource(order["events"], now)
-    sink = S3Sink(S3Config(prefix=order["prefix"], **access))
+    sink, store = DESTINATIONS[destination](order, now)
     job = Job(
         stream=Stream(ACCOUNT, "made-up"),
         connection=source.connect(),
         source=source,
-        sinks={"s3": sink},
-        store=S3Store(S3StoreConfig(prefix=order["prefix"] + "state/", **access), clock=lambda: now),
+        sinks={destination: sink},
+        store=store,
         staging=Path(order["staging"]),
         clock=lambda: now,
         since=datetime.fromisoformat(order["since"]),
@@ -93,12 +110,12 @@ def export(order: dict[str, Any]) -> int:
     return int(report.exit_code)
 
 
-def run_child(order: dict[str, Any]) -> None:
+def run_child(destination: str, order: dict[str, Any]) -> None:
     child = os.fork()
     if child == 0:
         code = 70
         try:
-            code = export(order)
+            code = export(destination, order)
         except BaseException:  # noqa: BLE001 - whatever it is, the parent must not go on in its child
             traceback.print_exc()
         os._exit(code)
@@ -116,8 +133,19 @@ def tell(answer: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def warm_up() -> None:
-    """Read boto3's models once, for all children."""
+def warm_up(destination: str) -> None:
+    """Import what a child needs; and read boto3's models once, for all children."""
+    if destination == "bigquery":
+        import cfaudit_bigquery.sink  # noqa: F401 - imported for the children
+        import cfaudit_export.stores.file  # noqa: F401 - imported for the children
+
+        return
+    import botocore.loaders
+    import botocore.session
+
+    from cfaudit_s3 import S3Config
+    from cfaudit_s3.sink import S3Sink
+
     loader = botocore.loaders.create_loader()
     botocore.session.create_loader = lambda *_: loader
     S3Sink(S3Config(bucket="none", endpoint_url="http://127.0.0.1:9", region="us-east-1")).close()
@@ -126,10 +154,11 @@ def warm_up() -> None:
 
 
 def main() -> None:
+    destination = sys.argv[1]
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
-    warm_up()
+    warm_up(destination)
     for line in sys.stdin:
-        run_child(json.loads(line))
+        run_child(destination, json.loads(line))
 
 
 if __name__ == "__main__":
