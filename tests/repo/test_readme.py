@@ -140,7 +140,9 @@ class Machine:
             text=True,
         ) as server:
             assert server.stderr
-            said = server.stderr.readline()
+            said = ""
+            while "Ctrl-C stops" not in said and (line := server.stderr.readline()):
+                said += line
             server.send_signal(signal.SIGINT)
             rest = server.stderr.read()
             assert (server.wait(30), "Ctrl-C stops" in said) == (0, True), said + rest
