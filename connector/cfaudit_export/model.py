@@ -153,7 +153,8 @@ class Batch:
         stream: where the events come from.
         window: the interval that the batch completes.
         rows: how many events; never 0.
-        path: the staged file; read it with `cfaudit_export.read_batch`.
+        path: the staged file; read it with `cfaudit_export.read_batch`. A sink that has to keep track of a load may
+            write a file of the same name and a suffix of its own beside it, which goes when the batch goes.
         digest: SHA-256 of the staged file, hex.
     """
 

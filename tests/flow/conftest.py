@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -33,6 +34,22 @@ COLUMNS = {
     "actor_token_name": "actor_token_name",
 }
 SECONDS = 60
+
+
+def _load(name: str) -> Any:
+    """Import a module beside this one; test folders are not packages."""
+    spec = importlib.util.spec_from_file_location(f"flow_{name}", Path(__file__).with_name(f"{name}.py"))
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+counterparts = _load("destinations").counterparts
+_PROGRAM = _load("program")
+runner, other_runner = _PROGRAM.runner, _PROGRAM.other_runner
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 

@@ -33,6 +33,7 @@ COMMANDS = {
     "check": ("check", "Export"),
     "status": ("status", "Export"),
     "gaps": ("gaps", "Export"),
+    "replay": ("replay", "Export"),
     "events": ("events", "Ask the server"),
     "report": ("report", "Ask the exported data"),
     "timeline": ("timeline", "Ask the exported data"),

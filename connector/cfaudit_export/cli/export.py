@@ -46,6 +46,8 @@ Exit codes:
 {_EXIT_CODES}
 """
 
+_SEE_REPLAY = "see 'cfaudit-export replay --list'"
+
 Json = Annotated[bool, typer.Option("--json", help="print the answer as JSON on stdout")]
 
 
@@ -124,7 +126,9 @@ def _tell(shell: Shell, workshop: Workshop, report: RunReport, checkpoint: Check
             terminal.fail(f"sink '{sink.name}': {sink.error}")
     for name, progress in checkpoint.sinks.items() if checkpoint else ():
         if progress.quarantined:
-            terminal.fail(f"events that sink '{name}' refuses for good, set aside: {progress.quarantined}")
+            terminal.fail(
+                f"events that sink '{name}' refuses for good, set aside: {progress.quarantined}; {_SEE_REPLAY}"
+            )
     if report.trimmed:
         terminal.say(f"{report.trimmed:,} events have columns left out for want of calls; --recover all waits for them")
     if report.gaps:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from traceback import extract_tb
 
-from cfaudit_export.errors import CfauditError, ExitCode, LoadUnknownError, SinkError
+from cfaudit_export.errors import CfauditError, ExitCode
 from cfaudit_export.interfaces import Sink
 from cfaudit_export.model import Batch, Intent, Receipt, SinkReport
+from cfaudit_export.pipeline.answer import answered, load_into
 
 _LOG = logging.getLogger(__name__)
 
@@ -31,14 +30,14 @@ class Outlet:
 
     def load(self, batch: Batch, late_rows: int) -> Receipt | None:
         """Load the batch; None when the sink cannot take it now."""
-        receipt = self._ask(lambda: _accounted(self.sink.load(batch), batch.batch_id, batch.rows), late_rows)
+        receipt = self._ask(lambda: load_into(self.sink, batch), late_rows)
         if receipt is not None:
             self.loaded_bytes += batch.path.stat().st_size
         return receipt
 
     def find(self, intent: Intent) -> Receipt | None:
         """Ask for a batch whose staged file is lost; None when the sink certainly has nothing, or cannot say."""
-        return self._ask(lambda: self.sink.find(intent.batch_id, intent.window), intent.late_rows)
+        return self._ask(lambda: answered(lambda: self.sink.find(intent.batch_id, intent.window)), intent.late_rows)
 
     def fail(self, error: CfauditError) -> None:
         """Leave the sink alone from now on."""
@@ -50,9 +49,6 @@ class Outlet:
             receipt = ask()
         except CfauditError as error:
             self.fail(error)
-            return None
-        except Exception as error:  # noqa: BLE001  # a faulty plugin may stop itself, but no other sink
-            self.fail(_fault(error))
             return None
         if receipt is not None:
             self._count(receipt, late_rows)
@@ -79,24 +75,3 @@ class Outlet:
         self.quarantined += len(receipt.rejected)
         self.locations += receipt.locations
         _LOG.info("batch loaded", extra={"sink": self.name, "batch": receipt.batch_id, "rows": receipt.rows})
-
-
-def _accounted(receipt: Receipt, batch_id: str, rows: int) -> Receipt:
-    """Return a receipt that speaks of every event of its batch.
-
-    Raises:
-        LoadUnknownError: it does not.
-    """
-    if receipt.batch_id != batch_id or receipt.rows + len(receipt.rejected) != rows:
-        raise LoadUnknownError(
-            f"asked to store batch '{batch_id}' of {rows} events, the sink answered for batch '{receipt.batch_id}': "
-            f"{receipt.rows} stored, {len(receipt.rejected)} refused; report this to the author of the sink"
-        )
-    return receipt
-
-
-def _fault(error: Exception) -> SinkError:
-    # The text of the error is left out: the plugin has seen the events.
-    frame = extract_tb(error.__traceback__)[-1]
-    where = f"{Path(frame.filename).name}:{frame.lineno}"
-    return SinkError(f"the sink failed with {type(error).__name__} at {where}; report this to its author")

@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import IO
 from urllib.parse import quote, unquote
@@ -22,9 +23,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cfaudit_export.errors import SinkError, StagingError
-from cfaudit_export.model import MILLISECOND, Batch, Rejected, Stream, Window, floor_ms
+from cfaudit_export.model import MILLISECOND, Batch, Rejected, Stream, Window, floor_ms, iso
 
 _SUFFIX = ".arrow"
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """An event that is set aside: by which sink, with which of its batches, and the sink's words."""
+
+    sink: str
+    batch_id: str
+    event_id: str
+    event_time: datetime
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +62,15 @@ class Quarantine:
                 f"{refused.num_rows}; report this to the author of the sink"
             )
         path = self._folder(sink) / f"{_id(sink, batch.batch_id)}{_SUFFIX}"
+        times = refused["event_time"].cast(pa.timestamp("ms", "UTC")).to_pylist()
         words = {
             "sink": sink,
             "account": self.stream.account_id,
             "batch": batch.batch_id,
-            "refused": [{"event_id": event_id, "reason": reason} for event_id, reason in reasons.items()],
+            "refused": [
+                {"event_id": event_id, "event_time": iso(at), "reason": reasons[event_id]}
+                for event_id, at in zip(refused["event_id"].to_pylist(), times, strict=True)
+            ],
         }
         text = json.dumps(words, indent=2, ensure_ascii=True).encode()
         try:
@@ -77,9 +93,33 @@ class Quarantine:
             window = Window(first, last + MILLISECOND)
             yield Batch(path.stem, self.stream, window, len(times), path, _digest(path))
 
+    def events(self, batch: Batch) -> pa.Table:
+        """Read the events of a batch that is held.
+
+        Raises:
+            StagingError: the file cannot be read.
+        """
+        return _read(batch.path)
+
+    def refused(self, sink: str) -> Iterator[Refused]:
+        """Yield every event that is set aside for a sink, with its words.
+
+        Raises:
+            StagingError: a file cannot be read.
+        """
+        for path in sorted(self._folder(sink).glob(f"*{_SUFFIX}")):
+            beside = path.with_suffix(".json")
+            try:
+                words = json.loads(beside.read_bytes())
+                for one in words["refused"]:
+                    at = datetime.fromisoformat(one["event_time"])
+                    yield Refused(sink, words["batch"], one["event_id"], at, one["reason"])
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise StagingError(f"cannot read '{beside}': {error}") from error
+
     def rows(self, sink: str) -> int:
-        """Count the events that are set aside for a sink."""
-        return sum(batch.rows for batch in self.held(sink))
+        """Count the events that are set aside for a sink. Raises: as `refused`."""
+        return sum(1 for _ in self.refused(sink))
 
     def sinks(self) -> list[str]:
         """Return the sinks for which something is set aside, sorted."""
@@ -91,14 +131,31 @@ class Quarantine:
         Raises:
             StagingError: it cannot be removed.
         """
+        self._remove(batch.path)
+
+    def discard(self, sink: str) -> None:
+        """Remove all that is set aside for a sink, readable or not.
+
+        Raises:
+            StagingError: it cannot be removed.
+        """
+        for path in sorted(self._folder(sink).glob(f"*{_SUFFIX}")):
+            self._remove(path)
+
+    def _remove(self, path: Path) -> None:
         try:
-            batch.path.unlink(missing_ok=True)
-            batch.path.with_suffix(".json").unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+            path.with_suffix(".json").unlink(missing_ok=True)
         except OSError as error:
-            raise StagingError(f"cannot remove '{batch.path}': {error.strerror or error}") from error
+            raise StagingError(f"cannot remove '{path}': {error.strerror or error}") from error
 
     def _folder(self, sink: str) -> Path:
         return self.directory / quote(sink, safe="")
+
+
+def quarantine_of(state_dir: Path, stream: Stream) -> Quarantine:
+    """Return the quarantine of a stream below the state folder."""
+    return Quarantine(state_dir / "quarantine" / stream.id, stream)
 
 
 def _id(sink: str, batch_id: str) -> str:

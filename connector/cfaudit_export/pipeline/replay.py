@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 
-from cfaudit_export.errors import LoadUnknownError
+from cfaudit_export.errors import CfauditError, ExitCode, UsageError
 from cfaudit_export.interfaces import CheckpointStore, Sink
-from cfaudit_export.model import Batch, Checkpoint, Receipt, SinkProgress, Stream
+from cfaudit_export.intervals import intersect
+from cfaudit_export.model import EPOCH, Batch, Receipt, SinkProgress, Stream
+from cfaudit_export.pipeline.answer import load_into
 from cfaudit_export.pipeline.ledger import Change, Ledger
 from cfaudit_export.pipeline.quarantine import Quarantine
+from cfaudit_export.pipeline.seen import pack, pack_gaps
 
 _LOG = logging.getLogger(__name__)
 
@@ -34,20 +36,34 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class ReplayReport:
-    """What a replay of one stream did: events stored, refused again, and still set aside for that sink."""
+    """What a replay of one stream did.
+
+    Attributes:
+        stream: whose events.
+        refused_by: the sink that refused them.
+        to: the sink that they were loaded into.
+        rows: events stored.
+        refused: events refused again, and set aside for that sink.
+        left: events still set aside for the sink that refused them first.
+        error: what stopped the replay early; what was stored before stays stored.
+        exit_code: what the process should end with.
+    """
 
     stream: Stream
+    refused_by: str
+    to: str
     rows: int = 0
     refused: int = 0
     left: int = 0
+    error: str | None = None
+    exit_code: ExitCode = ExitCode.OK
 
 
 def replay_stream(
-    stream: Stream,
+    aside: Quarantine,
     target: Target,
     *,
     store: CheckpointStore,
-    quarantine: Path,
     clock: Callable[[], datetime],
     after_load: Callable[[Batch, Receipt], None] = lambda _batch, _receipt: None,
 ) -> ReplayReport:
@@ -57,47 +73,99 @@ def replay_stream(
     refuses is set aside for the target.
 
     Args:
-        stream: whose events.
+        aside: what is set aside.
         target: where to.
         store: holds the checkpoint and the lock.
-        quarantine: the folder of all streams.
         clock: the time, aware and UTC.
         after_load: told of every receipt.
 
     Raises:
-        SinkError: the target cannot take a batch; what was taken before stays taken.
+        UsageError: the target has these events from exports of its own.
         StagingError: the folder cannot be read or written.
         LockedError: a run holds the stream.
     """
-    aside = Quarantine(quarantine / stream.id, stream)
-    with store.hold(stream.id):
-        ledger = Ledger(store, stream)
-        report = ReplayReport(stream)
-        for batch in list(aside.held(target.refused_by)):
-            receipt = target.sink.load(batch)
-            if receipt.rows + len(receipt.rejected) != batch.rows:
-                raise LoadUnknownError(f"sink '{target.name}' does not answer for every event of '{batch.batch_id}'")
+    with store.hold(aside.stream.id):
+        ledger = Ledger(store, aside.stream)
+        batches = list(aside.held(target.refused_by))
+        for part in {aside.stream, replace(aside.stream, slice=None)}:
+            _require_lack(Ledger(store, part), target, batches)
+        report = ReplayReport(aside.stream, target.refused_by, target.name)
+        for batch in batches:
+            try:
+                receipt = load_into(target.sink, batch)
+            except CfauditError as error:
+                report = replace(report, error=str(error), exit_code=error.exit_code)
+                break
             after_load(batch, receipt)
             if receipt.rejected:
                 aside.set_aside(target.name, batch, receipt.rejected)
-            ledger.write(_replayed(target, receipt), clock())
+            ledger.write(_replayed(target, receipt, _known(aside, target, batch)), clock())
             aside.release(batch)
             report = replace(report, rows=report.rows + receipt.rows, refused=report.refused + len(receipt.rejected))
             _LOG.info("batch replayed", extra={"sink": target.name, "batch": batch.batch_id, "rows": receipt.rows})
-        return replace(report, left=aside.rows(target.refused_by))
+        # What was set aside on another machine is counted, and not here.
+        counted = ledger.progress(target.refused_by).quarantined
+        report = replace(report, left=max(counted, aside.rows(target.refused_by)))
+        incomplete = (report.left or report.refused) and not report.error
+        return replace(report, exit_code=ExitCode.INCOMPLETE) if incomplete else report
 
 
-def _replayed(target: Target, receipt: Receipt) -> Change:
+def discard_stream(aside: Quarantine, sink: str, *, store: CheckpointStore, clock: Callable[[], datetime]) -> int:
+    """Remove what is set aside for a sink, and count it no longer; return how many events that were.
+
+    Also forgets what was counted and is not there: set aside on another machine, or lost with its disk.
+
+    Raises:
+        StagingError: it cannot be removed.
+        LockedError: a run holds the stream.
+    """
+    with store.hold(aside.stream.id):
+        ledger = Ledger(store, aside.stream)
+        progress = ledger.progress(sink)
+        aside.discard(sink)
+        ledger.write(_set(sink, lambda one: replace(one, quarantined=0)), clock())
+        return progress.quarantined
+
+
+def _require_lack(ledger: Ledger, target: Target, batches: list[Batch]) -> None:
+    """Refuse a second sink that exports of its own have brought there: it would have the events twice."""
+    if target.name == target.refused_by:
+        return
+    covered = ledger.progress(target.name).covered
+    if any(intersect(covered, [batch.window]) for batch in batches):
+        raise UsageError(
+            f"sink '{target.name}' has these events from exports of its own and would have them twice; "
+            f"where they are not wanted in '{target.refused_by}' any more, --discard them"
+        )
+
+
+def _known(aside: Quarantine, target: Target, batch: Batch) -> dict[str, str]:
+    """Return what another sink than the one that refused is to remember, should it be exported to itself one day.
+
+    Of the window of the batch it has these events and lacks the others, as where there was a gap.
+    """
+    if target.name == target.refused_by:
+        return {}  # it has known them since they were first given to it
+    events = aside.events(batch)
+    return pack(events, EPOCH) | pack_gaps(events, [batch.window])
+
+
+def _replayed(target: Target, receipt: Receipt, known: Mapping[str, str]) -> Change:
     """Count what was taken, and what was refused again. A replay that died may be counted twice: never below zero."""
+    refused = len(receipt.rejected)
 
-    def change(checkpoint: Checkpoint) -> Checkpoint:
-        sinks = dict(checkpoint.sinks)
-        refused = len(receipt.rejected)
-        from_ = sinks.get(target.refused_by, SinkProgress())
-        taken = receipt.rows + refused
-        sinks[target.refused_by] = replace(from_, quarantined=max(0, from_.quarantined - taken))
-        to = sinks.get(target.name, SinkProgress())
-        sinks[target.name] = replace(to, rows=to.rows + receipt.rows, quarantined=to.quarantined + refused)
-        return replace(checkpoint, sinks=sinks)
+    def taken(one: SinkProgress) -> SinkProgress:
+        return replace(one, quarantined=max(0, one.quarantined - receipt.rows - refused))
 
-    return change
+    def brought(one: SinkProgress) -> SinkProgress:
+        seen = one.seen | {place: one.seen.get(place, "") + keys for place, keys in known.items()}
+        return replace(one, rows=one.rows + receipt.rows, quarantined=one.quarantined + refused, seen=seen)
+
+    return lambda checkpoint: _set(target.name, brought)(_set(target.refused_by, taken)(checkpoint))
+
+
+def _set(sink: str, change: Callable[[SinkProgress], SinkProgress]) -> Change:
+    return lambda checkpoint: replace(
+        checkpoint,
+        sinks={**checkpoint.sinks, sink: change(checkpoint.sinks.get(sink, SinkProgress()))},
+    )

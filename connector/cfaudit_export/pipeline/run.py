@@ -30,7 +30,7 @@ from cfaudit_export.pipeline.ledger import Ledger
 from cfaudit_export.pipeline.load import Outlet
 from cfaudit_export.pipeline.map import map_extract
 from cfaudit_export.pipeline.plan import Plan, Step, Wish, plan_stream
-from cfaudit_export.pipeline.quarantine import Quarantine
+from cfaudit_export.pipeline.quarantine import quarantine_of
 from cfaudit_export.pipeline.seen import gap_windows, pack, pack_gaps, unseen, within
 from cfaudit_export.pipeline.shadows import (
     held_shadows,
@@ -156,7 +156,7 @@ class _Run:
         self._started_at = job.clock()
         self._ledger = Ledger(job.store, job.stream)
         self._staging = Staging(job.staging / job.stream.id)
-        self._quarantine = Quarantine(job.staging.parent / "quarantine" / job.stream.id, job.stream)
+        self._quarantine = quarantine_of(job.staging.parent, job.stream)
         self._outlets = {name: Outlet(name, sink) for name, sink in job.sinks.items()}
         self._windows = self._events = self._calls = self._trimmed = 0
         self._done = timedelta()

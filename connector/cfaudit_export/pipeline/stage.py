@@ -16,6 +16,7 @@ from cfaudit_export.errors import StagingError
 from cfaudit_export.model import Batch, Intent, Stream, Window
 
 _SUFFIX = ".arrow"
+_UNFINISHED = ".tmp"
 _PIECE_ROWS = 10_000
 
 
@@ -37,7 +38,7 @@ class Staging:
             self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             digest = _write(table, path)
         except OSError as error:
-            _discard(path.with_suffix(".tmp"))
+            _discard(path.with_suffix(_UNFINISHED))
             raise StagingError(f"cannot stage a batch under '{self.directory}': {error.strerror or error}") from error
         return Batch(batch_id, stream, window, table.num_rows, path, digest)
 
@@ -58,13 +59,18 @@ class Staging:
         return Batch(intent.batch_id, stream, intent.window, intent.rows, path, intent.digest)
 
     def remove(self, batch_id: str) -> None:
-        """Forget a batch that every sink has."""
-        _discard(self._path(batch_id))
+        """Forget a batch that every sink has, and what sinks noted beside it."""
+        for path in self._files():
+            if path.stem == batch_id:
+                _discard(path)
 
     def sweep(self, keep: set[str]) -> None:
-        """Remove what no intent names: left over by a run that died before it promised anything."""
+        """Remove what no intent names: left over by a run that died before it promised anything.
+
+        What a sink noted beside a batch that is still promised stays: it says what the sink has of it.
+        """
         for path in self._files():
-            if path.suffix != _SUFFIX or path.stem not in keep:
+            if path.suffix == _UNFINISHED or path.stem not in keep:
                 _discard(path)
 
     def _files(self) -> Iterator[Path]:
@@ -90,7 +96,7 @@ def _replacing(table: pa.Table) -> Iterator[tuple[str, str]]:
 
 
 def _write(table: pa.Table, path: Path) -> str:
-    temporary = path.with_suffix(".tmp")
+    temporary = path.with_suffix(_UNFINISHED)
     with temporary.open("wb") as file:
         with pa.ipc.new_file(file, table.schema) as writer:
             # Sinks read piece by piece; one piece of all rows would have to be held whole.

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from cfaudit_export import SinkError, read_batch
-from cfaudit_export.errors import ExitCode, StagingError
-from cfaudit_export.pipeline.quarantine import Quarantine
-from cfaudit_export.pipeline.replay import Target, replay_stream
+from cfaudit_export.errors import ExitCode, StagingError, UsageError
+from cfaudit_export.pipeline.quarantine import Quarantine, quarantine_of
+from cfaudit_export.pipeline.replay import Target, discard_stream, replay_stream
 
+END = datetime(2026, 11, 20, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 WORDS = "field 'actor_email' is \u2028 odd"
 
@@ -22,17 +23,11 @@ def odd(event: dict[str, Any]) -> str | None:
 
 
 def replay(rig: Any, sink: Any, name: str = "picky", refused_by: str = "picky") -> Any:
-    return replay_stream(
-        rig.stream,
-        Target(name, sink, refused_by),
-        store=rig.store,
-        quarantine=rig.root / "quarantine",
-        clock=lambda: rig.now,
-    )
+    return replay_stream(aside(rig), Target(name, sink, refused_by), store=rig.store, clock=lambda: rig.now)
 
 
 def aside(rig: Any) -> Quarantine:
-    return Quarantine(rig.root / "quarantine" / rig.stream.id, rig.stream)
+    return quarantine_of(rig.root, rig.stream)
 
 
 def held_ids(rig: Any, sink: str = "picky") -> list[str]:
@@ -90,8 +85,56 @@ def test_another_sink_can_take_them(rig: Any, picky: Any, shelf: Any) -> None:
     assert other.ids() == held
     sinks = rig.checkpoint().sinks
     assert (sinks["picky"].quarantined, sinks["other"].rows) == (0, len(held))
-    # Nothing is said to be covered there: as a sink of its own it still gets everything.
     assert sinks["other"].covered == ()
+    # Should it become a sink of its own one day, it gets everything else.
+    rig.now += HOUR
+    rig.run({"picky": picky, "other": other})
+    assert other.texts() == rig.truth()
+    assert len(set(other.ids())) == len(other.ids()) == 600
+    rig.now += HOUR
+    rig.run({"picky": picky, "other": other})
+    assert len(other.ids()) == 600
+
+
+def test_events_refused_in_one_millisecond_in_two_batches_are_all_remembered(rig_of: Any, shelf: Any) -> None:
+    rig = rig_of(events=60, span_seconds=0.02, ties=0.9, twins=0.5)
+    picky, other = shelf(refuse=odd), shelf()
+    for _ in range(3):
+        rig.run({"picky": picky}, config={"piece_rows": 10, "page_size": 10})
+        rig.now += HOUR
+        rig.grow(10, END - timedelta(milliseconds=20), END)
+    replay(rig, other, name="other")
+    rig.run({"other": other})
+    assert len(set(other.ids())) == len(other.ids())
+    assert other.texts() == rig.truth()
+
+
+def test_a_sink_that_has_the_events_of_its_own_does_not_get_them_twice(rig: Any, picky: Any, shelf: Any) -> None:
+    held, other = held_ids(rig), shelf()
+    rig.run({"other": other})
+    with pytest.raises(UsageError, match="sink 'other' has these events from exports of its own"):
+        replay(rig, other, name="other")
+    assert held_ids(rig) == held
+    assert len(other.ids()) == 600
+
+
+def test_what_is_given_up_counts_no_longer(rig: Any, picky: Any) -> None:
+    held = held_ids(rig)
+    path = next(aside(rig).held("picky")).path
+    path.write_bytes(b"damaged")
+    assert discard_stream(aside(rig), "picky", store=rig.store, clock=lambda: rig.now) == len(held)
+    assert not [path for path in (rig.root / "quarantine").rglob("*") if path.is_file()]
+    assert rig.checkpoint().sinks["picky"].quarantined == 0
+    rig.now += HOUR
+    assert rig.run({"picky": picky}).exit_code == ExitCode.OK
+
+
+def test_a_faulty_sink_tells_nothing_of_the_events_that_it_has_seen(rig: Any, picky: Any) -> None:
+    picky.error = ValueError("ada@example.com did it")
+    report = replay(rig, picky)
+    assert report.exit_code == ExitCode.SINK_DOWN
+    assert "the sink failed with ValueError at conftest.py" in report.error
+    assert "ada" not in report.error
 
 
 def test_what_is_refused_again_stays_set_aside(rig: Any, picky: Any) -> None:
@@ -155,8 +198,9 @@ def rig_ids(rig: Any, sink: Any) -> set[str]:
 def test_a_sink_that_is_down_keeps_the_rest_set_aside(rig: Any, picky: Any, down: SinkError) -> None:
     held = held_ids(rig)
     picky.error = down
-    with pytest.raises(SinkError, match="out of order"):
-        replay(rig, picky)
+    report = replay(rig, picky)
+    assert (report.error, report.exit_code) == ("out of order", ExitCode.SINK_DOWN)
+    assert (report.rows, report.left) == (0, len(held))
     assert held_ids(rig) == held
     assert rig.checkpoint().sinks["picky"].quarantined == len(held)
 

@@ -90,6 +90,28 @@ def test_the_batch_that_a_dead_sink_was_promised_is_not_staged_anew_for_another(
     assert {intent.digest for intent in rig.checkpoint().sinks["dead"].intents}
 
 
+def test_what_a_sink_noted_beside_a_batch_lives_as_long_as_the_batch(rig: Any, shelf: Any, down: Exception) -> None:
+    class Noting(type(shelf())):  # type: ignore[misc]  # the class comes from a fixture
+        def load(self, batch: Any) -> Receipt:
+            with batch.path.with_suffix(".note").open("a") as note:
+                note.write("tried\n")
+            return super().load(batch)
+
+    noting, dead = Noting(error=down), shelf(error=down)
+    for _ in range(2):
+        rig.run({"noting": noting, "dead": dead})
+        rig.now += HOUR
+    [batch, note] = rig.staged()
+    assert note == batch.replace(".arrow", ".note")
+    assert next(rig.staging.rglob("*.note")).read_text() == "tried\ntried\n"
+    noting.error = None
+    rig.run({"noting": noting, "dead": dead})
+    assert rig.staged() == [batch, note], "another sink is still promised the batch"
+    dead.error = None
+    rig.run({"noting": noting, "dead": dead})
+    assert rig.staged() == []
+
+
 def test_when_every_sink_is_dead_reading_stops(rig: Any, shelf: Any, down: Exception) -> None:
     report = rig.run({"a": shelf(error=down), "b": shelf(error=down)}, config=SMALL)
     assert report.exit_code == ExitCode.SINK_DOWN

@@ -19,7 +19,7 @@ import ssl
 import threading
 import uuid
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -116,6 +116,7 @@ class Collector:
         self.tokens = {"token-plain": Token(), "token-acks": Token(acks=True)}
         self.most_bytes = 800_000_000
         self.cloud_bytes = 800_000_000  # beyond this, Splunk Cloud calls the first object malformed
+        self.fault_of: Callable[[Any], int] = lambda _object: 0  # the code for an object that is well-formed
         self.unhealthy: int | None = None
         self.faults: deque[Fault] = deque()
         self.ack_faults: deque[Fault] = deque()
@@ -139,7 +140,7 @@ class Collector:
     def take(self, posted: Posted, body: bytes, token: Token, *, counts: bool = True) -> tuple[int, dict[str, Any]]:
         if code := unfit(posted.channel, body, token):
             return code, {}
-        for number, (code, piece) in enumerate(objects(body, self.cloud_bytes, token.indexes)):
+        for number, (code, piece) in enumerate(objects(body, self.cloud_bytes, token.indexes, self.fault_of)):
             if code:
                 return code, {"invalid-event-number": number + (code == 7)}
             posted.kept.append(piece)
@@ -176,7 +177,9 @@ def unfit(channel: str | None, body: bytes, token: Token) -> int:
     return 0 if body else 5
 
 
-def objects(body: bytes, most_bytes: int, indexes: tuple[str, ...]) -> Iterator[tuple[int, str]]:
+def objects(
+    body: bytes, most_bytes: int, indexes: tuple[str, ...], fault_of: Callable[[Any], int]
+) -> Iterator[tuple[int, str]]:
     """Yield a code and the text of each object of a body, up to the first that has a code other than 0."""
     decoder = json.JSONDecoder(parse_constant=_no_constant)
     try:
@@ -184,7 +187,7 @@ def objects(body: bytes, most_bytes: int, indexes: tuple[str, ...]) -> Iterator[
         at = _blank(text, 0)
         while at < len(text):
             value, end = decoder.raw_decode(text, at)
-            code = judge(value, indexes)
+            code = judge(value, indexes) or fault_of(value)
             yield code, text[at:end]
             at = len(text) if code else _blank(text, end)
     except ValueError:  # no UTF-8, or no JSON

@@ -1,0 +1,49 @@
+"""What a sink answers, taken with care: it may be a stranger's, and faulty."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from traceback import extract_tb
+from typing import TypeVar
+
+from cfaudit_export.errors import CfauditError, LoadUnknownError, SinkError
+from cfaudit_export.interfaces import Sink
+from cfaudit_export.model import Batch, Receipt
+
+T = TypeVar("T")
+
+
+def load_into(sink: Sink, batch: Batch) -> Receipt:
+    """Load a batch, and return a receipt that speaks of every event of it.
+
+    Raises:
+        LoadUnknownError: as `Sink.load`, or the receipt does not.
+        SinkError: as `Sink.load`, or the sink is faulty.
+    """
+    receipt = answered(lambda: sink.load(batch))
+    if receipt.batch_id != batch.batch_id or receipt.rows + len(receipt.rejected) != batch.rows:
+        raise LoadUnknownError(
+            f"asked to store batch '{batch.batch_id}' of {batch.rows} events, the sink answered for batch "
+            f"'{receipt.batch_id}': {receipt.rows} stored, {len(receipt.rejected)} refused; "
+            "report this to the author of the sink"
+        )
+    return receipt
+
+
+def answered(ask: Callable[[], T]) -> T:
+    """Return what a call of a sink returns.
+
+    Raises:
+        SinkError: the sink failed in a way that it does not announce.
+    """
+    try:
+        return ask()
+    except CfauditError:
+        raise
+    except Exception as error:  # noqa: BLE001  # a faulty plugin may stop itself, but no other sink
+        # The text of the error is left out, and its chain with it: the plugin has seen the events.
+        frame = extract_tb(error.__traceback__)[-1]
+        where = f"{Path(frame.filename).name}:{frame.lineno}"
+        words = f"the sink failed with {type(error).__name__} at {where}; report this to its author"
+        raise SinkError(words) from None
