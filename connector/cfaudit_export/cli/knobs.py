@@ -21,10 +21,11 @@ _METAVARS = {int: "N", float: "SHARE", str: "TEXT", int | None: "N", datetime | 
 
 def knob_parameters() -> Iterator[inspect.Parameter]:
     """Yield an option for every knob; lengths of time lose the `_seconds` of their names."""
-    from cfaudit_export.sandbox import POISON_KINDS, SandboxOptions
+    from cfaudit_export.sandbox import DRIFTS, POISON_KINDS, SandboxOptions
 
     help_of = _documented(SandboxOptions)
     help_of["poison"] = f"rows that the server refuses; the kind all spreads over {', '.join(POISON_KINDS)}"
+    help_of["drift"] = f"changes of the tool that may come one day: {', '.join(DRIFTS)}"
     hints = get_type_hints(SandboxOptions)
     for knob in fields(SandboxOptions):
         name, kind = _flag(knob.name), hints[knob.name]

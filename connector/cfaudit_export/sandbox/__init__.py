@@ -8,6 +8,7 @@ compare an export with, `Sandbox` serves it from a thread, `serve` in the foregr
 """
 
 from cfaudit_export.sandbox.composer import Account
+from cfaudit_export.sandbox.drift import DRIFTS
 from cfaudit_export.sandbox.options import RUNTIME_KNOBS, SandboxOptions
 from cfaudit_export.sandbox.paging import Page
 from cfaudit_export.sandbox.poison import POISON_KINDS
@@ -17,6 +18,7 @@ from cfaudit_export.sandbox.server import Sandbox, serve
 from cfaudit_export.sandbox.world import PoisonRow, World
 
 __all__ = [
+    "DRIFTS",
     "POISON_KINDS",
     "RUNTIME_KNOBS",
     "Account",

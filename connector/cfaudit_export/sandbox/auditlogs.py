@@ -10,13 +10,13 @@ from cfaudit_export.sandbox.pages import PageCache, ToolText, json_error, plain_
 from cfaudit_export.sandbox.query import BadQueryError
 from cfaudit_export.sandbox.rpc import CHANGING_TOOLS, Exchange
 from cfaudit_export.sandbox.tool import (
-    TOOL,
     argument_error,
     choose_account,
     describe,
     instructions,
     mishap_message,
     read_query,
+    tool_name,
 )
 from cfaudit_export.sandbox.upstream import Caller, Upstream
 from cfaudit_export.sandbox.world import World
@@ -43,16 +43,17 @@ class AuditLogs:
 
     async def call(self, name: str, arguments: Mapping[str, Any], exchange: Exchange) -> ToolText | None:
         """Read a page of the audit log, after the checks and in the order in which the server makes them."""
-        if name != self._world.options.tool_prefix + TOOL:
+        options = self._world.options
+        if name != tool_name(options):
             return None
         caller = exchange.caller
-        if (flaw := argument_error(name, arguments, caller)) is not None:
+        if (flaw := argument_error(name, arguments, caller, options.drift)) is not None:
             return plain_error(flaw)
         account = choose_account(caller, exchange.headers.get("cf-account-id"), arguments)
         if not isinstance(account, str):
             return json_error(account)
-        if self._world.options.latency_seconds:
-            await asyncio.sleep(self._world.options.latency_seconds)
+        if options.latency_seconds:
+            await asyncio.sleep(options.latency_seconds)
         exchange.seen.cost += 1
         if (mishap := self._upstream.audit(caller)) is not None:
             return read_error(mishap_message(mishap))
@@ -62,7 +63,7 @@ class AuditLogs:
             return read_error(mishap_message(400))
 
     def _page(self, account_id: str, arguments: Mapping[str, Any]) -> ToolText:
-        query = read_query(arguments)
+        query = read_query(arguments, self._world.options.drift)
         key = self.cache.key(account_id, query)
         text = self.cache.get(key)
         if text is None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Literal
 
+from cfaudit_export.sandbox.drift import DRIFTS
+
 DAY_SECONDS = 86_400.0
 
 
@@ -47,6 +49,7 @@ class SandboxOptions:
         codemode_generation: which generation of the code-mode server is emulated: `A` and `B` are two late ones, `G0`
             is the first, which cuts every long reply off.
         tool_prefix: put before the tool's name, as gateways do.
+        drift: changes of the tool that may come one day. Their names are `cfaudit_export.sandbox.DRIFTS`.
         allowed_hosts: names, beside loopback and the real server's, that a `Host` header may carry.
         keepalive_seconds: pause between the comment lines of a silent event stream.
         cache_bytes: bound of the cache of rendered pages.
@@ -81,6 +84,7 @@ class SandboxOptions:
     zod: Literal[3, 4] = 4
     codemode_generation: Literal["A", "B", "G0"] = "A"
     tool_prefix: str = ""
+    drift: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
     keepalive_seconds: float = 15.0
     cache_bytes: int = 32 * 1024 * 1024
@@ -96,6 +100,8 @@ class SandboxOptions:
                     raise ValueError(f"{field.name} is a share between 0 and 1, not {value}")
             elif field.name.endswith("_seconds") and value < 0:
                 raise ValueError(f"{field.name} must not be negative, but is {value}")
+        if unknown := sorted(set(self.drift) - DRIFTS.keys()):
+            raise ValueError(f"no drift is named {unknown[0]!r}; choose from: {', '.join(DRIFTS)}")
         if self.end_at is not None and self.end_at.tzinfo is None:
             raise ValueError("end_at needs a time zone")
 
@@ -113,6 +119,7 @@ RUNTIME_KNOBS = frozenset(
         "zod",
         "modern",
         "end_style",
+        "drift",
     }
 )
 """Names of the options that may change while a sandbox is running."""

@@ -6,6 +6,7 @@ import json
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from cfaudit_export.sandbox.drift import changed_row
 from cfaudit_export.sandbox.paging import Page
 from cfaudit_export.sandbox.query import Query
 from cfaudit_export.sandbox.schema import RECORD, issues, zod3, zod4
@@ -42,7 +43,11 @@ def render(world: World, account_id: str, page: Page) -> ToolText:
     """Write a page as the tool does: six fields per row, or every issue of every row it refuses."""
     if flawed := world.flawed(account_id, page):
         return read_error(js_pretty(_issues(world, account_id, page, flawed)))
-    rows = ",".join(world.row_texts(account_id, page))
+    texts = world.row_texts(account_id, page)
+    if changes := {"more-fields", "arrays"} & set(world.options.drift):
+        records = world.record_texts(account_id, page)
+        texts = [changed_row(row, record, changes) for row, record in zip(texts, records, strict=True)]
+    rows = ",".join(texts)
     info: dict[str, object] = {"count": len(page.rows)}
     if page.cursor is not None:
         info["cursor"] = page.cursor

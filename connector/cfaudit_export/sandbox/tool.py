@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, cast
 
+from cfaudit_export.sandbox import drift
 from cfaudit_export.sandbox.options import SandboxOptions
 from cfaudit_export.sandbox.query import FILTERS, BadQueryError, Query
 from cfaudit_export.sandbox.schema import (
@@ -75,28 +76,41 @@ def _property(name: str) -> dict[str, Any]:
 def describe(caller: Caller, options: SandboxOptions) -> dict[str, Any]:
     """Build the tool's entry in tools/list."""
     return {
-        "name": options.tool_prefix + TOOL,
+        "name": tool_name(options),
         "description": "Read the audit log of a Cloudflare account: who changed what, and when.",
-        "inputSchema": input_schema(caller),
+        "inputSchema": drift.changed_schema(input_schema(caller), options.drift),
     }
 
 
-def argument_error(name: str, arguments: Mapping[str, Any], caller: Caller) -> str | None:
+def tool_name(options: SandboxOptions) -> str:
+    """Return what the tool is called."""
+    return options.tool_prefix + (drift.TOOL if "renamed-tool" in options.drift else TOOL)
+
+
+def argument_error(
+    name: str, arguments: Mapping[str, Any], caller: Caller, changes: Collection[str] = ()
+) -> str | None:
     """Check the arguments of a call; return the plain text of the error. Arguments it does not know pass."""
     names = _ARGUMENTS if len(caller.accounts) == 1 else (*_ARGUMENTS, "account_id")
     flaws = []
     for argument in names:
         if argument in arguments or argument in ("since", "before"):
-            flaw = _flaw(argument, arguments.get(argument, ABSENT))
+            flaw = _flaw(argument, arguments.get(argument, ABSENT), changes)
             if flaw is not None:
                 flaws.append(f"{argument}: {flaw}")
+    if "small-pages" in changes and arguments.get("limit", 0) > drift.SMALL_PAGE:
+        flaws.append(f"limit: Too big: expected number to be <={drift.SMALL_PAGE}")
+    if "required-argument" in changes and drift.ARGUMENT not in arguments:
+        flaws.append(f"{drift.ARGUMENT}: Invalid input: expected string, received undefined")
     if not flaws:
         return None
     return f"Input validation error: Invalid arguments for tool {name}: " + ", ".join(flaws)
 
 
-def _flaw(name: str, value: object) -> str | None:
+def _flaw(name: str, value: object, changes: Collection[str]) -> str | None:
     """Find what is wrong with one argument."""
+    if name in drift.unused_filters(changes) or ("new-values" in changes and (name, value) == ("actor_context", "api")):
+        return None
     if name in _ENUMS:
         if value in _ENUMS[name]:
             return None
@@ -118,13 +132,14 @@ def _number_flaw(bounds: tuple[int, int] | None, number: float) -> str | None:
     return f"Too big: expected number to be <={bounds[1]}"
 
 
-def read_query(arguments: Mapping[str, Any]) -> Query:
+def read_query(arguments: Mapping[str, Any], changes: Collection[str] = ()) -> Query:
     """Read checked arguments the way upstream reads its parameters; the server's default limit is 10.
 
     Raises:
         BadQueryError: a day that does not exist, or a limit that is not whole.
     """
     limit: float = arguments.get("limit", 10)
+    used = arguments.keys() - set(drift.unused_filters(changes))
     try:
         since_ns, before_ns = (instant(arguments[name]) for name in ("since", "before"))
     except ValueError as error:
@@ -137,7 +152,7 @@ def read_query(arguments: Mapping[str, Any]) -> Query:
         direction=arguments.get("direction", "desc"),
         limit=int(limit),
         cursor=arguments.get("cursor", ""),
-        filters=tuple((name, arguments[name]) for name in FILTERS if name in arguments),
+        filters=tuple((name, arguments[name]) for name in FILTERS if name in used),
     )
 
 

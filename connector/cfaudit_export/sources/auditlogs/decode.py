@@ -57,10 +57,12 @@ class Page:
     Attributes:
         rows: the rows in the order of the reply, columns as `PAGE_SCHEMA`.
         cursor: where the next page starts; None at the end of the walk.
+        further: names of fields that the rows have beyond those of `FIELDS`.
     """
 
     rows: pa.Table
     cursor: str | None
+    further: frozenset[str] = frozenset()
 
 
 def decode_page(text: str) -> Page:
@@ -78,7 +80,8 @@ def decode_page(text: str) -> Page:
     cursor = info.cursor or (info.cursors or {}).get("after") or None
     if not clean:
         return Page(PAGE_SCHEMA.empty_table(), cursor)
-    return Page(_with_time(_columns(clean), received), cursor)
+    columns = _columns(clean)
+    return Page(_with_time(columns, received), cursor, frozenset(columns.column_names) - set(_TEXT.names))
 
 
 def _decode_odd(text: str) -> tuple[list[Any], list[Any], _ResultInfo]:
@@ -113,13 +116,14 @@ def _columns(raws: list[Any]) -> pa.Table:
         return pj.read_json(
             pa.BufferReader(lines),
             read_options=pj.ReadOptions(use_threads=False, block_size=len(lines) + 1),
-            parse_options=pj.ParseOptions(explicit_schema=_TEXT, unexpected_field_behavior="ignore"),
+            parse_options=pj.ParseOptions(explicit_schema=_TEXT, unexpected_field_behavior="infer"),
         )
     except pa.ArrowInvalid:
         rows = [json.loads(bytes(raw)) for raw in raws]
         if not all(isinstance(row, dict) for row in rows):
             raise ProtocolError(_UNKNOWN_FORM) from None
-        return pa.table({key: pa.array([_as_text(row.get(key)) for row in rows], pa.string()) for key in _TEXT.names})
+        names = dict.fromkeys([*_TEXT.names, *(key for row in rows for key in row)])
+        return pa.table({key: pa.array([_as_text(row.get(key)) for row in rows], pa.string()) for key in names})
 
 
 def _with_time(text: pa.Table, raws: list[Any]) -> pa.Table:

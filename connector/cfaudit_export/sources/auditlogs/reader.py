@@ -16,9 +16,11 @@ from cfaudit_export.errors import (
     ProtocolError,
     SourceUnavailableError,
 )
+from cfaudit_export.escape import shown
 from cfaudit_export.records import Credential
 from cfaudit_export.sources.auditlogs.contract import Edges, Query, Rejection, ToolFault, read_fault
-from cfaudit_export.sources.auditlogs.decode import Page, decode_page
+from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA, Page, decode_page
+from cfaudit_export.sources.auditlogs.offer import Offer
 from cfaudit_export.sources.pace import WINDOW_SECONDS, Pace, Patience
 from cfaudit_export.sources.refusals import CallFailedError
 from cfaudit_export.sources.session import Session
@@ -44,6 +46,7 @@ class Target:
         cost: upstream calls that one tool call costs.
         retry_seconds: longest time spent on one call that fails on the server's side.
         concurrency: calls in flight at once.
+        offer: what the tool takes.
     """
 
     url: str
@@ -52,6 +55,7 @@ class Target:
     cost: int
     retry_seconds: float
     concurrency: int
+    offer: Offer
 
 
 class Reader:
@@ -74,19 +78,36 @@ class Reader:
         self._successes = 0
         self.edges = Edges()  # learned when it first matters, which is at the first unreadable row
         self.tight = Edges()
+        self.further: frozenset[str] = frozenset()  # fields that rows were seen to have beyond the known ones
+        self.proven: set[str] = set()  # filters that were seen to leave something out
+        self._unproven: set[str] = set()
 
     @property
     def cost(self) -> int:
         """Upstream calls that one page costs."""
         return self._target.cost
 
+    @property
+    def offer(self) -> Offer:
+        """What the tool takes."""
+        return self._target.offer
+
+    def doubt(self, name: str) -> None:
+        """Say, once, that a filter seems to have no effect."""
+        if name not in self._unproven:
+            self._unproven.add(name)
+            _LOG.warning("the server seems to ignore a filter, its column stays empty", extra={"filter": name})
+
     async def page(self, query: Query) -> Page | Rejection:
-        """Read one page.
+        """Read one page. A filter that the tool would ignore is met by nothing.
 
         Raises:
             CursorDeadError: ask again from the start of the window.
             AccessError, ThrottledError, SourceUnavailableError, ProtocolError, SettingsError: there is no page.
         """
+        if not self.offer.takes(query.filters):
+            return Page(PAGE_SCHEMA.empty_table(), None)
+        query = replace(query, limit=min(query.limit, self.offer.most_rows))
         patience = Patience(self._target.retry_seconds)
         while True:
             outcome = await self._ask(query)
@@ -120,6 +141,9 @@ class Reader:
         outcome = read_fault(reply.text) if reply.is_error else decode_page(reply.text)
         if isinstance(outcome, Page | Rejection):
             self._successes += 1
+        if isinstance(outcome, Page) and outcome.further - self.further:
+            self.further |= outcome.further
+            _LOG.warning("the server's rows have further fields", extra={"fields": shown(sorted(self.further))})
         return outcome
 
     async def _again_after(self, why: str, patience: Patience, last: Exception) -> None:

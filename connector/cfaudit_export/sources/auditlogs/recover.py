@@ -77,9 +77,10 @@ async def recover(
         page_size: rows per page.
         filters: the stream's own filters; what they fix needs no reading.
     """
-    wanted = {**CANDIDATES, **{name: values for name, values in policy.values.items() if name in AUDITLOGS_FILTERS}}
+    listed = {name: values for name, values in policy.values.items() if name in AUDITLOGS_FILTERS}
+    wanted = reader.offer.candidates({**CANDIDATES, **listed})
     given = dict(filters)
-    facets = [name for name in wanted if name not in given]
+    facets = [name for name in wanted if name not in given and name not in reader.further]
     if policy.mode == "off" or not (piece.rows.num_rows or piece.unreadable):
         return Recovered({}, complete=policy.mode != "off", calls=0)
     is_auto = policy.mode == "auto"
@@ -144,9 +145,14 @@ class _Recovery:
         labels: list[pa.Array] = []
         unmatched = len(self._texts)
         for value in values:
-            if unmatched <= 0:
+            # A filter that leaves nothing out is asked for another value too: it may be one that has no effect.
+            if unmatched <= 0 and (facet in self._reader.proven or not len(self._texts)):
                 break
             found = await self._matching(((facet, value),), self._plain)
+            if found.num_rows < len(self._texts):
+                self._reader.proven.add(facet)
+            elif unmatched <= 0:
+                self._reader.doubt(facet)
             texts.append(found["event_raw"])
             labels.append(pa.repeat(pa.scalar(value), found.num_rows))
             unmatched -= found.num_rows

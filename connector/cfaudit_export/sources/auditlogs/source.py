@@ -13,7 +13,6 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from anyio.streams.memory import MemoryObjectSendStream
 
 from cfaudit_export.auth import header_values
-from cfaudit_export.errors import ProtocolError
 from cfaudit_export.interfaces import Extract
 from cfaudit_export.model import Connection, Gap, Window, from_ms, to_ms
 from cfaudit_export.records import SourceContext
@@ -22,7 +21,9 @@ from cfaudit_export.sources.auditlogs.accounts import AccountFinder
 from cfaudit_export.sources.auditlogs.board import Board, Range
 from cfaudit_export.sources.auditlogs.contract import TOOL, Query, Rejection
 from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA, Page
+from cfaudit_export.sources.auditlogs.further import further_columns
 from cfaudit_export.sources.auditlogs.narrow import Unreadable
+from cfaudit_export.sources.auditlogs.offer import read_offer
 from cfaudit_export.sources.auditlogs.reader import Reader, Target
 from cfaudit_export.sources.auditlogs.recover import Recovered, recover
 from cfaudit_export.sources.auditlogs.walk import Manner, Piece, Walk
@@ -46,7 +47,7 @@ class _Open:
 
     portal: BlockingPortal
     reader: Reader
-    filters: frozenset[str]
+    page_size: int
 
 
 class AuditLogsSource:
@@ -64,10 +65,8 @@ class AuditLogsSource:
         """Open the session, find the tool and the account."""
         portal, session = self._context.shared.opened(self._session, self._enter)
         connection, reader = portal.call(self._find, session)
-        self._open = _Open(portal, reader, connection.filters)
-        missing = sorted({name for name, _ in self._context.stream.filters} - connection.filters)
-        if missing:
-            raise ProtocolError(f"the server would silently ignore the filter '{missing[0]}'; its tool has no such one")
+        self._open = _Open(portal, reader, min(self._config.page_size, reader.offer.most_rows))
+        reader.offer.check(self._context.stream.filters)
         return connection
 
     def probe(self) -> None:
@@ -83,7 +82,7 @@ class AuditLogsSource:
             return
         opened, workers = self._opened(), self._config.concurrency
         board = Board(ranges, workers)
-        manner = Manner(self._config.page_size, self._config.piece_rows, self._context.stream.filters)
+        manner = Manner(opened.page_size, self._config.piece_rows, self._context.stream.filters)
 
         async def work(send: MemoryObjectSendStream[_Read]) -> None:
             while (mine := await board.take()) is not None:
@@ -98,7 +97,7 @@ class AuditLogsSource:
     def guess_start(self, window: Window, count: int) -> datetime:
         """Return since when the newest events of a window are: exactly, or by how dense those before an odd row are."""
         opened = self._opened()
-        limit = min(count, self._config.page_size)
+        limit = min(count, opened.page_size)
         filters = self._context.stream.filters
         query = Query(to_ms(window.since), to_ms(window.before), limit, "desc", filters=filters)
         outcome = opened.portal.call(opened.reader.page, query)
@@ -137,7 +136,7 @@ class AuditLogsSource:
             self._pace,
             piece,
             policy=self._context.recover,
-            page_size=self._config.page_size,
+            page_size=self._opened().page_size,
             filters=self._context.stream.filters,
         )
 
@@ -148,7 +147,8 @@ class AuditLogsSource:
             for row in piece.unreadable
         )
         events = piece.rows
-        for name, column in recovered.columns.items():
+        further = further_columns(events, self._opened().reader.further)
+        for name, column in {**recovered.columns, **further}.items():
             events = events.append_column(name, column)
         fidelity = "recovered" if recovered.complete else "trimmed"
         return Extract(
@@ -163,9 +163,9 @@ class AuditLogsSource:
 
     async def _find(self, session: Session) -> tuple[Connection, Reader]:
         tool = choose_tool(session.tools, self._config.tool, TOOL, "sources.auditlogs.tool")
-        properties = set(tool.input_schema.get("properties", {}))
+        offer = read_offer(tool.input_schema)
         kind = self._context.credential.kind
-        takes_account = "account_id" in properties
+        takes_account = "account_id" in tool.input_schema.get("properties", {})
         finder = AccountFinder(self._config, self._context, self._pace)
         account, known = await finder.find(session, tool.name, takes_account=takes_account)
         session.choose_account(account if takes_account and account in dict(known) else None)
@@ -176,13 +176,14 @@ class AuditLogsSource:
             COSTS.get(kind, 3),
             self._config.retry_seconds,
             self._config.concurrency,
+            offer,
         )
         connection = Connection(
             account_id=account,
             account_name=dict(known).get(account),
             credential=kind,
             calls_per_page=target.cost,
-            filters=frozenset(properties - {"since", "before", "direction", "limit", "cursor", "account_id"}),
+            filters=frozenset(offer.filters),
             server=session.server,
             protocol=session.protocol,
             tool=fingerprint(tool),
