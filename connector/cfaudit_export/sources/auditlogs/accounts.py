@@ -90,7 +90,7 @@ class AccountFinder:
     async def _of_server(self, session: Session, tool: str) -> Accounts | None:
         """Let the server itself say which accounts there are, by asking it for none of them; None if it does not."""
         session.choose_account(None)
-        await self._pace.acquire(1)
+        await self._pace.acquire(2)  # the server looks up who is asking, and then refuses
         try:
             reply = await session.call(tool, {"account_id": "none", "since": "2026-01-01", "before": "2026-01-01"})
         except CallFailedError as failure:

@@ -108,7 +108,7 @@ class Reader:
         if not self.offer.takes(query.filters):
             return Page(PAGE_SCHEMA.empty_table(), None)
         query = replace(query, limit=min(query.limit, self.offer.most_rows))
-        patience = Patience(self._target.retry_seconds)
+        patience, others_work = Patience(self._target.retry_seconds), 0
         while True:
             outcome = await self._ask(query)
             match outcome:
@@ -127,7 +127,12 @@ class Reader:
                         SourceUnavailableError(f"Cloudflare's API fails ('{outcome.message}'); try again later"),
                     )
                 case ToolFault(kind="refused"):
-                    await self._diagnose(query)
+                    others_work += await self._diagnose(query)
+                    if others_work > 1:
+                        raise ProtocolError(
+                            "the server refuses what it was asked, while a plain question works; "
+                            f"check the filters and the time range ({_asked(query)})"
+                        )
                 case _:
                     raise fault_error(outcome)
 
@@ -158,31 +163,30 @@ class Reader:
         _LOG.warning("throttled by the server", extra={"wait_seconds": seconds})
         self._pace.pause(seconds)
 
-    async def _diagnose(self, query: Query) -> None:
+    async def _diagnose(self, query: Query) -> bool:
         """Find out what `Cloudflare API request failed` means this time; return when asking again makes sense.
 
-        One worker asks, the others wait for what it learns.
+        One worker asks, the others wait for what it learns. Returns whether a plain question works: it may be that
+        the block has just ended, so only a second time is it the question's own fault.
         """
         seen = self._successes
         async with self._doctor:
             if self._successes != seen:
-                return
+                return False
             if await self._canary(query):
                 if query.cursor is not None:
                     raise CursorDeadError
-                raise ProtocolError(
-                    "the server refuses what it was asked, while a plain question works; "
-                    f"check the filters and the time range ({_asked(query)})"
-                )
+                return True
             token = await self._credential.token()
             if token is not None and await self._credential.renew(token) and await self._canary(query):
-                return
+                return False
             # A token's own identity probes are refused with a plain 429 first, so this is no throttling.
             if not self._successes and self._credential.kind != "oauth":
                 raise AccessError(_no_permission(self._credential.kind))
             self._throttled(WINDOW_SECONDS)
             if not await self._canary(query):
                 raise AccessError(_no_permission(self._credential.kind))
+            return False
 
     async def _canary(self, query: Query) -> bool:
         """Ask the plainest question there is; True when the server answers it, be it with an odd row."""

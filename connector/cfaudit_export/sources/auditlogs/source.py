@@ -115,6 +115,9 @@ class AuditLogsSource:
     def _enter(self, stack: ExitStack) -> tuple[BlockingPortal, Session]:
         config = self._config
         portal = stack.enter_context(start_blocking_portal())
+        lookups = COSTS.get(self._context.credential.kind, 3) - 1
+        if lookups:  # to open a session takes two requests, and the server looks up at each who is asking
+            portal.call(self._pace.acquire, 2 * lookups)
         opening = open_session(
             config.server_url,
             self._context.credential,
