@@ -117,6 +117,9 @@ def _tell(shell: Shell, workshop: Workshop, report: RunReport, checkpoint: Check
         if rows:
             terminal.say(f"account {report.stream.account_id}, {report.events:,} events read")
             terminal.table(("sink", ">rows", ">files", ">gaps", "covered until"), rows, answer=False)
+        if report.trimmed:
+            left_out = f"{report.trimmed:,} events have columns left out for want of calls"
+            terminal.say(f"{left_out}; --recover all waits for them")
     else:
         _LOG.info("run finished", extra=_facts(report))
     if report.error:
@@ -129,8 +132,6 @@ def _tell(shell: Shell, workshop: Workshop, report: RunReport, checkpoint: Check
             terminal.fail(
                 f"events that sink '{name}' refuses for good, set aside: {progress.quarantined}; {_SEE_REPLAY}"
             )
-    if report.trimmed:
-        terminal.say(f"{report.trimmed:,} events have columns left out for want of calls; --recover all waits for them")
     if report.gaps:
         terminal.fail(_gaps_remain(report))
 

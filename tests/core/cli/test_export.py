@@ -43,6 +43,13 @@ def test_without_a_terminal_stderr_is_json_lines(cli: Any, target: tuple[str, ..
     assert lines[-1]["exit_code"] == 0
 
 
+def test_columns_that_nobody_asked_to_rebuild_are_not_said_to_be_left_out(cli: Any, target: tuple[str, ...]) -> None:
+    result = cli(*target, "--recover", "off", "--json")
+    assert [report["trimmed"] for report in json.loads(result.out)] == [0]
+    assert all(json.loads(line) for line in result.err.splitlines())
+    assert "left out" not in cli(*target, "--recover", "off", "--since", "20d", "--log-format", "text").err
+
+
 def test_as_text_a_table_says_what_each_sink_got(cli: Any, target: tuple[str, ...], sandbox: Sandbox) -> None:
     result = cli(*target, "--since", "40d", "--log-format", "text")
     *_, title, head, line = result.err.splitlines()

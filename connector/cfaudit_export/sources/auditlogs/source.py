@@ -160,7 +160,7 @@ class AuditLogsSource:
             gaps,
             now,
             piece.calls + recovered.calls,
-            0 if recovered.complete else events.num_rows,
+            0 if recovered.complete or self._context.recover.mode == "off" else events.num_rows,
             recovered.shadows,
         )
 
