@@ -12,6 +12,7 @@ from cfaudit_export.errors import (
     CfauditError,
     CheckpointConflictError,
     CheckpointDamagedError,
+    ExitCode,
     LoadUnknownError,
     LockedError,
     ProtocolError,
@@ -20,6 +21,7 @@ from cfaudit_export.errors import (
     SinkRefusedError,
     SourceUnavailableError,
     TryAgainError,
+    worst,
 )
 from cfaudit_export.hookspecs import hookimpl
 from cfaudit_export.interfaces import CheckpointStore, Extract, Sink, Source, Versioned
@@ -58,6 +60,7 @@ __all__ = [
     "CheckpointStorePlugin",
     "Connection",
     "Credential",
+    "ExitCode",
     "Extract",
     "Gap",
     "LoadUnknownError",
@@ -83,6 +86,7 @@ __all__ = [
     "Window",
     "hookimpl",
     "read_batch",
+    "worst",
 ]
 
 

@@ -65,6 +65,7 @@ class Workshop:
         clock: the time, aware and UTC.
         shared: what all sources share that use the credential.
         only_gaps: read nothing but what earlier runs could not.
+        latecomers: look for latecomers before `until`, too: the run is one in a row of intervals.
         filler: the same with the source that fills gaps, None without one.
     """
 
@@ -78,6 +79,7 @@ class Workshop:
     clock: Callable[[], datetime]
     shared: Shared = field(default_factory=Shared, repr=False)
     only_gaps: bool = False
+    latecomers: bool = False
     filler: Workshop | None = None
 
     @property
@@ -251,6 +253,7 @@ def _run(
         settle_lag=settings.settle_lag,
         rescan=settings.rescan,
         only_gaps=workshop.only_gaps,
+        latecomers=workshop.latecomers,
         transforms=workshop.transforms,
         after_load=workshop.plugins.after_load,
         progress=watch.progress,

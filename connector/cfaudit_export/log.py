@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -59,8 +59,7 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
-        pairs = [f"{key}={_bare(value)}" for key, value in _extra(record).items()]
-        line = " ".join([_time(record), record.levelname, escaped(record.getMessage()), *pairs])
+        line = f"{_time(record)} {record.levelname} {_worded(record)}"
         if trace := _trace(self, record):
             line += "".join(f"\n    {escaped(one)}" for one in trace.splitlines())
         return self._redaction(line)
@@ -111,6 +110,41 @@ def logging_to(stream: Writer, *, form: str, verbosity: int, redaction: Redactio
         root.removeHandler(handler)
         for logger, level in zip((root, own), levels, strict=True):
             logger.setLevel(level)
+
+
+@contextmanager
+def logging_through(log: Callable[[int, str], object]) -> Iterator[None]:
+    """Hand what this program logs to somebody else's log, and to nobody beside it, while the context lasts.
+
+    Args:
+        log: called with the level and the text, in which what varies is included. It has to hide secrets itself.
+    """
+    handler, own = _Through(log), logging.getLogger(PACKAGE)
+    before = (own.level, own.propagate)
+    own.setLevel(logging.INFO)
+    own.propagate = False
+    own.addHandler(handler)
+    try:
+        yield
+    finally:
+        own.removeHandler(handler)
+        own.setLevel(before[0])
+        own.propagate = before[1]
+
+
+class _Through(logging.Handler):
+    def __init__(self, log: Callable[[int, str], object]) -> None:
+        super().__init__()
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._log(record.levelno, _worded(record))
+
+
+def _worded(record: logging.LogRecord) -> str:
+    """Return the text and what varies, as text for people."""
+    pairs = [f"{key}={_bare(value)}" for key, value in _extra(record).items()]
+    return " ".join([escaped(record.getMessage()), *pairs])
 
 
 def _extra(record: logging.LogRecord) -> dict[str, Any]:

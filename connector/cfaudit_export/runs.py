@@ -8,6 +8,7 @@ for report in export_all(workshop):
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,11 @@ from cfaudit_export.assemble import Workshop, assemble, connected, export
 from cfaudit_export.encode import as_plain
 from cfaudit_export.errors import SettingsError
 from cfaudit_export.intervals import cut
+from cfaudit_export.log import logging_through
 from cfaudit_export.model import RunReport, Window, floor_ms
-from cfaudit_export.settings import Given, Settings, load_settings
+from cfaudit_export.settings import ALL_ACCOUNTS, Given, Settings, load_settings
 
-__all__ = ["Given", "as_plain", "export_all", "fit", "prepare", "slices"]
+__all__ = ["Given", "Workshop", "accounts", "as_plain", "export_all", "fit", "logging_through", "prepare", "slices"]
 
 
 def prepare(
@@ -88,12 +90,23 @@ def slices(workshop: Workshop, count: int) -> list[dict[str, Any]]:
     before = min(settled, floor_ms(settings.until)) if settings.until else settled
     since = floor_ms(settings.since) if settings.since else before - FIRST_RUN
     parts = cut(Window(since, before), count) if since < before else ()
-    with accounts_of(workshop) as accounts:
-        return [
-            {"account": account, **as_plain({"since": part.since, "until": part.before}), "slice": True}
-            for account in (account or _the_one(workshop) for account in accounts)
-            for part in parts
-        ]
+    return [
+        {"account": account, **as_plain({"since": part.since, "until": part.before}), "slice": True}
+        for account in accounts(workshop)
+        for part in parts
+    ]
+
+
+def accounts(workshop: Workshop) -> tuple[str, ...]:
+    """Return the accounts that the settings name, else all that the credential can use.
+
+    Raises:
+        CfauditError: they have to be asked for, and that fails.
+    """
+    if not workshop.settings.account:
+        workshop = replace(workshop, settings=replace(workshop.settings, account=ALL_ACCOUNTS))
+    with accounts_of(workshop) as found:
+        return tuple(account or _the_one(workshop) for account in found)
 
 
 def _the_one(workshop: Workshop) -> str:

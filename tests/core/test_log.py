@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from cfaudit_export.log import Redaction, logging_to
+from cfaudit_export.log import Redaction, logging_through, logging_to
 
 LOG = logging.getLogger("cfaudit_export.something")
 SECRET = "cfut_0123456789abcdef"
@@ -103,3 +103,17 @@ def test_a_traceback_follows_its_line(form: str) -> None:
     assert "ZeroDivisionError" in stream.getvalue()
     if form == "json":
         assert "ZeroDivisionError" in json.loads(stream.getvalue())["traceback"]
+
+
+def test_somebody_elses_log_gets_the_text_with_what_varies_and_is_the_only_one(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    said: list[tuple[int, str]] = []
+    logger = logging.getLogger("cfaudit_export.pipeline.run")
+    with logging_through(lambda level, text: said.append((level, text))):
+        logger.info("window done", extra={"window": "a b", "events": 3})
+    assert said == [(logging.INFO, 'window done window="a b" events=3')]
+    assert not caplog.records
+    logger.warning("afterwards")
+    assert [record.message for record in caplog.records] == ["afterwards"]
+    assert len(said) == 1

@@ -24,6 +24,7 @@ CONDUCTORS = {"run", "slices"}
 
 # Heavy or delicate libraries, and the only places that know them. Others may be used wherever they help.
 HOMES = {
+    "airflow": ("cfaudit_airflow",),
     "anyio": ("cfaudit_export.sources", "cfaudit_export.auth"),
     "authlib": ("cfaudit_export.auth", "cfaudit_export.sources", "cfaudit_export.sandbox"),
     # A report reads its files from where the S3 sink put them, with the credentials that this had.
@@ -59,6 +60,7 @@ HOMES = {
 
 # Libraries that come with another one, which is declared and cannot be without them.
 WITH = {
+    "airflow": "apache-airflow",
     "botocore": "boto3",
     "google": "google-cloud-bigquery",
     "markupsafe": "jinja2",

@@ -24,6 +24,7 @@ class Wish:
         settle_lag: how far behind now a run stops, because events arrive late.
         retry: how many gaps behind the rescan horizon to try again, those that have waited longest.
         only_gaps: to try again every gap from `since` to `until`, and read nothing else.
+        latecomers: look for latecomers also before an `until`, as the next in a row of intervals does.
     """
 
     now: datetime
@@ -32,6 +33,12 @@ class Wish:
     settle_lag: timedelta
     retry: int = 0
     only_gaps: bool = False
+    latecomers: bool = False
+
+    @property
+    def bounded(self) -> bool:
+        """Whether an end was asked for, so that nothing is read again."""
+        return self.until is not None and not self.latecomers
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +104,8 @@ def plan_stream(checkpoint: Checkpoint | None, sinks: Iterable[str], wish: Wish)
         return _only_gaps(progress, Window(floor_ms(wish.since) if wish.since else EPOCH, before))
     lent = checkpoint.lent if checkpoint else ()
     missing = {name: subtract(_missing(one, known, wish, before), lent) for name, one in progress.items()}
-    rescan = {name: () if wish.until else _rescan(one, before) for name, one in progress.items()}
-    if checkpoint and not wish.until:
+    rescan = {name: () if wish.bounded else _rescan(one, before) for name, one in progress.items()}
+    if checkpoint and not wish.bounded:
         for name, windows in _gaps(checkpoint, progress, rescan, wish.retry).items():
             rescan[name] = union(*rescan[name], *intersect(windows, [Window(EPOCH, before)]))
     read = union(*(window for windows in (*missing.values(), *rescan.values()) for window in windows))
@@ -109,7 +116,7 @@ def plan_stream(checkpoint: Checkpoint | None, sinks: Iterable[str], wish: Wish)
         rescan=rescan,
         first=tuple(sorted({at for name in progress for at in _first(missing[name], progress[name].covered)})),
         before=before,
-        bounded=wish.until is not None,
+        bounded=wish.bounded,
     )
 
 

@@ -88,6 +88,7 @@ class Job:
         rescan: how far back to look again for latecomers.
         retry: how many gaps behind the horizon to try again.
         only_gaps: read nothing but gaps, those between `since` and `until`.
+        latecomers: look for latecomers before `until`, too.
         transforms: applied to every table of events, in order.
         after_load: told of every receipt.
         progress: told of every piece.
@@ -107,6 +108,7 @@ class Job:
     rescan: timedelta = timedelta(hours=6)
     retry: int = 3
     only_gaps: bool = False
+    latecomers: bool = False
     transforms: tuple[Transform, ...] = ()
     after_load: Callable[[Batch, Receipt], None] = lambda _batch, _receipt: None
     progress: Callable[[Progress], None] = field(default=lambda _progress: None)
@@ -219,7 +221,7 @@ class _Run:
     def _plan(self) -> Plan:
         job = self._job
         alive = [outlet.name for outlet in self._alive()]
-        wish = Wish(self._started_at, job.since, job.until, job.settle_lag, job.retry, job.only_gaps)
+        wish = Wish(self._started_at, job.since, job.until, job.settle_lag, job.retry, job.only_gaps, job.latecomers)
         plan = plan_stream(self._ledger.checkpoint, alive, wish)
         _LOG.info("planned", extra={"wanted": str(plan.wanted), "windows": len(plan.read), "sinks": ",".join(alive)})
         return plan

@@ -235,3 +235,18 @@ def test_a_piece_costs_two_writes_of_the_checkpoint(rig: Any, monkeypatch: pytes
     report = rig.run(config={"piece_rows": 100, "page_size": 100})
     assert report.windows > 5
     assert len(saved) <= 2 * report.windows + 1
+
+
+def test_intervals_in_a_row_find_latecomers_of_those_before(rig: Any) -> None:
+    """As a scheduler runs them, and one of them again afterwards."""
+    start = rig.now
+    rig.run(until=start, latecomers=True)
+    for number in range(3):
+        since = start + number * HOUR
+        rig.now = since + HOUR + MINUTE
+        rig.grow(10, since - 3 * HOUR, since)
+        rig.grow(10, since, since + HOUR)
+        assert rig.run(since=since, until=since + HOUR, latecomers=True).sinks[0].rows == 20
+    again = rig.run(since=start, until=start + HOUR, latecomers=True)
+    assert again.sinks[0].rows == 0
+    rig.assert_everything_once()

@@ -1,0 +1,252 @@
+"""The operators: one exports, the other says into which exports a task is to be mapped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow.sdk import AssetAlias, BaseOperator
+from airflow.sdk.exceptions import AirflowRescheduleException
+
+from cfaudit_airflow.assets import SOURCE, audit_asset
+from cfaudit_airflow.hooks import CloudflareAuditHook
+from cfaudit_airflow.outcomes import RetryAfter, failure
+from cfaudit_export import CfauditError, ExitCode, worst
+
+if TYPE_CHECKING:
+    from cfaudit_export import RunReport
+    from cfaudit_export.runs import Workshop
+
+_SETTLED = timedelta(seconds=1)  # the clock of the scheduler may be a little behind
+
+
+class CloudflareAuditExportOperator(BaseOperator):  # type: ignore[misc]  # typed only where Airflow is installed
+    """Export audit events into each sink, once, and return the report.
+
+    Without `since` and `until` a run exports the data interval of its DAG run, when it has one: `[start, end)`, and
+    latecomers of intervals before it. It waits for the interval to be settled without occupying a worker. Without a
+    data interval (an interval of no length, or none, as in a run triggered by hand) the checkpoint decides, as on the
+    command line.
+
+    Args:
+        account: the account or accounts to export; None for the one that the credential sees.
+        since: oldest time wanted, as on the command line.
+        until: time to stop before.
+        slice: export from since to until beside other slices of the account; `CloudflareAuditPlanOperator` gives them.
+        sinks: names of the sinks, for example `["s3"]`.
+        options: further settings by their keys, for example `{"sinks.s3.bucket": "audit"}`.
+        config: path of a TOML file on the worker.
+        max_wait: longest time that a run waits itself, as in `5m`; after that Airflow does, and the worker is free.
+        data_interval: False lets the checkpoint decide also where there is a data interval.
+        on_gaps: what gaps and refused events mean: `fail` the task, or `warn` and succeed.
+        cloudflare_audit_conn_id: id of the connection; None for the worker's environment alone.
+        kwargs: what every operator takes; `retry_policy` is `RetryAfter` by default, and `outlets` the assets of the
+            accounts that are named here.
+    """
+
+    template_fields = (
+        "account",
+        "since",
+        "until",
+        "sinks",
+        "options",
+        "config",
+        "max_wait",
+        "cloudflare_audit_conn_id",
+    )
+    template_fields_renderers = {"options": "json"}  # noqa: RUF012  # as every operator has it
+    ui_color = "#f6d6b8"
+
+    def __init__(
+        self,
+        *,
+        account: str | Sequence[str] | None = None,
+        since: str | None = None,
+        until: str | None = None,
+        slice: bool = False,  # noqa: A002  # the name that `plan --slices` gives it
+        sinks: str | Sequence[str] = (),
+        options: Mapping[str, Any] | None = None,
+        config: str | None = None,
+        max_wait: str | None = None,
+        data_interval: bool = True,
+        on_gaps: Literal["fail", "warn"] = "fail",
+        cloudflare_audit_conn_id: str | None = CloudflareAuditHook.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        kwargs["retry_policy"] = kwargs.get("retry_policy") or RetryAfter()
+        if not kwargs.get("outlets"):
+            kwargs["outlets"] = [audit_asset(one) for one in _listed(account) if len(one) == 32]
+        super().__init__(**kwargs)
+        if on_gaps not in {"fail", "warn"}:
+            raise ValueError(f"on_gaps is 'fail' or 'warn', not '{on_gaps}'")
+        self.account = account
+        self.since = since
+        self.until = until
+        self.slice = slice
+        self.sinks = sinks
+        self.options = options
+        self.config = config
+        self.max_wait = max_wait
+        self.data_interval = data_interval
+        self.on_gaps = on_gaps
+        self.cloudflare_audit_conn_id = cloudflare_audit_conn_id
+        self._is_running = False
+
+    def execute(self, context: Any) -> dict[str, Any]:
+        """Export, and return the report.
+
+        Raises:
+            ExportAgainError: a sink or the source is down, or the server throttles: Airflow tries again.
+            AirflowFailException: somebody has to do something first.
+            AirflowRescheduleException: the data interval is not settled yet.
+        """
+        from cfaudit_export.runs import as_plain, export_all, logging_through
+
+        window = None if self.since or self.until or not self.data_interval else _data_interval(context)
+        try:
+            workshop = self._workshop(window)
+        except CfauditError as error:
+            raise failure(error.exit_code, str(error), error.retry_after_seconds) from error
+        if window:
+            workshop = replace(workshop, latecomers=True)
+            self._wait_until_settled(workshop, window[1])
+        self._is_running = True
+        try:
+            with logging_through(self.log.log):
+                reports = tuple(export_all(workshop))
+        finally:
+            self._is_running = False
+        report = {"exit_code": int(worst(one.exit_code for one in reports)), "runs": as_plain(reports)}
+        for one in report["runs"]:
+            for sink in one["sinks"]:
+                sink["locations"] = len(sink["locations"])  # thousands of names are not for the database of Airflow
+        self._judge(context, reports, report)
+        self._announce(context, reports)
+        return report
+
+    def on_kill(self) -> None:
+        """Break off as Ctrl-C does: what was finished is kept, and the next try goes on from there."""
+        if self._is_running:  # after a timeout Airflow calls this when the run is over
+            raise KeyboardInterrupt("the task was told to stop")
+
+    def _workshop(self, window: tuple[datetime, datetime] | None) -> Workshop:
+        since, until = (moment.isoformat() for moment in window) if window else (self.since, self.until)
+        flags = {
+            "account": list(_listed(self.account)),
+            "since": since,
+            "until": until,
+            "slice": self.slice or None,
+            "sink": list(_listed(self.sinks)),
+            "max_wait": self.max_wait,
+        }
+        given = {name: value for name, value in flags.items() if value}
+        return CloudflareAuditHook(self.cloudflare_audit_conn_id).prepare(given, self.options, self.config)
+
+    def _wait_until_settled(self, workshop: Workshop, end: datetime) -> None:
+        settled_at = end + workshop.settings.settle_lag
+        if workshop.clock() < settled_at:
+            self.log.info("the data interval is settled at %s; coming back then", settled_at.isoformat())
+            raise AirflowRescheduleException(settled_at + _SETTLED)
+
+    def _judge(self, context: Any, reports: Sequence[RunReport], report: Mapping[str, Any]) -> None:
+        code = worst(one.exit_code for one in reports)
+        if code is ExitCode.OK:
+            return
+        problems = "; ".join(problem for one in reports for problem in _problems(one))
+        if code is ExitCode.INCOMPLETE and self.on_gaps == "warn":
+            self.log.warning("delivered, but not complete: %s", problems)
+            return
+        context["ti"].xcom_push("report", report)
+        delays = [one.retry_after_seconds for one in reports if one.retry_after_seconds]
+        raise failure(code, problems, max(delays, default=None))
+
+    def _announce(self, context: Any, reports: Sequence[RunReport]) -> None:
+        """Tell downstream DAGs of new events, through an alias where the accounts are known only now."""
+        events = context["outlet_events"]
+        for one in reports:
+            rows = sum(sink.rows for sink in one.sinks)
+            asset = audit_asset(one.stream.account_id, one.stream.source)
+            for outlet in self.outlets:
+                if isinstance(outlet, AssetAlias) and rows:
+                    events[outlet].add(asset, extra={"rows": rows})
+                elif outlet == asset:
+                    events[outlet].extra["rows"] = rows
+
+
+class CloudflareAuditPlanOperator(BaseOperator):  # type: ignore[misc]  # typed only where Airflow is installed
+    """Return the arguments of exports that a task is to be mapped into: one for each account, or for each slice.
+
+        plan = CloudflareAuditPlanOperator(task_id="plan", slices=12, since="2026-01-01", until="2026-07-01")
+        CloudflareAuditExportOperator.partial(task_id="export", sinks="s3").expand_kwargs(plan.output)
+
+    Args:
+        slices: into how many slices the time of each account is cut; 0 for no slices, and accounts alone.
+        account: the account or accounts; None for all that the credential can use.
+        since: oldest time wanted; 30 days ago by default.
+        until: time to stop before; by default, and at most, as new as is settled.
+        options: further settings by their keys.
+        config: path of a TOML file on the worker.
+        cloudflare_audit_conn_id: id of the connection; None for the worker's environment alone.
+        kwargs: what every operator takes.
+    """
+
+    template_fields = ("slices", "account", "since", "until", "options", "config", "cloudflare_audit_conn_id")
+    template_fields_renderers = {"options": "json"}  # noqa: RUF012  # as every operator has it
+    ui_color = "#f6d6b8"
+
+    def __init__(
+        self,
+        *,
+        slices: int | str = 0,
+        account: str | Sequence[str] | None = None,
+        since: str | None = None,
+        until: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        config: str | None = None,
+        cloudflare_audit_conn_id: str | None = CloudflareAuditHook.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        kwargs["retry_policy"] = kwargs.get("retry_policy") or RetryAfter()
+        super().__init__(**kwargs)
+        self.slices = slices
+        self.account = account
+        self.since = since
+        self.until = until
+        self.options = options
+        self.config = config
+        self.cloudflare_audit_conn_id = cloudflare_audit_conn_id
+
+    def execute(self, context: Any) -> list[dict[str, Any]]:  # noqa: ARG002  # the signature is Airflow's
+        """Return the arguments. Raises: as the export."""
+        from cfaudit_export.runs import accounts, slices
+
+        flags = {"account": list(_listed(self.account)), "since": self.since, "until": self.until}
+        hook = CloudflareAuditHook(self.cloudflare_audit_conn_id)
+        given = {name: value for name, value in flags.items() if value}
+        try:
+            workshop = hook.prepare(given, self.options, self.config, needs_sink=False)
+            count = int(self.slices)
+            return slices(workshop, count) if count else [{"account": one} for one in accounts(workshop)]
+        except CfauditError as error:
+            raise failure(error.exit_code, str(error), error.retry_after_seconds) from error
+
+
+def _listed(given: str | Sequence[str] | None) -> Sequence[str]:
+    return [given] if isinstance(given, str) and given else given or ()
+
+
+def _data_interval(context: Any) -> tuple[datetime, datetime] | None:
+    """Return the data interval of the DAG run; None where it has none, or one of no length."""
+    start, end = context.get("data_interval_start"), context.get("data_interval_end")
+    return (start, end) if start and end and start < end else None
+
+
+def _problems(report: RunReport) -> list[str]:
+    account = report.stream.account_id or SOURCE
+    found = [f"account {account}: {report.error}"] if report.error else []
+    found += [f"account {account}, sink '{sink.name}': {sink.error}" for sink in report.sinks if sink.error]
+    if report.gaps:
+        found.append(f"account {account}: windows that could not be read: {len(report.gaps)}")
+    return found or [f"account {account}: events that a sink refuses are set aside"]

@@ -1,0 +1,42 @@
+"""How a run ended -> what Airflow is told: done, try again and when, or fail at once."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import RetryDecision, RetryPolicy
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+from cfaudit_export import ExitCode
+
+RETRIED = frozenset({ExitCode.SINK_DOWN, ExitCode.TRY_AGAIN})
+
+
+class ExportAgainError(AirflowException):  # type: ignore[misc]  # typed only where Airflow is installed
+    """The export stopped for a reason that passes; what was finished is kept.
+
+    Attributes:
+        retry_after_seconds: how long that takes, None where it is not known.
+    """
+
+    def __init__(self, message: str, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class RetryAfter(RetryPolicy):  # type: ignore[misc]  # typed only where Airflow is installed
+    """Retry an export when the server allows it again, where that is known; else as the task says."""
+
+    def evaluate(self, exception: BaseException, *_: Any, **__: Any) -> RetryDecision:
+        """Return how to go on after this exception."""
+        if isinstance(exception, ExportAgainError) and exception.retry_after_seconds:
+            delay = timedelta(seconds=exception.retry_after_seconds)
+            return RetryDecision.retry(delay, f"what stopped it is over in {delay.total_seconds():.0f} s")
+        return RetryDecision.default()
+
+
+def failure(code: ExitCode, why: str, retry_after_seconds: float | None = None) -> AirflowException:
+    """Return the exception to raise for a run that ended with this code."""
+    text = f"{why} (exit code {int(code)}: {code.meaning})"
+    return ExportAgainError(text, retry_after_seconds) if code in RETRIED else AirflowFailException(text)

@@ -1,0 +1,39 @@
+"""DAGs of one export, in which something is to happen that does not happen every day."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from airflow.sdk import DAG, CronDataIntervalTimetable
+
+from cfaudit_airflow.operators import CloudflareAuditExportOperator
+
+LONG = timedelta(hours=1)  # longer than any test: who waits so long was not told when to try again
+
+with DAG("unsettled", schedule=None, params=dict.fromkeys(("account", "since", "until"), "")) as unsettled:
+    CloudflareAuditExportOperator(
+        task_id="export",
+        account="{{ params.account }}",
+        since="{{ params.since }}",
+        until="{{ params.until }}",
+        slice=True,
+        sinks="parquet",
+        retries=1,
+        retry_delay=LONG,
+    )
+
+with DAG("refused", schedule=None) as refused:
+    CloudflareAuditExportOperator(
+        task_id="export", sinks="parquet", cloudflare_audit_conn_id="refused", retries=3, retry_delay=LONG
+    )
+
+with DAG(
+    "interval",
+    schedule=CronDataIntervalTimetable("0 0 * * *", timezone="UTC"),
+    start_date=datetime(2020, 1, 1, tzinfo=UTC),
+    catchup=False,
+) as interval:
+    CloudflareAuditExportOperator(task_id="export", sinks="parquet")
+
+with DAG("by_hand", schedule="0 0 * * *", start_date=datetime(2020, 1, 1, tzinfo=UTC), catchup=False) as by_hand:
+    CloudflareAuditExportOperator(task_id="export", sinks=["parquet"])
