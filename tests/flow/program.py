@@ -37,11 +37,16 @@ class Runner:
         self._folder = Path()
 
     def start(self, folder: Path, arguments: list[str], environ: dict[str, str], **when: Any) -> None:
-        """Start it in a folder, which keeps what it says; `when` may say to kill it, by `seconds` or by `step`."""
+        """Start it in a folder, which keeps what it says.
+
+        `when` may say to kill it, by `seconds` or by `step`; and that no file may grow beyond `largest_file_bytes`.
+        """
         self._folder = folder
         order = {"folder": str(folder), "arguments": arguments, "environ": {"HOME": str(folder)} | environ}
         assert self._process.stdin
-        self._process.stdin.write(json.dumps({"seconds": None, "step": None} | order | when) + "\n")
+        self._process.stdin.write(
+            json.dumps(dict.fromkeys(("seconds", "step", "largest_file_bytes")) | order | when) + "\n"
+        )
         self._process.stdin.flush()
 
     def end(self) -> Finished:

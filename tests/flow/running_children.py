@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import sys
 from collections.abc import Iterator
@@ -105,6 +106,8 @@ def counted(fatal: int | None) -> Iterator[list[int]]:
 def live(order: dict[str, Any], answer: int) -> None:
     os.environ.update(order["environ"])
     os.chdir(order["folder"])
+    if (largest := order["largest_file_bytes"]) is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))  # beyond it a write fails, as on a full disk
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
     with counted(order["step"]) as count:

@@ -48,17 +48,24 @@ class Machine:
 
     def run(self, *places: Any) -> Any:
         """Export into these places; return how the process ended."""
+        return self.runner.run(*self.command(*places))
+
+    def command(self, *places: Any) -> tuple[Path, list[str], dict[str, str]]:
+        """Return what a runner needs to export into these places."""
         sinks = [word for place in places for word in ("--sink", place.sink)]
         source = ["--server-url", self.sandbox.mcp_url, "--account", self.account, "--recover", "off"]
-        return self.ask("run", *source, *sinks, "--settle-lag", "0s", "--json", of=places)
+        return self.words("run", *source, *sinks, "--settle-lag", "0s", "--json", of=places)
 
     def ask(self, *words: str, of: tuple[Any, ...] = ()) -> Any:
         """Run a command with the settings of these places."""
+        return self.runner.run(*self.words(*words, of=of))
+
+    def words(self, *words: str, of: tuple[Any, ...]) -> tuple[Path, list[str], dict[str, str]]:
         keys = {f"sinks.{place.sink}.{key}": value for place in of for key, value in place.options.items()}
         options = [word for key, value in keys.items() for word in ("-o", f"{key}={value}")]
         environ = {name: value for place in of for name, value in place.environ.items()}
         environ["CLOUDFLARE_API_TOKEN"] = self.sandbox.world.tokens["account"]
-        return self.runner.run(self.root, [*words, *options, "--state-dir", "state"], environ)
+        return self.root, [*words, *options, "--state-dir", "state"], environ
 
     def status(self, sink: str) -> Any:
         [stream] = json.loads(self.ask("status", "--json").out)
@@ -135,6 +142,25 @@ def test_a_dead_sink_holds_no_other_and_catches_up_from_what_is_staged(machine: 
     assert set(parquet.behind.rglob("*.parquet")) == files
     assert report(second)["events"] < EVENTS / 5, "what was staged is not read again: only the rescan horizon is"
     assert machine.staged() == []
+
+
+def test_a_disk_that_is_full_ends_the_run_cleanly_and_the_next_one_goes_on(
+    machine: Machine, counterparts: Any, tmp_path: Path
+) -> None:
+    """The limit on the size of files stands for the disk: a write that goes beyond it fails in the middle."""
+    parquet = counterparts.fresh("parquet")
+    folder, arguments, environ = machine.command(parquet)
+    smallest = 20_000  # bytes, more than a checkpoint and less than the staged batch
+    full = machine.runner.run(folder, arguments, environ, largest_file_bytes=smallest)
+    assert full.code == 75, full.err
+    assert "cannot stage a batch under 'state/staging/" in full.err
+    assert "Traceback" not in full.err
+    assert machine.staged() == []
+    assert parquet.ids() == []
+    assert machine.status("parquet")["intents"] == []
+    assert machine.run(parquet).code == 0
+    assert parquet.texts() == machine.truth()
+    assert len(set(parquet.ids())) == EVENTS
 
 
 def test_what_splunk_refuses_is_listed_replayed_and_never_hidden(

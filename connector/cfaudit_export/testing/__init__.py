@@ -12,14 +12,25 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cfaudit_export.testing.batches import make_batch
     from cfaudit_export.testing.sink_contract import SinkContract, SinkTarget
+    from cfaudit_export.testing.source_contract import SourceContract, SourceTarget
     from cfaudit_export.testing.store_contract import CheckpointStoreContract, full_checkpoint
 
-__all__ = ["CheckpointStoreContract", "SinkContract", "SinkTarget", "full_checkpoint", "make_batch"]
+__all__ = [
+    "CheckpointStoreContract",
+    "SinkContract",
+    "SinkTarget",
+    "SourceContract",
+    "SourceTarget",
+    "full_checkpoint",
+    "make_batch",
+]
 
 _HOMES = {
     "CheckpointStoreContract": "store_contract",
     "SinkContract": "sink_contract",
     "SinkTarget": "sink_contract",
+    "SourceContract": "source_contract",
+    "SourceTarget": "source_contract",
     "full_checkpoint": "store_contract",
     "make_batch": "batches",
 }
