@@ -205,6 +205,8 @@ def _follow(machine: Machine, language: str, text: str) -> str:
         *times, command = text.strip().split(maxsplit=5)
         assert len(times) == 5
         return machine.run(command, folder=machine.home, PATH="/usr/bin:/bin")
+    if "pip install" in text:
+        return machine.run(text, folder=machine.clone)
     if "cfaudit-export sandbox" in text:
         machine.serve(text.strip())
         return ""
