@@ -12,22 +12,23 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from typing import Any, Self, TypeVar
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 
-from cfaudit_export.analysis.files import DataFile, Listing, find_files
+from cfaudit_export.analysis.files import DataFile, Listing, wanted_folders
 from cfaudit_export.analysis.places import Place, reading_failed
-from cfaudit_export.errors import SettingsError
+from cfaudit_export.analysis.shelf import Shelf, ShelfDataset
+from cfaudit_export.errors import CfauditError, SettingsError, TryAgainError
 from cfaudit_export.model import Window
 from cfaudit_export.schema import schema
 
 _T = TypeVar("_T")
 EVENTS = "audit_events"
 _STORED = "stored_events"
+_CURRENT = "current_events"
 _LOCKED = {
     "python_enable_replacements": "false",  # a name in SQL must never be a variable of this program
     "autoinstall_known_extensions": "false",
@@ -41,18 +42,18 @@ class Data:
 
     Attributes:
         place: where they are.
-        listing: the files, and those that were passed over.
+        shelf: the files, and those that were passed over.
         connection: DuckDB, without access to anything but the events.
     """
 
-    def __init__(self, place: Place, listing: Listing, period: Window | None = None, *, time_zone: str = "UTC") -> None:
+    def __init__(self, place: Place, shelf: Shelf, period: Window | None = None, *, time_zone: str = "UTC") -> None:
         """Open those of a period, by default all. `time_zone` is the one in which SQL shows and reads times.
 
         Raises:
             SettingsError: DuckDB is not installed, or does not know the time zone.
         """
         self.place = place
-        self.listing = listing
+        self.shelf = shelf
         duckdb = import_duckdb()
         with ExitStack() as stack:
             spill = stack.enter_context(tempfile.TemporaryDirectory(prefix="cfaudit-"))
@@ -71,6 +72,16 @@ class Data:
 
     def __exit__(self, *_: object) -> None:
         self._open.close()
+
+    @property
+    def listing(self) -> Listing:
+        """Return what is known of every file; all of them are looked at.
+
+        Raises:
+            CfauditError: one cannot be read.
+        """
+        with self._translated():
+            return self.shelf.listing
 
     @property
     def rows(self) -> int:
@@ -119,7 +130,15 @@ class Data:
         try:
             yield
         except (import_duckdb().Error, OSError, pa.ArrowInvalid) as error:
-            raise reading_failed(self.place, error) from error
+            raise self.failed(error) from error
+
+    def failed(self, error: Exception) -> CfauditError:
+        """Return the error that says what it means that the files could not be read; the next question lists anew."""
+        failure = reading_failed(self.place, error)
+        if isinstance(failure, TryAgainError):
+            with suppress(OSError):
+                self.shelf.forget()
+        return failure
 
     def _set(self, name: str, value: str) -> None:
         try:
@@ -130,19 +149,15 @@ class Data:
             raise
 
     def _define(self, period: Window | None) -> None:
-        """Make the views; the ids that are replaced are few, and read once."""
-        files = self.listing.files
-        self.connection.register(_STORED, dataset_of(self.place, files, columns_of(files)))
-        replacing = [one for one in files if one.has_replacements]
-        self.connection.register("replacing", dataset_of(self.place, replacing, schema()))
-        self.run("CREATE TEMP TABLE replaced AS SELECT DISTINCT replaces FROM replacing WHERE replaces IS NOT NULL")
-        self.connection.unregister("replacing")
-        clauses = ["event_id NOT IN (SELECT replaces FROM replaced)"] if replacing else []
+        with self._translated():
+            columns = columns_of(self.shelf.newest())
+        self.connection.register(_STORED, ShelfDataset(self.shelf, columns, replaced_too=True))
+        self.connection.register(_CURRENT, ShelfDataset(self.shelf, columns, replaced_too=False))
+        where = ""
         if period:
             since, before = (end.isoformat() for end in (period.since, period.before))
-            clauses.append(f"event_time >= TIMESTAMPTZ '{since}' AND event_time < TIMESTAMPTZ '{before}'")
-        where = f" WHERE {' AND '.join(clauses)}" if clauses else ""
-        self.run(f"CREATE TEMP VIEW {EVENTS} AS SELECT * FROM {_STORED}{where}")  # noqa: S608  # texts of this module
+            where = f" WHERE event_time >= TIMESTAMPTZ '{since}' AND event_time < TIMESTAMPTZ '{before}'"
+        self.run(f"CREATE TEMP VIEW {EVENTS} AS SELECT * FROM {_CURRENT}{where}")  # noqa: S608  # texts of this module
 
 
 def open_data(
@@ -154,7 +169,11 @@ def open_data(
         CfauditError: the place cannot be read, or DuckDB is not installed.
     """
     import_duckdb()
-    return Data(place, find_files(place, period, accounts), period, time_zone=time_zone)
+    try:
+        shelf = Shelf(place, wanted_folders(period, accounts))
+    except OSError as error:
+        raise reading_failed(place, error) from error
+    return Data(place, shelf, period, time_zone=time_zone)
 
 
 def import_duckdb() -> Any:
@@ -179,19 +198,3 @@ def columns_of(files: Iterable[DataFile]) -> pa.Schema:
             if field.name not in schema().names and field.name != "event_date":
                 further.setdefault(field.name, field)
     return pa.schema([*known, *(further[name] for name in sorted(further)), pa.field("event_date", pa.string())])
-
-
-def dataset_of(place: Place, files: Iterable[DataFile], columns: pa.Schema) -> ds.FileSystemDataset:
-    """Return the files as a dataset that opens only what a question needs."""
-    form = ds.ParquetFileFormat()
-    pieces = [form.make_fragment(one.found.path, place.filesystem, partition_expression=_bounds(one)) for one in files]
-    return ds.FileSystemDataset(pieces, columns, form, place.filesystem)
-
-
-def _bounds(file: DataFile) -> ds.Expression:
-    """Return what is true of every event of a file."""
-    bounds = (ds.field("account_id") == file.account_id) & (ds.field("event_date") == file.day)
-    if file.first is not None and file.last is not None:
-        first, last = (pa.scalar(end, pa.timestamp("us", "UTC")) for end in (file.first, file.last))
-        bounds = bounds & (ds.field("event_time") >= first) & (ds.field("event_time") <= last)
-    return bounds

@@ -23,7 +23,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from cfaudit_export.analysis.places import Found, Place, reading_failed
+from cfaudit_export.analysis.places import Found, Place
 from cfaudit_export.escape import escaped
 from cfaudit_export.model import Window
 from cfaudit_export.parquet import MERGED_NOTE, merged_files
@@ -32,7 +32,6 @@ from cfaudit_export.schema import schema
 _FOLDERS = re.compile(r"(?:^|/)account_id=([^/]+)/event_date=(\d{4}-\d{2}-\d{2})/[^/]+$")
 _DAY = re.compile(r"event_date=(\d{4}-\d{2}-\d{2})")
 _NEEDED = ("event_id", "event_time", "account_id")
-_ATTEMPTS = 3
 _S3_THREADS = 16  # they wait for answers; a disk answers at once, and more threads than processors only get in the way
 
 
@@ -89,44 +88,54 @@ class Listing:
     ignored: tuple[Ignored, ...]
 
 
-def find_files(place: Place, period: Window | None = None, accounts: Collection[str] = ()) -> Listing:
-    """List the files with events of some accounts (by default all) in a period.
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A file that may hold events of the account and of the day that its folder names."""
 
-    Files of the day before and after are listed as well: the event that takes a shadow's place may lie there.
+    found: Found
+    account_id: str
+    day: str
+
+    @property
+    def folder(self) -> str:
+        """Return the name of its folder below the place."""
+        return self.found.name.rpartition("/")[0]
+
+
+def candidates(place: Place, wanted: Callable[[str], bool]) -> tuple[list[Candidate], list[Ignored]]:
+    """List the files below the folders that are wanted, and those that lie elsewhere.
 
     Raises:
-        CfauditError: the place cannot be read.
+        OSError: the place cannot be read.
     """
-    for attempt in range(_ATTEMPTS):
-        try:
-            files, ignored = inspect(place, _wanted(period, accounts))
-        except FileNotFoundError as error:
-            # It was merged into another a moment ago; that one is in the next listing.
-            if attempt + 1 == _ATTEMPTS:
-                raise reading_failed(place, error) from error
-        except OSError as error:
-            raise reading_failed(place, error) from error
+    some, ignored = [], []
+    for found in place.files(wanted):
+        match = _FOLDERS.search(found.name)
+        if match and _is_day(match[2]):
+            some.append(Candidate(found, unquote(match[1]), match[2]))
         else:
-            gone = replaced(files)
-            return Listing(tuple(one for one in files if one.found.name not in gone), tuple(ignored))
-    raise AssertionError("the last attempt returns or raises")
+            ignored.append(Ignored(found.name, "not in a folder account_id=.../event_date=..."))
+    return some, ignored
+
+
+def look(place: Place, some: Sequence[Candidate]) -> list[DataFile | Ignored]:
+    """Look at files.
+
+    Raises:
+        OSError: one cannot be read, or is gone since it was listed.
+    """
+    with ThreadPoolExecutor(os.cpu_count() if place.is_local else _S3_THREADS) as threads:
+        return list(threads.map(lambda one: _look(place, one), some))
 
 
 def inspect(place: Place, wanted: Callable[[str], bool]) -> tuple[list[DataFile], list[Ignored]]:
     """Look at every file below the folders that are wanted; a merged file and those it stands for may both be there.
 
     Raises:
-        OSError: the place cannot be read, or a file is gone since it was listed.
+        OSError: as `candidates` and `look`.
     """
-    ignored: list[Ignored] = []
-    candidates: list[tuple[Found, str, str]] = []
-    for found in place.files(wanted):
-        if match := _FOLDERS.search(found.name):
-            candidates.append((found, unquote(match[1]), match[2]))
-        else:
-            ignored.append(Ignored(found.name, "not in a folder account_id=.../event_date=..."))
-    with ThreadPoolExecutor(os.cpu_count() if place.is_local else _S3_THREADS) as threads:
-        looked = list(threads.map(lambda one: _look(place, *one), candidates))
+    some, ignored = candidates(place, wanted)
+    looked = look(place, some)
     files = [one for one in looked if isinstance(one, DataFile)]
     return files, [*ignored, *(one for one in looked if isinstance(one, Ignored))]
 
@@ -151,8 +160,11 @@ def streams(files: Iterable[DataFile]) -> set[tuple[str, str]]:
     }
 
 
-def _wanted(period: Window | None, accounts: Collection[str]) -> Callable[[str], bool]:
-    """Return whether a folder may hold what is wanted, by its name."""
+def wanted_folders(period: Window | None, accounts: Collection[str] = ()) -> Callable[[str], bool]:
+    """Return what says of a folder's name whether it may hold events of some accounts (by default all) in a period.
+
+    The day before and after are wanted as well: the event that takes a shadow's place may lie there.
+    """
     day = timedelta(days=1)
     first = (period.since - day).date() if period else date.min
     last = (period.before + day).date() if period else date.max
@@ -166,8 +178,16 @@ def _wanted(period: Window | None, accounts: Collection[str]) -> Callable[[str],
     return wanted
 
 
-def _look(place: Place, found: Found, account_id: str, day: str) -> DataFile | Ignored:
+def _is_day(text: str) -> bool:
+    try:
+        return bool(date.fromisoformat(text))
+    except ValueError:
+        return False
+
+
+def _look(place: Place, one: Candidate) -> DataFile | Ignored:
     """Read the footer of a file."""
+    found = one.found
     try:
         fragment = ds.ParquetFileFormat().make_fragment(found.path, place.filesystem)
         fragment.ensure_complete_metadata()
@@ -181,8 +201,8 @@ def _look(place: Place, found: Found, account_id: str, day: str) -> DataFile | I
     first, last = _times(metadata, columns)
     return DataFile(
         found=found,
-        account_id=account_id,
-        day=day,
+        account_id=one.account_id,
+        day=one.day,
         rows=metadata.num_rows,
         first=first,
         last=last,

@@ -10,7 +10,6 @@ from functools import partial
 import pyarrow as pa
 
 from cfaudit_export.analysis.data import EVENTS, Data, import_duckdb
-from cfaudit_export.analysis.places import reading_failed
 from cfaudit_export.errors import CfauditError, UsageError
 
 _BATCH_ROWS = 10_000
@@ -81,7 +80,7 @@ def _wrong(data: Data, error: Exception) -> CfauditError:
         return UsageError(f"SQL can read {EVENTS} here, and no file, network or setting: {_first(said)}")
     is_theirs = isinstance(error, duckdb.Error) and not isinstance(error, duckdb.IOException)
     if not is_theirs or "stream registered" in said:  # DuckDB's word for what it reads through Arrow
-        return reading_failed(data.place, error)
+        return data.failed(error)
     line = _LINE.search(said)
     where = f" (line {line[1]})" if line else ""
     hint = f"; the events are in {EVENTS}" if "Table with name" in said else ""

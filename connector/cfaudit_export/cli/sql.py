@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated
@@ -77,8 +77,6 @@ def sql(
     period = window(shell, since or "1970-01-01", until) if since or until else None
     place = open_data_place(settings, data)
     with open_data(place, period, accounts(shell, settings, account), time_zone=time_zone) as opened:
-        for one in opened.listing.ignored:
-            shell.terminal.say(f"passed over '{one.name}': {one.why}")
         writer = _Writer(shell, opened, form, Path(output).expanduser() if output else None)
         if query is None and sys.stdin.isatty():
             from cfaudit_export.cli.prompt import converse
@@ -97,9 +95,22 @@ class _Writer:
     data: OpenData
     form: str
     output: Path | None
+    _told: set[str] = field(default_factory=set)
 
     def write(self, text: str) -> None:
-        """Answer the statements of a text.
+        """Answer the statements of a text, and name files that were passed over for them.
+
+        Raises:
+            CfauditError: one cannot be answered, or the answer not be written.
+        """
+        self._answer(text)
+        for one in self.data.shelf.ignored:
+            if one.name not in self._told:
+                self._told.add(one.name)
+                self.shell.terminal.say(f"passed over '{one.name}': {one.why}")
+
+    def _answer(self, text: str) -> None:
+        """Answer them.
 
         Raises:
             CfauditError: one cannot be answered, or the answer not be written.

@@ -14,14 +14,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from cfaudit_export.analysis.data import Data, open_data
-from cfaudit_export.analysis.files import find_files
+from cfaudit_export.analysis.files import wanted_folders
 from cfaudit_export.analysis.places import open_place
+from cfaudit_export.analysis.shelf import Shelf
 from cfaudit_export.errors import AccessError, SettingsError, TryAgainError, UsageError
 from cfaudit_export.model import Window
 from cfaudit_export.schema import COLUMNS
 
 DAYS = [datetime(2026, 11, day, 12, tzinfo=UTC) for day in range(1, 11)]
-OTHER = "a" * 32
+ACCOUNT, OTHER = "0f3c1e5a7b9d2468ace013579bdf2468", "a" * 32
 
 Open = Callable[..., Data]
 Store = Callable[..., Path]
@@ -86,6 +87,39 @@ def test_a_question_about_one_day_opens_the_files_of_that_day_alone(
         data.ask("SELECT max(actor_email) FROM audit_events")
 
 
+def test_a_question_about_one_day_does_not_even_look_at_the_files_of_other_days(
+    tmp_path: Path, store_rows: Store, opened: Open
+) -> None:
+    root = store_rows(tmp_path, spread())
+    near = {"2026-11-03", "2026-11-04", "2026-11-05", "2026-11-10"}  # those beside it, and the last, for its columns
+    for path in files_of(root):
+        if path.parent.name.partition("=")[2] not in near:
+            path.write_bytes(b"what is here is not read")
+    data = opened(root)
+    asked = "SELECT count(*) AS n FROM audit_events WHERE event_time >= '2026-11-04' AND event_time < '2026-11-05'"
+    assert data.ask(asked) == [{"n": 10}]
+    assert data.shelf.ignored == ()
+    assert data.ask("SELECT count(*) AS n FROM audit_events") == [{"n": 40}]
+    assert len(data.shelf.ignored) == 6, "who asks about all days is told which files are no export"
+
+
+def test_what_is_merged_between_two_questions_is_listed_anew(tmp_path: Path, store_rows: Store, opened: Open) -> None:
+    data = opened(store_rows(tmp_path, spread(DAYS[:2])))
+    first, last = "SELECT max(actor_email) AS last FROM audit_events", {"last": "user9@example.com"}
+
+    def merge(old: str, new: str) -> None:
+        store_rows(tmp_path, spread(DAYS[:1]), new, cfaudit_merged=f'{{"{old}.parquet":{{}}}}')
+        (files_of(tmp_path, "2026-11-01")[0].parent / f"{old}.parquet").unlink()
+
+    merge("batch", "merged")
+    assert data.ask(first) == [last], "nobody had looked at it, so that nobody misses it"
+    merge("merged", "again")
+    with pytest.raises(TryAgainError, match="ask again"):
+        data.ask(first)
+    assert data.ask(first) == [last]
+    assert data.ask("SELECT count(*) AS n FROM audit_events") == [{"n": 20}]
+
+
 def test_accounts_and_periods_are_left_out_by_their_folders(tmp_path: Path, store_rows: Store, opened: Open) -> None:
     root = store_rows(tmp_path, spread())
     store_rows(root, spread(DAYS[:2], account_id=OTHER))
@@ -98,7 +132,10 @@ def test_accounts_and_periods_are_left_out_by_their_folders(tmp_path: Path, stor
     assert data.listing.ignored == ()
     window = Window(DAYS[0], DAYS[0] + timedelta(hours=2))
     assert opened(root, window, [OTHER]).ask("SELECT count(*) AS n FROM audit_events") == [{"n": 2}]
-    assert {one.day for one in find_files(open_place(str(root)), window, [OTHER]).files} == {"2026-11-01", "2026-11-02"}
+    assert {one.day for one in Shelf(open_place(str(root)), wanted_folders(window, [OTHER])).listing.files} == {
+        "2026-11-01",
+        "2026-11-02",
+    }
 
 
 def test_a_shadow_gives_way_to_the_event_that_replaces_it(tmp_path: Path, store_rows: Store, opened: Open) -> None:
@@ -119,7 +156,7 @@ def test_a_shadow_gives_way_to_the_event_that_replaces_it(tmp_path: Path, store_
 
 def test_files_of_older_and_newer_versions_are_read_together(tmp_path: Path, store_rows: Store, opened: Open) -> None:
     root = store_rows(tmp_path, spread(DAYS[:3], actor_ip_address="192.0.2.1"))
-    older, newer, _ = files_of(root)
+    older, _, newer = files_of(root)
     table = pq.read_table(older, partitioning=None)
     pq.write_table(table.drop_columns(["replaces", "actor_ip_address", "zone_name"]), older)
     table = pq.read_table(newer, partitioning=None)
@@ -132,8 +169,8 @@ def test_files_of_older_and_newer_versions_are_read_together(tmp_path: Path, sto
     )
     assert [tuple(row.values()) for row in rows] == [
         ("2026-11-01", 10, 0, None),
-        ("2026-11-02", 10, 10, 9),
-        ("2026-11-03", 10, 10, None),
+        ("2026-11-02", 10, 10, None),
+        ("2026-11-03", 10, 10, 9),
     ]
 
 
@@ -204,10 +241,10 @@ def test_a_file_that_vanishes_while_it_is_listed_is_looked_for_again(
     ghost = listed[0].__class__(listed[0].name.replace("batch", "ghost"), listed[0].path.replace("batch", "ghost"), 1)
     listings = [[*listed, ghost], listed]
     seeing_ghosts = place.__class__(place.shown, place.root, place.filesystem, lambda _: iter(listings.pop(0)))
-    assert len(find_files(seeing_ghosts).files) == 10
+    assert len(Shelf(seeing_ghosts, wanted_folders(None)).listing.files) == 10
     always = place.__class__(place.shown, place.root, place.filesystem, lambda _: iter([ghost]))
     with pytest.raises(TryAgainError, match="were replaced while they were read; ask again"):
-        find_files(always)
+        open_data(always)
 
 
 def test_a_file_that_vanishes_while_it_is_read_is_a_passing_fault(
@@ -215,6 +252,7 @@ def test_a_file_that_vanishes_while_it_is_read_is_a_passing_fault(
 ) -> None:
     root = store_rows(tmp_path, spread())
     data = opened(root)
+    data.ask("SELECT max(actor_email) FROM audit_events")
     files_of(root)[3].unlink()
     with pytest.raises(TryAgainError, match="ask again"):
         data.ask("SELECT max(actor_email) FROM audit_events")
@@ -240,7 +278,7 @@ def test_a_folder_that_may_not_be_read_is_no_empty_one(
         raise PermissionError(13, "Permission denied")
 
     with pytest.raises(AccessError, match="not allowed to read"):
-        find_files(place.__class__(place.shown, place.root, place.filesystem, refused))
+        open_data(place.__class__(place.shown, place.root, place.filesystem, refused))
 
 
 def test_times_are_shown_in_the_zone_that_is_asked_for(tmp_path: Path, store_rows: Store) -> None:

@@ -1,0 +1,156 @@
+"""The files of a place -> a dataset that looks only at those that a question is about.
+
+A folder's name says the account and the day of its events. So most files are ruled out without a look at them, and a
+question about one day of a year reads the footers of three days: of that day, and of those beside it, where the event
+that takes a shadow's place may lie.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from cfaudit_export.analysis.files import Candidate, DataFile, Ignored, Listing, candidates, look, replaced
+from cfaudit_export.analysis.places import Place
+
+_ATTEMPTS = 3
+_DAY = timedelta(days=1)
+
+
+class Shelf:
+    """What a place holds: listed at once, and each file looked at when somebody needs it, and only once."""
+
+    def __init__(self, place: Place, wanted: Callable[[str], bool]) -> None:
+        """List the files below the folders that are wanted.
+
+        Raises:
+            OSError: the place cannot be read.
+        """
+        self.place = place
+        self._wanted = wanted
+        self._looked: dict[str, DataFile | Ignored] = {}
+        self._list()
+
+    def _list(self) -> None:
+        self.candidates, self._strangers = candidates(self.place, self._wanted)
+
+    @property
+    def ignored(self) -> tuple[Ignored, ...]:
+        """Return the files that were passed over so far."""
+        return (*self._strangers, *(one for one in self._looked.values() if isinstance(one, Ignored)))
+
+    @cached_property
+    def listing(self) -> Listing:
+        """Return all that the place holds; every file is looked at."""
+        return Listing(tuple(self.files(lambda _: True)), self.ignored)
+
+    def newest(self) -> list[DataFile]:
+        """Return the files of the last day: columns only become more, so that these have them all."""
+        last = max((one.day for one in self.candidates), default="")
+        return self.files(lambda one: one.day == last)
+
+    def files(self, chosen: Callable[[Candidate], bool]) -> list[DataFile]:
+        """Return those of some candidates that hold events, without those that a merged file stands for.
+
+        Raises:
+            OSError: one cannot be read, or files vanish as fast as they are listed.
+        """
+        for attempt in range(_ATTEMPTS):
+            some = [one for one in self.candidates if chosen(one)]
+            unknown = [one for one in some if one.found.name not in self._looked]
+            try:
+                found = look(self.place, unknown)
+            except FileNotFoundError:
+                # It was merged into another a moment ago; that one is in the next listing.
+                if attempt + 1 == _ATTEMPTS:
+                    raise
+                self._list()
+            else:
+                self._looked |= {one.found.name: facts for one, facts in zip(unknown, found, strict=True)}
+                known = (self._looked[one.found.name] for one in some)
+                files = [one for one in known if isinstance(one, DataFile)]
+                gone = replaced(files)
+                return [one for one in files if one.found.name not in gone]
+        raise AssertionError("the last attempt returns or raises")
+
+    def forget(self) -> None:
+        """List anew at the next question: what was listed is not there any more."""
+        self._list()
+        there = {one.found.name for one in self.candidates}
+        self._looked = {name: facts for name, facts in self._looked.items() if name in there}
+
+
+class ShelfDataset(ds.FileSystemDataset):  # type: ignore[misc]  # pyarrow has no types
+    """The events of a shelf; which files are read is decided when DuckDB says what it needs."""
+
+    def __init__(self, shelf: Shelf, columns: pa.Schema, *, replaced_too: bool) -> None:
+        """Offer the columns; `replaced_too` says whether shadows that another event took the place of are there."""
+        super().__init__([], columns, ds.ParquetFileFormat(), shelf.place.filesystem)
+        self._shelf = shelf
+        self._columns = columns
+        self._replaced_too = replaced_too
+
+    def scanner(self, columns: list[str] | None = None, filter: Any = None, **options: Any) -> ds.Scanner:  # noqa: A002  # the names are pyarrow's
+        """Return what reads the rows that pass a filter; DuckDB asks for it once a scan."""
+        folders = self._folders(filter)
+        files = self._shelf.files(lambda one: one.folder in folders)
+        condition = filter
+        if not self._replaced_too and (ids := self._replaced_in(folders)):
+            kept = ~ds.field("event_id").isin(pa.array(sorted(ids), pa.string()))
+            condition = kept if filter is None else filter & kept
+        dataset = dataset_of(self._shelf.place, files, self._columns)
+        return dataset.scanner(columns=columns, filter=condition, **options)
+
+    def _folders(self, filter: Any) -> set[str]:  # noqa: A002  # as above
+        """Return the folders whose names a filter does not rule out."""
+        one_of_each = {one.folder: one for one in self._shelf.candidates}
+        form, place = ds.ParquetFileFormat(), self._shelf.place
+        pieces = [
+            form.make_fragment(one.found.path, place.filesystem, partition_expression=_by_name(one))
+            for one in one_of_each.values()
+        ]
+        paths = {piece.path for piece in ds.FileSystemDataset(pieces, self._columns, form).get_fragments(filter)}
+        return {folder for folder, one in one_of_each.items() if one.found.path in paths}
+
+    def _replaced_in(self, folders: Collection[str]) -> set[str]:
+        """Return the ids of events in some folders, or more, that others took the place of."""
+        days = {(one.account_id, one.day) for one in self._shelf.candidates if one.folder in folders}
+        near = {(account, _moved(day, by)) for account, day in days for by in (-1, 0, 1)}
+        files = self._shelf.files(lambda one: (one.account_id, one.day) in near)
+        replacing = dataset_of(self._shelf.place, (one for one in files if one.has_replacements), self._columns)
+        return set(replacing.to_table(columns=["replaces"])["replaces"].to_pylist()) - {None}
+
+
+def dataset_of(place: Place, files: Iterable[DataFile], columns: pa.Schema) -> ds.FileSystemDataset:
+    """Return files as a dataset that opens only what a question needs."""
+    form = ds.ParquetFileFormat()
+    pieces = [form.make_fragment(one.found.path, place.filesystem, partition_expression=_bounds(one)) for one in files]
+    return ds.FileSystemDataset(pieces, columns, form, place.filesystem)
+
+
+def _by_name(one: Candidate) -> ds.Expression:
+    """Return what is true of every event in a folder."""
+    first = datetime.combine(date.fromisoformat(one.day), datetime.min.time(), UTC)
+    return _within(one.account_id, one.day, first, first + _DAY - timedelta(microseconds=1))
+
+
+def _bounds(file: DataFile) -> ds.Expression:
+    """Return what is true of every event of a file."""
+    return _within(file.account_id, file.day, file.first, file.last)
+
+
+def _within(account_id: str, day: str, first: datetime | None, last: datetime | None) -> ds.Expression:
+    bounds = (ds.field("account_id") == account_id) & (ds.field("event_date") == day)
+    if first is not None and last is not None:
+        earliest, latest = (pa.scalar(end, pa.timestamp("us", "UTC")) for end in (first, last))
+        bounds = bounds & (ds.field("event_time") >= earliest) & (ds.field("event_time") <= latest)
+    return bounds
+
+
+def _moved(day: str, days: int) -> str:
+    return (date.fromisoformat(day) + days * _DAY).isoformat()
