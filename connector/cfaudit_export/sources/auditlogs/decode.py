@@ -73,7 +73,7 @@ def decode_page(text: str) -> Page:
     """
     try:
         reply = _DECODER.decode(text)
-        clean = received = list(reply.logs)
+        clean = received = [bytes(raw) for raw in reply.logs]
         info = reply.result_info
     except msgspec.DecodeError:
         clean, received, info = _decode_odd(text)
@@ -84,7 +84,7 @@ def decode_page(text: str) -> Page:
     return Page(_with_time(columns, received), cursor, frozenset(columns.column_names) - set(_TEXT.names))
 
 
-def _decode_odd(text: str) -> tuple[list[Any], list[Any], _ResultInfo]:
+def _decode_odd(text: str) -> tuple[list[bytes], list[bytes], _ResultInfo]:
     """Decode a page that holds lone surrogates, which are legal JSON as escapes but not legal text.
 
     They are replaced, by an escape of the same length, in what the columns are made of; the rows as received keep
@@ -94,12 +94,13 @@ def _decode_odd(text: str) -> tuple[list[Any], list[Any], _ResultInfo]:
     replaced = _ESCAPES.sub(_without_surrogate, body)
     try:
         reply = _DECODER.decode(replaced)
-        clean = [memoryview(raw) for raw in reply.logs]
+        # Not views: thousands of those a page would have the garbage collector at work all the time.
+        clean = [bytes(raw) for raw in reply.logs]
     except msgspec.DecodeError:
         raws, info = _split_tolerantly(text)
         return raws, raws, info
     ends = list(accumulate((len(raw) + 1 for raw in clean), initial=replaced.index(b"[") + 1))
-    received = [memoryview(body)[start : end - 1] for start, end in pairwise(ends)]
+    received = [body[start : end - 1] for start, end in pairwise(ends)]
     if b",".join(clean) != replaced[ends[0] : ends[-1] - 1]:
         raws, info = _split_tolerantly(text)  # rows are not where a compact text has them
         return raws, raws, info
@@ -110,7 +111,7 @@ def _without_surrogate(escape: re.Match[bytes]) -> bytes:
     return rb"\ufffd" if escape[1] else escape[0]
 
 
-def _columns(raws: list[Any]) -> pa.Table:
+def _columns(raws: list[bytes]) -> pa.Table:
     lines = b"\n".join(raws)
     try:
         return pj.read_json(
@@ -119,14 +120,14 @@ def _columns(raws: list[Any]) -> pa.Table:
             parse_options=pj.ParseOptions(explicit_schema=_TEXT, unexpected_field_behavior="infer"),
         )
     except pa.ArrowInvalid:
-        rows = [json.loads(bytes(raw)) for raw in raws]
+        rows = [json.loads(raw) for raw in raws]
         if not all(isinstance(row, dict) for row in rows):
             raise ProtocolError(_UNKNOWN_FORM) from None
         names = dict.fromkeys([*_TEXT.names, *(key for row in rows for key in row)])
         return pa.table({key: pa.array([_as_text(row.get(key)) for row in rows], pa.string()) for key in names})
 
 
-def _with_time(text: pa.Table, raws: list[Any]) -> pa.Table:
+def _with_time(text: pa.Table, raws: list[bytes]) -> pa.Table:
     try:
         times = pc.cast(text["time"], TIME)
     except pa.ArrowInvalid as error:
@@ -137,10 +138,10 @@ def _with_time(text: pa.Table, raws: list[Any]) -> pa.Table:
     return pa.Table.from_arrays([*columns, _raw_column(raws)], schema=PAGE_SCHEMA)
 
 
-def _raw_column(raws: list[Any]) -> pa.Array:
+def _raw_column(raws: list[bytes]) -> pa.Array:
     """Return the rows as received; one buffer, no copy per row."""
     body = b"".join(raws)
-    ends = pc.cumulative_sum(pa.array([0, *(memoryview(raw).nbytes for raw in raws)], pa.int32()))
+    ends = pc.cumulative_sum(pa.array([0, *map(len, raws)], pa.int32()))
     return pa.StringArray.from_buffers(len(raws), ends.buffers()[1], pa.py_buffer(body))
 
 
