@@ -50,6 +50,7 @@ def pages() -> dict[str, str]:
         "columns.md": _columns(),
         "metrics.md": _metrics(),
         "hooks.md": _hooks(),
+        "plugins.md": _plugins(),
     }
 
 
@@ -158,6 +159,12 @@ def _hooks() -> str:
         code = textwrap.dedent(example).strip()
         parts.append(f"\n## {name}({parameters})\n\n{about.strip()}\n\n```python\n{code}\n```\n")
     return "".join(parts)
+
+
+def _plugins() -> str:
+    text = (FOLDER.parents[1] / "plugins" / "README.md").read_text(encoding="utf-8")
+    # What it links to is beside it in the repository, and not in the site.
+    return re.sub(r"\[([^\]]+)\]\((?!https?:|#)[^)]*\)", r"`\1`", text).replace("# Plugins", "# Writing plugins", 1)
 
 
 if __name__ == "__main__":
