@@ -37,3 +37,6 @@ with DAG(
 
 with DAG("by_hand", schedule="0 0 * * *", start_date=datetime(2020, 1, 1, tzinfo=UTC), catchup=False) as by_hand:
     CloudflareAuditExportOperator(task_id="export", sinks=["parquet"])
+
+with DAG("gaps_allowed", schedule=None) as gaps_allowed:
+    CloudflareAuditExportOperator(task_id="export", sinks="parquet", on_gaps="warn")
