@@ -51,7 +51,7 @@ def totals(report: Report) -> Table:
     counts += [("failures", found.failures), ("sign-ins", found.sign_ins)]
     counts += [(f"action {one.name}", one.events) for one in found.actions]
     counts += [(f"credential {Credential(str(one.name)).shown}", one.events) for one in found.credentials]
-    return _compared("", counts)
+    return _compared("what", counts)
 
 
 def products(report: Report) -> Table:
@@ -82,7 +82,7 @@ def hours(report: Report) -> Table:
         (label(day), *(str(found[day, hour]) if (day, hour) in found else "" for hour in range(24)))
         for day in heat_days(report)
     ]
-    return Table(("", *(f">{hour}" for hour in range(24))), tuple(rows))
+    return Table(("day", *(f">{hour}" for hour in range(24))), tuple(rows))
 
 
 def heat_days(report: Report) -> list[date | int]:
