@@ -126,7 +126,7 @@ def _originals(body: bytes, covered: bytes, raws: list[Raw]) -> list[bytes]:
     end = covered.index(bytes(raws[0])) if raws else 0
     for raw in raws:
         start = _BETWEEN.match(covered, end).end()  # type: ignore[union-attr]  # it matches the empty text too
-        end = start + memoryview(raw).nbytes
+        end = start + len(raw)
         found.append(body[start:end])
     return found
 
@@ -180,7 +180,7 @@ def _columns(records: list[Record]) -> dict[str, Any]:
 
 def _joined(texts: list[Any]) -> pa.Array:
     """Return texts in UTF-8 as a column; one buffer, one copy."""
-    ends = pc.cumulative_sum(pa.array([0, *(memoryview(text).nbytes for text in texts)], pa.int32()))
+    ends = pc.cumulative_sum(pa.array([0, *map(len, texts)], pa.int32()))
     return pa.StringArray.from_buffers(len(texts), ends.buffers()[1], pa.py_buffer(b"".join(texts)))
 
 
