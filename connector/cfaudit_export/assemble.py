@@ -281,4 +281,5 @@ def _filler(workshop: Workshop, name: str, *, environ: Mapping[str, str], hide: 
         credential = credential_for(settings, server_url_of(second), environ=environ, clock=workshop.clock, hide=hide)
     except (AccessError, TryAgainError) as error:
         credential = MissingCredential(error)
-    return dataclasses.replace(workshop, settings=settings, source=second, credential=credential)
+    shared = workshop.shared.beside()
+    return dataclasses.replace(workshop, settings=settings, source=second, credential=credential, shared=shared)

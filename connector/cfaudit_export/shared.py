@@ -29,6 +29,12 @@ class Shared:
         found: T = self._open[name][0]
         return found
 
+    def beside(self) -> Shared:
+        """Return another one of the same values, with sessions of its own: for a source that may fail alone."""
+        other = Shared()
+        other.values = self.values
+        return other
+
     def release(self, name: str) -> None:
         """Close what is open under a name, unless it is kept for whoever comes next."""
         if not self._is_kept and name in self._open:

@@ -67,6 +67,11 @@ def test_the_sinks_are_those_that_are_installed() -> None:
     assert sorted(row[0].strip("`") for row in rows(section(README, "Sinks"))) == sorted(ours)
 
 
+def test_the_sources_are_those_that_are_installed() -> None:
+    listed = [row[0].partition(" ")[0] for row in rows(section(README, "Sources"))]
+    assert listed == [f"`{name}`" for name in load_plugins(environ={}).sources]
+
+
 def test_ci_runs_exactly_the_test_command() -> None:
     [command] = [text for language, text in blocks(section(README, "Tests")) if language == "sh"]
     assert command.count("\n") == 1
@@ -171,7 +176,8 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
     (tmp_path / "home").mkdir()
     with Sandbox(World(SandboxOptions(events=EVENTS))) as sandbox:
         made = Machine(tmp_path / "home", clone)
-        made.environ["CFAUDIT_SERVER_URL"] = sandbox.mcp_url
+        made.environ["CFAUDIT_SOURCES__AUDITLOGS__SERVER_URL"] = sandbox.mcp_url
+        made.environ["CFAUDIT_SOURCES__CODEMODE__SERVER_URL"] = sandbox.codemode_url
         made.environ["CLOUDFLARE_API_TOKEN"] = sandbox.world.tokens["user"]
         yield made
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from cfaudit_export.errors import CfauditError, ProtocolError
 from cfaudit_export.interfaces import Extract, Source
-from cfaudit_export.intervals import intersect, subtract
+from cfaudit_export.intervals import intersect, subtract, union
 from cfaudit_export.model import Connection, Gap, Window
 from cfaudit_export.pipeline.seen import within
 
@@ -73,7 +73,7 @@ class FilledSource:
             held.append(found)
             if sum(one.events.nbytes for one in held) > _MOST_BYTES:
                 done += [one.window for one in held]
-                yield from (replace(one, events=self._named(one.events)) for one in held)
+                yield from (replace(one, events=self._named(one.events), filled=(one.window,)) for one in held)
                 held = []
         for window in subtract([piece.window], done):
             inside = [one for one in held if intersect([one.window], [window])]
@@ -115,6 +115,7 @@ class FilledSource:
             piece.calls + sum(one.calls for one in found),
             min(piece.trimmed, own.num_rows),
             shadows,
+            union(*filled),
         )
 
     def _named(self, events: pa.Table) -> pa.Table:

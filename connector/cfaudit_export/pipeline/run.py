@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -15,7 +15,7 @@ import pyarrow as pa
 from cfaudit_export.errors import CfauditError, ExitCode, PluginError, SinkError, worst
 from cfaudit_export.interfaces import CheckpointStore, Extract, Sink, Source
 from cfaudit_export.intervals import intersect, subtract
-from cfaudit_export.model import Batch, Connection, Intent, Lateness, Receipt, RunReport, Stream, Window
+from cfaudit_export.model import Batch, Connection, Gap, Intent, Lateness, Receipt, RunReport, Stream, Window
 from cfaudit_export.pipeline.commit import (
     Loaded,
     cover,
@@ -26,6 +26,7 @@ from cfaudit_export.pipeline.commit import (
     use_tool,
     withdraw,
 )
+from cfaudit_export.pipeline.filled import carry_keys, keep_filled, known_gaps, without_shadows
 from cfaudit_export.pipeline.ledger import Ledger
 from cfaudit_export.pipeline.load import Outlet
 from cfaudit_export.pipeline.map import map_extract
@@ -141,10 +142,15 @@ class _Part:
     seen: dict[str, str]
     batch: Batch | None = None
     late: pa.Table | None = None
+    known: tuple[Window, ...] = ()
 
     @property
     def late_rows(self) -> int:
         return self.late.num_rows if self.late else 0
+
+    def lacks(self, gap: Gap) -> bool:
+        """Say whether the gap holds something that the sink is to have and has not."""
+        return subtract(intersect([gap.window], [self.window]), self.known) != ()
 
     def intent(self) -> Iterator[tuple[str, Intent]]:
         if batch := self.batch:
@@ -259,7 +265,6 @@ class _Run:
         trace = self._job.trace
         with trace("map"):
             table = self._transformed(map_extract(extract, self._job.stream, self._job.connection))
-        gaps = name_shadows(extract.gaps, table)
         self._windows += 1
         self._events += extract.events.num_rows
         self._calls += extract.calls
@@ -269,7 +274,8 @@ class _Run:
             facts.update(rows=sum(part.batch.rows for part in parts if part.batch))
         late = max((lateness_of(part.late, extract.read_at) for part in parts if part.late), key=_count, default=None)
         # The gaps are written with the promise: whoever settles it after a crash covers the window.
-        observed = observe(extract.window, gaps, late or Lateness())
+        gaps = [gap for gap in extract.gaps if _lack(parts, gap)]
+        observed = observe(extract.window, name_shadows(gaps, table), late or Lateness())
         promised = intend([promise for part in parts for promise in part.intent()], horizon)
         with trace("promise"):
             self._ledger.write(lambda checkpoint: promised(observed(checkpoint)), self._job.clock())
@@ -282,18 +288,28 @@ class _Run:
             progress = self._ledger.progress(outlet.name)
             for window in intersect([extract.window], plan.wants(outlet.name)):
                 rows = within(table, [window])
-                held = held_shadows(progress.seen, self._job.stream.account_id, window)
-                remaining = remaining_shadows(held, rows, extract.gaps)
-                new = replace_shadows(unseen(rows, progress.seen), held, remaining)
-                gaps = intersect([gap.window for gap in extract.gaps], [window])
-                read = keep_shadows(pack_gaps(rows, gaps), remaining)
+                known = known_gaps(progress.seen, rows, extract.gaps, window)
+                new, read = self._new(without_shadows(rows, known), progress.seen, extract, window, known)
                 seen = pack(new, progress.seen_since or horizon) | read
                 if not new.num_rows:
-                    yield _Part(outlet, window, seen)
+                    yield _Part(outlet, window, seen, known=known)
                     continue
                 # What a gap held back is no latecomer.
                 late = within(new, subtract(plan.rescan[outlet.name], gap_windows(progress.seen)))
-                yield _Part(outlet, window, seen, self._stage(new, window, staged), late)
+                yield _Part(outlet, window, seen, self._stage(new, window, staged), late, known)
+
+    def _new(
+        self, rows: pa.Table, seen: dict[str, str], extract: Extract, window: Window, known: tuple[Window, ...]
+    ) -> tuple[pa.Table, dict[str, str]]:
+        """Return the rows that a sink lacks, and what to remember of the odd places in the window."""
+        gaps = [gap for gap in extract.gaps if not intersect([gap.window], known)]
+        held = held_shadows(seen, self._job.stream.account_id, window)
+        remaining = remaining_shadows(held, rows, gaps)
+        new = replace_shadows(unseen(rows, seen), held, remaining)
+        odd = intersect([gap.window for gap in gaps], [window])
+        had = (name for names in held.values() for name in names)
+        read = carry_keys(seen, keep_shadows(pack_gaps(rows, odd), remaining), had)
+        return new, read | keep_filled(seen, rows, extract.filled, (*odd, *known), window)
 
     def _stage(self, rows: pa.Table, window: Window, staged: list[tuple[pa.Table, Batch]]) -> Batch:
         """Stage rows once, however many sinks lack them."""
@@ -409,6 +425,12 @@ class _Run:
             exit_code=worst(codes),
             retry_after_seconds=self._error.retry_after_seconds if self._error else None,
         )
+
+
+def _lack(parts: Iterable[_Part], gap: Gap) -> bool:
+    """Say whether a gap is one for any sink; for none, where all that are to have its window know its rows."""
+    concerned = [part for part in parts if intersect([gap.window], [part.window])]
+    return not concerned or any(part.lacks(gap) for part in concerned)
 
 
 def _count(lateness: Lateness) -> int:

@@ -1,4 +1,4 @@
-"""Keys of delivered events: 96 bits of each key in base64, sixteen characters an event, in two sorts of entries.
+"""Keys of delivered events: 96 bits of each key in base64, sixteen characters an event, in three sorts of entries.
 
 An hour, `2026-11-24T02`, holds the keys of its events; hours are kept for the rescan horizon, so that latecomers can
 be told from events that a sink has. With a million events in the horizon, two of them agree in 96 bits with a
@@ -7,6 +7,8 @@ probability below 10 to the minus 17.
 A gap, `2026-11-24T02:13:05.123Z/2026-11-24T02:13:05.124Z`, holds the keys of what could be read in its window; it is
 kept as long as the sink lacks the rest. The entry is there even without keys: it is how a sink knows that it lacks
 something, however old, and after whichever sink the gap was healed for.
+
+The third sort is that of `filled`.
 """
 
 from __future__ import annotations
@@ -57,15 +59,15 @@ def pack_gaps(table: pa.Table, gaps: Iterable[Window]) -> dict[str, str]:
 
 
 def merge(seen: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
-    """Return both together: the keys of an hour add up, those of a gap are replaced."""
-    added = {name: keys if _is_gap(name) else seen.get(name, "") + keys for name, keys in more.items()}
+    """Return both together: the keys of an hour add up, those of a window are replaced."""
+    added = {name: seen.get(name, "") + keys if len(name) == _HOUR else keys for name, keys in more.items()}
     return dict(sorted({**seen, **added}.items()))
 
 
 def forget(seen: Mapping[str, str], before: datetime) -> dict[str, str]:
-    """Return what is left without the hours that end before; gaps stay."""
+    """Return what is left without the hours, and the filled windows, that end before; gaps stay."""
     first = f"{before:%Y-%m-%dT%H}"
-    return {name: keys for name, keys in seen.items() if name >= first or _is_gap(name)}
+    return {name: keys for name, keys in seen.items() if name.rpartition("=")[2] >= first or _is_gap(name)}
 
 
 def close_gaps(seen: Mapping[str, str], window: Window) -> dict[str, str]:
@@ -81,7 +83,12 @@ def gap_keys(seen: Mapping[str, str]) -> Iterator[tuple[Window, set[str]]]:
     """Yield each gap with the packed keys of what could be read in it."""
     for name, keys in seen.items():
         if _is_gap(name):
-            yield _window(name), {keys[start : start + _PACKED] for start in range(0, len(keys), _PACKED)}
+            yield _window(name), split(keys)
+
+
+def split(keys: str) -> set[str]:
+    """Return packed keys one by one."""
+    return {keys[start : start + _PACKED] for start in range(0, len(keys), _PACKED)}
 
 
 def packed(key: str) -> str:

@@ -190,6 +190,44 @@ def test_a_second_source_that_fails_on_the_way_leaves_what_it_did_not_read(rig_o
     assert_every_event_once(rig)
 
 
+DOWN = {"codemode": {"server_url": "http://127.0.0.1:9/mcp", "retry_seconds": 0.1}}
+
+
+def test_what_was_filled_stays_so_while_the_second_source_is_away(rig_of: Any) -> None:
+    rig = rig_of(**ODD | {"span_seconds": 3 * 3600.0})
+    assert run(rig, fill="codemode").exit_code == ExitCode.OK
+    for _ in range(4):  # meets the odd rows again, until they are behind the horizon
+        rig.now += 2 * HOUR
+        report = run(rig, fill="codemode", **DOWN)
+        assert (report.exit_code, report.gaps, report.sinks[0].rows) == (ExitCode.OK, (), 0)
+    rig.now += DAY
+    assert run(rig, fill="codemode").sinks[0].rows == 0
+    assert {row["fidelity"] for row in assert_every_event_once(rig)} == {"full", "trimmed"}
+    assert not [name for name in checkpoint_of(rig).sinks["parquet"].seen if "=" in name or "/" in name]
+
+
+def test_an_odd_latecomer_beside_what_was_filled_is_a_gap_all_the_same(rig_of: Any) -> None:
+    rig = rig_of(events=40, span_seconds=3600.0, poison={"api-context": 4})
+    assert run(rig, fill="codemode").exit_code == ExitCode.OK
+    account = rig.stream.account_id
+    odd = [record for record in rig.world.records(account) if record.get("actor", {}).get("context") == "api"]
+    late = [{**record, "id": f"late-{number}", "zone": {"name": "late.example"}} for number, record in enumerate(odd)]
+    rig.world.add(account, late)
+    rig.now += HOUR
+    report = run(rig, fill="codemode", **DOWN)
+    assert report.exit_code == ExitCode.INCOMPLETE
+    assert len(report.gaps) == 4
+    for _ in range(4):
+        rig.now += 3 * HOUR
+        run(rig, fill="codemode", **DOWN)
+    for _ in range(2):  # a run tries a few old gaps only
+        rig.now += DAY
+        report = run(rig, fill="codemode")
+    assert report.exit_code == ExitCode.OK
+    assert len([row for row in rig.rows() if row["fidelity"] != "shadow"]) == 44
+    assert_every_event_once(rig)
+
+
 def test_a_gap_of_a_whole_window_is_filled_piece_by_piece(rig_of: Any) -> None:
     rig = rig_of(events=400, poison={"api-context": 400})
     report = run(rig, fill="codemode", codemode={"piece_rows": 50, "page_size": 50})
