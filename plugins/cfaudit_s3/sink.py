@@ -97,9 +97,11 @@ class S3Sink:
         if not there:
             self._notes.abort(note)
             return None
-        missing = next(piece for piece in note.pieces if piece not in there)
+        missing = [piece for piece in note.pieces if piece not in there]
+        if not missing:  # another run has completed it meanwhile
+            return self._notes.receipt(note, already=True)
         raise LoadUnknownError(
-            f"'{self._bucket.url(missing.key)}' is missing, and its upload was aborted; restore it, or remove the "
+            f"'{self._bucket.url(missing[0].key)}' is missing, and its upload was aborted; restore it, or remove the "
             f"other objects of batch '{batch_id}', such as '{self._bucket.url(there[0].key)}', to have it read again"
         )
 

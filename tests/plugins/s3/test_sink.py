@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import logging
 import threading
 from pathlib import Path
@@ -342,12 +343,34 @@ def test_a_load_throws_away_the_uploads_of_an_earlier_attempt(
     assert place.ids() == ids(two_days)
 
 
-def test_find_will_not_guess_where_an_upload_was_aborted(
-    place: Any, proxy_to: Any, new_weather: Any, two_days: Batch
-) -> None:
+def half_stored(place: Any, proxy_to: Any, new_weather: Any, two_days: Batch) -> None:
+    """Have the first day of a batch be there, and the upload of the second aborted."""
     crashed(place, proxy_to, new_weather, two_days, "complete", skip=1)
     (upload,) = place.client.list_multipart_uploads(Bucket=place.bucket, Prefix=place.prefix)["Uploads"]
     place.client.abort_multipart_upload(Bucket=place.bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+
+
+def test_find_sees_what_another_run_completes_meanwhile(
+    place: Any, proxy_to: Any, new_weather: Any, two_days: Batch
+) -> None:
+    half_stored(place, proxy_to, new_weather, two_days)
+    looks = itertools.count()
+
+    def complete(seen: Any) -> None:
+        if seen.what == "HEAD data" and "2026-11-02" in seen.path and next(looks) == 1:
+            place.sink().load(two_days)
+
+    with proxy_to(place.url, new_weather(after=complete)) as url:
+        found = place.through(url).sink().find(two_days.batch_id, two_days.window)
+    assert next(looks) > 1
+    assert (found.rows, found.already) == (two_days.rows, True)
+    assert place.ids() == ids(two_days)
+
+
+def test_find_will_not_guess_where_an_upload_was_aborted(
+    place: Any, proxy_to: Any, new_weather: Any, two_days: Batch
+) -> None:
+    half_stored(place, proxy_to, new_weather, two_days)
     sink = place.sink()
     with pytest.raises(LoadUnknownError, match=r"event_date=2026-11-02.* is missing, and its upload was aborted"):
         sink.find(two_days.batch_id, two_days.window)
