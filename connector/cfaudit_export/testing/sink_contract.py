@@ -14,9 +14,10 @@ A test that cannot hold for a destination is overridden by one that says why.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -48,8 +49,9 @@ class SinkTarget:
 
     Attributes:
         new_sink: builds a sink for this destination, another one with each call.
-        stored: reads all that is stored there, in any order, as a table with the columns of `cfaudit_export.schema`;
-            an empty one when nothing was ever loaded. Further columns are ignored.
+        stored: reads all that is stored there, in any order, as a table with the columns of `cfaudit_export.schema`,
+            null where an older part of it lacks one; an empty one when nothing was ever loaded. Further columns are
+            ignored.
         interrupted_loads: ways in which a load can be cut short. Each loads the batch and returns once that attempt
             is over for good: its process killed, its connection dropped.
     """
@@ -144,6 +146,16 @@ class SinkContract:
         batch = make_batch(folder, rows=self.many)
         self.assert_stored(target, (batch, sink.load(batch)))
 
+    def test_a_batch_that_was_staged_before_the_schema_grew_is_stored(
+        self, target: SinkTarget, sink: Sink, folder: Path
+    ) -> None:
+        """As an upgrade finds it; the column that is new since then is null."""
+        newest = schema().names[-1]
+        first = make_batch(folder, rows=20, seed=1, changes={newest: [None] * 20})
+        older = _without(first, newest)
+        second = make_batch(folder, rows=20, seed=2)
+        self.assert_stored(target, (first, sink.load(older)), (second, sink.load(second)))
+
     def test_an_interrupted_load_is_completed_by_the_next(self, target: SinkTarget, folder: Path) -> None:
         for seed, interrupted_load in enumerate(_interrupted_loads(target)):
             before = target.stored()["event_id"].to_pylist()
@@ -215,6 +227,15 @@ class SinkContract:
         if self.at_least_once:
             stored = _without_repetition(stored)
         _assert_same(stored.sort_by("event_id"), expected.cast(_nullable()).sort_by("event_id"))
+
+
+def _without(batch: Batch, column: str) -> Batch:
+    """Return the batch as a version staged it that did not know the column."""
+    path = batch.path.with_name(f"older-{batch.path.name}")
+    events = read_batch(batch).drop_columns([column])
+    with pa.ipc.new_file(str(path), events.schema) as writer:
+        writer.write_table(events)
+    return replace(batch, path=path, digest=hashlib.sha256(path.read_bytes()).hexdigest())
 
 
 def _interrupted_loads(target: SinkTarget) -> tuple[Callable[[Batch], None], ...]:

@@ -77,7 +77,9 @@ class Tree:
     def events(self) -> pa.Table:
         tables = [pq.read_table(path, partitioning=None) for path in self.visible()]
         return (
-            pa.concat_tables([schema().remove_metadata().empty_table(), *tables]) if tables else schema().empty_table()
+            pa.concat_tables([schema().remove_metadata().empty_table(), *tables], promote_options="default")
+            if tables
+            else schema().empty_table()
         )
 
     def ids(self) -> list[str]:

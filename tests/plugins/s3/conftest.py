@@ -169,7 +169,9 @@ class Place:
     def events(self) -> pa.Table:
         tables = [pq.read_table(io.BytesIO(self.read(key)), partitioning=None) for key in self.data_keys()]
         return (
-            pa.concat_tables([schema().remove_metadata().empty_table(), *tables]) if tables else schema().empty_table()
+            pa.concat_tables([schema().remove_metadata().empty_table(), *tables], promote_options="default")
+            if tables
+            else schema().empty_table()
         )
 
     def ids(self) -> list[str]:
