@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ from cfaudit_export.cli.terminal import PROGRAM, Terminal
 from cfaudit_export.errors import CfauditError, ExitCode, UsageError
 
 DEFAULT = "run"
+# Kubernetes and systemd are set to wait at least ten by those who are in a hurry.
+_STOP_SECONDS = 8.0
 COMMANDS = {
     "demo": ("trial", "Try it"),
     "sandbox": ("trial", "Try it"),
@@ -83,11 +86,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def _interruptible() -> Iterator[list[int]]:
-    """Let SIGINT and SIGTERM stop the work like an exception; yield the list in which they are noted."""
+    """Let SIGINT and SIGTERM stop the work like an exception; yield the list in which they are noted.
+
+    Work that does not stop in time is abandoned, which is as safe as any crash: whoever sent the signal would kill
+    the process a little later.
+    """
     received: list[int] = []
+
+    def abandon() -> None:
+        os._exit(128 + received[0])
 
     def interrupt(number: int, _frame: FrameType | None) -> None:
         received.append(number)
+        if len(received) == 1:
+            limit = threading.Timer(_STOP_SECONDS, abandon)
+            limit.daemon = True
+            limit.start()
         raise KeyboardInterrupt
 
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
