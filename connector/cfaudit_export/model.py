@@ -273,6 +273,7 @@ class Connection:
         protocol: protocol revision in use.
         tool: fingerprint of the tool's input schema.
         accounts: id and name of every account the credential sees, where the source says.
+        clock_ahead_seconds: how far our clock is ahead of the server's, negative for behind, where it is known.
     """
 
     account_id: str
@@ -284,6 +285,7 @@ class Connection:
     protocol: str
     tool: str
     accounts: tuple[tuple[str, str], ...] = ()
+    clock_ahead_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ itself, so that it has no threads when it forks.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import random
 import signal
@@ -117,6 +118,7 @@ def run_child(order: dict[str, Any], plugins: Plugins) -> int:
 
 def main() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
+    logging.getLogger("cfaudit_export").addHandler(logging.NullHandler())
     plugins = load_plugins()
     for line in sys.stdin:
         code = run_child(json.loads(line), plugins)

@@ -44,6 +44,9 @@ from cfaudit_export.pipeline.stage import Staging, batch_id_of
 
 _LOG = logging.getLogger(__name__)
 
+# Clocks are told to the second, and replies take their time.
+_AHEAD_SECONDS = 5.0
+
 Transform = Callable[[pa.Table], pa.Table]
 Trace = Callable[[str], AbstractContextManager[dict[str, Any]]]
 """Told that a step begins; the step lasts as long as the context, and puts what is to be known of it into the dict."""
@@ -227,10 +230,21 @@ class _Run:
     def _plan(self) -> Plan:
         job = self._job
         alive = [outlet.name for outlet in self._alive()]
-        wish = Wish(self._started_at, job.since, job.until, job.settle_lag, job.retry, job.only_gaps, job.latecomers)
+        wish = Wish(self._now(), job.since, job.until, job.settle_lag, job.retry, job.only_gaps, job.latecomers)
         plan = plan_stream(self._ledger.checkpoint, alive, wish)
         _LOG.info("planned", extra={"wanted": str(plan.wanted), "windows": len(plan.read), "sinks": ",".join(alive)})
         return plan
+
+    def _now(self) -> datetime:
+        """Return when the run is, by the server's clock where ours is ahead of it.
+
+        What the server has not got yet must not be taken for read.
+        """
+        ahead = self._job.connection.clock_ahead_seconds
+        if ahead <= _AHEAD_SECONDS:
+            return self._started_at
+        _LOG.warning("this machine's clock is ahead of the server's", extra={"seconds": round(ahead)})
+        return self._started_at - timedelta(seconds=ahead)
 
     def _export(self, plan: Plan) -> None:
         horizon = self._horizon(plan.before)

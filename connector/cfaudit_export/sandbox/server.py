@@ -6,6 +6,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
+from email.utils import formatdate
 from typing import TYPE_CHECKING, Self
 
 import uvicorn
@@ -16,6 +17,8 @@ from cfaudit_export.sandbox.codemode_app import CODEMODE_PREFIX, CodeModeApp
 
 if TYPE_CHECKING:
     from types import FrameType, TracebackType
+
+    from starlette.types import Message, Receive, Scope, Send
 
     from cfaudit_export.sandbox.requests import RequestLog
     from cfaudit_export.sandbox.upstream import Upstream
@@ -80,7 +83,7 @@ class Sandbox:
         """
         listener = _listen(*self._address)
         self._address = (self._address[0], listener.getsockname()[1])
-        self._server = _server(self.app)
+        self._server = _server(_Dated(self.app, self.world.clock))
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [listener]}, name="sandbox", daemon=True
         )
@@ -153,7 +156,23 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _server(app: SandboxApp) -> uvicorn.Server:
+class _Dated:
+    """Puts the time of the world on every answer, instead of that of this machine."""
+
+    def __init__(self, app: SandboxApp, clock: Callable[[], float]) -> None:
+        self._app = app
+        self._clock = clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_dated(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"date", formatdate(self._clock(), usegmt=True).encode())]
+            await send(message)
+
+        await self._app(scope, receive, send_dated)
+
+
+def _server(app: _Dated) -> uvicorn.Server:
     config = uvicorn.Config(
         app,
         lifespan="off",
@@ -163,6 +182,7 @@ def _server(app: SandboxApp) -> uvicorn.Server:
         log_level="warning",
         proxy_headers=False,
         server_header=False,
+        date_header=False,
         backlog=_BACKLOG,
         # Clients that wait out a throttle keep their connection.
         timeout_keep_alive=600,

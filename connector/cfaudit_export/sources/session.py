@@ -21,6 +21,7 @@ from cfaudit_export.errors import CfauditError, ProtocolError, SettingsError
 from cfaudit_export.escape import shown
 from cfaudit_export.records import Credential
 from cfaudit_export.sources.refusals import CallFailedError, Refusals, describe_transport
+from cfaudit_export.sources.server_clock import ServerClock
 
 _LOG = logging.getLogger(__name__)
 _FAILURES = (MCPError, httpx2.TransportError, ssl.SSLError)
@@ -51,8 +52,16 @@ class Session:
     """A session. Calls may be in flight at the same time; when the server ended it, another one takes its place."""
 
     def __init__(
-        self, url: str, http: httpx2.AsyncClient, bearer: _Bearer, refusals: Refusals, tasks: TaskGroup
+        self,
+        url: str,
+        http: httpx2.AsyncClient,
+        bearer: _Bearer,
+        refusals: Refusals,
+        tasks: TaskGroup,
+        *,
+        clock: ServerClock,
     ) -> None:
+        self.clock = clock
         self._url = url
         self._http = http
         self._bearer = bearer
@@ -215,6 +224,7 @@ async def open_session(
     headers: Mapping[str, str],
     timeout_seconds: float,
     protocol: str,
+    clock: ServerClock,
     insecure_http: bool = False,
 ) -> AsyncIterator[Session]:
     """Open a session and close it with the context.
@@ -231,11 +241,11 @@ async def open_session(
         auth=bearer,
         headers=dict(headers),
         timeout=httpx2.Timeout(timeout_seconds, connect=min(timeout_seconds, _CONNECT_SECONDS)),
-        event_hooks={"response": [refusals.note]},
+        event_hooks={"response": [refusals.note, clock.note]},
     ) as http:
         problem: Exception | None = None
         async with anyio.create_task_group() as tasks:
-            session = Session(url, http, bearer, refusals, tasks)
+            session = Session(url, http, bearer, refusals, tasks, clock=clock)
             try:
                 await session.open("legacy" if protocol < "2026" else protocol)
             except Exception as error:  # noqa: BLE001  # raised below, where no task group wraps it

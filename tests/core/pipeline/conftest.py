@@ -85,6 +85,7 @@ class Rig:
     sandbox: Sandbox
     root: Path
     now: datetime
+    ahead: timedelta = timedelta()  # of the machine's clock
     reports: list[RunReport] = field(default_factory=list)
 
     @property
@@ -116,7 +117,10 @@ class Rig:
     ) -> RunReport:
         """Run once; `part` runs a slice of the stream."""
         context = SourceContext(
-            self.stream, TokenCredential(self.world.tokens["account"]), lambda: self.now, recover=Recover(recover)
+            self.stream,
+            TokenCredential(self.world.tokens["account"]),
+            lambda: self.now + self.ahead,
+            recover=Recover(recover),
         )
         settings = {"budget_calls": 0, "server_url": self.sandbox.mcp_url, "retry_seconds": 5.0, **(config or {})}
         with closing(AuditLogsSource(AuditLogsConfig(**settings), context)) as source:
@@ -129,7 +133,7 @@ class Rig:
                 sinks={"parquet": self.parquet()} if sinks is None else sinks,
                 store=self.store,
                 staging=self.staging,
-                clock=lambda: self.now,
+                clock=lambda: self.now + self.ahead,
                 **given,
             )
             report = run_slice(done, Patience(0)) if part else run_stream(done)

@@ -29,6 +29,7 @@ from cfaudit_export.sources.auditlogs.recover import Recovered, recover
 from cfaudit_export.sources.auditlogs.walk import Manner, Piece, Walk
 from cfaudit_export.sources.bridge import produced
 from cfaudit_export.sources.pace import shared_pace
+from cfaudit_export.sources.server_clock import ServerClock
 from cfaudit_export.sources.session import Session, open_session
 from cfaudit_export.sources.start import start_by
 from cfaudit_export.sources.tally import Tally
@@ -124,6 +125,7 @@ class AuditLogsSource:
             headers=header_values(config.headers, os.environ),
             timeout_seconds=config.timeout_seconds,
             protocol=config.protocol,
+            clock=ServerClock(self._context.clock),
             insecure_http=config.insecure_http,
         )
         return portal, stack.enter_context(portal.wrap_async_context_manager(opening))
@@ -191,6 +193,7 @@ class AuditLogsSource:
             protocol=session.protocol,
             tool=fingerprint(tool),
             accounts=known,
+            clock_ahead_seconds=session.clock.ahead_seconds,
         )
         return connection, Reader(session, target, self._pace, self._context.credential)
 

@@ -28,6 +28,7 @@ from cfaudit_export.sources.codemode.decode import WHOLE_SCHEMA
 from cfaudit_export.sources.codemode.reader import Ahead, Reader, Target
 from cfaudit_export.sources.codemode.size import Size
 from cfaudit_export.sources.pace import shared_pace
+from cfaudit_export.sources.server_clock import ServerClock
 from cfaudit_export.sources.session import Session, open_session
 from cfaudit_export.sources.start import start_by
 from cfaudit_export.sources.tally import Tally
@@ -122,6 +123,7 @@ class CodeModeSource:
             headers=header_values(config.headers, os.environ),
             timeout_seconds=config.timeout_seconds,
             protocol=config.protocol,
+            clock=ServerClock(self._context.clock),
             insecure_http=config.insecure_http,
         )
         return portal, stack.enter_context(portal.wrap_async_context_manager(opening))
@@ -168,6 +170,7 @@ class CodeModeSource:
             server=session.server,
             protocol=session.protocol,
             tool=fingerprint(tool),
+            clock_ahead_seconds=session.clock.ahead_seconds,
         )
         return connection, reader
 

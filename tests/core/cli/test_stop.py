@@ -1,0 +1,65 @@
+"""SIGTERM while a sink hangs: the process ends within ten seconds, and the next run has everything once."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.dataset as ds
+import pytest
+
+_SINK = """
+import time
+from dataclasses import dataclass
+from cfaudit_export import Receipt, SinkPlugin, hookimpl
+
+@dataclass(frozen=True)
+class Config:
+    pass
+
+class Sink:
+    def load(self, batch):
+        print("loading", flush=True)
+        {hang}
+    def find(self, batch_id, window): return None
+    def close(self): pass
+
+@hookimpl
+def cfaudit_sinks():
+    yield SinkPlugin("hanging", Config, lambda config: Sink(), "hangs")
+"""
+_WAITS = "time.sleep(600)"
+_DEAF = """
+        while True:
+            try:
+                time.sleep(600)
+            except BaseException:
+                pass
+"""
+
+
+@pytest.mark.parametrize("hang", [_WAITS, _DEAF], ids=["waits", "deaf"])
+def test_a_sink_that_hangs_is_left_within_ten_seconds_and_nothing_is_lost(
+    hang: str, cli: Any, target: tuple[str, ...], place: Path, plugin: Callable[[str, str], None]
+) -> None:
+    plugin("hangingsink", _SINK.replace("{hang}", hang.strip()))
+    command = [sys.executable, "-m", "cfaudit_export", "run", *target, "--sink", "hanging", "--since", "40d"]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert running.stdout
+    assert running.stdout.readline() == "loading\n"
+    running.send_signal(signal.SIGTERM)
+    since = time.monotonic()
+    _, err = running.communicate(timeout=30)
+    assert running.returncode == 143
+    assert time.monotonic() - since < 10
+    assert ("stopped; what was finished is saved" in err.splitlines()[-1]) == (hang == _WAITS)
+    [report] = json.loads(cli("run", *target, "--since", "40d", "--json").out)
+    assert report["exit_code"] == 0
+    ids = ds.dataset(place / "out", format="parquet").to_table(columns=["event_id"])["event_id"].to_pylist()
+    assert len(ids) == len(set(ids)) == 300
