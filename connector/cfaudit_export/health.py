@@ -30,8 +30,8 @@ class Level(IntEnum):
 
 _MEANINGS = {
     Level.OK: "every stream is up to date",
-    Level.WARNING: "gaps or refused events remain, or somebody has to sign in again within 7 days",
-    Level.CRITICAL: "a stream is behind or has never been exported, or the sign-in is over",
+    Level.WARNING: "gaps or refused events remain, or the sign-in ends in 7 days",
+    Level.CRITICAL: "a stream is behind or never exported, or the sign-in is over",
     Level.UNKNOWN: "what is remembered cannot be read",
 }
 

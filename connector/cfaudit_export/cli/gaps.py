@@ -24,8 +24,8 @@ A gap is an interval, most often of one millisecond, with rows that the server
 refuses to return. Every run tries those of the last hours again, and three of
 the older ones. What becomes readable is delivered, and its gap is gone.
 
-Without --retry nothing is asked of any server, and only --account, --since and
-'--until' choose what is listed. With it the options are those of 'run'.
+Without --retry nothing is asked of any server, and only --account, --since
+and --until choose what is listed. With it the options are those of 'run'.
 
 Examples:
   cfaudit-export gaps

@@ -65,6 +65,7 @@ def test_options_are_shown_in_groups(cli: Any) -> None:
         "Where to:",
         "Only events with:",
         "How:",
+        "Watching:",
         "Logs:",
         "Settings:",
         "Options:",
