@@ -25,7 +25,6 @@ class Config:
 
 class Sink:
     def load(self, batch):
-        print("loading", flush=True)
         {hang}
     def find(self, batch_id, window): return None
     def close(self): pass
@@ -34,10 +33,11 @@ class Sink:
 def cfaudit_sinks():
     yield SinkPlugin("hanging", Config, lambda config: Sink(), "hangs")
 """
-_WAITS = "time.sleep(600)"
+_WAITS = 'print("loading", flush=True); time.sleep(600)'
 _DEAF = """
         while True:
             try:
+                print("loading", flush=True)
                 time.sleep(600)
             except BaseException:
                 pass
