@@ -2,6 +2,7 @@
 
 places    where files lie: a folder, or a prefix in S3
 files     which of them hold events, and what their footers say
+shelf     the files a question is about, found by the names of folders; only these are looked at
 data      the events as a DuckDB view
 question  what is asked: period, accounts, filters
 words     what counts as an actor, a credential, a sign-in, a sensitive change

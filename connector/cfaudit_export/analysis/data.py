@@ -1,7 +1,8 @@
 """Files -> the view `audit_events` in DuckDB, with the columns and types of the schema.
 
-Arrow reads the files, in a folder and in S3 alike, and skips those whose footer rules them out. So DuckDB itself needs
-no file and no network, and may not touch any: whoever writes the SQL can read events and nothing else.
+Arrow reads the files, in a folder and in S3 alike, and skips those that their folder or their footer rules out. So
+DuckDB itself needs no file and no network, and may not touch any: whoever writes the SQL can read events and nothing
+else.
 
 Tables and views: `audit_events` holds the events, `event_date` (the UTC day as `YYYY-MM-DD`) behind the columns of the
 schema. `stored_events` is the same with the shadows that another event has taken the place of.
