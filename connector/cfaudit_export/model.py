@@ -274,6 +274,7 @@ class Connection:
         tool: fingerprint of the tool's input schema.
         accounts: id and name of every account the credential sees, where the source says.
         clock_ahead_seconds: how far our clock is ahead of the server's, negative for behind, where it is known.
+        recovery_per_page: further pages that rebuilding columns costs for each, at most; 0 where nothing is cut off.
     """
 
     account_id: str
@@ -286,6 +287,7 @@ class Connection:
     tool: str
     accounts: tuple[tuple[str, str], ...] = ()
     clock_ahead_seconds: float = 0.0
+    recovery_per_page: int = 0
 
 
 @dataclass(frozen=True, slots=True)

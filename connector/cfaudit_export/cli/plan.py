@@ -100,13 +100,17 @@ def _estimate(
     events = math.ceil(rows * (wanted / span)) if span else None
     pages = windows + math.ceil((events or 0) / getattr(config, "page_size", 1000))
     calls = pages * connection.calls_per_page
+    mode = workshop.settings.recover["mode"]
+    columns = 0 if mode == "off" or not events else calls * connection.recovery_per_page
     budget = getattr(config, "budget_calls", 0)
+    waited = calls + columns if mode == "all" else calls  # `auto` takes no more than there is to spare
     return {
         "events": events,
         "calls": calls,
+        "calls_for_columns": columns,
         "calls_per_page": connection.calls_per_page,
         "budget_calls": budget,
-        "minutes_of_waiting": _PACE_MINUTES * ((calls - 1) // budget) if budget and calls else 0,
+        "minutes_of_waiting": _PACE_MINUTES * ((waited - 1) // budget) if budget and waited else 0,
     }
 
 
@@ -137,5 +141,7 @@ def _show_plan(shell: Shell, planned: Mapping[str, Any]) -> None:
         f"events: {events}\n"
         f"calls: {least} {estimate['calls']:,} upstream ({estimate['calls_per_page']} a page), "
         f"budget {estimate['budget_calls'] or 'unlimited'} in {_PACE_MINUTES} minutes, "
-        f"waiting about {estimate['minutes_of_waiting']} minutes"
+        f"waiting about {estimate['minutes_of_waiting']} minutes\n"
+        f"columns that are cut off: at most {estimate['calls_for_columns']:,} calls more, "
+        "waited for with --recover all, else as the budget can spare them"
     )

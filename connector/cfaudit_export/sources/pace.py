@@ -17,6 +17,8 @@ from cfaudit_export.errors import ThrottledError
 from cfaudit_export.records import SourceContext
 
 WINDOW_SECONDS = 300.0
+# A call counts for the server when it arrives, which for one may be later after it was sent than for another.
+_COUNTED_SECONDS = WINDOW_SECONDS + 5.0
 
 
 def shared_pace(context: SourceContext, budget_calls: int) -> Pace:
@@ -120,11 +122,11 @@ class Pace:
         for at, spent in self._spent:
             excess -= spent
             if excess <= 0:
-                return at + WINDOW_SECONDS - self._now()
-        return self._spent[-1][0] + WINDOW_SECONDS - self._now()
+                return at + _COUNTED_SECONDS - self._now()
+        return self._spent[-1][0] + _COUNTED_SECONDS - self._now()
 
     def _forget(self) -> None:
-        horizon = self._now() - WINDOW_SECONDS
+        horizon = self._now() - _COUNTED_SECONDS
         while self._spent and self._spent[0][0] <= horizon:
             self._in_window -= self._spent.popleft()[1]
 

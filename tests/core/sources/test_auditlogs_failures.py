@@ -93,7 +93,7 @@ def station() -> Iterator[Callable[..., Station]]:
 
 def test_within_the_budget_nothing_is_throttled_and_the_time_is_the_bucket_s(station: Any) -> None:
     one = station(throttle_calls=40)
-    one.assert_complete(one.read(budget_calls=40))
+    one.assert_complete(one.read(budget_calls=40, concurrency=1))
     counts = one.sandbox.upstream.counts
     assert counts["throttled"] == 0
     ideal = (counts["upstream_calls"] - 1) // 40 * 300

@@ -24,6 +24,7 @@ from cfaudit_export.sources.auditlogs.facets import (
     single,
     wanted_counts,
 )
+from cfaudit_export.sources.auditlogs.offer import Offer
 from cfaudit_export.sources.auditlogs.reader import CursorDeadError, Reader
 from cfaudit_export.sources.auditlogs.rows import between, last_ms
 from cfaudit_export.sources.auditlogs.separate import salvage
@@ -106,6 +107,12 @@ async def recover(
 
     shadows = await work.shadows({name: wanted[name] for name in facets}, may_spend)
     return Recovered(columns, whole, work.calls, shadows)
+
+
+def pages_per_page(offer: Offer, page_size: int, piece_rows: int) -> int:
+    """Return how many pages rebuilding costs for each page of a large piece, at most."""
+    facets = offer.candidates(CANDIDATES)
+    return len(facets) + -(-sum(map(len, facets.values())) * page_size // max(piece_rows, page_size))
 
 
 def _affordable(costs: dict[str, int], spare: int | None) -> list[str]:

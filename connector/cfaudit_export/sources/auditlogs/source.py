@@ -25,7 +25,7 @@ from cfaudit_export.sources.auditlogs.further import further_columns
 from cfaudit_export.sources.auditlogs.narrow import Unreadable
 from cfaudit_export.sources.auditlogs.offer import read_offer
 from cfaudit_export.sources.auditlogs.reader import Reader, Target
-from cfaudit_export.sources.auditlogs.recover import Recovered, recover
+from cfaudit_export.sources.auditlogs.recover import Recovered, pages_per_page, recover
 from cfaudit_export.sources.auditlogs.walk import Manner, Piece, Walk
 from cfaudit_export.sources.bridge import produced
 from cfaudit_export.sources.pace import shared_pace
@@ -194,6 +194,7 @@ class AuditLogsSource:
             tool=fingerprint(tool),
             accounts=known,
             clock_ahead_seconds=session.clock.ahead_seconds,
+            recovery_per_page=pages_per_page(offer, self._config.page_size, self._config.piece_rows),
         )
         return connection, Reader(session, target, self._pace, self._context.credential)
 

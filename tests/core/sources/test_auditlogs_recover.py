@@ -1,0 +1,123 @@
+"""Columns rebuilt by filters, over HTTP, against the records that the server keeps to itself."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cfaudit_export.auth.token import TokenCredential
+from cfaudit_export.interfaces import Extract
+from cfaudit_export.model import Stream, Window, floor_ms
+from cfaudit_export.records import Recover, SourceContext
+from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
+from cfaudit_export.sandbox.query import value_of
+from cfaudit_export.sources import AuditLogsConfig
+from cfaudit_export.sources.auditlogs.recover import CANDIDATES
+from cfaudit_export.sources.auditlogs.source import AuditLogsSource
+
+END = datetime(2026, 11, 20, tzinfo=UTC)
+FACETS = tuple(CANDIDATES)
+Cells = tuple[Any, ...]
+
+
+def read(world: World, mode: Literal["auto", "off", "all"] = "all", **config: Any) -> list[Extract]:
+    since = floor_ms(datetime.fromtimestamp(world.since, UTC)) - timedelta(hours=1)
+    with Sandbox(world) as sandbox:
+        token = TokenCredential(world.tokens["account"])
+        context = SourceContext(Stream(world.accounts[0].id, "auditlogs"), token, lambda: END, recover=Recover(mode))
+        config = {"budget_calls": 0, "server_url": sandbox.mcp_url, **config}
+        with closing(AuditLogsSource(AuditLogsConfig(**config), context)) as source:
+            source.connect()
+            return list(source.extract([Window(since, END + timedelta(hours=1))]))
+
+
+def text_of(row: dict[str, Any]) -> str:
+    return json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace").decode()
+
+
+def truth(world: World) -> dict[str, Counter[Cells]]:
+    """By text of a row, what its filters would be met by; several where rows look the same."""
+    account = world.accounts[0].id
+    readable = Counter(map(text_of, world.rows(account)))
+    odd = {row.record["id"] for row in world.poison(account) if "id" in row.record}
+    found: dict[str, Counter[Cells]] = defaultdict(Counter)
+    clean = [record for record in world.records(account) if record.get("id") not in odd]
+    for record, row in zip(clean, world.rows(account), strict=True):
+        cells = (value_of(record, facet) for facet in FACETS)
+        found[text_of(row)][
+            tuple(cell if str(cell) in CANDIDATES[f] else None for f, cell in zip(FACETS, cells, strict=True))
+        ] += 1
+    assert Counter({text: counts.total() for text, counts in found.items()}) == readable
+    return found
+
+
+def rebuilt(extracts: list[Extract]) -> dict[str, list[Cells]]:
+    found: dict[str, list[Cells]] = defaultdict(list)
+    for extract in extracts:
+        if not extract.events.num_rows:
+            continue
+        columns = [extract.events[facet].to_pylist() for facet in FACETS]
+        for text, *cells in zip(extract.events["event_raw"].to_pylist(), *columns, strict=True):
+            found[text].append(tuple(cells))
+    return found
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    seed=st.integers(0, 10_000),
+    events=st.integers(1, 60),
+    span=st.sampled_from([0.05, 600.0]),
+    twins=st.sampled_from([0.0, 0.6]),
+    edges=st.tuples(st.booleans(), st.booleans()),
+    page_size=st.sampled_from([5, 1000]),
+)
+def test_rebuilt_columns_are_true_or_empty_and_empty_only_where_rows_look_the_same(
+    *, seed: int, events: int, span: float, twins: float, edges: tuple[bool, bool], page_size: int
+) -> None:
+    world = World(
+        SandboxOptions(
+            end_at=END,
+            seed=seed,
+            events=events,
+            span_seconds=span,
+            ties=0.6,
+            twins=twins,
+            since_inclusive=edges[0],
+            before_inclusive=edges[1],
+        )
+    )
+    found, expected = rebuilt(read(world, page_size=page_size)), truth(world)
+    assert found.keys() == expected.keys()
+    for text, cells in found.items():
+        possible = expected[text]
+        if len(possible) == 1:  # one row, or rows that are the same in everything that can be asked
+            assert cells == list(possible.elements())
+            continue
+        for place in range(len(FACETS)):  # which of the twins has which value makes no difference; how many do, does
+            said = Counter(one[place] for one in cells if one[place] is not None)
+            assert said <= _column(possible, place)
+        whole = Counter(one for one in cells if None not in one)
+        assert whole <= possible, "values that go together belong to one row"
+
+
+def _column(possible: Counter[Cells], place: int) -> Counter[Any]:
+    column: Counter[Any] = Counter()
+    for cells, count in possible.items():
+        column[cells[place]] += count
+    return column
+
+
+def test_what_the_budget_leaves_out_is_counted_and_said() -> None:
+    world = World(SandboxOptions(end_at=END, events=400, span_seconds=3_600.0))
+    extracts = read(world, "auto", budget_calls=12)
+    assert sum(extract.trimmed for extract in extracts) == 400
+    assert {one for extract in extracts for one in extract.events["fidelity"].to_pylist()} == {"trimmed"}
+    extracts = read(world, "auto", budget_calls=2_000)
+    assert sum(extract.trimmed for extract in extracts) == 0
+    assert {one for extract in extracts for one in extract.events["fidelity"].to_pylist()} == {"recovered"}
