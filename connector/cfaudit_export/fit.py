@@ -59,9 +59,13 @@ def server_url_of(source: tuple[SourcePlugin, Any]) -> str:
 
 
 def fit_sink(settings: Settings, plugins: Plugins, name: str) -> tuple[SinkPlugin, Any]:
-    """Return a sink and its settings. Raises: as `fit_source`."""
+    """Return a sink and its settings, its patience within that of the run. Raises: as `fit_source`."""
     plugin = plugins.sink(name)
-    return plugin, _config(plugin, settings.sinks.get(name, {}), f"sinks.{name}")
+    config, wait = _config(plugin, settings.sinks.get(name, {}), f"sinks.{name}"), settings.max_wait
+    patience = getattr(config, "retry_seconds", 0.0)
+    if wait is not None and patience > wait.total_seconds():
+        config = dataclasses.replace(config, retry_seconds=wait.total_seconds())
+    return plugin, config
 
 
 def open_store(settings: Settings, plugins: Plugins) -> CheckpointStore:

@@ -112,7 +112,8 @@ class SinkPlugin:
 
     Attributes:
         name: what `--sink` takes.
-        config: a frozen dataclass; its fields are the keys under `[sinks.NAME]`. Secret fields have `repr=False`.
+        config: a frozen dataclass; its fields are the keys under `[sinks.NAME]`. Secret fields have `repr=False`. A
+            field `retry_seconds`, for how long a load is tried again, is never more than the run may wait.
         build: makes the sink; does no I/O.
         summary: one line for `plugins`.
         extra: the pip extra that brings its libraries, None when it needs none.

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,17 @@ def test_nothing_is_touched_before_a_run(tmp_path: Path) -> None:
 def test_texts_stand_for_numbers_in_the_tables_of_plugins(tmp_path: Path) -> None:
     workshop = fit(tmp_path, sources={"auditlogs": {"page_size": "500", "timeout_seconds": "1.5"}})
     assert (workshop.source[1].page_size, workshop.source[1].timeout_seconds) == (500, 1.5)
+
+
+@pytest.mark.parametrize(
+    ("wait", "patience"), [(None, 120.0), (timedelta(seconds=5), 5.0), (timedelta(hours=1), 120.0)]
+)
+def test_a_sink_that_is_down_is_not_waited_for_longer_than_the_run_may_wait(
+    tmp_path: Path, wait: timedelta | None, patience: float
+) -> None:
+    sinks = {"splunk": {"url": "https://splunk.example.com:8088"}, "parquet": {"path": "out"}}
+    workshop = fit(tmp_path, sink=("splunk", "parquet"), sinks=sinks, max_wait=wait)
+    assert workshop.sinks["splunk"][1].retry_seconds == patience
 
 
 def test_a_stream_is_account_source_and_sorted_filters(tmp_path: Path) -> None:
