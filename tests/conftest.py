@@ -1,4 +1,4 @@
-"""What tests of several areas share: a browser."""
+"""What tests of several areas share: a browser, and how patient Hypothesis is."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+# Machines that run tests are busy, and a slow example is no wrong one.
+settings.register_profile("busy", deadline=None)
+settings.load_profile("busy")
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 

@@ -92,8 +92,8 @@ def export_all(shell: Shell, workshop: Workshop, observer: Observer) -> list[Run
             with progress_bar(shell.terminal, account or workshop.settings.source) as watch:
                 report = export(workshop, account, replace(watch, trace=observer.trace))
             checkpoint = _checkpoint(workshop, report)
-            observer.ended(report, checkpoint, _sign_in_ends_at(shell, workshop))
             _tell(shell, workshop, report, checkpoint)
+            observer.ended(report, checkpoint, _sign_in_ends_at(shell, workshop))
             reports.append(report)
     if len(reports) > 1:
         _tell_all(shell, workshop, reports)

@@ -23,7 +23,7 @@ from cfaudit_export.sources.pages import PageReader
 _LOG = logging.getLogger(__name__)
 _GUESS_MS = 60_000
 _FEW = 100
-PROBES = 24  # enough for a millisecond within four hours, where rows are that rare; else the gap is longer
+PROBES = 21  # enough for a millisecond within half an hour; else the gap is longer, and trying again narrows it on
 
 
 @dataclass(frozen=True, slots=True)
