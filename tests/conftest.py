@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,9 @@ from hypothesis import settings
 # Machines that run tests are busy, and a slow example is no wrong one.
 settings.register_profile("busy", deadline=None)
 settings.load_profile("busy")
+
+# Hundreds of children run the program: where bytecode is not kept, each of them would compile it anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 

@@ -103,7 +103,6 @@ def report(done: Any) -> Any:
 
 
 def of_sink(done: Any, sink: str) -> Any:
-    assert done.code != 70, done.err
     return next(one for one in report(done)["sinks"] if one["name"] == sink)
 
 
@@ -164,7 +163,6 @@ def test_a_disk_that_is_full_ends_the_run_cleanly_and_the_next_one_goes_on(
     assert len(set(parquet.ids())) == EVENTS
 
 
-@pytest.mark.soak  # now and then a forked run ends with a fault of Arrow's, whose cause is not found yet
 def test_what_splunk_refuses_is_listed_replayed_and_never_hidden(
     machine: Machine, counterparts: Any, picky: Any
 ) -> None:
@@ -204,7 +202,6 @@ def test_what_splunk_refuses_is_listed_replayed_and_never_hidden(
     assert machine.run(parquet, picky).code == 0
 
 
-@pytest.mark.soak  # now and then a forked run ends with a fault of Arrow's, whose cause is not found yet
 def test_what_is_refused_for_ever_can_go_elsewhere(machine: Machine, counterparts: Any, picky: Any) -> None:
     s3 = counterparts.fresh("s3")
     assert machine.run(picky).code == 65
@@ -219,7 +216,6 @@ def test_what_is_refused_for_ever_can_go_elsewhere(machine: Machine, counterpart
     assert len(set(s3.ids())) == EVENTS
 
 
-@pytest.mark.soak  # now and then a forked run ends with a fault of Arrow's, whose cause is not found yet
 def test_what_is_refused_for_ever_can_be_given_up(machine: Machine, picky: Any) -> None:
     refused = of_sink(machine.run(picky), "splunk")["quarantined"]
     assert machine.ask("replay", "--discard").code == 2, "it wants to know of which sink"
@@ -232,7 +228,6 @@ def test_what_is_refused_for_ever_can_be_given_up(machine: Machine, picky: Any) 
     assert len(picky.ids()) == EVENTS - refused
 
 
-@pytest.mark.soak  # now and then a forked run ends with a fault of Arrow's, whose cause is not found yet
 def test_refusals_that_are_counted_and_not_here_are_named(machine: Machine, picky: Any) -> None:
     refused = of_sink(machine.run(picky), "splunk")["quarantined"]
     for path in (machine.root / "state" / "quarantine").rglob("*.arrow"):

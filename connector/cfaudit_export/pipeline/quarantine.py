@@ -62,14 +62,15 @@ class Quarantine:
                 f"{refused.num_rows}; report this to the author of the sink"
             )
         path = self._folder(sink) / f"{_id(sink, batch.batch_id)}{_SUFFIX}"
-        times = refused["event_time"].cast(pa.timestamp("ms", "UTC")).to_pylist()
         words = {
             "sink": sink,
             "account": self.stream.account_id,
             "batch": batch.batch_id,
             "refused": [
                 {"event_id": event_id, "event_time": iso(at), "reason": reasons[event_id]}
-                for event_id, at in zip(refused["event_id"].to_pylist(), times, strict=True)
+                for event_id, at in zip(
+                    *(refused[name].to_pylist() for name in ("event_id", "event_time")), strict=True
+                )
             ],
         }
         text = json.dumps(words, indent=2, ensure_ascii=True).encode()

@@ -76,7 +76,7 @@ def make_batch(
 
 
 def _six_fields(rows: int, seed: int, days: int, stream: Stream) -> dict[str, Any]:
-    times = pa.array(_ascending_ms(rows, seed, days), pa.timestamp("ms", "UTC"))
+    times = pa.array(_ascending_us(rows, seed, days), pa.timestamp("us", "UTC"))
     thing = _choose(range(len(_THINGS)), rows, f"thing {seed}")
     action = _choose(_ACTIONS, rows, f"action {seed}")
     product = pa.array([name for name, _ in _THINGS]).take(thing)
@@ -112,10 +112,12 @@ def _six_fields(rows: int, seed: int, days: int, stream: Stream) -> dict[str, An
     }
 
 
-def _ascending_ms(rows: int, seed: int, days: int) -> list[int]:
+def _ascending_us(rows: int, seed: int, days: int) -> list[int]:
+    """Make up times, most of them whole milliseconds as in most records, and some finer."""
     chance = random.Random(f"time {seed}")  # noqa: S311 - made-up events need no secrets
     step = timedelta(days=days) / timedelta(milliseconds=1) / rows
-    return [to_ms(_FIRST_DAY) + int((row + chance.random()) * step) for row in range(rows)]
+    times = [to_ms(_FIRST_DAY) + int((row + chance.random()) * step) for row in range(rows)]
+    return [1_000 * time + (row % 7 == 3) * (row % 1_000) for row, time in enumerate(times)]
 
 
 def _rest_of_the_record(columns: Mapping[str, Any], rows: int, seed: int) -> dict[str, Any]:

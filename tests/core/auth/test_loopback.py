@@ -111,7 +111,7 @@ def test_a_browser_that_breaks_off_leaves_no_trace(capfd: pytest.CaptureFixture[
         address = ("127.0.0.1", urlsplit(loopback.redirect_uri).port or 0)
         with socket.create_connection(address, 1) as connection:
             connection.sendall(b"GET /callback?code=topsecret")
-            while not (handlers := set(threading.enumerate()) - before):
+            while not (handlers := {one for one in set(threading.enumerate()) - before if one.is_alive()}):
                 assert loopback.wait(0.01) is None
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         for handler in handlers:

@@ -10,8 +10,10 @@ import pytest
 
 from cfaudit_export import SinkError, read_batch
 from cfaudit_export.errors import ExitCode, StagingError, UsageError
+from cfaudit_export.model import Rejected
 from cfaudit_export.pipeline.quarantine import Quarantine, quarantine_of
 from cfaudit_export.pipeline.replay import Target, discard_stream, replay_stream
+from cfaudit_export.testing import make_batch
 
 END = datetime(2026, 11, 20, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -61,6 +63,18 @@ def test_what_is_refused_is_set_aside_with_the_sink_s_words_and_counted(rig: Any
     report = rig.run({"picky": picky})
     assert report.exit_code == ExitCode.INCOMPLETE, "they remain, and no run with nothing new hides it"
     assert report.sinks[0].rows == 0
+
+
+def test_an_event_between_two_milliseconds_is_set_aside_like_any_other(rig: Any) -> None:
+    at = datetime(2026, 11, 1, 12, 0, 0, 123_456, UTC)
+    batch = make_batch(rig.root / "staged", rows=1, changes={"event_time": [at]})
+    [event_id] = read_batch(batch)["event_id"].to_pylist()
+    aside(rig).set_aside("picky", batch, (Rejected(event_id, WORDS),))
+    [held] = aside(rig).held("picky")
+    assert held.window.since == at.replace(microsecond=123_000)
+    assert read_batch(held)["event_time"].to_pylist() == [at]
+    [refused] = aside(rig).refused("picky")
+    assert refused.event_time == at.replace(microsecond=123_000)
 
 
 def test_a_replay_brings_them_home_and_empties_the_folder(rig: Any, picky: Any) -> None:
