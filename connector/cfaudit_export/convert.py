@@ -103,7 +103,8 @@ def _explained(text: str, where: str) -> str:
     text, _, path = text.partition(" - at `$")
     key = where + path.rstrip("`")
     if missing := _MISSING.fullmatch(text):
-        return f"'{key}.{missing[1]}' is missing"
+        key = f"{key}.{missing[1]}"
+        return f"'{key}' is missing; set it in the settings file, or with -o {key}=VALUE"
     if text.startswith("Expected `"):
         text = text.replace("Expected", "expected").replace("object", "table").replace("`", "")
     return f"'{key}': {text}"

@@ -115,8 +115,9 @@ def test_what_does_not_fit_is_one_line_that_names_the_key(table: dict[str, Any],
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_key_is_named() -> None:
-    with pytest.raises(SettingsError, match=r"^'sinks\.demo\.path' is missing$"):
+def test_a_missing_key_is_named_with_how_to_set_it() -> None:
+    words = r"^'sinks\.demo\.path' is missing; set it in the settings file, or with -o sinks\.demo\.path=VALUE$"
+    with pytest.raises(SettingsError, match=words):
         to_config(Config, {}, "sinks.demo")
 
 
