@@ -40,7 +40,10 @@ def assert_stored_once_and_nothing_else(tree: Any, *batches: Batch) -> None:
     )
 
 
-def test_a_load_killed_at_any_step_is_completed_by_the_next(tree_of: Any, tmp_path: Path, killed_loads: Any) -> None:
+@pytest.mark.parametrize("each", [3, pytest.param(1, marks=pytest.mark.soak)])
+def test_a_load_killed_at_any_step_is_completed_by_the_next(
+    tree_of: Any, tmp_path: Path, killed_loads: Any, each: int
+) -> None:
     batch = make_batch(tmp_path, rows=20, days=2)
     answers = []
     step = 0
@@ -58,7 +61,7 @@ def test_a_load_killed_at_any_step_is_completed_by_the_next(tree_of: Any, tmp_pa
                 assert tree.files() == []
         sink.load(batch)
         assert_stored_once_and_nothing_else(tree, batch)
-        step += 1
+        step += each
     assert step > 80, "the steps were not counted"
     assert answers == sorted(answers), "a batch once found stays found"
     assert set(answers) == {False, True}
