@@ -62,10 +62,13 @@ def fit_sink(settings: Settings, plugins: Plugins, name: str) -> tuple[SinkPlugi
     """Return a sink and its settings, its patience within that of the run. Raises: as `fit_source`."""
     plugin = plugins.sink(name)
     config, wait = _config(plugin, settings.sinks.get(name, {}), f"sinks.{name}"), settings.max_wait
+    return plugin, config if wait is None else hurried(config, wait.total_seconds())
+
+
+def hurried(config: Any, most_seconds: float) -> Any:
+    """Return settings of a plugin whose patience, where it has any, is no longer than that."""
     patience = getattr(config, "retry_seconds", 0.0)
-    if wait is not None and patience > wait.total_seconds():
-        config = dataclasses.replace(config, retry_seconds=wait.total_seconds())
-    return plugin, config
+    return dataclasses.replace(config, retry_seconds=most_seconds) if patience > most_seconds else config
 
 
 def open_store(settings: Settings, plugins: Plugins) -> CheckpointStore:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cfaudit_export.accounts import accounts_of
 from cfaudit_export.assemble import Workshop, connected, opened_sinks
@@ -12,10 +12,13 @@ from cfaudit_export.cli.export import Json, covered_until, prepare
 from cfaudit_export.cli.signin import current_sign_in, described
 from cfaudit_export.encode import as_json
 from cfaudit_export.errors import CfauditError, ExitCode, worst
+from cfaudit_export.fit import hurried
 from cfaudit_export.interfaces import Source
 from cfaudit_export.model import Connection
 from cfaudit_export.settings import Settings
 from cfaudit_export.settings.options import FILTERS, HOW, LOGS, WHAT, WHERE
+
+_PATIENCE_SECONDS = 5.0  # somebody waits for the answer
 
 _EPILOG = """
 Example:
@@ -67,6 +70,8 @@ def _findings(workshop: Workshop) -> Iterator[Finding]:
 def _source(workshop: Workshop, account: str) -> Iterator[Finding]:
     """Connect, read one event, and look at the checkpoint of what is read."""
     name = f"source '{workshop.settings.source}'"
+    plugin, config = workshop.source
+    workshop = replace(workshop, source=(plugin, hurried(config, _PATIENCE_SECONDS)))
     try:
         with connected(workshop, account) as (source, connection):
             yield Finding(name, ExitCode.OK, _described(connection))

@@ -62,7 +62,8 @@ class AuditLogsConfig:
         budget_calls: upstream calls this process may spend in five minutes; 0 for no limit. Cloudflare blocks
             a user for five minutes above 1,200, dashboard and all; the default leaves half to others.
         timeout_seconds: longest wait for one reply.
-        retry_seconds: longest time spent on retrying one call that fails on the server's side.
+        retry_seconds: longest time spent on retrying one call that fails on the server's side, and on waiting for a
+            server that cannot be reached when a run begins.
     """
 
     server_url: str = AUDITLOGS_URL
@@ -96,7 +97,8 @@ class CodeModeConfig:
         budget_calls: upstream calls this process may spend in five minutes, one a page; 0 for no limit. Cloudflare
             blocks a user for five minutes above 1,200, dashboard and all; the default leaves half to others.
         timeout_seconds: longest wait for one reply.
-        retry_seconds: longest time spent on retrying one call that fails on the server's side.
+        retry_seconds: longest time spent on retrying one call that fails on the server's side, and on waiting for a
+            server that cannot be reached when a run begins.
         scope: what a sign-in asks for, unless `scope` itself is set. The server offers far more, up to changing
             everything; this is what reading the audit log needs.
     """

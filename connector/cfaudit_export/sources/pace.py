@@ -6,7 +6,7 @@ there are more (developers.cloudflare.com/fundamentals/api/reference/limits).
 
 from __future__ import annotations
 
-import random
+import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -15,6 +15,8 @@ import anyio
 
 from cfaudit_export.errors import ThrottledError
 from cfaudit_export.records import SourceContext
+
+_LOG = logging.getLogger(__name__)
 
 WINDOW_SECONDS = 300.0
 # A call counts for the server when it arrives, which for one may be later after it was sent than for another.
@@ -48,7 +50,7 @@ class Pace:
         """
         self._budget = budget_calls
         self._max_wait = max_wait_seconds
-        self._now = now
+        self.now = now
         self._sleep = sleep
         self.waited_seconds = 0.0
         self._waited_until = now()
@@ -71,7 +73,7 @@ class Pace:
         return None if left is None else left - self._budget // 2
 
     async def acquire(self, cost: int) -> None:
-        """Wait until a call of `cost` upstream calls may go out, and count it.
+        """Wait until a call of `cost` upstream calls may go out, and count it; of 0, until nobody is paused.
 
         Raises:
             ThrottledError: it would take longer than the run may wait.
@@ -84,9 +86,9 @@ class Pace:
                     retry_after_seconds=delay,
                 )
             await self.wait(delay, "throttled by the server" if self._pausing() else "budget spent")
-        self._spent.append((self._now(), cost))
+        self._spent.append((self.now(), cost))
         self._in_window += cost
-        self.calls += 1
+        self.calls += cost > 0
 
     def affords(self, seconds: float) -> bool:
         """Say whether so long a wait, from now on, stays within what may be waited in all."""
@@ -95,26 +97,27 @@ class Pace:
     async def wait(self, seconds: float, why: str) -> None:
         """Wait; time in which several wait counts once."""
         self.waited_seconds += self._added(seconds)
-        self._waited_until = max(self._waited_until, self._now() + seconds)
+        self._waited_until = max(self._waited_until, self.now() + seconds)
         self.waiting(f"{why}, {seconds:.0f} s")
         await self._sleep(seconds)
         self.waiting(None)
 
     def pause(self, seconds: float) -> None:
         """Let nobody call for so long, because the server blocks us."""
-        self._paused_until = max(self._paused_until, self._now() + seconds)
+        _LOG.warning("throttled by the server", extra={"wait_seconds": seconds})
+        self._paused_until = max(self._paused_until, self.now() + seconds)
         self.pauses += 1
 
     def _added(self, seconds: float) -> float:
-        now = self._now()
+        now = self.now()
         return max(now + seconds - max(now, self._waited_until), 0.0)
 
     def _pausing(self) -> bool:
-        return self._paused_until > self._now()
+        return self._paused_until > self.now()
 
     def _delay(self, cost: int) -> float:
         if self._pausing():
-            return self._paused_until - self._now()
+            return self._paused_until - self.now()
         self._forget()
         if not self._budget or self._in_window + cost <= self._budget or not self._spent:
             return 0.0
@@ -122,28 +125,10 @@ class Pace:
         for at, spent in self._spent:
             excess -= spent
             if excess <= 0:
-                return at + _COUNTED_SECONDS - self._now()
-        return self._spent[-1][0] + _COUNTED_SECONDS - self._now()
+                return at + _COUNTED_SECONDS - self.now()
+        return self._spent[-1][0] + _COUNTED_SECONDS - self.now()
 
     def _forget(self) -> None:
-        horizon = self._now() - _COUNTED_SECONDS
+        horizon = self.now() - _COUNTED_SECONDS
         while self._spent and self._spent[0][0] <= horizon:
             self._in_window -= self._spent.popleft()[1]
-
-
-class Patience:
-    """What one question may take: growing, jittered delays that together stay below a total, and one new token."""
-
-    def __init__(self, total_seconds: float) -> None:
-        self.renewed = False
-        self._left = total_seconds
-        self._next = 0.5
-
-    def next_delay(self) -> float | None:
-        """Return the next delay in seconds, None when the total is spent."""
-        delay = self._next * random.uniform(0.5, 1.0)  # noqa: S311  # jitter, not a secret
-        if delay > self._left:
-            return None
-        self._left -= delay
-        self._next = min(self._next * 2, 30.0)
-        return delay

@@ -7,6 +7,7 @@ again by the request's own method and arguments, so that calls in flight at the 
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,6 +20,8 @@ from cfaudit_export.escape import shown
 # What servers say to a session that they ended. The protocol has 404 for it; the most common SDK says 400.
 _ENDED = (400, 404, 410)
 _SESSION_HEADER = "mcp-session-id"
+# Systems differ in which of them they have.
+_NO_SUCH_HOST = {getattr(socket, name, None) for name in ("EAI_NONAME", "EAI_NODATA")}
 _OPENING = ("tools/list", "initialize", "server/discover")
 
 
@@ -30,6 +33,7 @@ class CallFailedError(Exception):
         retry_after_seconds: what the server asked us to wait, if it did.
         detail: one line for people; server's words are cut and made printable.
         ended_session: the server does not know the session any more, so that another one has to be opened.
+        unknown_host: there is no host of that name, which seldom changes by itself.
     """
 
     def __init__(
@@ -39,12 +43,14 @@ class CallFailedError(Exception):
         status: int | None = None,
         retry_after_seconds: float | None = None,
         ended_session: bool = False,
+        unknown_host: bool = False,
     ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.status = status
         self.retry_after_seconds = retry_after_seconds
         self.ended_session = ended_session
+        self.unknown_host = unknown_host
 
     @property
     def passing(self) -> bool:
@@ -69,6 +75,8 @@ class CallFailedError(Exception):
                 f"'{host}' throttles this credential; try again in five minutes",
                 retry_after_seconds=self.retry_after_seconds or 300.0,
             )
+        if self.unknown_host:
+            return SourceUnavailableError(f"'{host}' cannot be found ({self.detail}); check the server URL")
         if self.passing:
             return SourceUnavailableError(f"'{host}' cannot be reached ({self.detail}); try again later")
         return ProtocolError(f"'{host}' does not answer like an MCP server ({self.detail}); check the server URL")
@@ -105,8 +113,8 @@ class Refusals:
         return next((one for one in found if one is not None), None)
 
 
-def describe_transport(error: BaseException) -> str:
-    """Return one line for a connection that failed."""
+def transport_failure(error: BaseException) -> CallFailedError:
+    """Return how a connection failed, in one line."""
     words: dict[type[BaseException], str] = {
         httpx2.ConnectTimeout: "no connection in time",
         httpx2.ReadTimeout: "no reply in time",
@@ -116,7 +124,16 @@ def describe_transport(error: BaseException) -> str:
     }
     said = shown(str(error))
     word = words.get(type(error), type(error).__name__)
-    return f"{word}: {said}" if said else word
+    return CallFailedError(f"{word}: {said}" if said else word, unknown_host=_is_unknown_host(error))
+
+
+def _is_unknown_host(error: BaseException | None) -> bool:
+    """Say whether a connection failed because its host has no address; not whether names cannot be looked up now."""
+    while error is not None:
+        if isinstance(error, socket.gaierror):
+            return error.errno in _NO_SUCH_HOST
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _request_key(request: httpx2.Request) -> str:

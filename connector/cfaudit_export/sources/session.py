@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +20,7 @@ from cfaudit_export.auth.web import is_safe
 from cfaudit_export.errors import CfauditError, ProtocolError, SettingsError
 from cfaudit_export.escape import shown
 from cfaudit_export.records import Credential
-from cfaudit_export.sources.refusals import CallFailedError, Refusals, describe_transport
+from cfaudit_export.sources.refusals import CallFailedError, Refusals, transport_failure
 from cfaudit_export.sources.server_clock import ServerClock
 
 _LOG = logging.getLogger(__name__)
@@ -225,11 +225,13 @@ async def open_session(
     timeout_seconds: float,
     protocol: str,
     clock: ServerClock,
-    insecure_http: bool = False,
+    insecure_http: bool,
+    persist: Callable[[Callable[[], Awaitable[None]]], Awaitable[None]],
 ) -> AsyncIterator[Session]:
     """Open a session and close it with the context.
 
-    `protocol` is `auto` or a revision. No redirect leaves the origin, so the token does not either.
+    `protocol` is `auto` or a revision. `persist` opens it, and again where that is of use. No redirect leaves the
+    origin, so the token does not either.
 
     Raises:
         SettingsError: the URL is not one we send a token to.
@@ -247,7 +249,7 @@ async def open_session(
         async with anyio.create_task_group() as tasks:
             session = Session(url, http, bearer, refusals, tasks, clock=clock)
             try:
-                await session.open("legacy" if protocol < "2026" else protocol)
+                await persist(lambda: session.open("legacy" if protocol < "2026" else protocol))
             except Exception as error:  # noqa: BLE001  # raised below, where no task group wraps it
                 problem = error
             else:
@@ -256,7 +258,7 @@ async def open_session(
                 finally:
                     session.close()
         if problem is not None:
-            raise problem.as_error(url) if isinstance(problem, CallFailedError) else problem
+            raise problem
 
 
 def check_url(url: str, *, insecure_http: bool) -> None:
@@ -275,7 +277,7 @@ def check_url(url: str, *, insecure_http: bool) -> None:
 def _failure(error: BaseException, refusal: CallFailedError | None) -> CallFailedError:
     """Return what went wrong with a request."""
     if not isinstance(error, MCPError):
-        return CallFailedError(describe_transport(error))
+        return transport_failure(error)
     if refusal is not None:
         return refusal
     if error.error.code == REQUEST_TIMEOUT:

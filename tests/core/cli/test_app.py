@@ -114,7 +114,7 @@ def test_a_missing_permission_is_named(
 
 
 def test_a_server_that_cannot_be_reached_is_tried_later(cli: Any, target: tuple[str, ...]) -> None:
-    result = cli(*target, "--server-url", "http://127.0.0.1:9/mcp")
+    result = cli(*target, "--server-url", "http://127.0.0.1:9/mcp", "--max-wait", "1s")
     assert result.code == 75
     assert "'127.0.0.1:9' cannot be reached" in result.err
 

@@ -66,7 +66,8 @@ def test_a_check_looks_at_the_second_source_too(cli: Any, odd: Sandbox) -> None:
     good = cli("check", *target, "-o", f"sources.codemode.server_url={odd.codemode_url}")
     assert good.code == 0, good.out
     assert "ok      source 'codemode': account" in good.out
-    bad = cli("check", *target, "-o", "sources.codemode.server_url=http://127.0.0.1:9/mcp")
+    away = ("-o", "sources.codemode.server_url=http://127.0.0.1:9/mcp", "-o", "sources.codemode.retry_seconds=0.5")
+    bad = cli("check", *target, *away)
     assert bad.code == 75
     assert "failed  source 'codemode': '127.0.0.1:9' cannot be reached" in bad.out
 

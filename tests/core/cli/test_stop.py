@@ -63,3 +63,16 @@ def test_a_sink_that_hangs_is_left_within_ten_seconds_and_nothing_is_lost(
     assert report["exit_code"] == 0
     ids = ds.dataset(place / "out", format="parquet").to_table(columns=["event_id"])["event_id"].to_pylist()
     assert len(ids) == len(set(ids)) == 300
+
+
+def test_a_run_that_waits_for_its_server_ends_at_once(target: tuple[str, ...]) -> None:
+    command = [sys.executable, "-m", "cfaudit_export", "run", *target, "--server-url", "http://127.0.0.1:9/mcp"]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert running.stderr
+    assert "trying again" in running.stderr.readline()
+    running.send_signal(signal.SIGTERM)
+    since = time.monotonic()
+    _, err = running.communicate(timeout=30)
+    assert running.returncode == 143
+    assert time.monotonic() - since < 10
+    assert "stopped; what was finished is saved" in err

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cfaudit_export.auth.token import TokenCredential
-from cfaudit_export.errors import AccessError, ProtocolError, SettingsError, SourceUnavailableError
+from cfaudit_export.errors import AccessError, ProtocolError, SettingsError
 from cfaudit_export.interfaces import Extract
 from cfaudit_export.intervals import contains, union
 from cfaudit_export.model import Stream, Window, floor_ms, from_ms
@@ -262,11 +262,6 @@ def test_a_missing_permission_is_named() -> None:
         pytest.raises(AccessError, match="Account Settings: Read"),
     ):
         source.probe()
-
-
-def test_a_server_that_is_not_there_is_said_so() -> None:
-    with pytest.raises(SourceUnavailableError, match="127.0.0.1:9"), opened(world_of(), url="http://127.0.0.1:9/mcp"):
-        pass
 
 
 def test_a_path_that_is_no_mcp_server_is_said_so() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import Any
 
 import httpx2
@@ -13,7 +14,8 @@ from cfaudit_export.records import SourceContext
 from cfaudit_export.sources import AUDITLOGS_URL, CLOUDFLARE_API_URL, AuditLogsConfig
 from cfaudit_export.sources.auditlogs.contract import ToolFault, read_fault
 from cfaudit_export.sources.pace import Pace
-from cfaudit_export.sources.refusals import CallFailedError, describe_transport
+from cfaudit_export.sources.patience import Patience
+from cfaudit_export.sources.refusals import CallFailedError, transport_failure
 from cfaudit_export.sources.session import Session, check_url
 
 _LOG = logging.getLogger(__name__)
@@ -90,11 +92,10 @@ class AccountFinder:
     async def _of_server(self, session: Session, tool: str) -> Accounts | None:
         """Let the server itself say which accounts there are, by asking it for none of them; None if it does not."""
         session.choose_account(None)
-        await self._pace.acquire(2)  # the server looks up who is asking, and then refuses
-        try:
-            reply = await session.call(tool, {"account_id": "none", "since": "2026-01-01", "before": "2026-01-01"})
-        except CallFailedError as failure:
-            raise failure.as_error(self._config.server_url) from failure
+        none = {"account_id": "none", "since": "2026-01-01", "before": "2026-01-01"}
+        patience = Patience(self._pace, self._config.retry_seconds, self._config.server_url)
+        # The server looks up who is asking, and then refuses.
+        reply = await patience.persist(2, lambda: session.call(tool, none))
         fault = read_fault(reply.text) if reply.is_error else None
         return fault.accounts if isinstance(fault, ToolFault) and fault.kind == "account" else None
 
@@ -121,25 +122,26 @@ class AccountFinder:
         headers = {"Authorization": f"Bearer {token}"}
         async with httpx2.AsyncClient(timeout=self._config.timeout_seconds, headers=headers) as http:
             for page in range(1, _API_PAGES + 1):
-                rows = await self._api_page(http, url, page)
+                patience = Patience(self._pace, self._config.retry_seconds, url)
+                rows = await patience.persist(1, partial(_api_page, http, url, page))
                 found += rows
                 if len(rows) < _API_PAGE:
                     break
         return tuple(dict(found).items())
 
-    async def _api_page(self, http: httpx2.AsyncClient, url: str, page: int) -> list[tuple[str, str]]:
-        await self._pace.acquire(1)
-        try:
-            response = await http.get(f"{url}/accounts", params={"page": page, "per_page": _API_PAGE})
-        except httpx2.TransportError as error:
-            raise CallFailedError(describe_transport(error)).as_error(url) from error
-        if response.status_code != 200:
-            raise CallFailedError(f"HTTP {response.status_code}", status=response.status_code).as_error(url)
-        try:
-            listed = response.json()["result"]
-            return [(shown(account["id"]), shown(account.get("name", ""))) for account in listed]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise SettingsError(_API_ANSWER) from error
+
+async def _api_page(http: httpx2.AsyncClient, url: str, page: int) -> list[tuple[str, str]]:
+    try:
+        response = await http.get(f"{url}/accounts", params={"page": page, "per_page": _API_PAGE})
+    except httpx2.TransportError as error:
+        raise transport_failure(error) from error
+    if response.status_code != 200:
+        raise CallFailedError(f"HTTP {response.status_code}", status=response.status_code)
+    try:
+        listed = response.json()["result"]
+        return [(shown(account["id"]), shown(account.get("name", ""))) for account in listed]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SettingsError(_API_ANSWER) from error
 
 
 def _help(listed: Accounts) -> str:

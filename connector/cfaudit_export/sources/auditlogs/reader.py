@@ -21,7 +21,8 @@ from cfaudit_export.records import Credential
 from cfaudit_export.sources.auditlogs.contract import Edges, Query, Rejection, ToolFault, read_fault
 from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA, Page, decode_page
 from cfaudit_export.sources.auditlogs.offer import Offer
-from cfaudit_export.sources.pace import WINDOW_SECONDS, Pace, Patience
+from cfaudit_export.sources.pace import WINDOW_SECONDS, Pace
+from cfaudit_export.sources.patience import Patience
 from cfaudit_export.sources.refusals import CallFailedError
 from cfaudit_export.sources.session import Session
 
@@ -108,24 +109,12 @@ class Reader:
         if not self.offer.takes(query.filters):
             return Page(PAGE_SCHEMA.empty_table(), None)
         query = replace(query, limit=min(query.limit, self.offer.most_rows))
-        patience, others_work = Patience(self._target.retry_seconds), 0
+        patience, others_work = self._patience(), 0
         while True:
-            outcome = await self._ask(query)
+            outcome = await self._persist(query, patience)
             match outcome:
                 case Page() | Rejection():
                     return outcome
-                case CallFailedError(status=429):
-                    self._throttled(outcome.retry_after_seconds or 30.0)
-                case CallFailedError(passing=True):
-                    await self._again_after(outcome.detail, patience, outcome.as_error(self._target.url))
-                case CallFailedError():
-                    raise outcome.as_error(self._target.url)
-                case ToolFault(kind="unavailable"):
-                    await self._again_after(
-                        outcome.message,
-                        patience,
-                        SourceUnavailableError(f"Cloudflare's API fails ('{outcome.message}'); try again later"),
-                    )
                 case ToolFault(kind="refused"):
                     others_work += await self._diagnose(query)
                     if others_work > 1:
@@ -151,17 +140,21 @@ class Reader:
             _LOG.warning("the server's rows have further fields", extra={"fields": shown(sorted(self.further))})
         return outcome
 
-    async def _again_after(self, why: str, patience: Patience, last: Exception) -> None:
-        delay = patience.next_delay()
-        if delay is None or not self._pace.affords(delay):
-            raise last
-        self._pace.retries += 1
-        _LOG.warning("call failed, trying again", extra={"reason": why, "delay_seconds": round(delay, 1)})
-        await self._pace.wait(delay, "the call failed")
+    async def _persist(self, query: Query, patience: Patience) -> Page | Rejection | ToolFault:
+        """Ask until the tool answers, and not that Cloudflare's API fails."""
+        while True:
+            outcome = await self._ask(query)
+            match outcome:
+                case CallFailedError():
+                    await patience.outlast(outcome)
+                case ToolFault(kind="unavailable"):
+                    failed = SourceUnavailableError(f"Cloudflare's API fails ('{outcome.message}'); try again later")
+                    await patience.again_after(outcome.message, failed)
+                case _:
+                    return outcome
 
-    def _throttled(self, seconds: float) -> None:
-        _LOG.warning("throttled by the server", extra={"wait_seconds": seconds})
-        self._pace.pause(seconds)
+    def _patience(self) -> Patience:
+        return Patience(self._pace, self._target.retry_seconds, self._target.url)
 
     async def _diagnose(self, query: Query) -> bool:
         """Find out what `Cloudflare API request failed` means this time; return when asking again makes sense.
@@ -183,7 +176,7 @@ class Reader:
             # A token's own identity probes are refused with a plain 429 first, so this is no throttling.
             if not self._successes and self._credential.kind != "oauth":
                 raise AccessError(_no_permission(self._credential.kind))
-            self._throttled(WINDOW_SECONDS)
+            self._pace.pause(WINDOW_SECONDS)
             if not await self._canary(query):
                 raise AccessError(_no_permission(self._credential.kind))
             return False
@@ -191,17 +184,8 @@ class Reader:
     async def _canary(self, query: Query) -> bool:
         """Ask the plainest question there is; True when the server answers it, be it with an odd row."""
         plain = replace(query, since_ms=query.before_ms - _HOUR_MS, limit=1, cursor=None, filters=())
-        outcome = await self._ask(plain)
-        match outcome:
-            case CallFailedError(status=429):
-                self._throttled(outcome.retry_after_seconds or 30.0)
-                return await self._canary(query)
-            case CallFailedError():
-                raise outcome.as_error(self._target.url)
-            case ToolFault(kind="refused"):
-                return False
-            case _:
-                return True
+        outcome = await self._persist(plain, self._patience())
+        return not (isinstance(outcome, ToolFault) and outcome.kind == "refused")
 
 
 def fault_error(fault: ToolFault) -> CfauditError:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator, Iterable
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 import pyarrow as pa
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+from anyio.from_thread import BlockingPortal
 from anyio.streams.memory import MemoryObjectSendStream
 
-from cfaudit_export.auth import header_values
 from cfaudit_export.interfaces import Extract
 from cfaudit_export.model import Connection, Gap, Window, from_ms, to_ms
 from cfaudit_export.records import SourceContext
@@ -28,9 +25,9 @@ from cfaudit_export.sources.auditlogs.reader import Reader, Target
 from cfaudit_export.sources.auditlogs.recover import Recovered, pages_per_page, recover
 from cfaudit_export.sources.auditlogs.walk import Manner, Piece, Walk
 from cfaudit_export.sources.bridge import produced
+from cfaudit_export.sources.opening import opened_session
 from cfaudit_export.sources.pace import shared_pace
-from cfaudit_export.sources.server_clock import ServerClock
-from cfaudit_export.sources.session import Session, open_session
+from cfaudit_export.sources.session import Session
 from cfaudit_export.sources.start import start_by
 from cfaudit_export.sources.tally import Tally
 from cfaudit_export.sources.tool import choose_tool, fingerprint
@@ -64,11 +61,17 @@ class AuditLogsSource:
 
     def connect(self) -> Connection:
         """Open the session, find the tool and the account."""
-        portal, session = self._context.shared.opened(self._session, self._enter)
+        portal, session = self.open()
         connection, reader = portal.call(self._find, session)
         self._open = _Open(portal, reader, min(self._config.page_size, reader.offer.most_rows))
         reader.offer.check(self._context.stream.filters)
         return connection
+
+    def open(self) -> tuple[BlockingPortal, Session]:
+        """Open the session only, or return the one that is open."""
+        # To open a session takes two requests, and the server looks up at each who is asking.
+        config, cost = self._config, 2 * (COSTS.get(self._context.credential.kind, 3) - 1)
+        return opened_session(self._session, config, self._context, self._pace, url=config.server_url, cost=cost)
 
     def probe(self) -> None:
         """Read at most one event, of the last hour."""
@@ -112,23 +115,6 @@ class AuditLogsSource:
         self._tally.tell()
         self._open = None
         self._context.shared.release(self._session)
-
-    def _enter(self, stack: ExitStack) -> tuple[BlockingPortal, Session]:
-        config = self._config
-        portal = stack.enter_context(start_blocking_portal())
-        lookups = COSTS.get(self._context.credential.kind, 3) - 1
-        if lookups:  # to open a session takes two requests, and the server looks up at each who is asking
-            portal.call(self._pace.acquire, 2 * lookups)
-        opening = open_session(
-            config.server_url,
-            self._context.credential,
-            headers=header_values(config.headers, os.environ),
-            timeout_seconds=config.timeout_seconds,
-            protocol=config.protocol,
-            clock=ServerClock(self._context.clock),
-            insecure_http=config.insecure_http,
-        )
-        return portal, stack.enter_context(portal.wrap_async_context_manager(opening))
 
     def _opened(self) -> _Open:
         if self._open is None:

@@ -28,12 +28,12 @@ from cfaudit_export.sources.codemode.fault import Fault, reply_fault, tool_fault
 from cfaudit_export.sources.codemode.frame import Frame, read_frame
 from cfaudit_export.sources.codemode.size import MOST_BYTES, Size
 from cfaudit_export.sources.codemode.snippet import Parameters, write_code
-from cfaudit_export.sources.pace import WINDOW_SECONDS, Pace, Patience
+from cfaudit_export.sources.pace import WINDOW_SECONDS, Pace
+from cfaudit_export.sources.patience import Patience
 from cfaudit_export.sources.refusals import CallFailedError
 from cfaudit_export.sources.session import Session
 
 _LOG = logging.getLogger(__name__)
-_IDENTITY_WAIT_SECONDS = 30.0  # what the MCP server asks for when its own look-ups are throttled
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ class Reader:
 
     async def _persist(self, parameters: Callable[[], Parameters]) -> tuple[Frame, Parameters]:
         """Ask until there is an answer, and again what `parameters` says each time."""
-        patience = Patience(self._target.retry_seconds)
+        patience = Patience(self._pace, self._target.retry_seconds, self._target.url)
         while True:
             asked = parameters()
             outcome = await self._ask(asked)
@@ -117,28 +117,18 @@ class Reader:
                 case Frame():
                     return outcome, asked
                 case CallFailedError():
-                    await self._outlast(outcome, patience)
+                    await patience.outlast(outcome)
                 case Fault():
                     await self._mend(outcome, asked, patience)
-
-    async def _outlast(self, failure: CallFailedError, patience: Patience) -> None:
-        """Wait until it makes sense to ask the server again, or raise that it never does."""
-        if failure.status == 429:
-            wait = failure.retry_after_seconds
-            self._throttled(_IDENTITY_WAIT_SECONDS if wait is None else wait)
-        elif failure.passing:
-            await self._again_after(failure.detail, patience, failure.as_error(self._target.url))
-        else:
-            raise failure.as_error(self._target.url)
 
     async def _mend(self, fault: Fault, asked: Parameters, patience: Patience) -> None:
         """Do what a fault needs before asking again, or raise that nothing helps."""
         match fault.kind:
             case "throttled":
-                self._throttled(WINDOW_SECONDS if fault.wait_seconds is None else fault.wait_seconds)
+                self._pace.pause(WINDOW_SECONDS if fault.wait_seconds is None else fault.wait_seconds)
             case "passing":
                 failed = SourceUnavailableError(f"Cloudflare's API fails ('{fault.message}'); try again later")
-                await self._again_after(fault.message, patience, failed)
+                await patience.again_after(fault.message, failed)
             case "size" if self._size.shrink(asked.pages, _rows(asked), fault.bytes):
                 _LOG.info("asking for less", extra={"rows": self._size.rows, "pages": self._size.pages})
             case "credential" if not patience.renewed and await self._renew():
@@ -170,24 +160,12 @@ class Reader:
         # What was read counts. The trouble is met again by the next call, unless it has passed.
         _LOG.info("a call ended early", extra={"pages": len(frame.bodies), "reason": trouble.message})
         if trouble.kind == "throttled":
-            self._throttled(WINDOW_SECONDS if trouble.wait_seconds is None else trouble.wait_seconds)
+            self._pace.pause(WINDOW_SECONDS if trouble.wait_seconds is None else trouble.wait_seconds)
         return frame
 
     async def _renew(self) -> bool:
         token = await self._credential.token()
         return token is not None and await self._credential.renew(token)
-
-    async def _again_after(self, why: str, patience: Patience, last: Exception) -> None:
-        delay = patience.next_delay()
-        if delay is None or not self._pace.affords(delay):
-            raise last
-        self._pace.retries += 1
-        _LOG.warning("call failed, trying again", extra={"reason": why, "delay_seconds": round(delay, 1)})
-        await self._pace.wait(delay, "the call failed")
-
-    def _throttled(self, seconds: float) -> None:
-        _LOG.warning("throttled by the server", extra={"wait_seconds": seconds})
-        self._pace.pause(seconds)
 
 
 class Ahead:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Generator, Iterable
-from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import pyarrow as pa
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+from anyio.from_thread import BlockingPortal
 from anyio.streams.memory import MemoryObjectSendStream
 
-from cfaudit_export.auth import header_values
 from cfaudit_export.errors import ProtocolError, SettingsError
 from cfaudit_export.interfaces import Extract
 from cfaudit_export.model import Connection, Window, from_ms, to_ms
@@ -27,9 +24,9 @@ from cfaudit_export.sources.bridge import produced
 from cfaudit_export.sources.codemode.decode import WHOLE_SCHEMA
 from cfaudit_export.sources.codemode.reader import Ahead, Reader, Target
 from cfaudit_export.sources.codemode.size import Size
+from cfaudit_export.sources.opening import opened_session
 from cfaudit_export.sources.pace import shared_pace
-from cfaudit_export.sources.server_clock import ServerClock
-from cfaudit_export.sources.session import Session, open_session
+from cfaudit_export.sources.session import Session
 from cfaudit_export.sources.start import start_by
 from cfaudit_export.sources.tally import Tally
 from cfaudit_export.sources.tool import choose_tool, fingerprint
@@ -64,7 +61,8 @@ class CodeModeSource:
         asked = self._context.stream.account_id
         if asked and not _ACCOUNT.fullmatch(asked):
             raise SettingsError(f"'{asked}' is not the id of an account, which has 32 hex digits")
-        portal, session = self._context.shared.opened(self._session, self._enter)
+        url = untruncated(self._config.server_url)
+        portal, session = opened_session(self._session, self._config, self._context, self._pace, url=url, cost=0)
         connection, reader = portal.call(self._find, session)
         self._open = _Open(portal, reader)
         return connection
@@ -113,20 +111,6 @@ class CodeModeSource:
         self._tally.tell()
         self._open = None
         self._context.shared.release(self._session)
-
-    def _enter(self, stack: ExitStack) -> tuple[BlockingPortal, Session]:
-        config = self._config
-        portal = stack.enter_context(start_blocking_portal())
-        opening = open_session(
-            untruncated(config.server_url),
-            self._context.credential,
-            headers=header_values(config.headers, os.environ),
-            timeout_seconds=config.timeout_seconds,
-            protocol=config.protocol,
-            clock=ServerClock(self._context.clock),
-            insecure_http=config.insecure_http,
-        )
-        return portal, stack.enter_context(portal.wrap_async_context_manager(opening))
 
     def _opened(self) -> _Open:
         if self._open is None:

@@ -1,0 +1,58 @@
+"""The session of a source: opened once for all accounts of a process, in a thread where its async lives."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from cfaudit_export.auth import header_values
+from cfaudit_export.records import SourceContext
+from cfaudit_export.sources import AuditLogsConfig, CodeModeConfig
+from cfaudit_export.sources.pace import Pace
+from cfaudit_export.sources.patience import Patience
+from cfaudit_export.sources.server_clock import ServerClock
+from cfaudit_export.sources.session import Session, open_session
+
+
+def opened_session(
+    name: str, server: AuditLogsConfig | CodeModeConfig, context: SourceContext, pace: Pace, *, url: str, cost: int
+) -> tuple[BlockingPortal, Session]:
+    """Return the session that is open under a name, and the portal to the thread of it; open it where it is not.
+
+    A server that is away is waited for, for `retry_seconds` in all: where it never came for one account, the next
+    one does not wait as long again.
+
+    Args:
+        name: what `context.shared` knows it by; the caller releases it.
+        server: how it is reached.
+        context: who asks.
+        pace: the budget.
+        url: what is asked, which may have more to it than the URL of the settings.
+        cost: upstream calls that opening costs.
+
+    Raises:
+        SettingsError: the URL is not one we send a token to.
+        AccessError, ThrottledError, SourceUnavailableError, ProtocolError: the server does not open one.
+    """
+    waiting = f"patience with {name}"
+    patience = context.shared.values.setdefault(waiting, Patience(pace, server.retry_seconds, server.server_url))
+
+    def enter(stack: ExitStack) -> tuple[BlockingPortal, Session]:
+        portal = stack.enter_context(start_blocking_portal())
+        opening = open_session(
+            url,
+            context.credential,
+            headers=header_values(server.headers, os.environ),
+            timeout_seconds=server.timeout_seconds,
+            protocol=server.protocol,
+            clock=ServerClock(context.clock),
+            insecure_http=server.insecure_http,
+            persist=lambda ask: patience.persist(cost, ask),
+        )
+        return portal, stack.enter_context(portal.wrap_async_context_manager(opening))
+
+    opened = context.shared.opened(name, enter)
+    context.shared.values.pop(waiting)
+    return opened

@@ -1,0 +1,78 @@
+"""A question that brought no answer -> the same question again after a while, or the error to end with."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from cfaudit_export.sources.pace import Pace
+from cfaudit_export.sources.refusals import CallFailedError
+
+_LOG = logging.getLogger(__name__)
+# What the servers ask for when their own look-ups are throttled.
+_IDENTITY_WAIT_SECONDS = 30.0
+_FIRST_SECONDS, _LONGEST_SECONDS = 0.5, 30.0
+
+T = TypeVar("T")
+
+
+class Patience:
+    """What one question may take: growing, jittered delays that together stay below a total, and one new token."""
+
+    def __init__(self, pace: Pace, total_seconds: float, url: str) -> None:
+        """Build the patience for one question.
+
+        Args:
+            pace: waits, and counts what is waited.
+            total_seconds: longest time spent on trying again; being throttled does not count, `pace` bounds it.
+            url: the server, for messages.
+        """
+        self.renewed = False
+        self._pace = pace
+        self._url = url
+        self._left = total_seconds
+        self._lost = 0.0
+        self._next = _FIRST_SECONDS
+
+    async def persist(self, cost: int, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask until there is an answer; for what is asked once at the start, where a wrong name should end soon.
+
+        The time that failed tries take counts too: a host that swallows connections is given up like any other.
+
+        Raises:
+            AccessError, ThrottledError, SourceUnavailableError, ProtocolError: there is no answer.
+        """
+        while True:
+            await self._pace.acquire(cost)
+            began = self._pace.now()
+            try:
+                return await ask()
+            except CallFailedError as failure:
+                if failure.unknown_host:
+                    raise failure.as_error(self._url) from failure
+                took = self._pace.now() - began
+                self._left -= took
+                self._lost += took
+                await self.outlast(failure)
+
+    async def outlast(self, failure: CallFailedError) -> None:
+        """Wait until it makes sense to ask the server again, or raise that it never does."""
+        if failure.status == 429:
+            self._pace.pause(failure.retry_after_seconds or _IDENTITY_WAIT_SECONDS)
+        elif failure.passing:
+            await self.again_after(failure.detail, failure.as_error(self._url))
+        else:
+            raise failure.as_error(self._url)
+
+    async def again_after(self, why: str, last: Exception) -> None:
+        """Wait a little, or raise `last` where the time for that is spent."""
+        delay = self._next * random.uniform(0.5, 1.0)  # noqa: S311  # jitter, not a secret
+        if delay > self._left or not self._pace.affords(self._lost + delay):
+            raise last
+        self._left -= delay
+        self._next = min(self._next * 2, _LONGEST_SECONDS)
+        self._pace.retries += 1
+        _LOG.warning("call failed, trying again", extra={"reason": why, "delay_seconds": round(delay, 1)})
+        await self._pace.wait(delay, "the call failed")
