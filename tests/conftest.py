@@ -18,6 +18,7 @@ settings.load_profile("busy")
 # Hundreds of children run the program: where bytecode is not kept, each of them would compile it anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
+INSTALLING = {"test_readme.py", "airflow"}
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
 
@@ -40,3 +41,8 @@ def browser(tmp_path: Path) -> Iterator[Any]:
         yield driver
     finally:
         driver.quit()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests that install things for a minute: at the end, others would wait for one of them alone."""
+    items.sort(key=lambda item: not INSTALLING & set(item.path.parts))

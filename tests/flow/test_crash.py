@@ -166,7 +166,7 @@ def test_an_export_killed_over_and_over_at_any_moment_is_completed_in_the_end(
         killed += trial.kills
 
 
-@pytest.mark.parametrize("times", [4, pytest.param(50, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("times", [2, pytest.param(50, marks=pytest.mark.soak)])
 def test_two_exports_at_once_end_as_one(trial_of: Any, runner: Any, other_runner: Any, times: int) -> None:
     both = (runner, other_runner)
     for _ in range(times):

@@ -400,7 +400,7 @@ def killed() -> Iterator[Killed]:
         one.wait(timeout=30)
 
 
-@pytest.mark.parametrize("most", [12, pytest.param(1, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("most", [20, pytest.param(1, marks=pytest.mark.soak)])
 def test_killed_at_any_line_it_loses_no_row_and_ours_see_none_twice(most: int, killed: Killed, tmp_path: Path) -> None:
     """Die at lines that are up to `most` apart."""
     batches = [make_batch(tmp_path / "staged", rows=3, seed=seed) for seed in range(2)]

@@ -162,7 +162,7 @@ def assert_read_completely(events: int, poison: int, ties: float, edges: tuple, 
     assert_complete(dense, read(dense, page_size=page_size))
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
 @DENSE
 def test_small_dense_worlds_are_read_completely(**world: Any) -> None:
     assert_read_completely(**world)

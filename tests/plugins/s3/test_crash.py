@@ -109,7 +109,7 @@ def test_an_export_killed_at_any_request_is_completed_by_the_next(
     assert number > 18
 
 
-@pytest.mark.parametrize("attempts", [10, pytest.param(100, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("attempts", [5, pytest.param(100, marks=pytest.mark.soak)])
 def test_an_export_killed_twice_at_any_moment_is_completed_in_the_end(
     trial_of: Any, exporter: Any, attempts: int
 ) -> None:
@@ -127,7 +127,7 @@ def test_an_export_killed_twice_at_any_moment_is_completed_in_the_end(
     assert killed > attempts / 2
 
 
-@pytest.mark.parametrize("times", [4, pytest.param(50, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("times", [2, pytest.param(50, marks=pytest.mark.soak)])
 def test_two_exports_at_once_end_as_one(trial_of: Any, exporters: tuple[Any, Any], times: int) -> None:
     for number in range(times):
         trial = trial_of(number)
@@ -141,7 +141,7 @@ def test_two_exports_at_once_end_as_one(trial_of: Any, exporters: tuple[Any, Any
         trial.assert_every_event_once()
 
 
-@pytest.mark.parametrize("every", [8, pytest.param(1, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("every", [12, pytest.param(1, marks=pytest.mark.soak)])
 def test_an_export_that_slept_while_another_took_its_stream_changes_nothing(
     trial_of: Any, exporters: tuple[Any, Any], proxy_to: Any, new_weather: Any, every: int
 ) -> None:
