@@ -183,6 +183,16 @@ def test_handlers_of_signals_are_put_back(cli: Any) -> None:
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+@pytest.mark.parametrize(("chosen", "used"), [("", "system"), ("mimalloc", "mimalloc")])
+def test_arrow_uses_the_allocator_of_the_system_unless_another_is_chosen(chosen: str, used: str) -> None:
+    tell = "main(['--version']); import pyarrow; print(pyarrow.default_memory_pool().backend_name)"
+    environ = {name: value for name, value in os.environ.items() if name != "ARROW_DEFAULT_MEMORY_POOL"}
+    environ |= {"ARROW_DEFAULT_MEMORY_POOL": chosen} if chosen else {}
+    command = [sys.executable, "-c", f"from cfaudit_export.cli import main; {tell}"]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split()[-1] == used
+
+
 def test_a_reader_that_goes_away_is_no_fault(place: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)
