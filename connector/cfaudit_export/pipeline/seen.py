@@ -102,8 +102,14 @@ def gap_windows(seen: Mapping[str, str]) -> tuple[Window, ...]:
 
 
 def within(table: pa.Table, windows: Iterable[Window]) -> pa.Table:
-    """Return the rows whose time lies in one of the windows."""
+    """Return the rows whose time lies in one of the windows; a table that lies in one is returned as it is."""
+    windows = tuple(windows)
+    if not table.num_rows or not windows:
+        return table.slice(0, 0)
     times = table["event_time"]
+    first, last = (at.as_py() for at in pc.min_max(times).values())
+    if any(window.since <= first and last < window.before for window in windows):
+        return table
     inside = pa.repeat(pa.scalar(value=False), table.num_rows)
     for window in windows:
         since, before = (pa.scalar(at, times.type) for at in (window.since, window.before))

@@ -8,7 +8,8 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cfaudit_export.pipeline.seen import forget, merge, pack, unseen
+from cfaudit_export.model import Window
+from cfaudit_export.pipeline.seen import forget, merge, pack, unseen, within
 
 START = datetime(2026, 11, 24, tzinfo=UTC)
 # The packed part is the first 96 bits, so that is what differs.
@@ -51,3 +52,16 @@ def test_merging_two_memories_knows_what_either_knew(one: list, other: list) -> 
 def test_forgetting_drops_whole_hours_only(rows: list) -> None:
     kept = forget(pack(table(rows), START), START + timedelta(hours=2))
     assert unseen(table(rows), kept).num_rows == sum(at < 120 for _, at in rows)
+
+
+@given(events, st.lists(st.tuples(st.integers(0, 300), st.integers(1, 300)), max_size=3))
+def test_rows_within_windows_are_those_whose_time_lies_in_one(rows: list, spans: list) -> None:
+    spans = [(first, first + length) for first, length in spans]
+    windows = [Window(START + timedelta(minutes=first), START + timedelta(minutes=end)) for first, end in spans]
+    expected = [key for key, minutes in rows if any(first <= minutes < end for first, end in spans)]
+    assert within(table(rows), windows)["event_key"].to_pylist() == expected
+
+
+def test_a_table_that_lies_in_a_window_is_not_copied() -> None:
+    whole = table([(f"{number:032x}", number) for number in range(20)])
+    assert within(whole, [Window(START, START + timedelta(minutes=20))]) is whole

@@ -77,9 +77,19 @@ def test_a_lone_surrogate_is_kept_in_the_raw_event_and_replaced_in_the_column() 
     assert events[1]["action_description"] == "ok"
 
 
-def test_unknown_keys_survive_in_the_raw_event() -> None:
+def test_rows_with_a_lone_surrogate_are_kept_to_the_letter_in_a_page_that_is_not_compact() -> None:
+    odd, plain = f'{{"description": "x \\ud83d y", "time": "{TIME}"}}', f'{{"description": "ok", "time": "{TIME}"}}'
+    events = decode_page(f'{{ "logs" : [ {odd} ,\n {plain} ], "result_info": {{"count": 2}} }}').rows.to_pylist()
+    assert [event["event_raw"] for event in events] == [odd, plain]
+    assert [event["action_description"] for event in events] == ["x \ufffd y", "ok"]
+
+
+def test_unknown_keys_survive_in_the_raw_event_and_are_named() -> None:
     raw = f'{{"description":"a","time":"{TIME}","new":{{"deep":[1,2.50,null]}}}}'
-    assert decode(raw)[0]["event_raw"] == raw
+    read = decode_page(page(raw, {"description": "b", "time": TIME}))
+    assert read.rows["event_raw"][0].as_py() == raw
+    assert read.rows["action_description"].to_pylist() == ["a", "b"]
+    assert read.further == {"new"}
 
 
 def test_a_field_of_another_type_becomes_its_json_text() -> None:

@@ -1,10 +1,10 @@
-"""The text of a page -> columns. Bytes stay in native code; no Python loop touches a row unless a row is odd."""
+"""The text of a page -> columns. Rows become texts in native code, and Arrow's columns at once."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any
@@ -12,7 +12,6 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.json as pj
 
 from cfaudit_export.errors import ProtocolError
 
@@ -25,7 +24,6 @@ FIELDS = {
     "resource_product": "product",
     "resource_type": "type",
 }
-_TEXT = pa.schema([(key, pa.string()) for key in FIELDS.values()])
 _UNKNOWN_FORM = "the server's page is not of the known form; please report this"
 TIME = pa.timestamp("ns", tz="UTC")
 PAGE_SCHEMA = pa.schema(
@@ -38,12 +36,26 @@ class _ResultInfo(msgspec.Struct):
     cursors: dict[str, Any] | None = None  # one SDK of Cloudflare's reads `cursors.after` instead
 
 
-class _Reply(msgspec.Struct):
+class _Texts(msgspec.Struct):
     logs: list[msgspec.Raw]
     result_info: _ResultInfo
 
 
-_DECODER = msgspec.json.Decoder(_Reply)
+class _Row(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    description: str | None = None
+    time: str | None = None
+    actor_email: str | None = None
+    actor_token_name: str | None = None
+    product: str | None = None
+    type: str | None = None
+
+
+class _Rows(msgspec.Struct):
+    logs: list[_Row]
+
+
+_TEXTS = msgspec.json.Decoder(_Texts)
+_ROWS = msgspec.json.Decoder(_Rows)
 # Every escape of a JSON text; group 1 is half of a pair without its other half.
 _ESCAPES = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)"
@@ -71,83 +83,70 @@ def decode_page(text: str) -> Page:
     Raises:
         ProtocolError: the text is not a page, or a row lacks its time.
     """
-    try:
-        reply = _DECODER.decode(text)
-        clean = received = [bytes(raw) for raw in reply.logs]
-        info = reply.result_info
-    except msgspec.DecodeError:
-        clean, received, info = _decode_odd(text)
-    cursor = info.cursor or (info.cursors or {}).get("after") or None
-    if not clean:
-        return Page(PAGE_SCHEMA.empty_table(), cursor)
-    columns = _columns(clean)
-    return Page(_with_time(columns, received), cursor, frozenset(columns.column_names) - set(_TEXT.names))
-
-
-def _decode_odd(text: str) -> tuple[list[bytes], list[bytes], _ResultInfo]:
-    """Decode a page that holds lone surrogates, which are legal JSON as escapes but not legal text.
-
-    They are replaced, by an escape of the same length, in what the columns are made of; the rows as received keep
-    theirs. Returns both, and what follows the rows.
-    """
     body = text.encode("utf-8", "backslashreplace")
-    replaced = _ESCAPES.sub(_without_surrogate, body)
+    # Lone surrogates are legal JSON as escapes but not legal text. They are replaced, by an escape of the same length,
+    # in what the columns are made of; the rows as received keep theirs.
+    clean = _ESCAPES.sub(_without_surrogate, body) if rb"\u" in body else body
     try:
-        reply = _DECODER.decode(replaced)
-        # Not views: thousands of those a page would have the garbage collector at work all the time.
-        clean = [bytes(raw) for raw in reply.logs]
+        reply = _TEXTS.decode(clean)
     except msgspec.DecodeError:
-        raws, info = _split_tolerantly(text)
-        return raws, raws, info
-    ends = list(accumulate((len(raw) + 1 for raw in clean), initial=replaced.index(b"[") + 1))
-    received = [body[start : end - 1] for start, end in pairwise(ends)]
-    if b",".join(clean) != replaced[ends[0] : ends[-1] - 1]:
-        raws, info = _split_tolerantly(text)  # rows are not where a compact text has them
-        return raws, raws, info
-    return clean, received, reply.result_info
+        received, info = _split_tolerantly(text)
+        rows = received
+    else:
+        # Not views: thousands of those a page would have the garbage collector at work all the time.
+        rows, info = list(map(bytes, reply.logs)), reply.result_info
+        received = rows if clean is body else _received(text, body, clean, rows)
+    cursor = info.cursor or (info.cursors or {}).get("after") or None
+    if not rows:
+        return Page(PAGE_SCHEMA.empty_table(), cursor)
+    columns = _columns(clean, rows)
+    further = frozenset(columns) - set(FIELDS.values())
+    return Page(_table(columns, received), cursor, further)
+
+
+def _received(text: str, body: bytes, clean: bytes, rows: list[bytes]) -> list[bytes]:
+    """Return the rows as they are in `body`, in which the texts are as long as in `clean`."""
+    ends = list(accumulate((len(row) + 1 for row in rows), initial=clean.index(b"[") + 1))
+    if b",".join(rows) != clean[ends[0] : ends[-1] - 1]:
+        return list(_row_texts(text, len(rows)))  # rows are not where a compact text has them
+    return [body[start : end - 1] for start, end in pairwise(ends)]
 
 
 def _without_surrogate(escape: re.Match[bytes]) -> bytes:
     return rb"\ufffd" if escape[1] else escape[0]
 
 
-def _columns(raws: list[bytes]) -> pa.Table:
-    lines = b"\n".join(raws)
+def _columns(page: bytes, rows: list[bytes]) -> dict[str, Sequence[str | None]]:
+    """Return the values of each field, row by row."""
     try:
-        return pj.read_json(
-            pa.BufferReader(lines),
-            read_options=pj.ReadOptions(use_threads=False, block_size=len(lines) + 1),
-            parse_options=pj.ParseOptions(explicit_schema=_TEXT, unexpected_field_behavior="infer"),
-        )
-    except pa.ArrowInvalid:
-        rows = [json.loads(raw) for raw in raws]
-        if not all(isinstance(row, dict) for row in rows):
-            raise ProtocolError(_UNKNOWN_FORM) from None
-        names = dict.fromkeys([*_TEXT.names, *(key for row in rows for key in row)])
-        return pa.table({key: pa.array([_as_text(row.get(key)) for row in rows], pa.string()) for key in names})
+        known = _ROWS.decode(page).logs
+    except msgspec.DecodeError:
+        return _columns_of_odd(rows)
+    return dict(zip(_Row.__struct_fields__, zip(*map(msgspec.structs.astuple, known), strict=True), strict=True))
 
 
-def _with_time(text: pa.Table, raws: list[bytes]) -> pa.Table:
+def _columns_of_odd(texts: list[bytes]) -> dict[str, Sequence[str | None]]:
+    """Return the same of rows that have further fields, or values that are no texts; slower."""
+    rows = [json.loads(text) for text in texts]
+    if not all(isinstance(row, dict) for row in rows):
+        raise ProtocolError(_UNKNOWN_FORM)
+    names = dict.fromkeys([*FIELDS.values(), *(key for row in rows for key in row)])
+    return {key: [_as_text(row.get(key)) for row in rows] for key in names}
+
+
+def _table(columns: dict[str, Sequence[str | None]], received: list[bytes]) -> pa.Table:
     try:
-        times = pc.cast(text["time"], TIME)
+        times = pc.cast(pa.array(columns["time"], pa.string()), TIME)
     except pa.ArrowInvalid as error:
         raise ProtocolError("the server sent a time that is not ISO 8601 in UTC; please report this") from error
     if times.null_count:
         raise ProtocolError(f"the server sent {times.null_count} rows without a time; please report this")
-    columns = [times if column == "event_time" else _blank_to_null(text[key]) for column, key in FIELDS.items()]
-    return pa.Table.from_arrays([*columns, _raw_column(raws)], schema=PAGE_SCHEMA)
-
-
-def _raw_column(raws: list[bytes]) -> pa.Array:
-    """Return the rows as received; one buffer, no copy per row."""
-    body = b"".join(raws)
-    ends = pc.cumulative_sum(pa.array([0, *map(len, raws)], pa.int32()))
-    return pa.StringArray.from_buffers(len(raws), ends.buffers()[1], pa.py_buffer(body))
-
-
-def _blank_to_null(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """An absent description arrives as an empty text; both mean that there is none."""
-    return pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
+    # An absent description arrives as an empty text; both mean that there is none.
+    arrays = [
+        times if key == "time" else pa.array([value or None for value in columns[key]], pa.string())
+        for key in FIELDS.values()
+    ]
+    return pa.Table.from_arrays([*arrays, pa.array(received, pa.string())], schema=PAGE_SCHEMA)
 
 
 def _as_text(value: Any) -> str | None:

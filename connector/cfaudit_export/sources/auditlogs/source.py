@@ -137,7 +137,8 @@ class AuditLogsSource:
             Gap(Window(from_ms(row.since_ms), from_ms(row.before_ms)), row.rows + row.hidden, _why(row), now, now)
             for row in piece.unreadable
         )
-        events = piece.rows
+        # In one stretch: whatever is done with the rows later would be done page by page.
+        events = piece.rows.combine_chunks()
         further = further_columns(events, self._opened().reader.further)
         for name, column in {**recovered.columns, **further}.items():
             events = events.append_column(name, column)
