@@ -40,6 +40,7 @@ async def run_snippet(
         "bytes": 0,
         "pages": [],
         "err": None,
+        "left": None,
     }
     bodies: list[bytes] = []
     try:
@@ -56,8 +57,10 @@ async def run_snippet(
                 "ratelimit": reply.headers.get("ratelimit"),
                 "ray": reply.headers.get("cf-ray"),
             }
-            head["err"] = _trouble(reply, head["bytes"], parameters.most)
-            if head["err"] is None:
+            trouble = head["err"] = _trouble(reply, head["bytes"], parameters.most)
+            if trouble is not None:
+                head["left"] = _left(reply.body) if trouble["kind"] == "size" and not bodies else None
+            else:
                 cursor = _cursor(reply.body)
                 head["bytes"] += len(reply.body)
                 head["pages"].append([len(reply.body), cursor])
@@ -78,6 +81,14 @@ def _trouble(reply: ApiReply, so_far: int, most: int) -> dict[str, str] | None:
         return {"kind": "size", "text": str(len(reply.body))}
     # The sandbox makes every page itself, so the beginning tells a page from what is none.
     return None if reply.body.startswith(b"{") else {"kind": "body", "text": "the reply is no page"}
+
+
+def _left(body: bytes) -> dict[str, str | None] | None:
+    rows = json.loads(body)["result"]
+    if len(rows) != 1:
+        return None
+    record = rows[0] if isinstance(rows[0], dict) else {}
+    return {"id": record.get("id"), "time": record.get("action", {}).get("time"), "cursor": _cursor(body)}
 
 
 def _cursor(body: bytes) -> str | None:

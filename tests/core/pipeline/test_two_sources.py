@@ -12,7 +12,7 @@ import pytest
 
 from cfaudit_export.assemble import assemble, export
 from cfaudit_export.errors import ExitCode, SettingsError
-from cfaudit_export.model import Checkpoint, RunReport
+from cfaudit_export.model import Checkpoint, RunReport, Window, iso
 from cfaudit_export.plugins import load_plugins
 from cfaudit_export.sandbox.text import js
 from cfaudit_export.settings import Settings
@@ -126,6 +126,22 @@ def test_what_the_first_source_cannot_read_is_read_by_the_second_within_the_run(
         rig.now += 2 * HOUR
         rig.grow(80, rig.now - HOUR, rig.now)
         assert run(rig, fill="codemode").sinks[0].rows == 80
+    assert_every_event_once(rig)
+
+
+def test_an_event_too_large_for_codemode_is_a_gap_until_the_other_source_fills_it(rig_of: Any) -> None:
+    rig = rig_of(events=20)
+    at = rig.now - 2 * HOUR
+    huge = next(iter(rig.world.records(rig.stream.account_id))) | {"id": "huge"}
+    huge["action"] = {**huge["action"], "time": iso(at)}
+    huge["resource"] = {**huge["resource"], "response": {"text": "x" * 13_000_000}}
+    rig.world.add(rig.stream.account_id, [huge])
+    report = run(rig, "codemode")
+    assert (report.exit_code, report.error) == (ExitCode.INCOMPLETE, None)
+    [gap] = checkpoint_of(rig).gaps
+    assert (gap.window, gap.rows) == (Window(at, at + timedelta(milliseconds=1)), 1)
+    assert_every_event_once(rig, lacking=1)
+    assert run(rig, "codemode", "auditlogs").exit_code == ExitCode.OK
     assert_every_event_once(rig)
 
 

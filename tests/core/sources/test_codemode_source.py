@@ -22,6 +22,7 @@ from cfaudit_export.records import SourceContext
 from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
 from cfaudit_export.sandbox.text import js
 from cfaudit_export.sources import CodeModeConfig
+from cfaudit_export.sources.codemode.decode import time_ms
 from cfaudit_export.sources.codemode.source import CodeModeSource
 
 END = datetime(2026, 11, 20, tzinfo=UTC)
@@ -148,12 +149,34 @@ def test_records_of_megabytes_arrive_whole(sizes: tuple[int, ...]) -> None:
     assert_complete(world, read(world))
 
 
-def test_an_event_too_large_for_the_server_is_said_so_with_a_way_out() -> None:
-    world = world_of(events=10)
-    record = {"action": {"time": "2026-11-19T12:00:00.000Z"}, "id": "huge", "resource": {"value": "x" * 13_000_000}}
-    world.add(world.accounts[0].id, [record])
-    with pytest.raises(ProtocolError, match="too large.*'auditlogs' can read past it"):
-        read(world)
+LARGE = "record 'huge-{}': larger than the 12 MB that a reply may have"
+
+
+def huge(number: int, time: str) -> dict[str, Any]:
+    return {"action": {"time": time}, "id": f"huge-{number}", "resource": {"value": "x" * 13_000_000}}
+
+
+def test_an_event_too_large_for_a_reply_becomes_a_gap_and_all_others_arrive() -> None:
+    world = world_of(events=40)
+    account = world.accounts[0].id
+    readable = truth(world)
+    neighbour = {"action": {"time": "2026-11-19T12:00:00.5006Z"}, "id": "neighbour"}
+    world.add(account, [huge(1, "2026-11-19T12:00:00.5005Z"), neighbour, huge(2, "2026-11-19T12:00:00.5007Z")])
+    world.add(account, [huge(3, "2026-11-19T23:59:59.999Z")])
+    extracts = read(world)
+    assert rows_of(extracts) == readable + Counter([js(neighbour)])
+    assert union(*(extract.window for extract in extracts)) == (everything(world),)
+    gaps = sorted((gap for extract in extracts for gap in extract.gaps), key=lambda gap: gap.window)
+    assert [(str(gap.window), gap.rows, gap.reason) for gap in gaps] == [
+        ("2026-11-19T12:00:00.500Z/2026-11-19T12:00:00.501Z", 2, LARGE.format(1)),
+        ("2026-11-19T23:59:59.999Z/2026-11-20T00:00:00.000Z", 1, LARGE.format(3)),
+    ]
+
+
+def test_an_event_too_large_for_a_reply_and_without_a_time_is_found_by_its_id_or_said_so() -> None:
+    assert time_ms(None, "019a0000-1234-7000-8000-000000000000") == 0x019A00001234
+    with pytest.raises(ProtocolError, match="without a time"):
+        time_ms(None, "huge")
 
 
 def test_the_first_generation_cuts_replies_off_and_is_refused() -> None:

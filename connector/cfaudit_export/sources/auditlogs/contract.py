@@ -99,6 +99,25 @@ class Rejection:
     issues: tuple[Issue, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Rows that the server refuses to return.
+
+    Attributes:
+        since_ms: the millisecond they lie in, or the one before it.
+        before_ms: the one after it.
+        rows: how many they are.
+        reason: the field at fault and the server's word.
+        hidden: readable rows of the millisecond that could not be separated from them.
+    """
+
+    since_ms: int
+    before_ms: int
+    rows: int
+    reason: str
+    hidden: int = 0
+
+
 Fault = Literal["refused", "unavailable", "account", "arguments", "unknown"]
 
 

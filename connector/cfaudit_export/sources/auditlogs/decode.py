@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cfaudit_export.errors import ProtocolError
+from cfaudit_export.sources.auditlogs.contract import Unreadable
 
 # Column of the schema <- key of the tool's row.
 FIELDS = {
@@ -70,11 +71,13 @@ class Page:
         rows: the rows in the order of the reply, columns as `PAGE_SCHEMA`.
         cursor: where the next page starts; None at the end of the walk.
         further: names of fields that the rows have beyond those of `FIELDS`.
+        unreadable: rows of the page that the server leaves out of the reply.
     """
 
     rows: pa.Table
     cursor: str | None
     further: frozenset[str] = frozenset()
+    unreadable: tuple[Unreadable, ...] = ()
 
 
 def decode_page(text: str) -> Page:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from cfaudit_export.sources.auditlogs.contract import MOST_ROWS, Edges, Query, Rejection
+from cfaudit_export.sources.auditlogs.contract import MOST_ROWS, Edges, Query, Rejection, Unreadable
 from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA, Page
 from cfaudit_export.sources.auditlogs.edges import assume_edges, learn_edges
 from cfaudit_export.sources.auditlogs.rows import between, first_ms, last_ms
@@ -24,25 +24,6 @@ _LOG = logging.getLogger(__name__)
 _GUESS_MS = 60_000
 _FEW = 100
 PROBES = 21  # enough for a millisecond within half an hour; else the gap is longer, and trying again narrows it on
-
-
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """Rows that the server refuses to return.
-
-    Attributes:
-        since_ms: the millisecond they lie in, or the one before it.
-        before_ms: the one after it.
-        rows: how many they are.
-        reason: the field at fault and the server's word.
-        hidden: readable rows of the millisecond that could not be separated from them.
-    """
-
-    since_ms: int
-    before_ms: int
-    rows: int
-    reason: str
-    hidden: int = 0
 
 
 @dataclass(frozen=True, slots=True)

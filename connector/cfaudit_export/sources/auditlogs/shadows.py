@@ -14,10 +14,9 @@ from datetime import datetime
 import pyarrow as pa
 
 from cfaudit_export.model import from_ms
-from cfaudit_export.sources.auditlogs.contract import MOST_ROWS, Query, Rejection
+from cfaudit_export.sources.auditlogs.contract import MOST_ROWS, Query, Rejection, Unreadable
 from cfaudit_export.sources.auditlogs.decode import TIME, Page
 from cfaudit_export.sources.auditlogs.facets import Filter
-from cfaudit_export.sources.auditlogs.narrow import Unreadable
 
 # Columns that can be anything: what is common among the rows around is worth asking for.
 _LIKELY = ("actor_email", "actor_token_name", "resource_product", "resource_type")

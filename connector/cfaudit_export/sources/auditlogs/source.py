@@ -16,10 +16,9 @@ from cfaudit_export.records import SourceContext
 from cfaudit_export.sources import AuditLogsConfig
 from cfaudit_export.sources.auditlogs.accounts import AccountFinder
 from cfaudit_export.sources.auditlogs.board import Board, Range
-from cfaudit_export.sources.auditlogs.contract import TOOL, Query, Rejection
+from cfaudit_export.sources.auditlogs.contract import TOOL, Query, Rejection, Unreadable
 from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA, Page
 from cfaudit_export.sources.auditlogs.further import further_columns
-from cfaudit_export.sources.auditlogs.narrow import Unreadable
 from cfaudit_export.sources.auditlogs.offer import read_offer
 from cfaudit_export.sources.auditlogs.reader import Reader, Target
 from cfaudit_export.sources.auditlogs.recover import Recovered, pages_per_page, recover

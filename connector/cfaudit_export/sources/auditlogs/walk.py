@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 
 from cfaudit_export.errors import ProtocolError, SourceUnavailableError
 from cfaudit_export.sources.auditlogs.board import Board, Range
-from cfaudit_export.sources.auditlogs.contract import Query, Rejection
+from cfaudit_export.sources.auditlogs.contract import Query, Rejection, Unreadable
 from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA, Page
-from cfaudit_export.sources.auditlogs.narrow import Unreadable, narrow
+from cfaudit_export.sources.auditlogs.narrow import narrow
 from cfaudit_export.sources.auditlogs.reader import CursorDeadError
 from cfaudit_export.sources.auditlogs.rows import ascending, between, first_ms, from_ms_on, last_ms
 from cfaudit_export.sources.pages import PageReader
@@ -114,6 +114,7 @@ class Walk:
         if self._shifted(rows):
             return None
         self._hold(rows)
+        self._unreadable += [row for row in outcome.unreadable if row.since_ms >= self._query.since_ms]
         return outcome
 
     async def _around(self, rejection: Rejection) -> Page | None:
@@ -191,6 +192,7 @@ class Walk:
     def _drop_from(self, at_ms: int) -> None:
         kept = [between(held, self._start, at_ms) for held in self._held]
         self._held = [held for held in kept if held.num_rows]
+        self._unreadable = [row for row in self._unreadable if row.since_ms < at_ms]
 
     def _more_behind(self, page: Page, reached: int) -> bool:
         """Probe behind a full page without a cursor: only an answer that is not full makes it the last one."""

@@ -204,18 +204,26 @@ def _times(records: list[Record]) -> pa.Array:
             return times
     except pa.ArrowInvalid:
         pass
-    return pa.concat_arrays([_time(record) for record in records])
+    return pa.concat_arrays([_time(record.action.time, record.id) for record in records])
 
 
-def _time(record: Record) -> pa.Array:
+def time_ms(text: str | None, event_id: str | None) -> int:
+    """Return the millisecond of a single event.
+
+    Raises:
+        ProtocolError: neither its time nor its id tells.
+    """
+    return int(_time(text, event_id)[0].value // 1_000_000)
+
+
+def _time(text: str | None, event_id: str | None) -> pa.Array:
     """Read one time on its own: cut to nanoseconds, and where there is none, that of a UUIDv7 (RFC 9562) as id."""
-    text = record.action.time
     if text is not None:
         try:
             return pc.cast(pa.array([_FINER_THAN_NANOSECONDS.sub(r"\1", text)]), TIME)
         except pa.ArrowInvalid:
             pass
-    digits = (record.id or "").replace("-", "")
+    digits = (event_id or "").replace("-", "")
     if len(digits) == 32 and digits[12] == "7":
         try:
             return pa.array([int(digits[:12], 16) * 1_000_000], pa.int64()).cast(TIME)

@@ -32,6 +32,20 @@ class Failure(msgspec.Struct):
     text: str
 
 
+class Left(msgspec.Struct):
+    """The one record of a page that is too large for a reply, and so is left out.
+
+    Attributes:
+        id: its id, where it is a text.
+        time: its time, likewise.
+        cursor: where the next page starts.
+    """
+
+    id: str | None
+    time: str | None
+    cursor: str | None
+
+
 class Header(msgspec.Struct, rename="camel"):
     """The first line of a reply.
 
@@ -45,6 +59,7 @@ class Header(msgspec.Struct, rename="camel"):
         bytes: of all pages together.
         pages: bytes of each page, and the cursor behind it.
         err: why there are no more pages, None when nothing went wrong.
+        left: what is too large, where that is a single record.
     """
 
     v: int
@@ -56,6 +71,7 @@ class Header(msgspec.Struct, rename="camel"):
     bytes: int
     pages: list[tuple[int, str | None]]
     err: Failure | None
+    left: Left | None
 
 
 @dataclass(frozen=True, slots=True)

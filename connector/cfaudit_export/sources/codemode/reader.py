@@ -16,16 +16,17 @@ from cfaudit_export.errors import (
     ProtocolError,
     SourceUnavailableError,
 )
+from cfaudit_export.escape import shown
 from cfaudit_export.model import from_ms, iso
 from cfaudit_export.records import Credential
 from cfaudit_export.sources.auditlogs.board import Range
-from cfaudit_export.sources.auditlogs.contract import Edges, Query, Rejection
+from cfaudit_export.sources.auditlogs.contract import Edges, Query, Rejection, Unreadable
 from cfaudit_export.sources.auditlogs.decode import Page
 from cfaudit_export.sources.auditlogs.reader import PERMISSION, CursorDeadError
 from cfaudit_export.sources.auditlogs.rows import last_ms
-from cfaudit_export.sources.codemode.decode import decode_page
+from cfaudit_export.sources.codemode.decode import WHOLE_SCHEMA, decode_page, time_ms
 from cfaudit_export.sources.codemode.fault import Fault, reply_fault, tool_fault
-from cfaudit_export.sources.codemode.frame import Frame, read_frame
+from cfaudit_export.sources.codemode.frame import Frame, Left, read_frame
 from cfaudit_export.sources.codemode.size import MOST_BYTES, Size
 from cfaudit_export.sources.codemode.snippet import Parameters, write_code
 from cfaudit_export.sources.pace import WINDOW_SECONDS, Pace
@@ -100,6 +101,8 @@ class Reader:
             return Parameters(self._target.account, _asked(query, rows), query.cursor, pages, MOST_BYTES)
 
         frame, asked = await self._persist(parameters)
+        if (left := frame.header.left) is not None:
+            return [_without(left)]
         if not frame.bodies:
             raise ProtocolError("the server's reply has no page and no reason why; please report this")
         cursors = [cursor for _, cursor in frame.header.pages]
@@ -155,8 +158,10 @@ class Reader:
             return fault
         frame = read_frame(reply.text)
         trouble = reply_fault(frame.header)
-        if trouble is None or not frame.bodies:
-            return trouble or frame
+        if trouble is None or frame.header.left is not None:
+            return frame
+        if not frame.bodies:
+            return trouble
         # What was read counts. The trouble is met again by the next call, unless it has passed.
         _LOG.info("a call ended early", extra={"pages": len(frame.bodies), "reason": trouble.message})
         if trouble.kind == "throttled":
@@ -239,6 +244,13 @@ def _asked(query: Query, rows: int) -> tuple[tuple[str, str], ...]:
     before = iso(from_ms(query.before_ms + query.edges.before_ms))
     fixed = (("since", since), ("before", before), ("direction", query.direction), ("limit", str(rows)))
     return (*fixed, *query.filters)
+
+
+def _without(left: Left) -> Page:
+    """Return the page of a single record that is too large for a reply."""
+    at_ms = time_ms(left.time, left.id)
+    reason = f"record '{shown(left.id or '')}': larger than the {MOST_BYTES // 1_000_000} MB that a reply may have"
+    return Page(WHOLE_SCHEMA.empty_table(), left.cursor, unreadable=(Unreadable(at_ms, at_ms + 1, 1, reason),))
 
 
 def _rows(asked: Parameters) -> int:

@@ -5,10 +5,13 @@ async () => {
   const ask = PARAMETERS;
   const head = {
     v: 1, account: null, status: null, retryAfter: null, ratelimit: null, ray: null, bytes: 0, pages: [], err: null,
+    left: null,
   };
   const bodies = [];
   const fail = (kind, text) => { head.err = { kind, text: String(text).slice(0, 1000) }; };
-  const parse = (text) => { try { return JSON.parse(text); } catch { return null; } };
+  const text = (value) => (typeof value === "string" ? value : null);
+  const behind = (page) => page.result_info?.cursor || page.result_info?.cursors?.after || null;
+  const parse = (body) => { try { return JSON.parse(body); } catch { return null; } };
   try {
     head.account = ask.account ?? accountId;
     if (!/^[0-9a-f]{32}$/.test(head.account)) throw new Error("not an account id");
@@ -27,13 +30,18 @@ async () => {
         fail("status", new TextDecoder().decode(data));
       } else if (head.bytes + data.byteLength > ask.most) {
         fail("size", data.byteLength);
+        const page = head.pages.length === 0 ? parse(new TextDecoder().decode(data)) : null;
+        if (Array.isArray(page?.result) && page.result.length === 1) { // nothing smaller can be asked for
+          const [record] = page.result;
+          head.left = { id: text(record?.id), time: text(record?.action?.time), cursor: behind(page) };
+        }
       } else {
         const body = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(data);
         const page = parse(body);
         if (page === null || page.success === false || !Array.isArray(page.result ?? [])) {
           fail("body", "the reply is no page");
         } else {
-          cursor = page.result_info?.cursor || page.result_info?.cursors?.after || null;
+          cursor = behind(page);
           head.bytes += data.byteLength;
           head.pages.push([data.byteLength, cursor]);
           bodies.push(body);

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import groupby
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import pyarrow as pa
@@ -14,11 +15,11 @@ from anyio.streams.memory import MemoryObjectSendStream
 
 from cfaudit_export.errors import ProtocolError, SettingsError
 from cfaudit_export.interfaces import Extract
-from cfaudit_export.model import Connection, Window, from_ms, to_ms
+from cfaudit_export.model import Connection, Gap, Window, from_ms, to_ms
 from cfaudit_export.records import SourceContext
 from cfaudit_export.sources import CODEMODE_FILTERS, CodeModeConfig
 from cfaudit_export.sources.auditlogs.board import Board, Range
-from cfaudit_export.sources.auditlogs.contract import Query
+from cfaudit_export.sources.auditlogs.contract import Query, Unreadable
 from cfaudit_export.sources.auditlogs.walk import Manner, Piece, Walk
 from cfaudit_export.sources.bridge import produced
 from cfaudit_export.sources.codemode.decode import WHOLE_SCHEMA
@@ -118,12 +119,12 @@ class CodeModeSource:
         return self._open
 
     def _as_extract(self, piece: Piece) -> Extract:
-        events = piece.rows
+        events, now = piece.rows, self._context.clock()
         return Extract(
             Window(from_ms(piece.since_ms), from_ms(piece.before_ms)),
             events.append_column("fidelity", pa.repeat(pa.scalar("full"), events.num_rows)),
-            (),
-            self._context.clock(),
+            tuple(_gaps(piece.unreadable, now)),
+            now,
             piece.calls,
         )
 
@@ -157,6 +158,13 @@ class CodeModeSource:
             clock_ahead_seconds=session.clock.ahead_seconds,
         )
         return connection, reader
+
+
+def _gaps(unreadable: Iterable[Unreadable], now: datetime) -> Iterator[Gap]:
+    """Yield one gap for each millisecond that holds unreadable rows."""
+    for (since_ms, before_ms), rows in groupby(unreadable, lambda row: (row.since_ms, row.before_ms)):
+        first, *more = rows
+        yield Gap(Window(from_ms(since_ms), from_ms(before_ms)), 1 + len(more), first.reason, now, now)
 
 
 def untruncated(url: str) -> str:
