@@ -17,7 +17,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 import anyio
-import anyio.lowlevel
 from measure import verdict
 
 from cfaudit_export.auth.token import TokenCredential
@@ -29,6 +28,7 @@ from cfaudit_export.sources.auditlogs.source import AuditLogsSource
 from cfaudit_export.sources.pace import WINDOW_SECONDS, Pace
 
 END = datetime(2026, 11, 20, tzinfo=UTC)
+_ARRIVING_SECONDS = 0.2  # in which every call that is on its way arrives and is answered
 
 
 class Trial:
@@ -42,10 +42,10 @@ class Trial:
 
     async def _sleep(self, seconds: float) -> None:
         until = self.now + seconds
-        await anyio.lowlevel.checkpoint()  # several may wait: time passes once for all of them
+        await anyio.sleep(_ARRIVING_SECONDS)  # real ones: time passes when everybody waits, and once for all
         self.now = max(self.now, until)
 
-    def read(self, recover: Literal["off", "all"] = "off", budget: int = 0) -> dict[str, int]:
+    def read(self, recover: Literal["off", "all"] = "off", budget: int = 0, **more: Any) -> dict[str, int]:
         """Read everything and return the server's counts, `waited` seconds among them."""
         since = floor_ms(datetime.fromtimestamp(self.world.since, UTC)) - timedelta(hours=1)
         token = TokenCredential(self.world.tokens["account"])
@@ -53,7 +53,8 @@ class Trial:
             stream = Stream(self.world.accounts[0].id, "auditlogs")
             context = SourceContext(stream, token, lambda: END, recover=Recover(recover))
             context.shared.values["pace"] = Pace(budget, None, now=lambda: self.now, sleep=self._sleep)
-            config = AuditLogsConfig(server_url=sandbox.mcp_url, budget_calls=budget, concurrency=1 if budget else 4)
+            given = {"concurrency": 1 if budget else 4, **more}
+            config = AuditLogsConfig(server_url=sandbox.mcp_url, budget_calls=budget, **given)
             with closing(AuditLogsSource(config, context)) as source:
                 source.connect()
                 for _ in source.extract([Window(since, END + timedelta(hours=1))]):
@@ -88,11 +89,25 @@ def throttled(events: int) -> None:
     verdict("calls refused where the budget is known", counts.get("throttled", 0), 0)
 
 
+def throttled_unawares(events: int) -> None:
+    budget, rows = 200, 100
+    print(f"\nthrottled likewise to {budget}, which nobody tells; {events} events, {rows} a page")
+    for workers in (1, 4):
+        counts = Trial(events, throttle_calls=budget).read(page_size=rows, concurrency=workers)
+        taken = counts["upstream_calls"] - counts["throttled"]
+        ideal = (taken - 1) // budget * WINDOW_SECONDS
+        print(f"  {workers} workers: {taken} upstream calls, waited {counts['waited']} s, ideal {ideal:.0f} s")
+        print(f"  {counts['blocks']} blocks, in which {counts['throttled']} calls were refused")
+        verdict("waiting against the bucket's ideal", counts["waited"] / ideal, 1.05)
+        verdict("blocks where the budget is hidden", counts["blocks"], 1)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, default=50_000)
     options = parser.parse_args()
     throttled(options.events)
+    throttled_unawares(options.events)
     calls(options.events, (0.0, 0.001, 0.02))
 
 

@@ -109,6 +109,7 @@ class Upstream:
                     calls.append(now)
                     return None
                 until = self._blocked_until[owner] = now + options.throttle_seconds
+                self.counts["blocks"] += 1
             self.counts["throttled"] += 1
             return max(1, ceil(until - now))
 

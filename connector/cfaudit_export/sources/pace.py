@@ -1,5 +1,7 @@
 """The one budget that all workers of a process share: calls within a moving window, and pauses for everybody.
 
+The server's own budget is not told, and may be less: where it blocks us, what it has served until then is learnt.
+
 Cloudflare allows 1,200 calls in five minutes to a user, and blocks all of the user's calls for five minutes when
 there are more (developers.cloudflare.com/fundamentals/api/reference/limits).
 """
@@ -7,6 +9,7 @@ there are more (developers.cloudflare.com/fundamentals/api/reference/limits).
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -21,6 +24,11 @@ _LOG = logging.getLogger(__name__)
 WINDOW_SECONDS = 300.0
 # A call counts for the server when it arrives, which for one may be later after it was sent than for another.
 _COUNTED_SECONDS = WINDOW_SECONDS + 5.0
+# How long what was learnt of a budget holds. Others may have had a part of it, and need it no longer.
+_LEARNT_SECONDS = 3_600.0
+# Served less than that, others had nearly all of it; and a shorter block is not for a budget. Nothing to go by.
+_LEAST_LEARNT = 60
+_LEAST_BLOCK_SECONDS = 60.0
 
 
 def shared_pace(context: SourceContext, budget_calls: int) -> Pace:
@@ -56,8 +64,11 @@ class Pace:
         self._waited_until = now()
         self.waiting: Callable[[str | None], None] = lambda _why: None  # told why everybody waits; None: goes on
         self._spent: deque[tuple[float, int]] = deque()
+        self._served: deque[tuple[float, int]] = deque()
+        self._learnt: tuple[float, int] = (0.0, 0)  # until when, how many
         self._in_window = 0
         self._paused_until = 0.0
+        self._blocked_at = -math.inf
         self.calls = 0
         self.pauses = 0
         self.retries = 0
@@ -65,15 +76,18 @@ class Pace:
     def left(self) -> int | None:
         """Return how many upstream calls may go out at once; None without a budget."""
         self._forget()
-        return max(self._budget - self._in_window, 0) if self._budget else None
+        budget = self._now_allowed()
+        return max(budget - self._in_window, 0) if budget else None
 
     def spare(self) -> int | None:
         """Return how many upstream calls are left while keeping half of the budget; None without a budget."""
         left = self.left()
-        return None if left is None else left - self._budget // 2
+        return None if left is None else left - self._now_allowed() // 2
 
-    async def acquire(self, cost: int) -> None:
-        """Wait until a call of `cost` upstream calls may go out, and count it; of 0, until nobody is paused.
+    async def acquire(self, cost: int) -> float:
+        """Wait until a call of `cost` upstream calls may go out, count it, and return when that is.
+
+        One of 0 waits until nobody is paused.
 
         Raises:
             ThrottledError: it would take longer than the run may wait.
@@ -89,6 +103,13 @@ class Pace:
         self._spent.append((self.now(), cost))
         self._in_window += cost
         self.calls += cost > 0
+        return self.now()
+
+    def served(self, cost: int) -> None:
+        """Note that a call of `cost` upstream calls was answered, and not refused for being one too many."""
+        self._served.append((self.now(), cost))
+        while self._served[0][0] <= self.now() - WINDOW_SECONDS:
+            self._served.popleft()
 
     def affords(self, seconds: float) -> bool:
         """Say whether so long a wait, from now on, stays within what may be waited in all."""
@@ -102,9 +123,17 @@ class Pace:
         await self._sleep(seconds)
         self.waiting(None)
 
-    def pause(self, seconds: float) -> None:
-        """Let nobody call for so long, because the server blocks us."""
+    def pause(self, seconds: float, sent_at: float | None = None) -> None:
+        """Let nobody call for so long, because the server blocks us; and learn how many calls that takes.
+
+        A call sent at `sent_at` that was refused like another one before it tells of the same block, and nothing new.
+        """
+        if sent_at is not None and sent_at <= self._blocked_at:
+            return
         _LOG.warning("throttled by the server", extra={"wait_seconds": seconds})
+        if seconds >= _LEAST_BLOCK_SECONDS and not self._pausing():
+            self._learn()
+        self._blocked_at = self.now()
         self._paused_until = max(self._paused_until, self.now() + seconds)
         self.pauses += 1
 
@@ -115,13 +144,27 @@ class Pace:
     def _pausing(self) -> bool:
         return self._paused_until > self.now()
 
+    def _learn(self) -> None:
+        """Take what was served in the last window for the server's budget."""
+        since = self.now() - WINDOW_SECONDS
+        served = sum(cost for at, cost in self._served if at > since)
+        if served >= _LEAST_LEARNT:
+            self._learnt = (self.now() + _LEARNT_SECONDS, served)
+            _LOG.info("the server's budget is learnt", extra={"calls": served})
+
+    def _now_allowed(self) -> int:
+        """Return how many calls a window may have now; 0 for any number."""
+        until, learnt = self._learnt
+        return learnt if self.now() < until and not 0 < self._budget < learnt else self._budget
+
     def _delay(self, cost: int) -> float:
         if self._pausing():
             return self._paused_until - self.now()
         self._forget()
-        if not self._budget or self._in_window + cost <= self._budget or not self._spent:
+        budget = self._now_allowed()
+        if not budget or self._in_window + cost <= budget or not self._spent:
             return 0.0
-        excess = self._in_window + cost - self._budget
+        excess = self._in_window + cost - budget
         for at, spent in self._spent:
             excess -= spent
             if excess <= 0:

@@ -45,10 +45,9 @@ class Patience:
             AccessError, ThrottledError, SourceUnavailableError, ProtocolError: there is no answer.
         """
         while True:
-            await self._pace.acquire(cost)
-            began = self._pace.now()
+            began = await self._pace.acquire(cost)
             try:
-                return await ask()
+                answer = await ask()
             except CallFailedError as failure:
                 if failure.unknown_host:
                     raise failure.as_error(self._url) from failure
@@ -56,11 +55,14 @@ class Patience:
                 self._left -= took
                 self._lost += took
                 await self.outlast(failure)
+            else:
+                self._pace.served(cost)
+                return answer
 
     async def outlast(self, failure: CallFailedError) -> None:
         """Wait until it makes sense to ask the server again, or raise that it never does."""
         if failure.status == 429:
-            self._pace.pause(failure.retry_after_seconds or _IDENTITY_WAIT_SECONDS)
+            self._pace.pause(failure.retry_after_seconds or _IDENTITY_WAIT_SECONDS, failure.sent_at)
         elif failure.passing:
             await self.again_after(failure.detail, failure.as_error(self._url))
         else:

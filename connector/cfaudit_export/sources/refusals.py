@@ -34,6 +34,7 @@ class CallFailedError(Exception):
         detail: one line for people; server's words are cut and made printable.
         ended_session: the server does not know the session any more, so that another one has to be opened.
         unknown_host: there is no host of that name, which seldom changes by itself.
+        sent_at: when the call was sent, by the clock of the pace; None where nobody noted it.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class CallFailedError(Exception):
         self.retry_after_seconds = retry_after_seconds
         self.ended_session = ended_session
         self.unknown_host = unknown_host
+        self.sent_at: float | None = None
 
     @property
     def passing(self) -> bool:

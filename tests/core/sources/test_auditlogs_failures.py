@@ -109,6 +109,15 @@ def test_where_the_budget_is_hidden_all_workers_wait_and_nothing_is_lost(station
     assert 300 <= waited <= 330 * (blocks + 1), "nobody asks while the server blocks"
 
 
+def test_a_hidden_budget_is_exceeded_once_and_then_kept(station: Any) -> None:
+    one = station(throttle_calls=80)
+    one.assert_complete(one.read(page_size=20, concurrency=1))
+    counts = one.sandbox.upstream.counts
+    assert (counts["blocks"], counts["throttled"]) == (1, 1)
+    ideal = (counts["upstream_calls"] - 2) // 80 * 300
+    assert 900 <= ideal <= one.now - END.timestamp() <= 1.05 * ideal
+
+
 def test_a_wait_longer_than_allowed_ends_with_what_was_finished(station: Any) -> None:
     one = station(throttle_calls=50)
     found: list[Extract] = []

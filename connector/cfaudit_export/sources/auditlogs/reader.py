@@ -126,15 +126,17 @@ class Reader:
                     raise fault_error(outcome)
 
     async def _ask(self, query: Query) -> Page | Rejection | ToolFault | CallFailedError:
-        await self._pace.acquire(self._target.cost)
+        sent_at = await self._pace.acquire(self._target.cost)
         async with self._places:
             try:
                 reply = await self._session.call(self._target.tool, {**self._target.arguments, **query.arguments()})
             except CallFailedError as failure:
+                failure.sent_at = sent_at
                 return failure
         outcome = read_fault(reply.text) if reply.is_error else decode_page(reply.text)
         if isinstance(outcome, Page | Rejection):
             self._successes += 1
+            self._pace.served(self._target.cost)
         if isinstance(outcome, Page) and outcome.further - self.further:
             self.further |= outcome.further
             _LOG.warning("the server's rows have further fields", extra={"fields": shown(sorted(self.further))})
@@ -166,7 +168,10 @@ class Reader:
         async with self._doctor:
             if self._successes != seen:
                 return False
+            pauses = self._pace.pauses
             if await self._canary(query):
+                if self._pace.pauses != pauses:  # the server blocked us, and does no longer
+                    return False
                 if query.cursor is not None:
                     raise CursorDeadError
                 return True

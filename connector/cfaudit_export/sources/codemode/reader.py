@@ -142,12 +142,13 @@ class Reader:
                 raise fault_error(fault, self._target.account)
 
     async def _ask(self, asked: Parameters) -> Frame | Fault | CallFailedError:
-        await self._pace.acquire(asked.pages)
+        sent_at = await self._pace.acquire(asked.pages)
         async with self._places:
             try:
                 arguments = {**self._target.arguments, "code": write_code(asked)}
                 reply = await self._session.call(self._target.tool, arguments)
             except CallFailedError as failure:
+                failure.sent_at = sent_at
                 if failure.status is None:  # a reply that never comes may be one that is too large
                     self._size.shrink(asked.pages, _rows(asked))
                 return failure
@@ -158,6 +159,7 @@ class Reader:
             return fault
         frame = read_frame(reply.text)
         trouble = reply_fault(frame.header)
+        self._pace.served(len(frame.bodies))
         if trouble is None or frame.header.left is not None:
             return frame
         if not frame.bodies:
