@@ -235,13 +235,15 @@ def _exported(workshop: Workshop, account: str, watch: Watch) -> RunReport:
 def _run(
     workshop: Workshop, sinks: Mapping[str, Sink], source: Source, connection: Connection, watch: Watch
 ) -> RunReport:
+    from cfaudit_export.pipeline.ledger import require_same_name
     from cfaudit_export.pipeline.run import Job, run_stream
     from cfaudit_export.pipeline.slices import Patience, run_slice
 
-    settings = workshop.settings
+    settings, stream = workshop.settings, workshop.stream(connection.account_id)
     watch.counters({"events": 0})  # connected: from here on there is something to count
+    require_same_name(workshop.store, stream, is_named=bool(settings.account))
     job = Job(
-        stream=workshop.stream(connection.account_id),
+        stream=stream,
         connection=connection,
         source=source,
         sinks=sinks,

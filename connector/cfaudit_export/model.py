@@ -71,6 +71,10 @@ def from_ms(milliseconds: int) -> datetime:
     return EPOCH + milliseconds * MILLISECOND
 
 
+# Stands for the id of an account: a credential has only one, and nobody says which.
+UNNAMED_ACCOUNT = "pinned"
+
+
 @dataclass(frozen=True, slots=True)
 class Stream:
     """What is exported: one account, read through one source, under fixed filters.
@@ -264,7 +268,7 @@ class Connection:
     """What a source found when it connected.
 
     Attributes:
-        account_id: the account that answers; the pinned one where the credential pins one.
+        account_id: the account that answers; `UNNAMED_ACCOUNT` where nobody says, or where the stream is named so.
         account_name: its name, where the source says.
         credential: kind of credential: `user token`, `account token`, `token`, `oauth`.
         calls_per_page: calls of the upstream budget that one page costs.

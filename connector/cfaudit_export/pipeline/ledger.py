@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
+from cfaudit_export.errors import SettingsError
 from cfaudit_export.interfaces import CheckpointStore
-from cfaudit_export.model import Checkpoint, Intent, SinkProgress, Stream
+from cfaudit_export.model import UNNAMED_ACCOUNT, Checkpoint, Intent, SinkProgress, Stream
+
+_LOG = logging.getLogger(__name__)
 
 Change = Callable[[Checkpoint], Checkpoint]
 
@@ -54,3 +58,24 @@ class Ledger:
     def promised(self) -> dict[str, Intent]:
         """Return the intents of all sinks by batch; sinks that share a batch promise the same file."""
         return {intent.batch_id: intent for progress in self.checkpoint.sinks.values() for intent in progress.intents}
+
+
+def require_same_name(store: CheckpointStore, stream: Stream, *, is_named: bool) -> None:
+    """See whether a stream that begins was perhaps exported before without the id of its account.
+
+    Its events would all be delivered again: the account is a part of their ids.
+
+    Raises:
+        SettingsError: it was, or so it seems, and nobody said that this is another account.
+    """
+    unnamed = replace(stream, account_id=UNNAMED_ACCOUNT, slice=None)
+    if stream.account_id == UNNAMED_ACCOUNT or stream.slice or store.load(stream.id) or not store.load(unnamed.id):
+        return
+    go_on = f"go on with --account {UNNAMED_ACCOUNT}"  # whoever reads it knows whether it is the same
+    if is_named:
+        _LOG.warning("an account was exported before without its id", extra={"account": stream.account_id, "do": go_on})
+        return
+    raise SettingsError(
+        f"an account was exported before without its id; if it is '{stream.account_id}', {go_on}, or all its events "
+        f"are delivered again; if it is another one, say --account {stream.account_id}"
+    )

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from cfaudit_export.model import UNNAMED_ACCOUNT
 from cfaudit_export.times import parse_duration, parse_moment
 
 Reader = Callable[[Any, datetime], Any]
@@ -50,7 +51,7 @@ def accounts(given: Any, now: datetime) -> tuple[str, ...]:
     if found == ALL_ACCOUNTS:
         return found
     for one in found:
-        if not _ACCOUNT.fullmatch(one):
+        if one != UNNAMED_ACCOUNT and not _ACCOUNT.fullmatch(one):
             raise ValueError(
                 f"expected account ids of 32 hexadecimal digits, as in the dashboard's URL, or 'all', not '{one}'"
             )

@@ -128,6 +128,79 @@ def test_events_of_a_pinned_token_are_not_taken_for_those_of_two_accounts(
     assert f"the credential belongs to account {first}" in known.err
 
 
+def unnamed(sandbox: Sandbox, *more: str) -> tuple[str, ...]:
+    """Return the options of a run that names no account."""
+    here = ("--sink", "parquet", "-o", "sinks.parquet.path=out", "--state-dir", "state", "--recover", "off")
+    return ("run", *here, "--settle-lag", "0s", "-o", f"sources.codemode.server_url={sandbox.codemode_url}", *more)
+
+
+@pytest.fixture
+def pinned(cli: Any, place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
+    """A server, and what was exported of its one account without its id."""
+    options = SandboxOptions(events=EVENTS, span_seconds=7_200.0, poison={"api-context": 3}, ties=0.4, twins=0.2)
+    with Sandbox(World(options)) as running:
+        monkeypatch.setenv("CLOUDFLARE_API_TOKEN", running.world.tokens["account"])
+        assert cli(*unnamed(running, "--server-url", running.mcp_url)).code == 65
+        assert rows(place / "out") == {"pinned": EVENTS - 3}
+        yield running
+
+
+def keys(folder: Path) -> list[str]:
+    found = ds.dataset(folder, format="parquet").to_table(columns=["event_key"])["event_key"].to_pylist()
+    assert len(set(found)) == len(found)
+    return found
+
+
+@pytest.mark.parametrize(
+    "how", [("--source", "codemode"), ("--fill-gaps-from", "codemode")], ids=["moves", "is filled"]
+)
+def test_an_account_without_a_name_goes_on_by_another_source_and_no_event_is_there_twice(
+    cli: Any, pinned: Sandbox, place: Path, how: tuple[str, ...]
+) -> None:
+    more = ("--account", "pinned", *how, "-o", f"sources.auditlogs.server_url={pinned.mcp_url}")
+    done = cli(*unnamed(pinned, *more))
+    assert done.code == 0, done.err
+    assert len(keys(place / "out")) == EVENTS
+    assert rows(place / "out") == {"pinned": EVENTS}
+
+
+def test_an_account_without_a_name_keeps_it_where_the_server_begins_to_tell_the_id(
+    cli: Any, pinned: Sandbox, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = ("--server-url", pinned.mcp_url, "-o", f"sources.auditlogs.api_url={pinned.url}/client/v4")
+    assert cli(*unnamed(pinned, *told, "--account", "pinned")).code == 65
+    monkeypatch.setenv("CLOUDFLARE_API_TOKEN", pinned.world.tokens["user"])  # its tool takes the account
+    assert cli(*unnamed(pinned, "--server-url", pinned.mcp_url, "--account", "pinned")).code == 65
+    assert rows(place / "out") == {"pinned": EVENTS - 3}
+
+
+@pytest.mark.parametrize("source", ["auditlogs", "codemode"])
+def test_an_account_whose_id_turns_up_later_is_not_exported_again_unasked(
+    cli: Any, pinned: Sandbox, place: Path, source: str
+) -> None:
+    [account] = ids(pinned)
+    urls = ("-o", f"sources.auditlogs.server_url={pinned.mcp_url}")
+    told = (*urls, "--source", source, "-o", f"sources.auditlogs.api_url={pinned.url}/client/v4")
+    stopped = cli(*unnamed(pinned, *told))
+    assert stopped.code == 78
+    assert f"if it is '{account}', go on with --account pinned" in stopped.err
+    assert rows(place / "out") == {"pinned": EVENTS - 3}
+    wanted = cli(*unnamed(pinned, *told, "--account", account))
+    assert wanted.code in (0, 65)
+    assert "an account was exported before without its id" in wanted.err
+    assert rows(place / "out")[account] >= EVENTS - 3
+    assert "without its id" not in cli(*unnamed(pinned, *told)).err, "it is settled now"
+
+
+def test_slices_of_an_account_without_a_name_can_be_run(cli: Any, pinned: Sandbox) -> None:
+    where = ("--server-url", pinned.mcp_url, *unnamed(pinned)[1:])
+    parts = json.loads(cli("plan", *where, "--since", "3h", "--slices", "2", "--json").out)
+    assert [part["account"] for part in parts] == ["pinned", "pinned"]
+    for part in parts:
+        done = cli("run", *where, "--account", "pinned", "--since", part["since"], "--until", part["until"], "--slice")
+        assert done.code in (0, 65), done.err
+
+
 @pytest.fixture
 def crowd(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
     """A server with more accounts than it lists."""

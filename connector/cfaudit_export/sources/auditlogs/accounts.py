@@ -10,6 +10,7 @@ import httpx2
 
 from cfaudit_export.errors import AccessError, AccountChoiceError, SettingsError
 from cfaudit_export.escape import shown
+from cfaudit_export.model import UNNAMED_ACCOUNT
 from cfaudit_export.records import SourceContext
 from cfaudit_export.sources import AUDITLOGS_URL, CLOUDFLARE_API_URL, AuditLogsConfig
 from cfaudit_export.sources.auditlogs.contract import ToolFault, read_fault
@@ -19,7 +20,6 @@ from cfaudit_export.sources.refusals import CallFailedError, transport_failure
 from cfaudit_export.sources.session import Session, check_url
 
 _LOG = logging.getLogger(__name__)
-UNNAMED_ACCOUNT = "pinned"
 # The server reads one page of the credential's accounts, and knows nothing of those behind it.
 MOST_LISTED = 20
 _API_PAGE = 50
@@ -45,7 +45,7 @@ class AccountFinder:
             SettingsError: the credential cannot use the one that was asked for.
             AccessError: the credential can use none.
         """
-        asked = self._context.stream.account_id
+        asked = self._context.stream.account_id.replace(UNNAMED_ACCOUNT, "")
         if takes_account:
             return await self._chosen(session, tool, asked)
         known = await self._once("api", self._of_api)
