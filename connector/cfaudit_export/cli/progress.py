@@ -1,4 +1,7 @@
-"""The progress bar of a run: share of the time covered, events, rate, calls left; nothing where nobody looks."""
+"""The progress bar of a run: share of the time covered, events, rate, calls left; nothing where nobody looks.
+
+All of it fits into 80 columns: what is cut off is always the right end, where the calls left and the time are.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,9 @@ from cfaudit_export.escape import escaped
 
 if TYPE_CHECKING:
     from cfaudit_export.pipeline.run import Progress
+
+
+_TITLE = 12
 
 
 @contextmanager
@@ -32,7 +38,7 @@ def progress_bar(terminal: Terminal, title: str) -> Iterator[Watch]:
         TimeElapsedColumn(),
     )
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(escaped(title, 32), total=1.0, facts="connecting")
+        task = bar.add_task(escaped(title, _TITLE), total=1.0, facts="connecting")
         counted: dict[str, Any] = {}
 
         def counters(facts: dict[str, Any]) -> None:
@@ -47,12 +53,13 @@ def progress_bar(terminal: Terminal, title: str) -> Iterator[Watch]:
 
 
 def _facts(counted: dict[str, Any], elapsed_seconds: float) -> str:
-    events = int(counted.get("events") or 0)
-    parts = [f"{events:,} events"]
-    if elapsed_seconds > 0 and events:
-        parts.append(f"{events / elapsed_seconds:,.0f}/s")
+    events, waiting, parts = int(counted.get("events") or 0), counted.get("waiting"), []
+    if not waiting:  # which leaves no room for it, and stands still meanwhile
+        parts.append(f"{events:,} events")
+        if elapsed_seconds > 0 and events:
+            parts.append(f"{events / elapsed_seconds:,.0f}/s")
     if counted.get("calls_left") is not None:
-        parts.append(f"{counted['calls_left']} calls left")
-    if counted.get("waiting"):
-        parts.append(f"waiting: {escaped(str(counted['waiting']), 40)}")
+        parts.append(f"{counted['calls_left']:,} calls left")
+    if waiting:
+        parts.append(f"waiting: {escaped(str(waiting), 40)}")
     return ", ".join(parts)

@@ -99,7 +99,7 @@ class Pace:
                     "what was finished is saved, run again later",
                     retry_after_seconds=delay,
                 )
-            await self.wait(delay, "throttled by the server" if self._pausing() else "budget spent")
+            await self.wait(delay, "throttled" if self._pausing() else "budget spent")
         self._spent.append((self.now(), cost))
         self._in_window += cost
         self.calls += cost > 0

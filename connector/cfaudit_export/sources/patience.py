@@ -77,4 +77,4 @@ class Patience:
         self._next = min(self._next * 2, _LONGEST_SECONDS)
         self._pace.retries += 1
         _LOG.warning("call failed, trying again", extra={"reason": why, "delay_seconds": round(delay, 1)})
-        await self._pace.wait(delay, "the call failed")
+        await self._pace.wait(delay, "call failed")
