@@ -160,6 +160,8 @@ class Batch:
         path: the staged file; read it with `cfaudit_export.read_batch`. A sink that has to keep track of a load may
             write a file of the same name and a suffix of its own beside it, which goes when the batch goes.
         digest: SHA-256 of the staged file, hex.
+        refused_before: whether this sink has refused each of the events before, so that refusing all of them again is
+            no sign of wrong settings.
     """
 
     batch_id: str
@@ -168,6 +170,7 @@ class Batch:
     rows: int
     path: Path
     digest: str
+    refused_before: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,8 @@ class Delivery:
         collector: Collector,
         config: SplunkConfig,
         timing: Timing,
+        *,
+        refused_before: bool = False,
     ) -> None:
         self._events = events
         self._progress = progress
@@ -44,7 +46,7 @@ class Delivery:
         self._ack = config.ack
         self._waiting = Waiting(collector, timing, config.ack_poll_seconds, config.ack_timeout_seconds)
         self._refused: dict[int, Rejected] = {}
-        self._any_taken = False
+        self._is_believed = refused_before  # that refusals are due to the events
 
     def run(self) -> None:
         """Send what is missing until nothing is.
@@ -84,7 +86,7 @@ class Delivery:
         """Note what became of a request, and return what of it must be sent again, the first last."""
         match reply:
             case Taken(ack_id=int(ack_id)) if self._ack != "off":
-                self._any_taken = True
+                self._is_believed = True
                 self._waiting.add(endpoint, ack_id, rows)
             case Taken():
                 self._take([rows])
@@ -102,12 +104,12 @@ class Delivery:
     def _take(self, taken: list[range]) -> None:
         if taken:
             self._progress.take(*taken)
-            self._any_taken = True
+            self._is_believed = True
             self._note_refused()
 
     def _refuse(self, row: int, words: str) -> None:
         self._refused[row] = Rejected(self._events.event_id(row), words)
-        if self._any_taken:
+        if self._is_believed:
             self._note_refused()
         elif len(self._refused) >= _HOPELESS:
             raise SinkRefusedError(f"splunk refuses every event it is given: {words}; none was set aside")

@@ -47,7 +47,8 @@ class SplunkSink:
             already = not progress.missing()
             if not already:
                 events = StagedEvents(batch.path, self._config)
-                Delivery(events, progress, self._collector, self._config, self._timing).run()
+                known = batch.refused_before
+                Delivery(events, progress, self._collector, self._config, self._timing, refused_before=known).run()
             rejected = progress.rejected
         return Receipt(batch.batch_id, batch.rows - len(rejected), self._config.bases, already, rejected)
 

@@ -120,7 +120,7 @@ class Quarantine:
 
     def rows(self, sink: str) -> int:
         """Count the events that are set aside for a sink. Raises: as `refused`."""
-        return sum(1 for _ in self.refused(sink))
+        return len({one.event_id for one in self.refused(sink)})
 
     def sinks(self) -> list[str]:
         """Return the sinks for which something is set aside, sorted."""
@@ -143,10 +143,19 @@ class Quarantine:
         for path in sorted(self._folder(sink).glob(f"*{_SUFFIX}")):
             self._remove(path)
 
+    def sweep(self) -> None:
+        """Remove what a replay that died has left beside events that are gone."""
+        for path in self.directory.glob("*/*"):
+            if not path.with_suffix(_SUFFIX).exists():
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
+
     def _remove(self, path: Path) -> None:
+        """Remove a batch, and then the words and what a sink noted beside it."""
         try:
             path.unlink(missing_ok=True)
-            path.with_suffix(".json").unlink(missing_ok=True)
+            for beside in path.parent.glob(f"{path.stem}.*"):
+                beside.unlink(missing_ok=True)
         except OSError as error:
             raise StagingError(f"cannot remove '{path}': {error.strerror or error}") from error
 

@@ -89,10 +89,13 @@ def replay_stream(
         batches = list(aside.held(target.refused_by))
         for part in {aside.stream, replace(aside.stream, slice=None)}:
             _require_lack(Ledger(store, part), target, batches)
+        # A replay that died has counted its last batch already, or has set aside a part of it a second time.
+        ledger.write(_set(target.refused_by, _at_least(aside.rows(target.refused_by))), clock())
         report = ReplayReport(aside.stream, target.refused_by, target.name)
+        is_same = target.name == target.refused_by
         for batch in batches:
             try:
-                receipt = load_into(target.sink, batch)
+                receipt = load_into(target.sink, replace(batch, refused_before=is_same))
             except CfauditError as error:
                 report = replace(report, error=str(error), exit_code=error.exit_code)
                 break
@@ -103,9 +106,9 @@ def replay_stream(
             aside.release(batch)
             report = replace(report, rows=report.rows + receipt.rows, refused=report.refused + len(receipt.rejected))
             _LOG.info("batch replayed", extra={"sink": target.name, "batch": batch.batch_id, "rows": receipt.rows})
+        aside.sweep()
         # What was set aside on another machine is counted, and not here.
-        counted = ledger.progress(target.refused_by).quarantined
-        report = replace(report, left=max(counted, aside.rows(target.refused_by)))
+        report = replace(report, left=ledger.progress(target.refused_by).quarantined)
         incomplete = (report.left or report.refused) and not report.error
         return replace(report, exit_code=ExitCode.INCOMPLETE) if incomplete else report
 
@@ -151,17 +154,21 @@ def _known(aside: Quarantine, target: Target, batch: Batch) -> dict[str, str]:
 
 
 def _replayed(target: Target, receipt: Receipt, known: Mapping[str, str]) -> Change:
-    """Count what was taken, and what was refused again. A replay that died may be counted twice: never below zero."""
+    """Count what was taken, and what was refused again."""
     refused = len(receipt.rejected)
 
     def taken(one: SinkProgress) -> SinkProgress:
-        return replace(one, quarantined=max(0, one.quarantined - receipt.rows - refused))
+        return replace(one, quarantined=one.quarantined - receipt.rows - refused)
 
     def brought(one: SinkProgress) -> SinkProgress:
         seen = one.seen | {place: one.seen.get(place, "") + keys for place, keys in known.items()}
         return replace(one, rows=one.rows + receipt.rows, quarantined=one.quarantined + refused, seen=seen)
 
     return lambda checkpoint: _set(target.name, brought)(_set(target.refused_by, taken)(checkpoint))
+
+
+def _at_least(count: int) -> Callable[[SinkProgress], SinkProgress]:
+    return lambda one: replace(one, quarantined=max(one.quarantined, count))
 
 
 def _set(sink: str, change: Callable[[SinkProgress], SinkProgress]) -> Change:

@@ -6,6 +6,7 @@ import json
 import logging
 import uuid
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -264,6 +265,15 @@ def test_where_every_event_is_refused_it_is_not_the_events(
     receipt = new_sink(splunk).load(batch)
     assert receipt.rejected == ()
     assert ids_of(splunk) == ids(batch)
+
+
+def test_events_that_were_refused_before_are_refused_again_one_by_one(
+    splunk: Any, new_sink: Any, tmp_path: Path, ids_of: Any
+) -> None:
+    batch = replace(bad_batch(tmp_path, 60, set(range(59))), refused_before=True)
+    receipt = new_sink(splunk).load(batch)
+    assert [one.event_id for one in receipt.rejected] == ids(batch)[:59]
+    assert ids_of(splunk) == ids(batch)[59:]
 
 
 def test_events_that_wait_for_acknowledgement_show_that_not_all_are_refused(
