@@ -28,6 +28,8 @@ import botocore.session
 import cfaudit_bigquery
 import cfaudit_export.pipeline.ledger
 import cfaudit_export.pipeline.load
+import cfaudit_export.pipeline.quarantine
+import cfaudit_export.pipeline.replay
 import cfaudit_export.pipeline.run
 import cfaudit_export.pipeline.stage
 import cfaudit_export.stores.file
@@ -42,6 +44,8 @@ CORE = {
     cfaudit_export.pipeline.run: {"run_stream", "_settle", "_deliver", "_load", "_accept"},
     cfaudit_export.pipeline.ledger: {"write"},
     cfaudit_export.pipeline.load: {"load", "find"},
+    cfaudit_export.pipeline.quarantine: {"set_aside", "release", "sweep", "_write", "_remove"},
+    cfaudit_export.pipeline.replay: {"replay_stream"},
     cfaudit_export.pipeline.stage: {"stage", "find", "remove", "sweep", "_write", "_sync_directory", "_discard"},
     cfaudit_export.stores.file: {"hold", "save", "_replace", "_sync"},
 }
@@ -59,8 +63,11 @@ WARM = (
     "truststore",
     "cfaudit_export.cli.app",
     "cfaudit_export.cli.export",
+    "cfaudit_export.cli.replay",
     "cfaudit_export.plugins",
+    "cfaudit_export.pipeline.fill",
     "cfaudit_export.sources.auditlogs.source",
+    "cfaudit_export.sources.codemode.source",
     "cfaudit_parquet.sink",
     "cfaudit_bigquery.sink",
     "cfaudit_splunk.sink",
