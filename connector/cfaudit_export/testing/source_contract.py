@@ -39,6 +39,7 @@ _PARTS = 7
 _NS = 1_000_000  # of a millisecond
 _STILL_POLLS = 10
 _POLL_SECONDS = 0.03
+_ON_THEIR_WAY = 4  # of several workers; what has left already arrives all the same
 _BEYOND_SCHEMA = {"key_token_name"}
 
 
@@ -177,7 +178,7 @@ class SourceContract:
             next(pieces)
             pieces.close()
             at_once = target.reads()
-            assert _reads_when_still(target) - at_once <= 1, "it reads on although nobody listens"
+            assert _reads_when_still(target) - at_once <= _ON_THEIR_WAY, "it reads on although nobody listens"
 
     def test_a_source_may_be_closed_twice_and_unused(self, target: SourceTarget) -> None:
         unused = target.new_source()
