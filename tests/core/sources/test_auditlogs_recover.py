@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter, defaultdict
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
+import pyarrow as pa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -76,9 +78,10 @@ def rebuilt(extracts: list[Extract]) -> dict[str, list[Cells]]:
     twins=st.sampled_from([0.0, 0.6]),
     edges=st.tuples(st.booleans(), st.booleans()),
     page_size=st.sampled_from([5, 1000]),
+    piece_rows=st.sampled_from([1, 20, 20_000]),
 )
 def test_rebuilt_columns_are_true_or_empty_and_empty_only_where_rows_look_the_same(
-    *, seed: int, events: int, span: float, twins: float, edges: tuple[bool, bool], page_size: int
+    *, seed: int, events: int, span: float, twins: float, edges: tuple[bool, bool], page_size: int, piece_rows: int
 ) -> None:
     world = World(
         SandboxOptions(
@@ -92,7 +95,7 @@ def test_rebuilt_columns_are_true_or_empty_and_empty_only_where_rows_look_the_sa
             before_inclusive=edges[1],
         )
     )
-    found, expected = rebuilt(read(world, page_size=page_size)), truth(world)
+    found, expected = rebuilt(read(world, page_size=page_size, piece_rows=piece_rows)), truth(world)
     assert found.keys() == expected.keys()
     for text, cells in found.items():
         possible = expected[text]
@@ -104,6 +107,31 @@ def test_rebuilt_columns_are_true_or_empty_and_empty_only_where_rows_look_the_sa
             assert said <= _column(possible, place)
         whole = Counter(one for one in cells if None not in one)
         assert whole <= possible, "values that go together belong to one row"
+
+
+def test_between_odd_rows_and_in_small_pieces_rebuilt_columns_are_true_and_few_stay_empty() -> None:
+    world = World(SandboxOptions(end_at=END, seed=3, events=240, span_seconds=600.0, twins=0.0, poison_fraction=0.03))
+    found, expected = rebuilt(read(world, page_size=10, piece_rows=30, concurrency=1)), truth(world)
+    assert {text: len(cells) for text, cells in found.items()} == {text: c.total() for text, c in expected.items()}
+    single = [(*cells, *expected[text]) for text, cells in found.items() if len(cells) == 1]
+    pairs = [pair for said, true in single for pair in zip(said, true, strict=True)]
+    assert all(said in (None, true) for said, true in pairs)
+    assert sum(said != true for said, true in pairs) < len(pairs) / 20
+
+
+def test_each_page_of_a_value_is_read_once_however_many_pieces_there_are() -> None:
+    world = World(SandboxOptions(end_at=END, seed=5, events=600, span_seconds=3_600.0, twins=0.0))
+    size = 50
+    extracts = read(world, page_size=size, piece_rows=100)
+    calls = sum(one.calls for one in extracts)
+    assert len([one for one in extracts if one.events.num_rows]) > 4
+    events = pa.concat_tables([one.events.select(FACETS) for one in extracts if one.events.num_rows])
+    least = math.ceil(events.num_rows / size)
+    for facet in FACETS:
+        rows = Counter(map(str, events[facet].to_pylist()))
+        least += sum(max(1, math.ceil(rows[value] / size)) for value in CANDIDATES[facet])
+    pages_cut_short = 1 + len(extracts)  # where a piece ends the walk reads on behind it
+    assert calls <= least + pages_cut_short
 
 
 def _column(possible: Counter[Cells], place: int) -> Counter[Any]:

@@ -28,9 +28,11 @@ class Range:
 class Board:
     """The ranges that wait, and the count of workers that wait for one."""
 
-    def __init__(self, ranges: list[Range], workers: int) -> None:
+    def __init__(self, ranges: list[Range], workers: int, worth_calls: int = WORTH_CALLS) -> None:
+        """Build a board; a part of a range is handed over if it takes at least `worth_calls`."""
         self._waiting = deque(ranges)
         self._workers = workers
+        self._worth_calls = worth_calls
         self._busy = 0
         self._changed = anyio.Condition()
 
@@ -59,7 +61,7 @@ class Board:
             calls_left: estimate of the calls it has yet to make.
         """
         idle = self._workers - self._busy - len(self._waiting)
-        parts = min(idle + 1, int(calls_left / WORTH_CALLS), mine.before_ms - reached_ms)
+        parts = min(idle + 1, int(calls_left / self._worth_calls), mine.before_ms - reached_ms)
         if parts < 2:
             return
         width = (mine.before_ms - reached_ms) / parts

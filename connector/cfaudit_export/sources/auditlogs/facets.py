@@ -50,6 +50,12 @@ class Twins:
         """Return the values of a facet that any of them has, sorted."""
         return sorted(value for filters in self.counts if len(filters) == 1 for name, value in filters if name == facet)
 
+    def implied(self, facet: str) -> str | None:
+        """Return the value, None for being without, whose counts follow from those of the others: they add up."""
+        values = self.values(facet)
+        counted = sum(self.counts[frozenset([(facet, value)])] for value in values)
+        return values[-1] if values and counted == self.rows else None
+
     def split(self, facets: list[str]) -> list[str]:
         """Return the facets in which they differ, or may differ from being without."""
         return [
@@ -102,11 +108,14 @@ def distribute(twins: Twins, facets: list[str]) -> list[dict[str, str]]:
 
 
 def wanted_counts(twins: Twins, facets: list[str]) -> list[frozenset[Filter]]:
-    """Return the combinations of filters whose counts `distribute` lacks: pairs of values that may meet, and so on."""
+    """Return the combinations of filters whose counts `distribute` lacks: pairs of values that may meet, and so on.
+
+    What follows from other counts is not among them: of a facet that all twins have, one value.
+    """
     split = twins.split(facets)
     combinations: list[frozenset[Filter]] = [frozenset()]
     for facet in split:
-        values = [(facet, value) for value in twins.values(facet)]
+        values = [(facet, value) for value in twins.values(facet) if value != twins.implied(facet)]
         combinations += [filters | {value} for filters in combinations for value in values]
     return [filters for filters in combinations if len(filters) > 1 and filters not in twins.counts]
 
@@ -132,13 +141,15 @@ def _split_cells(
 
 def _count(twins: Twins, cell: Mapping[str, str | None]) -> int | None:
     """Count the twins of a cell; a facet with None means that the twin has none of its known values."""
-    absent = next((facet for facet, value in cell.items() if value is None), None)
-    if absent is None:
+    implied = next((facet for facet, value in cell.items() if value is None or value == twins.implied(facet)), None)
+    if implied is None:
         return _lookup(twins, cell)
-    rest = {facet: value for facet, value in cell.items() if facet != absent}
+    rest = {facet: value for facet, value in cell.items() if facet != implied}
     total = _count(twins, rest)
-    for value in twins.values(absent):
-        part = _count(twins, {**rest, absent: value})
+    for value in twins.values(implied):
+        if value == cell[implied]:
+            continue
+        part = _count(twins, {**rest, implied: value})
         if total is None or part is None:
             return None
         total -= part
@@ -146,7 +157,7 @@ def _count(twins: Twins, cell: Mapping[str, str | None]) -> int | None:
 
 
 def _lookup(twins: Twins, cell: Mapping[str, str | None]) -> int | None:
-    filters = frozenset((facet, value) for facet, value in cell.items() if value is not None)
     # A value that all of them have restricts nothing.
+    filters = ((facet, value) for facet, value in cell.items() if value is not None)
     telling = frozenset(one for one in filters if twins.counts.get(frozenset([one])) != twins.rows)
     return twins.rows if not telling else twins.counts.get(telling)

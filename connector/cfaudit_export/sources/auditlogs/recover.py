@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from cfaudit_export.records import Recover
 from cfaudit_export.sources import AUDITLOGS_FILTERS
+from cfaudit_export.sources.auditlogs.ahead import NEEDED, Ahead
 from cfaudit_export.sources.auditlogs.contract import MOST_ROWS, Query, Rejection
 from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA, Page
 from cfaudit_export.sources.auditlogs.facets import (
@@ -44,7 +45,6 @@ CANDIDATES: dict[str, tuple[str, ...]] = {
     "raw_status_code": ("200", "201", "202", "204", "400", "403", "404", "409", "500", "502", "503"),
 }
 _COMBINATIONS = 64
-_NEEDED = ["event_time", "event_raw"]
 _TYPES = {"raw_status_code": pa.int32()}
 
 
@@ -66,7 +66,14 @@ class Recovered:
 
 
 async def recover(
-    reader: Reader, pace: Pace, piece: Piece, *, policy: Recover, page_size: int, filters: Sequence[Filter]
+    reader: Reader,
+    pace: Pace,
+    piece: Piece,
+    ahead: Ahead,
+    *,
+    policy: Recover,
+    page_size: int,
+    filters: Sequence[Filter],
 ) -> Recovered:
     """Rebuild what the policy and the budget allow.
 
@@ -74,6 +81,7 @@ async def recover(
         reader: asks the questions.
         pace: knows what is left of the budget.
         piece: the rows, complete for their interval.
+        ahead: what was read of filters for earlier pieces of the same walk.
         policy: what to rebuild.
         page_size: rows per page.
         filters: the stream's own filters; what they fix needs no reading.
@@ -93,7 +101,7 @@ async def recover(
     else:
         whole = True
     plain = Query(piece.since_ms, piece.before_ms, page_size, filters=tuple(filters), edges=reader.edges)
-    work = _Recovery(reader, plain, piece)
+    work = _Recovery(reader, plain, piece, ahead)
     await work.read(facets, wanted)
     await work.tell_twins_apart(facets)
     columns = work.columns(facets)
@@ -124,8 +132,9 @@ def _affordable(costs: dict[str, int], spare: int | None) -> list[str]:
 
 
 class _Recovery:
-    def __init__(self, reader: Reader, plain: Query, piece: Piece) -> None:
+    def __init__(self, reader: Reader, plain: Query, piece: Piece, ahead: Ahead) -> None:
         self._reader = reader
+        self._ahead = ahead
         self._plain = plain
         self._piece = piece
         self._odd = OddRows(self._ask, replace(plain, edges=reader.tight))
@@ -155,7 +164,7 @@ class _Recovery:
             # A filter that leaves nothing out is asked for another value too: it may be one that has no effect.
             if unmatched <= 0 and (facet in self._reader.proven or not len(self._texts)):
                 break
-            found = await self._matching(((facet, value),), self._plain)
+            found = await self._having((facet, value))
             if found.num_rows < len(self._texts):
                 self._reader.proven.add(facet)
             elif unmatched <= 0:
@@ -206,10 +215,17 @@ class _Recovery:
         times = self._times.take(at).cast(pa.int64()).to_pylist()
         return {text: time // 1_000_000 for text, time in zip(texts, times, strict=True)}
 
+    async def _having(self, one: Filter) -> pa.Table:
+        """Read the rows of the piece that have a value."""
+        found, reached = await self._ahead.take(self._ask, one, self._plain)
+        if reached >= self._plain.before_ms:
+            return found
+        return pa.concat_tables([found, await self._matching((one,), replace(self._plain, since_ms=reached))])
+
     async def _matching(self, filters: tuple[Filter, ...], plain: Query) -> pa.Table:
         """Read the rows that meet the filters, around what is known to be unreadable."""
         query = replace(plain, filters=(*plain.filters, *filters))
-        parts = [PAGE_SCHEMA.empty_table().select(_NEEDED)]
+        parts = [PAGE_SCHEMA.empty_table().select(NEEDED)]
         position = query.since_ms
         while position < query.before_ms:
             reached = await self._read(replace(query, since_ms=position), parts)
@@ -226,7 +242,7 @@ class _Recovery:
             outcome = await self._ask(inside)
             self._odd.note(inside, outcome)
             found = await salvage(self._ask, inside, PAGE_SCHEMA.empty_table(), outcome=outcome)
-            parts.append(found.select(_NEEDED))
+            parts.append(found.select(NEEDED))
             position = hole[1]
         found = pa.concat_tables(parts)
         return between(found, plain.since_ms, plain.before_ms)
@@ -248,7 +264,7 @@ class _Recovery:
                 parts += [between(rows, query.since_ms - 1, reached) for rows in mine]
                 return reached
             if outcome.rows.num_rows:
-                mine.append(outcome.rows.select(_NEEDED))
+                mine.append(outcome.rows.select(NEEDED))
                 reached = max(last_ms(outcome.rows), reached)
             if outcome.cursor is None:
                 parts += mine
