@@ -266,6 +266,7 @@ class _Run:
                 self._job.progress(Progress(self._done / wanted, self._windows, self._events, rows))
                 if not self._alive():
                     return
+                del extract  # it would be kept until the next one is there
 
     def _next(self, pieces: Iterator[Extract]) -> Extract | None:
         with self._job.trace("extract") as facts:

@@ -10,7 +10,7 @@ from anyio.from_thread import BlockingPortal
 from anyio.streams.memory import MemoryObjectSendStream
 
 T = TypeVar("T")
-_BUFFERED = 2
+_BUFFERED = 1
 
 
 def produced(
@@ -36,10 +36,9 @@ def produced(
     try:
         while True:
             try:
-                item = portal.call(receive.receive)
+                yield portal.call(receive.receive)  # without a name for it, which would keep it until the next one
             except anyio.EndOfStream:
                 break
-            yield item
         future.result()
     finally:
         future.cancel()

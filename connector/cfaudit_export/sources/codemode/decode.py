@@ -7,6 +7,7 @@ no dictionary is made. A record of other types than the documented ones is read 
 from __future__ import annotations
 
 import re
+from itertools import accumulate, pairwise
 from typing import Any
 
 import msgspec
@@ -122,8 +123,14 @@ def _records(body: bytes | memoryview) -> tuple[list[Any], list[Record]]:
 
 def _originals(body: bytes, covered: bytes, raws: list[Raw]) -> list[bytes]:
     """Return the text of each record as received, which stands where the covered one stands."""
+    if not raws:
+        return []
+    start = covered.index(bytes(raws[0]))
+    ends = list(accumulate((len(raw) + 1 for raw in raws), initial=start))
+    if covered[start : ends[-1] - 1] == b",".join(raws):  # nothing but commas between them, as in a compact text
+        return [body[start : end - 1] for start, end in pairwise(ends)]
     found = []
-    end = covered.index(bytes(raws[0])) if raws else 0
+    end = start
     for raw in raws:
         start = _BETWEEN.match(covered, end).end()  # type: ignore[union-attr]  # it matches the empty text too
         end = start + len(raw)
@@ -178,15 +185,18 @@ def _columns(records: list[Record]) -> dict[str, Any]:
     return columns
 
 
-def _joined(texts: list[Any]) -> pa.Array:
-    """Return texts in UTF-8 as a column; one buffer, one copy."""
+def _joined(texts: list[Any], there: list[bool] | None = None) -> pa.Array:
+    """Return texts in UTF-8 as a column, null where there is none; one buffer, one copy."""
     ends = pc.cumulative_sum(pa.array([0, *map(len, texts)], pa.int32()))
-    return pa.StringArray.from_buffers(len(texts), ends.buffers()[1], pa.py_buffer(b"".join(texts)))
+    # The bits of a column of booleans are laid out as those that say which values of a column are there.
+    valid = None if there is None else pa.array(there, pa.bool_()).buffers()[1]
+    return pa.StringArray.from_buffers(len(texts), ends.buffers()[1], pa.py_buffer(b"".join(texts)), valid)
 
 
 def _free_form(texts: list[Raw]) -> pa.Array:
     """Return JSON texts as a column; `null` says no more than absence does."""
-    return pa.array([None if text is NULL or (found := bytes(text)) == b"null" else found for text in texts], _TEXT)
+    there = [text is not NULL and (len(text) != len(NULL) or text != NULL) for text in texts]
+    return _joined([text if is_there else b"" for text, is_there in zip(texts, there, strict=True)], there)
 
 
 def _scopes(texts: list[Raw]) -> list[str | None]:

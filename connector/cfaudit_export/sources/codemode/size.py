@@ -4,7 +4,9 @@ from __future__ import annotations
 
 # A call's reply is held several times in a sandbox of 128 MB, and may have 32 MiB of two bytes a character at worst.
 MOST_BYTES = 12_000_000
-COMFORT_BYTES = 6_000_000
+# A reply of every worker may wait here to be decoded, with four bytes a character if one of them is an emoji; and two
+# pages share the cost of a call well enough.
+COMFORT_BYTES = 2_500_000
 
 
 class Size:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
@@ -34,7 +35,7 @@ from cfaudit_export.sources.tool import choose_tool, fingerprint
 
 TOOL = "execute"
 _HOUR_MS = 3_600_000
-_PIECE_BYTES = 48_000_000
+_PIECE_BYTES = 16_000_000  # each worker gathers one, one waits, one is being delivered
 _ACCOUNT = re.compile(r"[0-9a-f]{32}")
 
 
@@ -93,11 +94,11 @@ class CodeModeSource:
             while (mine := await board.take()) is not None:
                 async for piece in Walk(Ahead(opened.reader, mine, workers), board, mine, manner).pieces():
                     await send.send(piece)
+                    del piece  # it would be kept until the next one is whole
                 await board.done()
 
-        for piece in produced(opened.portal, workers, work):
-            self._tally.tell(piece.rows.num_rows)
-            yield self._as_extract(piece)
+        with closing(produced(opened.portal, workers, work)) as pieces:
+            yield from map(self._as_extract, pieces)  # keeps none of them
 
     def guess_start(self, window: Window, count: int) -> datetime:
         """Return since when the newest events of a window are, or guess it by how dense those of one page are."""
@@ -124,7 +125,9 @@ class CodeModeSource:
         return self._open
 
     def _as_extract(self, piece: Piece) -> Extract:
-        events, now = piece.rows, self._context.clock()
+        # In one stretch: whatever is done with the rows later would be done page by page.
+        events, now = piece.rows.combine_chunks(), self._context.clock()
+        self._tally.tell(events.num_rows)
         return Extract(
             Window(from_ms(piece.since_ms), from_ms(piece.before_ms)),
             events.append_column("fidelity", pa.repeat(pa.scalar("full"), events.num_rows)),
