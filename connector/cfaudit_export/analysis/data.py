@@ -30,6 +30,7 @@ _T = TypeVar("_T")
 EVENTS = "audit_events"
 _STORED = "stored_events"
 _CURRENT = "current_events"
+_PATIENCE_SECONDS = 0.1
 _LOCKED = {
     "python_enable_replacements": "false",  # a name in SQL must never be a variable of this program
     "autoinstall_known_extensions": "false",
@@ -118,13 +119,18 @@ class Data:
 
     def stoppable(self, work: Callable[[], _T]) -> _T:
         """Let DuckDB work in another thread: while it works in this one, Python does not hear of Ctrl-C."""
-        done = self._thread.submit(work)
         try:
-            return done.result()
+            done = self._thread.submit(work)
+            # Python does not hear of a signal that comes just before it begins to wait: it must not wait for long.
+            while wait([done], _PATIENCE_SECONDS).not_done:
+                pass
         except KeyboardInterrupt:
-            self.connection.interrupt()
-            wait([done])
+            idle = self._thread.submit(int)  # comes after the work, whether that was noted above or not
+            # Once is not enough: DuckDB forgets what came before it has begun.
+            while wait([idle], _PATIENCE_SECONDS).not_done:
+                self.connection.interrupt()
             raise
+        return done.result()
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
