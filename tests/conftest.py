@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-# Machines that run tests are busy, and a slow example is no wrong one.
-settings.register_profile("busy", deadline=None)
+# Machines that run tests are busy, and a slow example is no wrong one. What a change is held to is the same each time;
+# `pytest --hypothesis-profile=search` looks for what nobody has thought of yet.
+settings.register_profile("search", deadline=None)
+settings.register_profile("busy", deadline=None, derandomize=True)
 settings.load_profile("busy")
 
 # Hundreds of children run the program: where bytecode is not kept, each of them would compile it anew.

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from cfaudit_export.auth.token import TokenCredential
@@ -117,6 +117,7 @@ def test_what_may_not_be_asked_casts_no_shadow(recover: str, budget_calls: int) 
 
 
 @settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
+@example(150, 57, 600.0, 6, "adjacent", (True, True))  # the only rows nearby lie between two milliseconds
 @given(
     seed=st.integers(0, 10_000),
     events=st.integers(1, 60),

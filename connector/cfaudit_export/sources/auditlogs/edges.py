@@ -7,15 +7,17 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cfaudit_export.sources import AUDITLOGS_FILTERS
 from cfaudit_export.sources.auditlogs.contract import Edges, Query, Rejection
 from cfaudit_export.sources.auditlogs.decode import Page
-from cfaudit_export.sources.auditlogs.rows import between, last_ms
+from cfaudit_export.sources.auditlogs.rows import between
 from cfaudit_export.sources.pages import PageReader
 
 _LOG = logging.getLogger(__name__)
 _FAR_MS = 30 * 86_400_000
+_NANOSECONDS = 1_000_000  # in a millisecond
 
 Ask = Callable[[Query], Awaitable[Page | Rejection]]
 
@@ -26,13 +28,15 @@ async def learn_edges(reader: PageReader, query: Query, known: pa.Table, ask: As
     Args:
         reader: whose edges they are.
         query: the question near which a row is looked for where none is known.
-        known: rows that were read, of which the newest serves.
+        known: rows that were read, of which one serves that lies on a whole millisecond: a finer one is on no edge.
         ask: asks a question.
 
     Returns:
         False when no readable row can be found to learn it with.
     """
-    at_ms = last_ms(known) if known.num_rows else await _any_row(query, ask)
+    at_ms = _on_the_ms(known)
+    if at_ms is None:
+        at_ms = await _any_row(query, ask)
     if at_ms is None:
         return False
     exact = replace(query, since_ms=at_ms, before_ms=at_ms + 2, cursor=None, edges=Edges(0, 0))
@@ -55,7 +59,7 @@ def assume_edges(reader: PageReader) -> None:
 
 
 async def _any_row(query: Query, ask: Ask) -> int | None:
-    """Return the millisecond of any readable row, wherever it is."""
+    """Return the millisecond of any readable row that lies on one, wherever it is."""
     since, before = query.since_ms, query.before_ms
     wide = replace(query, since_ms=since - _FAR_MS, cursor=None, limit=1, edges=Edges())
     ends = [before, since, *(before - (before - since) // part for part in (2, 4, 8))]
@@ -68,9 +72,17 @@ async def _any_row(query: Query, ask: Ask) -> int | None:
     ]
     for question in (*plain, *filtered):
         outcome = await ask(question)
-        if isinstance(outcome, Page) and outcome.rows.num_rows:
-            return last_ms(outcome.rows)
+        if isinstance(outcome, Page) and (at_ms := _on_the_ms(outcome.rows)) is not None:
+            return at_ms
     return None
+
+
+def _on_the_ms(rows: pa.Table) -> int | None:
+    """Return the last whole millisecond on which a row lies, None if there is none."""
+    times = rows["event_time"].cast(pa.int64())
+    milliseconds = pc.divide(times, _NANOSECONDS)
+    at_ms: int | None = pc.max(milliseconds.filter(pc.equal(pc.multiply(milliseconds, _NANOSECONDS), times))).as_py()
+    return at_ms
 
 
 def _holds(rows: pa.Table, at_ms: int) -> bool:
