@@ -67,10 +67,8 @@ class Quarantine:
             "account": self.stream.account_id,
             "batch": batch.batch_id,
             "refused": [
-                {"event_id": event_id, "event_time": iso(at), "reason": reasons[event_id]}
-                for event_id, at in zip(
-                    *(refused[name].to_pylist() for name in ("event_id", "event_time")), strict=True
-                )
+                one | {"event_time": iso(one["event_time"]), "reason": reasons[one["event_id"]]}
+                for one in refused.select(["event_id", "event_time"]).to_pylist()
             ],
         }
         text = json.dumps(words, indent=2, ensure_ascii=True).encode()

@@ -109,10 +109,19 @@ def decode_page(text: str) -> Page:
 
 def _received(text: str, body: bytes, clean: bytes, rows: list[bytes]) -> list[bytes]:
     """Return the rows as they are in `body`, in which the texts are as long as in `clean`."""
-    ends = list(accumulate((len(row) + 1 for row in rows), initial=clean.index(b"[") + 1))
-    if b",".join(rows) != clean[ends[0] : ends[-1] - 1]:
-        return list(_row_texts(text, len(rows)))  # rows are not where a compact text has them
-    return [body[start : end - 1] for start, end in pairwise(ends)]
+    found = texts_at(body, clean, rows, clean.index(b"[") + 1)
+    return list(_row_texts(text, len(rows))) if found is None else found
+
+
+def texts_at(body: bytes, covered: bytes, rows: Sequence[bytes | msgspec.Raw], start: int) -> list[bytes] | None:
+    """Return the texts of `body` that stand where the rows stand in `covered`, a text of the same length.
+
+    None when there is more than a comma between the rows, from `start` on, so that they stand elsewhere.
+    """
+    ends = list(accumulate((len(row) + 1 for row in rows), initial=start))
+    if covered[start : ends[-1] - 1] != b",".join(rows):
+        return None
+    return [body[at : end - 1] for at, end in pairwise(ends)]
 
 
 def _without_surrogate(escape: re.Match[bytes]) -> bytes:

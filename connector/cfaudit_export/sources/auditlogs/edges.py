@@ -7,17 +7,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from cfaudit_export.sources import AUDITLOGS_FILTERS
 from cfaudit_export.sources.auditlogs.contract import Edges, Query, Rejection
 from cfaudit_export.sources.auditlogs.decode import Page
-from cfaudit_export.sources.auditlogs.rows import between
+from cfaudit_export.sources.auditlogs.rows import between, last_whole_ms
 from cfaudit_export.sources.pages import PageReader
 
 _LOG = logging.getLogger(__name__)
 _FAR_MS = 30 * 86_400_000
-_NANOSECONDS = 1_000_000  # in a millisecond
 
 Ask = Callable[[Query], Awaitable[Page | Rejection]]
 
@@ -34,7 +32,7 @@ async def learn_edges(reader: PageReader, query: Query, known: pa.Table, ask: As
     Returns:
         False when no readable row can be found to learn it with.
     """
-    at_ms = _on_the_ms(known)
+    at_ms = last_whole_ms(known)
     if at_ms is None:
         at_ms = await _any_row(query, ask)
     if at_ms is None:
@@ -72,17 +70,9 @@ async def _any_row(query: Query, ask: Ask) -> int | None:
     ]
     for question in (*plain, *filtered):
         outcome = await ask(question)
-        if isinstance(outcome, Page) and (at_ms := _on_the_ms(outcome.rows)) is not None:
+        if isinstance(outcome, Page) and (at_ms := last_whole_ms(outcome.rows)) is not None:
             return at_ms
     return None
-
-
-def _on_the_ms(rows: pa.Table) -> int | None:
-    """Return the last whole millisecond on which a row lies, None if there is none."""
-    times = rows["event_time"].cast(pa.int64())
-    milliseconds = pc.divide(times, _NANOSECONDS)
-    at_ms: int | None = pc.max(milliseconds.filter(pc.equal(pc.multiply(milliseconds, _NANOSECONDS), times))).as_py()
-    return at_ms
 
 
 def _holds(rows: pa.Table, at_ms: int) -> bool:

@@ -20,6 +20,14 @@ def last_ms(rows: pa.Table) -> int:
     return int(pc.max(rows["event_time"]).value // _NANOSECONDS)
 
 
+def last_whole_ms(rows: pa.Table) -> int | None:
+    """Return the last whole millisecond on which a row lies, None if there is none."""
+    times = rows["event_time"].cast(pa.int64())
+    milliseconds = pc.divide(times, _NANOSECONDS)
+    at_ms: int | None = pc.max(milliseconds.filter(pc.equal(pc.multiply(milliseconds, _NANOSECONDS), times))).as_py()
+    return at_ms
+
+
 def between(rows: pa.Table, since_ms: int, before_ms: int) -> pa.Table:
     """Return the rows of `[since, before)`; of a table in order without copying any."""
     if not rows.num_rows or (first_ms(rows) >= since_ms and last_ms(rows) < before_ms):

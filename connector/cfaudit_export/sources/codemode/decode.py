@@ -7,7 +7,6 @@ no dictionary is made. A record of other types than the documented ones is read 
 from __future__ import annotations
 
 import re
-from itertools import accumulate, pairwise
 from typing import Any
 
 import msgspec
@@ -16,7 +15,7 @@ import pyarrow.compute as pc
 from msgspec import Raw
 
 from cfaudit_export.errors import ProtocolError
-from cfaudit_export.sources.auditlogs.decode import TIME, Page
+from cfaudit_export.sources.auditlogs.decode import TIME, Page, texts_at
 from cfaudit_export.sources.codemode.mask import cover_depths, cover_surrogates
 from cfaudit_export.sources.codemode.record import (
     NULL,
@@ -125,12 +124,10 @@ def _originals(body: bytes, covered: bytes, raws: list[Raw]) -> list[bytes]:
     """Return the text of each record as received, which stands where the covered one stands."""
     if not raws:
         return []
-    start = covered.index(bytes(raws[0]))
-    ends = list(accumulate((len(raw) + 1 for raw in raws), initial=start))
-    if covered[start : ends[-1] - 1] == b",".join(raws):  # nothing but commas between them, as in a compact text
-        return [body[start : end - 1] for start, end in pairwise(ends)]
+    end = covered.index(bytes(raws[0]))
+    if (compact := texts_at(body, covered, raws, end)) is not None:
+        return compact
     found = []
-    end = start
     for raw in raws:
         start = _BETWEEN.match(covered, end).end()  # type: ignore[union-attr]  # it matches the empty text too
         end = start + len(raw)
