@@ -16,6 +16,8 @@ they are identical.
 
 from __future__ import annotations
 
+from binascii import hexlify
+from collections.abc import Iterator
 from datetime import datetime
 from hashlib import sha256
 
@@ -25,6 +27,7 @@ import pyarrow.compute as pc
 from cfaudit_export.model import to_ms
 
 _PARTS = ("action_description", "resource_product", "resource_type", "actor_email", "key_token_name")
+_FIRST = b"1:0"
 _NANOSECONDS = pa.timestamp("ns", tz="UTC")
 
 
@@ -37,12 +40,14 @@ def event_keys(account_id: str, events: pa.Table) -> pa.Array:
     """
     if not events.num_rows:
         return pa.array([], pa.string())
-    content = _content(account_id, events)
-    same = content.dictionary_encode().indices
-    ordinals = pc.subtract(pc.rank(same, tiebreaker="first"), pc.rank(same, tiebreaker="min"))
-    canonical = pc.binary_join_element_wise(content, _netstring(pc.cast(ordinals, pa.string())), ",")
+    canonical = _canonical(account_id, events)
     texts = pc.cast(canonical, pa.binary()).to_pylist()
-    return pa.array([sha256(text).hexdigest()[:32] for text in texts], pa.string())
+    for index, ordinal in _repeated(canonical):
+        number = b"%d" % ordinal
+        texts[index] = texts[index].removesuffix(_FIRST) + b"%d:%b" % (len(number), number)
+    digests = hexlify(b"".join([sha256(text).digest() for text in texts]))
+    whole = pa.FixedSizeBinaryArray.from_buffers(pa.binary(64), len(texts), [None, pa.py_buffer(digests)])
+    return pc.cast(pc.cast(pc.binary_slice(whole, 0, 32), pa.binary()), pa.string())
 
 
 def shadow_key(account_id: str, at: datetime, number: int) -> str:
@@ -53,17 +58,31 @@ def shadow_key(account_id: str, at: datetime, number: int) -> str:
     return sha256(f"shadow,{account_id},{to_ms(at)},{number}".encode()).hexdigest()[:32]
 
 
-def _content(account_id: str, events: pa.Table) -> pa.Array:
+def _canonical(account_id: str, events: pa.Table) -> pa.Array:
+    """Return the canonical form of every event, as if it were the first of its kind."""
     times = pc.cast(pc.cast(events["event_time"], _NANOSECONDS), pa.int64())
     parts = [_netstring(pa.scalar(account_id)), _netstring(pc.cast(times, pa.string()))]
     for name in _PARTS:
         column = name if name in events.column_names else name.replace("key_", "actor_")
-        if column in events.column_names:
-            parts.append(_netstring(events[column]))
-        else:
-            parts.append(pa.scalar("-"))
-    joined = pc.binary_join_element_wise(*parts, ",")
+        parts.append(_netstrings(events[column]) if column in events.column_names else pa.scalar("-"))
+    joined = pc.binary_join_element_wise(*parts, _FIRST.decode(), ",")
     return joined.combine_chunks() if isinstance(joined, pa.ChunkedArray) else joined
+
+
+def _repeated(canonical: pa.Array) -> Iterator[tuple[int, int]]:
+    """Yield where an event stands that is identical to earlier ones, and to how many."""
+    kinds = canonical.dictionary_encode()
+    if len(kinds.dictionary) == len(canonical):
+        return
+    ordinals = pc.subtract(pc.rank(kinds.indices, tiebreaker="first"), pc.rank(kinds.indices, tiebreaker="min"))
+    later = pc.indices_nonzero(ordinals)
+    yield from zip(later.to_pylist(), ordinals.take(later).to_pylist(), strict=True)
+
+
+def _netstrings(column: pa.ChunkedArray) -> pa.Array:
+    """Return the parts of a column in which values come again: each is made once."""
+    coded = column.combine_chunks().dictionary_encode()
+    return pc.fill_null(_netstring(coded.dictionary).take(coded.indices), "-")
 
 
 def _netstring(text: pa.Scalar | pa.Array | pa.ChunkedArray) -> pa.Scalar | pa.Array | pa.ChunkedArray:

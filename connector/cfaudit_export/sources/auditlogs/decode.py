@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
 from typing import Any
 
 import msgspec
@@ -15,6 +13,7 @@ import pyarrow.compute as pc
 
 from cfaudit_export.errors import ProtocolError
 from cfaudit_export.sources.auditlogs.contract import Unreadable
+from cfaudit_export.sources.texts import column_of, cover_surrogates, originals
 
 # Column of the schema <- key of the tool's row.
 FIELDS = {
@@ -57,10 +56,6 @@ class _Rows(msgspec.Struct):
 
 _TEXTS = msgspec.json.Decoder(_Texts)
 _ROWS = msgspec.json.Decoder(_Rows)
-# Every escape of a JSON text; group 1 is half of a pair without its other half.
-_ESCAPES = re.compile(
-    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,18 +82,17 @@ def decode_page(text: str) -> Page:
         ProtocolError: the text is not a page, or a row lacks its time.
     """
     body = text.encode("utf-8", "backslashreplace")
-    # Lone surrogates are legal JSON as escapes but not legal text. They are replaced, by an escape of the same length,
-    # in what the columns are made of; the rows as received keep theirs.
-    clean = _ESCAPES.sub(_without_surrogate, body) if rb"\u" in body else body
+    # The columns are made of texts without lone surrogates; the rows as received keep theirs.
+    clean = cover_surrogates(body)
+    rows: Sequence[bytes | msgspec.Raw]
     try:
         reply = _TEXTS.decode(clean)
     except msgspec.DecodeError:
-        received, info = _split_tolerantly(text)
-        rows = received
+        rows, info = _split_tolerantly(text)
+        received = column_of(rows)
     else:
-        # Not views: thousands of those a page would have the garbage collector at work all the time.
-        rows, info = list(map(bytes, reply.logs)), reply.result_info
-        received = rows if clean is body else _received(text, body, clean, rows)
+        rows, info = reply.logs, reply.result_info
+        received = column_of(rows) if clean is body else _received(text, body, clean, rows)
     cursor = info.cursor or (info.cursors or {}).get("after") or None
     if not rows:
         return Page(PAGE_SCHEMA.empty_table(), cursor)
@@ -107,28 +101,13 @@ def decode_page(text: str) -> Page:
     return Page(_table(columns, received), cursor, further)
 
 
-def _received(text: str, body: bytes, clean: bytes, rows: list[bytes]) -> list[bytes]:
+def _received(text: str, body: bytes, clean: bytes, rows: Sequence[bytes | msgspec.Raw]) -> pa.Array:
     """Return the rows as they are in `body`, in which the texts are as long as in `clean`."""
-    found = texts_at(body, clean, rows, clean.index(b"[") + 1)
-    return list(_row_texts(text, len(rows))) if found is None else found
+    found = originals(body, clean, rows, clean.index(b"[") + 1)
+    return column_of(_row_texts(text, len(rows))) if found is None else found
 
 
-def texts_at(body: bytes, covered: bytes, rows: Sequence[bytes | msgspec.Raw], start: int) -> list[bytes] | None:
-    """Return the texts of `body` that stand where the rows stand in `covered`, a text of the same length.
-
-    None when there is more than a comma between the rows, from `start` on, so that they stand elsewhere.
-    """
-    ends = list(accumulate((len(row) + 1 for row in rows), initial=start))
-    if covered[start : ends[-1] - 1] != b",".join(rows):
-        return None
-    return [body[at : end - 1] for at, end in pairwise(ends)]
-
-
-def _without_surrogate(escape: re.Match[bytes]) -> bytes:
-    return rb"\ufffd" if escape[1] else escape[0]
-
-
-def _columns(page: bytes, rows: list[bytes]) -> dict[str, Sequence[str | None]]:
+def _columns(page: bytes, rows: Sequence[bytes | msgspec.Raw]) -> dict[str, Sequence[str | None]]:
     """Return the values of each field, row by row."""
     try:
         known = _ROWS.decode(page).logs
@@ -137,28 +116,29 @@ def _columns(page: bytes, rows: list[bytes]) -> dict[str, Sequence[str | None]]:
     return dict(zip(_Row.__struct_fields__, zip(*map(msgspec.structs.astuple, known), strict=True), strict=True))
 
 
-def _columns_of_odd(texts: list[bytes]) -> dict[str, Sequence[str | None]]:
+def _columns_of_odd(texts: Sequence[bytes | msgspec.Raw]) -> dict[str, Sequence[str | None]]:
     """Return the same of rows that have further fields, or values that are no texts; slower."""
-    rows = [json.loads(text) for text in texts]
+    rows = [json.loads(bytes(text)) for text in texts]
     if not all(isinstance(row, dict) for row in rows):
         raise ProtocolError(_UNKNOWN_FORM)
     names = dict.fromkeys([*FIELDS.values(), *(key for row in rows for key in row)])
     return {key: [_as_text(row.get(key)) for row in rows] for key in names}
 
 
-def _table(columns: dict[str, Sequence[str | None]], received: list[bytes]) -> pa.Table:
+def _table(columns: dict[str, Sequence[str | None]], received: pa.Array) -> pa.Table:
     try:
         times = pc.cast(pa.array(columns["time"], pa.string()), TIME)
     except pa.ArrowInvalid as error:
         raise ProtocolError("the server sent a time that is not ISO 8601 in UTC; please report this") from error
     if times.null_count:
         raise ProtocolError(f"the server sent {times.null_count} rows without a time; please report this")
+    arrays = [times if key == "time" else _texts(columns[key]) for key in FIELDS.values()]
+    return pa.Table.from_arrays([*arrays, received], schema=PAGE_SCHEMA)
+
+
+def _texts(values: Sequence[str | None]) -> pa.Array:
     # An absent description arrives as an empty text; both mean that there is none.
-    arrays = [
-        times if key == "time" else pa.array([value or None for value in columns[key]], pa.string())
-        for key in FIELDS.values()
-    ]
-    return pa.Table.from_arrays([*arrays, pa.array(received, pa.string())], schema=PAGE_SCHEMA)
+    return pa.array([value or None for value in values] if "" in values else values, pa.string())
 
 
 def _as_text(value: Any) -> str | None:
@@ -176,18 +156,20 @@ def _split_tolerantly(text: str) -> tuple[list[bytes], _ResultInfo]:
         msgspec.convert(logs, list[dict[str, Any]])
     except (ValueError, KeyError, TypeError) as error:  # msgspec raises a ValueError
         raise ProtocolError(_UNKNOWN_FORM) from error
-    return list(_row_texts(text, len(logs))), info
+    return _row_texts(text, len(logs)), info
 
 
-def _row_texts(text: str, rows: int) -> Iterable[bytes]:
-    """Yield the exact text of each row, by letting the scanner say where each ends."""
+def _row_texts(text: str, rows: int) -> list[bytes]:
+    """Return the exact text of each row, by letting the scanner say where each ends."""
     scanner = json.JSONDecoder()
     position = text.index("[", text.index('"logs"')) + 1
+    texts = []
     for _ in range(rows):
         position = _skip(text, position, " \t\r\n,")
         _, end = scanner.raw_decode(text, position)
-        yield text[position:end].encode("utf-8", "backslashreplace")
+        texts.append(text[position:end].encode("utf-8", "backslashreplace"))
         position = end
+    return texts
 
 
 def _skip(text: str, position: int, characters: str) -> int:

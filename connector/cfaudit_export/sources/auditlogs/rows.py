@@ -42,7 +42,7 @@ def between(rows: pa.Table, since_ms: int, before_ms: int) -> pa.Table:
 
 def from_ms_on(rows: pa.Table, since_ms: int) -> pa.Table:
     """Return the rows from a millisecond on; a table that starts there is returned as it is."""
-    if not rows.num_rows:
+    if not rows.num_rows or first_ms(rows) >= since_ms:
         return rows
     return between(rows, since_ms, last_ms(rows) + 1)
 

@@ -13,6 +13,7 @@ from cfaudit_export.errors import ProtocolError, SourceUnavailableError
 from cfaudit_export.sources.auditlogs.board import Board, Range
 from cfaudit_export.sources.auditlogs.contract import Query, Rejection, Unreadable
 from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA, Page
+from cfaudit_export.sources.auditlogs.held import Held
 from cfaudit_export.sources.auditlogs.narrow import narrow
 from cfaudit_export.sources.auditlogs.reader import CursorDeadError
 from cfaudit_export.sources.auditlogs.rows import ascending, between, first_ms, from_ms_on, last_ms
@@ -69,7 +70,7 @@ class Walk:
         self._range = mine
         self._manner = manner
         self._start = mine.since_ms  # of the piece being gathered
-        self._held: list[pa.Table] = []
+        self._held = Held()
         self._unreadable: list[Unreadable] = []
         self._calls = 0
         self._anchors = 0
@@ -113,7 +114,7 @@ class Walk:
         rows = from_ms_on(outcome.rows, self._query.since_ms)
         if self._shifted(rows):
             return None
-        self._hold(rows)
+        self._held.add(rows)
         self._unreadable += [row for row in outcome.unreadable if row.since_ms >= self._query.since_ms]
         return outcome
 
@@ -132,7 +133,7 @@ class Walk:
             self._drop_from(salvage.since_ms)
         elif self._shifted(salvage.rows):
             return None
-        self._hold(salvage.rows)
+        self._held.add(salvage.rows)
         self._unreadable += salvage.unreadable
         self._anchors = 0
         if salvage.before_ms >= self._range.before_ms:
@@ -148,20 +149,14 @@ class Walk:
         self._drop_from(at_ms)
         self._query = self._fresh(at_ms)
 
-    def _hold(self, rows: pa.Table) -> None:
-        if rows.num_rows:
-            self._held.append(rows)
-
     def _enough(self) -> bool:
         """Say whether what is held is a piece."""
-        rows = sum(held.num_rows for held in self._held)
-        size = sum(held.nbytes for held in self._held)
-        return bool(rows >= self._manner.piece_rows or size >= self._manner.piece_bytes)
+        return self._held.rows >= self._manner.piece_rows or self._held.bytes >= self._manner.piece_bytes
 
     def _reached(self) -> int:
         """Return the millisecond up to which nothing is missing: the last row's, whose own may go on."""
-        newest = max((last_ms(held) for held in self._held), default=self._start)
-        return max(newest, self._query.since_ms)
+        newest = self._held.newest_ms
+        return max(self._start if newest is None else newest, self._query.since_ms)
 
     def _shifted(self, rows: pa.Table) -> bool:
         """Notice rows that repeat or go back in time, and start anew before them.
@@ -169,12 +164,13 @@ class Walk:
         A cursor that counts rows repeats some when a latecomer slips in before it; without ids a repeated row looks
         like a twin. A fresh question is consistent in itself, so it decides; a true twin costs one call.
         """
-        if not self._held or not rows.num_rows or self._query.cursor is None:
+        before = self._held.last
+        if before is None or not rows.num_rows or self._query.cursor is None:
             return False
-        first, last = first_ms(rows), last_ms(self._held[-1])
+        first, last = first_ms(rows), last_ms(before)
         if first > last:
             return False
-        if first == last and (first == self._trusted_ms or not _repeats(self._held[-1], rows, first)):
+        if first == last and (first == self._trusted_ms or not _repeats(before, rows, first)):
             return False
         self._trusted_ms = first
         self._anchor(first)
@@ -190,8 +186,7 @@ class Walk:
         self._query = self._fresh(at_ms)
 
     def _drop_from(self, at_ms: int) -> None:
-        kept = [between(held, self._start, at_ms) for held in self._held]
-        self._held = [held for held in kept if held.num_rows]
+        self._held.drop_from(at_ms)
         self._unreadable = [row for row in self._unreadable if row.since_ms < at_ms]
 
     def _more_behind(self, page: Page, reached: int) -> bool:
@@ -205,9 +200,7 @@ class Walk:
         return True
 
     def _cut(self, before_ms: int) -> Piece:
-        rows = pa.concat_tables([self._manner.schema.empty_table(), *self._held])
-        piece = between(rows, self._start, before_ms)
-        rest = between(rows, before_ms, self._range.before_ms)
+        piece = self._held.take(self._manner.schema, self._start, before_ms, self._range.before_ms)
         mine = tuple(
             replace(row, since_ms=max(row.since_ms, self._start))
             for row in self._unreadable
@@ -215,7 +208,6 @@ class Walk:
         )
         cut = Piece(self._start, before_ms, ascending(piece), mine, self._calls)
         self._start = before_ms
-        self._held = [rest] if rest.num_rows else []
         self._unreadable = [row for row in self._unreadable if row.before_ms > before_ms]
         self._calls = 0
         return cut

@@ -15,10 +15,9 @@ import pyarrow.compute as pc
 from msgspec import Raw
 
 from cfaudit_export.errors import ProtocolError
-from cfaudit_export.sources.auditlogs.decode import TIME, Page, texts_at
-from cfaudit_export.sources.codemode.mask import cover_depths, cover_surrogates
+from cfaudit_export.sources.auditlogs.decode import TIME, Page
+from cfaudit_export.sources.codemode.mask import cover_depths
 from cfaudit_export.sources.codemode.record import (
-    NULL,
     RECORD,
     UNKNOWN_FORM,
     Account,
@@ -31,6 +30,7 @@ from cfaudit_export.sources.codemode.record import (
     as_text,
     read_tolerantly,
 )
+from cfaudit_export.sources.texts import column_of, cover_surrogates, originals
 
 _BETWEEN = re.compile(rb"[,\s]*")
 _FINER_THAN_NANOSECONDS = re.compile(r"(\.\d{9})\d+")
@@ -94,16 +94,16 @@ def decode_page(body: bytes | memoryview, cursor: str | None) -> Page:
     Raises:
         ProtocolError: the body is not a page, or a record has no time.
     """
-    raws, records = _records(body)
-    if not raws:
+    records, received = _records(body)
+    if not records:
         return Page(WHOLE_SCHEMA.empty_table(), cursor)
     columns = _columns(records)
-    columns["event_raw"] = _joined(raws)
+    columns["event_raw"] = received
     return Page(pa.table([columns[name] for name in _NAMES], schema=WHOLE_SCHEMA), cursor)
 
 
-def _records(body: bytes | memoryview) -> tuple[list[Any], list[Record]]:
-    """Return the records as received and as read."""
+def _records(body: bytes | memoryview) -> tuple[list[Record], pa.Array]:
+    """Return the records as read and as received."""
     readable: Any = body
     for cover in (cover_surrogates, cover_depths, None):
         try:
@@ -117,22 +117,20 @@ def _records(body: bytes | memoryview) -> tuple[list[Any], list[Record]]:
         records = list(map(RECORD.decode, raws))
     except msgspec.DecodeError:
         records = [read_tolerantly(raw) for raw in raws]
-    return (raws if readable is body else _originals(bytes(body), readable, raws)), records
+    return records, column_of(raws) if readable is body else _received(bytes(body), readable, raws)
 
 
-def _originals(body: bytes, covered: bytes, raws: list[Raw]) -> list[bytes]:
+def _received(body: bytes, covered: bytes, raws: list[Raw]) -> pa.Array:
     """Return the text of each record as received, which stands where the covered one stands."""
-    if not raws:
-        return []
-    end = covered.index(bytes(raws[0]))
-    if (compact := texts_at(body, covered, raws, end)) is not None:
+    end = covered.index(bytes(raws[0])) if raws else 0
+    if (compact := originals(body, covered, raws, end)) is not None:
         return compact
     found = []
     for raw in raws:
         start = _BETWEEN.match(covered, end).end()  # type: ignore[union-attr]  # it matches the empty text too
         end = start + len(raw)
         found.append(body[start:end])
-    return found
+    return column_of(found)
 
 
 def _columns(records: list[Record]) -> dict[str, Any]:
@@ -182,18 +180,10 @@ def _columns(records: list[Record]) -> dict[str, Any]:
     return columns
 
 
-def _joined(texts: list[Any], there: list[bool] | None = None) -> pa.Array:
-    """Return texts in UTF-8 as a column, null where there is none; one buffer, one copy."""
-    ends = pc.cumulative_sum(pa.array([0, *map(len, texts)], pa.int32()))
-    # The bits of a column of booleans are laid out as those that say which values of a column are there.
-    valid = None if there is None else pa.array(there, pa.bool_()).buffers()[1]
-    return pa.StringArray.from_buffers(len(texts), ends.buffers()[1], pa.py_buffer(b"".join(texts)), valid)
-
-
 def _free_form(texts: list[Raw]) -> pa.Array:
     """Return JSON texts as a column; `null` says no more than absence does."""
-    there = [text is not NULL and (len(text) != len(NULL) or text != NULL) for text in texts]
-    return _joined([text if is_there else b"" for text, is_there in zip(texts, there, strict=True)], there)
+    column = column_of(texts)
+    return pc.replace_with_mask(column, pc.equal(column, "null"), pa.scalar(None, _TEXT))
 
 
 def _scopes(texts: list[Raw]) -> list[str | None]:
