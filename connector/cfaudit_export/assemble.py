@@ -237,7 +237,7 @@ def _run(
 ) -> RunReport:
     from cfaudit_export.pipeline.ledger import require_same_name
     from cfaudit_export.pipeline.run import Job, run_stream
-    from cfaudit_export.pipeline.slices import Patience, run_slice
+    from cfaudit_export.pipeline.slices import Waiting, run_slice
 
     settings, stream = workshop.settings, workshop.stream(connection.account_id)
     watch.counters({"events": 0})  # connected: from here on there is something to count
@@ -261,7 +261,7 @@ def _run(
         progress=watch.progress,
         trace=watch.trace,
     )
-    return run_slice(job, Patience.within(settings.max_wait)) if job.stream.slice else run_stream(job)
+    return run_slice(job, Waiting.within(settings.max_wait)) if job.stream.slice else run_stream(job)
 
 
 def _filler(workshop: Workshop, name: str, *, environ: Mapping[str, str], hide: Callable[[str], None]) -> Workshop:

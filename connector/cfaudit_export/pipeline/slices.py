@@ -31,7 +31,7 @@ _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class Waiting:
     """How long to wait for a stream that another run holds, and how; slices hold it for moments, runs for longer."""
 
     seconds: float = 60.0
@@ -39,8 +39,8 @@ class Patience:
     now: Callable[[], float] = time.monotonic
 
     @classmethod
-    def within(cls, max_wait: timedelta | None) -> Patience:
-        """Return the patience of a run that may wait so long."""
+    def within(cls, max_wait: timedelta | None) -> Waiting:
+        """Return how a run waits that may wait so long."""
         return cls() if max_wait is None else cls(max_wait.total_seconds())
 
     def delays(self) -> Iterator[float]:
@@ -50,7 +50,7 @@ class Patience:
             yield min(left, random.uniform(0.1, 1.0))  # noqa: S311  # jitter, not a secret
 
 
-def run_slice(job: Job, patience: Patience) -> RunReport:
+def run_slice(job: Job, waiting: Waiting) -> RunReport:
     """Run a slice once: `job.stream` has its time, and `job.since` and `job.until` are its ends.
 
     Raises:
@@ -65,22 +65,22 @@ def run_slice(job: Job, patience: Patience) -> RunReport:
             retry_after_seconds=(end - settled).total_seconds(),
         )
     with job.store.hold(job.stream.id):
-        _lend(job, patience)
+        _lend(job, waiting)
         report = conduct(job)
         own = Ledger(job.store, job.stream).checkpoint
         if not _is_complete(own, job):
             return report
         try:
-            _take_back(job, own, patience)
+            _take_back(job, own, waiting)
         except CfauditError as error:  # the events are delivered; that the stream does not know it yet is for a retry
             return replace(report, error=str(error), exit_code=worst([report.exit_code, error.exit_code]))
         return report
 
 
-def _lend(job: Job, patience: Patience) -> None:
+def _lend(job: Job, waiting: Waiting) -> None:
     """Write into the stream's checkpoint whose time this is, and into the slice's what the stream has of it."""
     window = _time_of(job.stream)
-    with _held(job.store, job.stream, patience) as stream:
+    with _held(job.store, job.stream, waiting) as stream:
         ledger = Ledger(job.store, stream)
         for other in ledger.checkpoint.lent:
             if other != window and intersect([other], [window]):
@@ -107,8 +107,8 @@ def _reclaim(job: Job, ledger: Ledger, window: Window) -> None:
     _LOG.info("slice taken back unfinished", extra={"slice": str(window)})
 
 
-def _take_back(job: Job, own: Checkpoint, patience: Patience) -> None:
-    with _held(job.store, job.stream, patience) as stream:
+def _take_back(job: Job, own: Checkpoint, waiting: Waiting) -> None:
+    with _held(job.store, job.stream, waiting) as stream:
         Ledger(job.store, stream).write(_taken_back(own), job.clock())
     _LOG.info("slice taken back", extra={"slice": str(job.stream.slice)})
 
@@ -177,15 +177,15 @@ def _with_lent(checkpoint: Checkpoint, windows: list[Window]) -> Checkpoint:
 
 
 @contextmanager
-def _held(store: CheckpointStore, part: Stream, patience: Patience) -> Iterator[Stream]:
-    """Hold the stream that a slice is a part of; wait for it as long as the patience lasts."""
+def _held(store: CheckpointStore, part: Stream, waiting: Waiting) -> Iterator[Stream]:
+    """Hold the stream that a slice is a part of; wait for it as long as `waiting` says."""
     stream = replace(part, slice=None)
     with ExitStack() as stack:
-        for delay in patience.delays():
+        for delay in waiting.delays():
             try:
                 stack.enter_context(store.hold(stream.id))
             except LockedError:
-                patience.sleep(delay)
+                waiting.sleep(delay)
             else:
                 break
         else:

@@ -19,7 +19,7 @@ from cfaudit_export import Batch, Receipt, Rejected, Sink, SinkError, Stream, Wi
 from cfaudit_export.auth.token import TokenCredential
 from cfaudit_export.model import Checkpoint, RunReport
 from cfaudit_export.pipeline.run import Job, run_stream
-from cfaudit_export.pipeline.slices import Patience, run_slice
+from cfaudit_export.pipeline.slices import Waiting, run_slice
 from cfaudit_export.records import Recover, SourceContext
 from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
 from cfaudit_export.sources import AuditLogsConfig
@@ -136,7 +136,7 @@ class Rig:
                 clock=lambda: self.now + self.ahead,
                 **given,
             )
-            report = run_slice(done, Patience(0)) if part else run_stream(done)
+            report = run_slice(done, Waiting(0)) if part else run_stream(done)
         self.reports.append(report)
         return report
 

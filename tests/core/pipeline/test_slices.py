@@ -14,7 +14,7 @@ from cfaudit_export import LockedError, SinkError, TryAgainError, Window
 from cfaudit_export.errors import ExitCode
 from cfaudit_export.intervals import cut
 from cfaudit_export.model import Checkpoint
-from cfaudit_export.pipeline.slices import Patience
+from cfaudit_export.pipeline.slices import Waiting
 
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
@@ -139,11 +139,11 @@ def test_a_slice_that_overlaps_one_that_runs_waits_for_it(rig: Any) -> None:
         rig.run(part=day_of(rig))
 
 
-def test_a_stream_that_is_held_is_waited_for_as_long_as_the_patience_lasts(rig: Any) -> None:
+def test_a_stream_that_is_held_is_waited_for_as_long_as_it_is_to_be(rig: Any) -> None:
     ticks = count()
     with rig.store.hold(rig.stream.id), pytest.raises(LockedError):
         rig.run(part=day_of(rig))
-    delays = list(Patience(5, now=lambda: float(next(ticks))).delays())
+    delays = list(Waiting(5, now=lambda: float(next(ticks))).delays())
     assert len(delays) == 4
     assert all(0 < delay <= 1 for delay in delays)
 
