@@ -20,7 +20,17 @@ def cover_surrogates(body: bytes) -> bytes:
 
     JSON allows such halves as escapes (RFC 8259, section 8.2), UTF-8 does not. A body without any is returned as it is.
     """
-    covered, end = None, 0
+    places = lone_surrogates(body)
+    if not places:
+        return body
+    covered = bytearray(body)
+    cover(covered, places)
+    return bytes(covered)
+
+
+def lone_surrogates(body: bytes | bytearray) -> list[int]:
+    """Return where the escapes of such halves begin."""
+    places, end = [], 0
     for found in _SURROGATE.finditer(body):
         at = found.start()
         if at < end or _is_escaped(body, at):
@@ -31,9 +41,14 @@ def cover_surrogates(body: bytes) -> bytes:
             if low and not low[1]:
                 end = low.end()
                 continue
-        covered = covered or bytearray(body)
-        covered[at:end] = _REPLACEMENT
-    return bytes(covered) if covered else body
+        places.append(at)
+    return places
+
+
+def cover(body: bytearray, places: Iterable[int]) -> None:
+    """Put U+FFFD there."""
+    for at in places:
+        body[at : at + len(_REPLACEMENT)] = _REPLACEMENT
 
 
 def column_of(texts: Sequence[bytes | msgspec.Raw]) -> pa.Array:
@@ -58,7 +73,7 @@ def _cut(values: bytes, ends: Iterable[int]) -> pa.Array:
     return pa.StringArray.from_buffers(len(offsets) - 1, offsets.buffers()[1], pa.py_buffer(values))
 
 
-def _is_escaped(body: bytes, at: int) -> bool:
+def _is_escaped(body: bytes | bytearray, at: int) -> bool:
     """Say whether the backslash there is itself what another one stands before."""
     start = at
     while start and body[start - 1] == _BACKSLASH:

@@ -22,7 +22,7 @@ from cfaudit_export.records import SourceContext
 from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
 from cfaudit_export.sandbox.text import js
 from cfaudit_export.sources import CodeModeConfig
-from cfaudit_export.sources.codemode.decode import time_ms
+from cfaudit_export.sources.codemode.columns import time_ms
 from cfaudit_export.sources.codemode.source import CodeModeSource
 
 END = datetime(2026, 11, 20, tzinfo=UTC)

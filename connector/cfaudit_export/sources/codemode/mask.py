@@ -12,10 +12,10 @@ DEEPEST = 100  # levels that stay; far more than any real body has
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{\]}]', re.DOTALL)
 
 
-def cover_depths(body: bytes) -> bytes:
-    """Return the body with a blank text in place of whatever lies deeper than `DEEPEST` levels."""
-    covered, depth, start = bytearray(body), 0, 0
-    for token in _TOKEN.finditer(body):
+def cover_depths(body: bytearray) -> list[int]:
+    """Put a blank text in place of whatever lies deeper than `DEEPEST` levels; return where."""
+    places, depth, start = [], 0, 0
+    for token in _TOKEN.finditer(bytes(body)):
         mark = token[0]
         if mark in (b"[", b"{"):
             depth += 1
@@ -23,6 +23,7 @@ def cover_depths(body: bytes) -> bytes:
                 start = token.start()
         elif mark in (b"]", b"}"):
             if depth == DEEPEST + 1:
-                covered[start : token.end()] = b'"%b"' % (b" " * (token.end() - start - 2))
+                body[start : token.end()] = b'"%b"' % (b" " * (token.end() - start - 2))
+                places.append(start)
             depth -= 1
-    return bytes(covered)
+    return places

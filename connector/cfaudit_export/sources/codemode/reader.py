@@ -24,7 +24,8 @@ from cfaudit_export.sources.auditlogs.contract import Edges, Query, Rejection, U
 from cfaudit_export.sources.auditlogs.decode import Page
 from cfaudit_export.sources.auditlogs.reader import PERMISSION, CursorDeadError
 from cfaudit_export.sources.auditlogs.rows import last_ms
-from cfaudit_export.sources.codemode.decode import WHOLE_SCHEMA, decode_page, time_ms
+from cfaudit_export.sources.codemode.columns import time_ms
+from cfaudit_export.sources.codemode.decode import WHOLE_SCHEMA, decode_page
 from cfaudit_export.sources.codemode.fault import Fault, reply_fault, tool_fault
 from cfaudit_export.sources.codemode.frame import Frame, Left, read_frame
 from cfaudit_export.sources.codemode.size import MOST_BYTES, Size

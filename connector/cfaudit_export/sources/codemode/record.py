@@ -11,6 +11,7 @@ from cfaudit_export.errors import ProtocolError
 
 UNKNOWN_FORM = "the server's page is not of the known form; please report this"
 NULL = Raw(b"null")
+ABSENT = Raw()
 Int32 = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
 
 
@@ -59,10 +60,10 @@ class Resource(Part):
     id: str | None = None
     type: str | None = None
     product: str | None = None
-    scope: Raw = NULL
-    request: Raw = NULL
-    response: Raw = NULL
-    value: Raw = NULL
+    scope: Raw = ABSENT
+    request: Raw = ABSENT
+    response: Raw = ABSENT
+    value: Raw = ABSENT
 
 
 class Http(Part):
@@ -83,29 +84,22 @@ class Named(Part):
 
 
 class Record(msgspec.Struct, gc=False):
-    """An event."""
+    """An event. What only few different ones of come again and again is not read here, but once for all of them."""
 
     action: Action
     id: str | None = None
-    account: Account | None = None
-    actor: Actor | None = None
+    account: Raw = ABSENT
+    actor: Raw = ABSENT
     resource: Resource | None = None
     raw: Http | None = None
-    zone: Named | None = None
-    organization: Named | None = None
+    zone: Raw = ABSENT
+    organization: Raw = ABSENT
 
 
 RECORD = msgspec.json.Decoder(Record)
 _OBJECT = msgspec.json.Decoder(dict[str, Raw])
-_PARTS: dict[str, type[Part]] = {
-    "action": Action,
-    "account": Account,
-    "actor": Actor,
-    "resource": Resource,
-    "raw": Http,
-    "zone": Named,
-    "organization": Named,
-}
+_PARTS: dict[str, type[Part]] = {"action": Action, "resource": Resource, "raw": Http}
+_RECURRING = ("account", "actor", "zone", "organization")
 
 
 def read_tolerantly(raw: Raw) -> Record:
@@ -116,15 +110,17 @@ def read_tolerantly(raw: Raw) -> Record:
         record = _object(raw)
     if record is None:
         raise ProtocolError(UNKNOWN_FORM)
-    parts = {name: _part(kind, record.get(name, NULL)) for name, kind in _PARTS.items()}
-    return Record(id=as_text(bytes(record.get("id", NULL))), **parts)
+    values: dict[str, Any] = {name: read_part(kind, record.get(name, NULL)) for name, kind in _PARTS.items()}
+    values |= {name: record.get(name, ABSENT) for name in _RECURRING}
+    return Record(id=as_text(bytes(record.get("id", NULL))), **values)
 
 
-def _part(kind: type[Any], raw: Raw) -> Any:
+def read_part(kind: type[Any], raw: Raw) -> Any:
+    """Read a part likewise; nothing is an empty one."""
     part = kind()
     for name, value in (_object(raw) or {}).items():
         if name == "token":
-            part.token = _part(Token, value)
+            part.token = read_part(Token, value)
         elif name == "status_code":
             part.status_code = _number(bytes(value))
         elif name in kind.__struct_fields__:
@@ -147,7 +143,7 @@ def _number(text: bytes) -> int | None:
 
 
 def as_text(text: bytes) -> str | None:
-    """Return a JSON text as itself where it is a text, as nothing where it is null, else as the JSON it is."""
-    if text == b"null":
+    """Return a JSON text as itself where it is a text, as nothing where it is null or not there, else as JSON."""
+    if text in (b"null", b""):
         return None
     return msgspec.json.decode(text, type=str) if text.startswith(b'"') else text.decode()
