@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,6 +44,18 @@ class Isolates:
         self.api = AuditApi(world, upstream)
         self.faults: deque[str] = deque()
         self.spoil: list[tuple[str, str]] = []
+        self._quoted: OrderedDict[bytes, bytes] = OrderedDict()
+        self._quoted_bytes = 0
+
+    def quoted(self, body: bytes) -> bytes:
+        """Write the body of a page as it stands within a reply; once for each page, like the page itself."""
+        found = self._quoted.get(body)
+        if found is None:
+            found = self._quoted[body] = _quoted(body.decode())
+            self._quoted_bytes += len(found)
+            while self._quoted_bytes > self.world.options.cache_bytes:
+                self._quoted_bytes -= len(self._quoted.popitem(last=False)[1])
+        return found
 
 
 class CodeMode:
@@ -136,7 +148,7 @@ class CodeMode:
     def _reply(self, head: str, bodies: list[bytes]) -> ToolText:
         size = len(head) + 1 + sum(map(len, bodies))
         if size <= CUT_UNITS or (self._whole and self._generation != "G0" and size <= _RPC_BYTES // 2):
-            return self._sent(f"{head}\n{b''.join(bodies).decode()}")
+            return self._sent_whole(head, bodies)
         text = f"{head}\n{b''.join(bodies).decode()}"
         units = len(text.encode("utf-16-le")) // 2
         rpc_bytes = units if ord(max(text)) < 0x100 else 2 * units
@@ -153,11 +165,20 @@ class CodeMode:
             "Use more specific queries to reduce response size."
         )
 
+    def _sent_whole(self, head: str, bodies: list[bytes]) -> ToolText:
+        if self._shared.spoil:
+            return self._sent(f"{head}\n{b''.join(bodies).decode()}")
+        return ToolText(b"".join([_quoted(f"{head}\n"), *map(self._shared.quoted, bodies)]))
+
     def _sent(self, text: str) -> ToolText:
         for found, instead in self._shared.spoil:
             text = text.replace(found, instead)
-        # Decoded from UTF-8, or cut within a pair: only then is there a surrogate to be escaped.
-        return ToolText(json.dumps(text, ensure_ascii=False)[1:-1].encode("utf-8", "backslashreplace"))
+        return ToolText(_quoted(text))
+
+
+def _quoted(text: str) -> bytes:
+    """Write a text as it stands between quotes; decoded from UTF-8, it has a surrogate only where a pair was cut."""
+    return json.dumps(text, ensure_ascii=False)[1:-1].encode("utf-8", "backslashreplace")
 
 
 def _text(words: str) -> dict[str, str]:
