@@ -10,18 +10,22 @@ from anyio.from_thread import BlockingPortal
 from anyio.streams.memory import MemoryObjectSendStream
 
 T = TypeVar("T")
-_BUFFERED = 1
 
 
 def produced(
-    portal: BlockingPortal, workers: int, work: Callable[[MemoryObjectSendStream[T]], Coroutine[Any, Any, None]]
+    portal: BlockingPortal,
+    workers: int,
+    work: Callable[[MemoryObjectSendStream[T]], Coroutine[Any, Any, None]],
+    *,
+    waiting: int = 1,
 ) -> Generator[T, None, None]:
     """Yield what `workers` tasks send, until all of them have ended.
 
-    A caller that does not take makes them wait. Closing the generator cancels them. The first error ends all of
-    them, and is raised here once everything sent before it has been taken.
+    A caller that does not take makes them wait, once `waiting` of what they send are there to be taken. Closing the
+    generator cancels them. The first error ends all of them, and is raised here once everything sent before it has
+    been taken.
     """
-    send, receive = anyio.create_memory_object_stream[T](_BUFFERED)
+    send, receive = anyio.create_memory_object_stream[T](waiting)
 
     async def all_work() -> None:
         async with send:

@@ -23,7 +23,7 @@ from cfaudit_export.sources.auditlogs.further import further_columns
 from cfaudit_export.sources.auditlogs.offer import read_offer
 from cfaudit_export.sources.auditlogs.reader import Reader, Target
 from cfaudit_export.sources.auditlogs.recover import Recovered, pages_per_page, recover
-from cfaudit_export.sources.auditlogs.walk import Manner, Piece, Walk
+from cfaudit_export.sources.auditlogs.walk import Manner, Piece, Walk, staggered
 from cfaudit_export.sources.bridge import produced
 from cfaudit_export.sources.opening import opened_session
 from cfaudit_export.sources.pace import shared_pace
@@ -92,15 +92,18 @@ class AuditLogsSource:
         recovers = self._context.recover.mode != "off"
         board = Board(ranges, workers, _RECOVERY_WORTH_CALLS if recovers else WORTH_CALLS)
         manner = Manner(opened.page_size, self._config.piece_rows, self._context.stream.filters)
+        manners = iter(staggered(manner, workers))
 
         async def work(send: MemoryObjectSendStream[_Read]) -> None:
+            mine_first = next(manners)
             while (mine := await board.take()) is not None:
                 ahead = Ahead(mine)
-                async for piece in Walk(opened.reader, board, mine, manner).pieces():
+                async for piece in Walk(opened.reader, board, mine, mine_first).pieces():
                     await send.send((piece, await self._recovered(opened.reader, piece, ahead)))
                 await board.done()
+                mine_first = manner
 
-        for piece, recovered in produced(opened.portal, workers, work):
+        for piece, recovered in produced(opened.portal, workers, work, waiting=max(workers // 4, 1)):
             self._tally.tell(piece.rows.num_rows)
             yield self._as_extract(piece, recovered)
 

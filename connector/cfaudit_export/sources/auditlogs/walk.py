@@ -17,6 +17,7 @@ from cfaudit_export.sources.auditlogs.held import Held
 from cfaudit_export.sources.auditlogs.narrow import narrow
 from cfaudit_export.sources.auditlogs.reader import CursorDeadError
 from cfaudit_export.sources.auditlogs.rows import ascending, between, first_ms, from_ms_on, last_ms
+from cfaudit_export.sources.auditlogs.way import Way
 from cfaudit_export.sources.pages import PageReader
 
 _LOG = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ class Manner:
         filters: the filters of the stream.
         schema: the columns of its pages.
         piece_bytes: bytes after which a piece is handed on, however few rows they are.
+        first_rows: rows after which the first piece of a walk is handed on; 0 for `piece_rows`.
     """
 
     page_size: int
@@ -59,6 +61,17 @@ class Manner:
     filters: tuple[tuple[str, str], ...] = ()
     schema: pa.Schema = PAGE_SCHEMA
     piece_bytes: int = 64_000_000
+    first_rows: int = 0
+
+
+def staggered(manner: Manner, workers: int) -> list[Manner]:
+    """Return how each of several workers walks for the first time: first pieces from a whole one down to a quarter.
+
+    Workers that begin together would else have their pieces whole together, again and again, and whoever takes them
+    would have nothing to do and then too much.
+    """
+    rows = manner.piece_rows
+    return [replace(manner, first_rows=rows - rows * 3 * number // (4 * workers)) for number in range(workers)]
 
 
 class Walk:
@@ -70,13 +83,14 @@ class Walk:
         self._range = mine
         self._manner = manner
         self._start = mine.since_ms  # of the piece being gathered
+        self._piece_rows = manner.first_rows or manner.piece_rows
         self._held = Held()
         self._unreadable: list[Unreadable] = []
         self._calls = 0
         self._anchors = 0
         self._trusted_ms = -1
         self._query = self._fresh(mine.since_ms)
-        self._walk_calls = 0
+        self._way = Way(mine.since_ms)
         self._salvages = 0
         self._stuck = 0
 
@@ -85,23 +99,22 @@ class Walk:
         while True:
             page = await self._next()
             reached = self._reached()
-            if page is None:
-                await self._board.offer(self._range, reached, self._calls_left(reached))
-                continue
-            ended = page.cursor is None and not self._more_behind(page, reached)
-            if ended or reached >= self._range.before_ms:
-                yield self._cut(self._range.before_ms)
-                return
-            if self._enough() and reached > self._start:
+            if page is not None:
+                ended = page.cursor is None and not self._more_behind(page, reached)
+                if ended or reached >= self._range.before_ms:
+                    self._board.hold(self._range)
+                    yield self._cut(self._range.before_ms)
+                    return
+                if page.cursor is not None:
+                    self._query = self._query.at(page.cursor)
+            self._board.reach(self._range, reached, self._way.calls_left(reached, self._range.before_ms))
+            if page is not None and self._enough() and reached > self._start:
                 yield self._cut(reached)
-            if page.cursor is not None:
-                self._query = self._query.at(page.cursor)
-            await self._board.offer(self._range, reached, self._calls_left(reached))
 
     async def _next(self) -> Page | None:
         """Read the next page into `_held`; None when the walk had to take a new start instead."""
         self._calls += 1
-        self._walk_calls += 1
+        self._way.calls += 1
         try:
             outcome = await self._reader.page(self._query)
         except CursorDeadError:
@@ -120,10 +133,11 @@ class Walk:
 
     async def _around(self, rejection: Rejection) -> Page | None:
         """Read past rows that the server refuses, then go on behind them."""
+        self._board.hold(self._range)  # nobody is to start in a millisecond that is looked at
         salvage = await narrow(self._reader, self._query, rejection, self._reached(), self._range.before_ms)
         self._calls += salvage.calls
         # One odd row says nothing about the rest of the range; a second one does.
-        self._walk_calls += salvage.calls if self._salvages else 0
+        self._way.calls += salvage.calls if self._salvages else 0
         self._salvages += 1
         if salvage.before_ms <= salvage.since_ms:
             self._start_over(salvage.since_ms)
@@ -151,7 +165,7 @@ class Walk:
 
     def _enough(self) -> bool:
         """Say whether what is held is a piece."""
-        return self._held.rows >= self._manner.piece_rows or self._held.bytes >= self._manner.piece_bytes
+        return self._held.rows >= self._piece_rows or self._held.bytes >= self._manner.piece_bytes
 
     def _reached(self) -> int:
         """Return the millisecond up to which nothing is missing: the last row's, whose own may go on."""
@@ -210,6 +224,7 @@ class Walk:
         self._start = before_ms
         self._unreadable = [row for row in self._unreadable if row.before_ms > before_ms]
         self._calls = 0
+        self._piece_rows = self._manner.piece_rows
         return cut
 
     def _fresh(self, since_ms: int) -> Query:
@@ -220,11 +235,6 @@ class Walk:
             filters=self._manner.filters,
             edges=self._reader.edges,
         )
-
-    def _calls_left(self, reached: int) -> float:
-        """Guess the calls for the rest of the range by those that brought us here."""
-        walked = max(reached - self._range.since_ms, 1)
-        return self._walk_calls * max(self._range.before_ms - reached, 0) / walked
 
 
 def _repeats(before: pa.Table, after: pa.Table, at_ms: int) -> bool:

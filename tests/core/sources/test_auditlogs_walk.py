@@ -1,0 +1,171 @@
+"""Several walks over one log in memory, with a board that cuts them up while their pages are on the way."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import anyio
+import anyio.lowlevel
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cfaudit_export.sources.auditlogs.board import Board, Range
+from cfaudit_export.sources.auditlogs.contract import Edges, Issue, Query, Rejection
+from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA, Page
+from cfaudit_export.sources.auditlogs.walk import Manner, Piece, Walk, staggered
+
+END_MS = 2000
+PAGE = 10
+
+
+@dataclass
+class Log:
+    """One row in each of some milliseconds; a page that holds an odd one is refused. Answers take their time."""
+
+    times: list[int]
+    odd: set[int]
+    slowness: list[int]
+    since_includes: bool = True
+    before_includes: bool = False
+    edges: Edges = field(default_factory=Edges)
+    tight: Edges = field(default_factory=Edges)
+    asked: int = 0
+
+    async def page(self, query: Query) -> Page | Rejection:
+        self.asked += 1
+        for _ in range(self.slowness[self.asked % len(self.slowness)]):
+            await anyio.lowlevel.checkpoint()
+        first = bisect_left(self.times, query.since_ms - query.edges.since_ms + (not self.since_includes))
+        end = bisect_left(self.times, query.before_ms + query.edges.before_ms + self.before_includes)
+        found = self.times[first:end]
+        if query.direction == "desc":
+            found.reverse()
+        at = int(query.cursor or 0)
+        rows = found[at : at + query.limit]
+        if issues := tuple(Issue(place, "field", "odd") for place, time in enumerate(rows) if time in self.odd):
+            return Rejection(issues)
+        more = at + query.limit < len(found)
+        return Page(table(rows), str(at + query.limit) if more else None)
+
+
+def table(times: list[int]) -> pa.Table:
+    columns = {name: pa.array([str(time) for time in times], pa.string()) for name in PAGE_SCHEMA.names}
+    columns["event_time"] = pa.array([time * 1_000_000 for time in times], pa.timestamp("ns", tz="UTC"))
+    return pa.table(columns, schema=PAGE_SCHEMA)
+
+
+@dataclass
+class Reading:
+    """All that some workers read of a log."""
+
+    log: Log
+    workers: int
+    manner: Manner
+    ranges: list[Range]
+    pieces: list[Piece] = field(default_factory=list)
+
+    def done(self) -> Reading:
+        anyio.run(self._all)
+        return self
+
+    async def _all(self) -> None:
+        board = Board(self.ranges, self.workers, worth_calls=1)
+        async with anyio.create_task_group() as group:
+            for manner in staggered(self.manner, self.workers):
+                group.start_soon(self._work, board, manner)
+
+    async def _work(self, board: Board, manner: Manner) -> None:
+        while (mine := await board.take()) is not None:
+            async for piece in Walk(self.log, board, mine, manner).pieces():
+                await anyio.lowlevel.checkpoint()
+                self.pieces.append(piece)
+            await board.done()
+
+    @property
+    def rows(self) -> list[int]:
+        return sorted(int(text) for piece in self.pieces for text in piece.rows["event_raw"].to_pylist())
+
+
+@given(
+    times=st.lists(st.integers(0, END_MS - 1), max_size=150, unique=True).map(sorted),
+    odd=st.lists(st.integers(0, END_MS - 1), max_size=6),
+    slowness=st.lists(st.integers(0, 5), min_size=1, max_size=7),
+    workers=st.integers(1, 6),
+    page=st.integers(1, 12),
+    cuts=st.lists(st.integers(1, END_MS - 1), max_size=2),
+    includes=st.tuples(st.booleans(), st.booleans()),
+)
+def test_each_row_is_read_once_and_each_odd_one_is_told_once_however_walks_are_cut_up(
+    times: list[int],
+    odd: list[int],
+    slowness: list[int],
+    workers: int,
+    page: int,
+    cuts: list[int],
+    includes: tuple[bool, bool],
+) -> None:
+    refused = set(odd) & set(times)
+    ends = sorted({0, END_MS, *cuts})
+    log = Log(times, refused, slowness, *includes)
+    reading = Reading(log, workers, Manner(page, 30), [Range(since, before) for since, before in pairwise(ends)]).done()
+    assert reading.rows == sorted(set(times) - refused)
+    windows = sorted((piece.since_ms, piece.before_ms) for piece in reading.pieces)
+    assert windows[0][0] == 0
+    assert windows[-1][1] == END_MS
+    assert all(one[1] == other[0] for one, other in pairwise(windows))
+    told = [row for piece in reading.pieces for row in piece.unreadable]
+    assert all(any(row.since_ms <= time < row.before_ms for row in told) for time in refused)
+
+
+@dataclass
+class Coveted(Log):
+    """A log beside which somebody wants a part of the walk at each question that narrows an odd row down."""
+
+    board: Board = field(default_factory=lambda: Board([Range(0, END_MS)], 9, worth_calls=1))
+    wanted: int = 0
+    taken: list[Range | None] = field(default_factory=list)
+
+    async def page(self, query: Query) -> Page | Rejection:
+        if query.limit != PAGE:
+            self.wanted += 1
+            with anyio.move_on_after(0):
+                self.taken.append(await self.board.take())
+        return await super().page(query)
+
+
+def test_nothing_is_handed_over_while_an_odd_row_is_narrowed_down() -> None:
+    log = Coveted(list(range(0, END_MS, 10)), {1005}, [0])
+    log.times = sorted({*log.times, *log.odd})
+
+    async def walk() -> list[Piece]:
+        mine = await log.board.take()
+        assert mine is not None
+        return [piece async for piece in Walk(log, log.board, mine, Manner(PAGE, 10_000)).pieces()]
+
+    [piece] = anyio.run(walk)
+    assert log.wanted > 3
+    assert log.taken == []
+    assert (piece.before_ms, piece.rows.num_rows, len(piece.unreadable)) == (END_MS, 200, 1)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4, 16])
+def test_workers_that_begin_together_have_their_first_pieces_at_different_moments(workers: int) -> None:
+    sizes = [one.first_rows for one in staggered(Manner(PAGE, 400), workers)]
+    assert sizes[0] == 400
+    assert min(sizes) >= 100
+    assert len(set(sizes)) == workers
+
+
+def test_only_the_first_piece_of_a_walk_is_smaller() -> None:
+    async def sizes() -> list[int]:
+        board = Board([Range(0, END_MS)], 1)
+        mine = await board.take()
+        assert mine is not None
+        walk = Walk(Log(list(range(END_MS)), set(), [0]), board, mine, Manner(PAGE, 400, first_rows=150))
+        return [piece.rows.num_rows async for piece in walk.pieces()]
+
+    assert anyio.run(sizes) == [149, 400, 400, 400, 400, 251]
