@@ -1,9 +1,16 @@
 """The main path against a bare SDK loop over the same pages, in the same run.
 
-    python tests/benchmarks/bench_auditlogs.py [--events 200000] [--rounds 3] [--large 1000000]
+    python tests/benchmarks/bench_auditlogs.py [--events 200000] [--rounds 3] [--large 1000000] [--only latency]
 
 Prints wall, CPU and peak memory, and the ratios that the project holds itself to. Nothing here fails a test: the
 numbers go into commit messages.
+
+With a server that takes 150 ms for each answer, whole processes that read `--large` events through 1, 8 and 16 windows
+are compared, start-up, Parquet files and checkpoints included: what somebody waits for a backfill. So many events that
+a second of start-up does not hide what the windows do; the ratios for fewer events are smaller. The server has made its
+pages before, as it does on machines of its own in reality: those of one window to the last, those of several up to
+where idle workers cut walks up, which is never the same twice. One window is read once, as it takes minutes and is
+told by its number of calls anyway; several in turns.
 """
 
 from __future__ import annotations
@@ -12,9 +19,10 @@ import argparse
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
-from measure import Cost, in_turns, run, sandbox, show, verdict
+from measure import Cost, in_turns, run, sandbox, show, turn, verdict
 
 SPAN = ("2026-10-01T00:00:00.000Z", "2026-11-01T00:00:00.000Z")
 WORLD = ("span_seconds=2678000", "end_at=2026-11-01T00:00:00+00:00")
@@ -70,14 +78,19 @@ def memory(large: int, small: Cost, out: Path) -> None:
     verdict("peak memory against the smaller export", cost.peak_mb / small.peak_mb, 1.10)
 
 
-def latency(events: int, out: Path) -> None:
-    with sandbox(f"events={events}", "latency_seconds=0.15", *WORLD) as (url, token):
-        costs = {
-            f"{workers} windows": exporter(url, token, out, "-o", f"sources.auditlogs.concurrency={workers}")
-            for workers in (1, 8, 16)
-        }
+def latency(events: int, rounds: int, out: Path) -> None:
+    with sandbox(f"events={events}", *WORLD) as (url, token):
+
+        def through(workers: int) -> Callable[[], Cost]:
+            return lambda: exporter(url, token, out, "-o", f"sources.auditlogs.concurrency={workers}")
+
+        for workers in (1, 8, 16):
+            through(workers)()
+        turn(url, latency_seconds=0.15)
+        costs = {"1 window": through(1)()}
+        costs |= in_turns(rounds, **{"8 windows": through(8), "16 windows": through(16)})
     show(f"{events} events, 150 ms latency", costs)
-    one = costs["1 windows"].wall
+    one = costs["1 window"].wall
     verdict("8 windows against one", one / costs["8 windows"].wall, 6, at_most=False)
     verdict("16 windows against one", one / costs["16 windows"].wall, 10, at_most=False)
 
@@ -94,13 +107,15 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=200_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--large", type=int, default=1_000_000)
+    parser.add_argument("--only", choices=["latency"], help="measure nothing else")
     options = parser.parse_args()
     out = Path(tempfile.mkdtemp(prefix="cfaudit-bench-"))
     try:
-        start_up()
-        small = against_bare_loop(options.events, options.rounds, out)
-        latency(options.events, out)
-        memory(options.large, small, out)
+        if options.only is None:
+            start_up()
+            small = against_bare_loop(options.events, options.rounds, out)
+            memory(options.large, small, out)
+        latency(options.large, options.rounds, out)
     finally:
         shutil.rmtree(out)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import statistics
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -64,6 +66,14 @@ def sandbox(*options: str) -> Iterator[tuple[str, str]]:
     finally:
         process.terminate()
         process.wait(30)
+
+
+def turn(url: str, **knobs: float) -> None:
+    """Change options of a sandbox that is serving."""
+    control = f"{url.removesuffix('/mcp')}/sandbox/knobs"
+    request = urllib.request.Request(control, json.dumps(knobs).encode())  # noqa: S310  # it is our own
+    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310  # likewise
+        assert json.load(answer) == {"ok": True}
 
 
 def show(title: str, costs: dict[str, Cost]) -> None:

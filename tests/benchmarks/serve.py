@@ -21,7 +21,7 @@ def main() -> None:
         options[name] = datetime.fromisoformat(value) if name == "end_at" else json.loads(value)
     stopped = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())
-    world = World(SandboxOptions(cache_bytes=512 << 20, **options))
+    world = World(SandboxOptions(cache_bytes=1 << 30, **options))
     with Sandbox(world) as sandbox:
         print(sandbox.mcp_url, world.tokens["account"], flush=True)
         stopped.wait()
