@@ -144,12 +144,8 @@ class _Part:
     window: Window
     seen: dict[str, str]
     batch: Batch | None = None
-    late: pa.Table | None = None
+    late: Lateness = field(default_factory=Lateness)
     known: tuple[Window, ...] = ()
-
-    @property
-    def late_rows(self) -> int:
-        return self.late.num_rows if self.late else 0
 
     def lacks(self, gap: Gap) -> bool:
         """Say whether the gap holds something that the sink is to have and has not."""
@@ -157,7 +153,7 @@ class _Part:
 
     def intent(self) -> Iterator[tuple[str, Intent]]:
         if batch := self.batch:
-            intent = Intent(batch.batch_id, batch.window, batch.rows, batch.digest, self.seen, self.late_rows)
+            intent = Intent(batch.batch_id, batch.window, batch.rows, batch.digest, self.seen, self.late.count)
             yield self.outlet.name, intent
 
 
@@ -258,15 +254,17 @@ class _Run:
         wanted = sum((window.duration for window in plan.read), timedelta())
         with closing(self._job.source.extract(step.windows)) as pieces:
             while (extract := self._next(pieces)) is not None:
-                with self._job.trace("deliver") as facts:
-                    facts.update(window=str(extract.window), events=extract.events.num_rows)
-                    self._deliver(extract, plan, horizon)
-                self._done += extract.window.duration
+                window, facts = extract.window, _facts(extract)
+                with self._job.trace("deliver") as told:
+                    told.update(window=facts["window"], events=facts["events"])
+                    parts = self._promise(extract, plan, horizon)
+                    del extract  # it is on the disk, and the sinks need memory of their own
+                    self._load(parts, facts, horizon)
+                self._done += window.duration
                 rows = sum(outlet.rows for outlet in self._outlets.values())
                 self._job.progress(Progress(self._done / wanted, self._windows, self._events, rows))
                 if not self._alive():
                     return
-                del extract  # it would be kept until the next one is there
 
     def _next(self, pieces: Iterator[Extract]) -> Extract | None:
         with self._job.trace("extract") as facts:
@@ -275,8 +273,8 @@ class _Run:
                 facts.update(calls=extract.calls, gaps=len(extract.gaps))
         return extract
 
-    def _deliver(self, extract: Extract, plan: Plan, horizon: datetime) -> None:
-        """Map a piece, stage what is new in it for each sink, load it, and only then call it covered."""
+    def _promise(self, extract: Extract, plan: Plan, horizon: datetime) -> list[_Part]:
+        """Map a piece, stage what is new in it for each sink, and promise it: it is loaded, whatever happens."""
         trace = self._job.trace
         with trace("map"):
             table = self._transformed(map_extract(extract, self._job.stream, self._job.connection))
@@ -287,14 +285,14 @@ class _Run:
         with trace("stage") as facts:
             parts = list(self._parts(table, extract, plan, horizon))
             facts.update(rows=sum(part.batch.rows for part in parts if part.batch))
-        late = max((lateness_of(part.late, extract.read_at) for part in parts if part.late), key=_count, default=None)
+        late = max((part.late for part in parts), key=_count, default=Lateness())
         # The gaps are written with the promise: whoever settles it after a crash covers the window.
         gaps = [gap for gap in extract.gaps if _lack(parts, gap)]
-        observed = observe(extract.window, name_shadows(gaps, table), late or Lateness())
+        observed = observe(extract.window, name_shadows(gaps, table), late)
         promised = intend([promise for part in parts for promise in part.intent()], horizon)
         with trace("promise"):
             self._ledger.write(lambda checkpoint: promised(observed(checkpoint)), self._job.clock())
-        self._load(parts, extract, horizon)
+        return parts
 
     def _parts(self, table: pa.Table, extract: Extract, plan: Plan, horizon: datetime) -> Iterator[_Part]:
         """Yield what the piece is for each sink: only what that sink is to have, less what it has."""
@@ -311,7 +309,8 @@ class _Run:
                     continue
                 # What a gap held back is no latecomer.
                 late = within(new, subtract(plan.rescan[outlet.name], gap_windows(progress.seen)))
-                yield _Part(outlet, window, seen, self._stage(new, window, staged), late, known)
+                batch = self._stage(new, window, staged)
+                yield _Part(outlet, window, seen, batch, lateness_of(late, extract.read_at), known)
 
     def _new(
         self, rows: pa.Table, seen: dict[str, str], extract: Extract, window: Window, known: tuple[Window, ...]
@@ -338,8 +337,8 @@ class _Run:
         staged.append((rows, found or self._staging.stage(rows, self._job.stream, window)))
         return replace(staged[-1][1], window=window)
 
-    def _load(self, parts: list[_Part], extract: Extract, horizon: datetime) -> None:
-        """Load the parts one sink after the other, in this thread.
+    def _load(self, parts: list[_Part], facts: dict[str, Any], horizon: datetime) -> None:
+        """Load the parts one sink after the other, in this thread, and only then call the piece covered.
 
         One after the other, because a run that is told to stop can break off a load only in its own thread, and a
         sink that fails is left alone, so that it holds the others back once at most.
@@ -352,15 +351,15 @@ class _Run:
             if batch is None:
                 loaded.append(Loaded(outlet.name, part.window, part.seen))
                 continue
-            with self._job.trace("load") as facts:
-                facts.update(sink=outlet.name, batch=batch.batch_id, rows=batch.rows)
-                receipt = outlet.load(batch, part.late_rows)
-                facts.update(loaded=receipt is not None)
+            with self._job.trace("load") as told:
+                told.update(sink=outlet.name, batch=batch.batch_id, rows=batch.rows)
+                receipt = outlet.load(batch, part.late.count)
+                told.update(loaded=receipt is not None)
             if receipt is not None and self._accept(outlet, batch, receipt):
                 loaded.append(Loaded(outlet.name, part.window, part.seen, batch.batch_id, receipt))
         with self._job.trace("commit"):
             self._ledger.write(cover(loaded, horizon), self._job.clock())
-        self._log(loaded, extract)
+        _LOG.info("window done", extra={**facts, "new": sum(one.receipt.rows for one in loaded if one.receipt)})
         promised = self._ledger.promised()
         for batch_id in {part.batch.batch_id for part in parts if part.batch}:
             if batch_id not in promised:
@@ -382,18 +381,6 @@ class _Run:
         if batch is not None:
             self._job.after_load(batch, receipt)
         return True
-
-    def _log(self, loaded: list[Loaded], extract: Extract) -> None:
-        _LOG.info(
-            "window done",
-            extra={
-                "window": str(extract.window),
-                "events": extract.events.num_rows,
-                "new": sum(one.receipt.rows for one in loaded if one.receipt),
-                "gaps": len(extract.gaps),
-                "calls": extract.calls,
-            },
-        )
 
     # -- details ------------------------------------------------------------------------------------
 
@@ -446,6 +433,16 @@ def _lack(parts: Iterable[_Part], gap: Gap) -> bool:
     """Say whether a gap is one for any sink; for none, where all that are to have its window know its rows."""
     concerned = [part for part in parts if intersect([gap.window], [part.window])]
     return not concerned or any(part.lacks(gap) for part in concerned)
+
+
+def _facts(extract: Extract) -> dict[str, Any]:
+    """Return what is to be told of a piece once it is done, and gone."""
+    return {
+        "window": str(extract.window),
+        "events": extract.events.num_rows,
+        "gaps": len(extract.gaps),
+        "calls": extract.calls,
+    }
 
 
 def _count(lateness: Lateness) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import tempfile
+import weakref
 from collections.abc import Callable
 from datetime import timedelta
 from itertools import count, pairwise
@@ -14,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cfaudit_export.errors import ExitCode
+from cfaudit_export.interfaces import Extract
 from cfaudit_export.model import Checkpoint
 
 DAY = timedelta(days=1)
@@ -235,6 +238,26 @@ def test_a_piece_costs_two_writes_of_the_checkpoint(rig: Any, monkeypatch: pytes
     report = rig.run(config={"piece_rows": 100, "page_size": 100})
     assert report.windows > 5
     assert len(saved) <= 2 * report.windows + 1
+
+
+def test_a_piece_is_gone_from_memory_when_its_sinks_load_it(rig: Any, shelf: Any) -> None:
+    tables: list[weakref.ref[Any]] = []
+    left: list[object] = []
+
+    def note(table: Any) -> Any:
+        tables.append(weakref.ref(table))
+        return table
+
+    class Watchful(shelf):  # type: ignore[misc]  # the class is a fixture
+        def load(self, batch: Any) -> Any:
+            left.extend(one for one in gc.get_objects() if isinstance(one, Extract))
+            left.extend(table for one in tables if (table := one()) is not None)
+            return super().load(batch)
+
+    sink = Watchful()
+    report = rig.run({"shelf": sink}, {"piece_rows": 100, "page_size": 100}, transforms=(note,))
+    assert len(tables) == report.windows > sink.loads > 4  # one is empty
+    assert left == []
 
 
 def test_intervals_in_a_row_find_latecomers_of_those_before(rig: Any) -> None:
