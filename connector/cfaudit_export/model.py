@@ -94,6 +94,15 @@ class Stream:
     slice: Window | None = None
 
     @property
+    def asked_account(self) -> str:
+        """The account to ask for; empty for whichever the credential belongs to."""
+        return "" if self.account_id == UNNAMED_ACCOUNT else self.account_id
+
+    def account_found(self, account_id: str) -> str:
+        """Return the account of the events: begun without its name, they go on so, as it is a part of their ids."""
+        return UNNAMED_ACCOUNT if self.account_id == UNNAMED_ACCOUNT else account_id
+
+    @property
     def id(self) -> str:
         """Return the short hash under which everything about this stream is remembered.
 

@@ -45,7 +45,7 @@ class AccountFinder:
             SettingsError: the credential cannot use the one that was asked for.
             AccessError: the credential can use none.
         """
-        asked = self._context.stream.account_id.replace(UNNAMED_ACCOUNT, "")
+        asked = self._context.stream.asked_account
         if takes_account:
             return await self._chosen(session, tool, asked)
         known = await self._once("api", self._of_api)

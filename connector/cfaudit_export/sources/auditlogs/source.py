@@ -11,7 +11,7 @@ from anyio.from_thread import BlockingPortal
 from anyio.streams.memory import MemoryObjectSendStream
 
 from cfaudit_export.interfaces import Extract
-from cfaudit_export.model import UNNAMED_ACCOUNT, Connection, Gap, Window, from_ms, to_ms
+from cfaudit_export.model import Connection, Gap, Window, from_ms, to_ms
 from cfaudit_export.records import SourceContext
 from cfaudit_export.sources import AuditLogsConfig
 from cfaudit_export.sources.auditlogs.accounts import AccountFinder
@@ -181,8 +181,7 @@ class AuditLogsSource:
             offer,
         )
         connection = Connection(
-            # What was begun without its name goes on so: the name is a part of each event's id.
-            account_id=UNNAMED_ACCOUNT if self._context.stream.account_id == UNNAMED_ACCOUNT else account,
+            account_id=self._context.stream.account_found(account),
             account_name=dict(known).get(account),
             credential=kind,
             calls_per_page=target.cost,

@@ -16,7 +16,7 @@ from anyio.streams.memory import MemoryObjectSendStream
 
 from cfaudit_export.errors import ProtocolError, SettingsError
 from cfaudit_export.interfaces import Extract
-from cfaudit_export.model import UNNAMED_ACCOUNT, Connection, Gap, Window, from_ms, to_ms
+from cfaudit_export.model import Connection, Gap, Window, from_ms, to_ms
 from cfaudit_export.records import SourceContext
 from cfaudit_export.sources import CODEMODE_FILTERS, CodeModeConfig
 from cfaudit_export.sources.auditlogs.board import Board, Range
@@ -60,7 +60,7 @@ class CodeModeSource:
 
     def connect(self) -> Connection:
         """Open the session, find the tool and the account."""
-        asked = self._asked
+        asked = self._context.stream.asked_account
         if asked and not _ACCOUNT.fullmatch(asked):
             raise SettingsError(f"'{asked}' is not the id of an account, which has 32 hex digits")
         url = untruncated(self._config.server_url)
@@ -114,11 +114,6 @@ class CodeModeSource:
         self._open = None
         self._context.shared.release(self._session)
 
-    @property
-    def _asked(self) -> str:
-        """The account that is asked for; empty for the one that the server chooses."""
-        return self._context.stream.account_id.replace(UNNAMED_ACCOUNT, "")
-
     def _opened(self) -> _Open:
         if self._open is None:
             raise RuntimeError("connect comes first")
@@ -142,7 +137,7 @@ class CodeModeSource:
         properties = set(tool.input_schema.get("properties", {}))
         if "code" not in properties:
             raise ProtocolError(f"the tool '{tool.name}' does not take code; it takes: {', '.join(sorted(properties))}")
-        asked = self._asked
+        asked = self._context.stream.asked_account
         target = Target(
             config.server_url,
             tool.name,
@@ -155,8 +150,7 @@ class CodeModeSource:
         reader = Reader(session, target, self._pace, credential, size)
         account = asked or await reader.account()
         connection = Connection(
-            # What was begun without its name goes on so: the name is a part of each event's id.
-            account_id=UNNAMED_ACCOUNT if self._context.stream.account_id == UNNAMED_ACCOUNT else account,
+            account_id=self._context.stream.account_found(account),
             account_name=None,
             credential=credential.kind,
             calls_per_page=1,
