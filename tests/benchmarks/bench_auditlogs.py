@@ -47,7 +47,7 @@ def exporter(url: str, token: str, out: Path, *extra: str) -> Cost:
 
 
 def bare(url: str, token: str, *out: str) -> Cost:
-    return run([sys.executable, str(Path(__file__).with_name("bare_loop.py")), url, token, *SPAN, *out])
+    return run([sys.executable, str(Path(__file__).with_name("bare_loop.py")), "auditlogs", url, token, *SPAN, *out])
 
 
 def against_bare_loop(events: int, rounds: int, out: Path) -> Cost:

@@ -25,6 +25,8 @@ import pyarrow.parquet as pq
 from measure import Cost, in_turns, run, sandbox, show, verdict
 from peer_rows import pages
 
+from cfaudit_export.sources.codemode.source import untruncated
+
 HERE = Path(__file__).parent
 SPAN = ("2026-10-01T00:00:00.000Z", "2026-11-01T00:00:00.000Z")
 WORLD = ("span_seconds=2678000", "end_at=2026-11-01T00:00:00+00:00")
@@ -67,6 +69,7 @@ def compare(events: int, rounds: int, dlt: Path, out: Path) -> Cost:
         given = [api, token, *SPAN]
         script = [sys.executable, str(HERE / "peer_script.py"), *given]
         dlt_command = [with_dlt(dlt), str(HERE / "peer_dlt.py")]
+        loop = [sys.executable, str(HERE / "bare_loop.py"), "codemode", untruncated(codemode), token, *SPAN]
         peers = {
             "streaming script": script,
             "dlt, Arrow": [*dlt_command, "arrow", *given],
@@ -77,7 +80,8 @@ def compare(events: int, rounds: int, dlt: Path, out: Path) -> Cost:
         sum(map(len, pages(lambda url, query: read(url, token, query), api, *SPAN)))
         runs = {"exporter": lambda: exporter(codemode, token, out / "exporter")}
         runs |= {name: lambda name=name: peer(peers[name], out / name.replace(", ", "-")) for name in peers}
-        costs = in_turns(rounds, **runs)
+        loops = {"bare loop": lambda: run(loop), "least": lambda: run([*loop, str(out / "least.parquet")])}
+        costs = in_turns(rounds, **runs, **loops)
         for name in runs:
             found = rows_in(out / name.replace(", ", "-"))
             if found != events:
@@ -90,6 +94,10 @@ def compare(events: int, rounds: int, dlt: Path, out: Path) -> Cost:
     for name in peers:
         print(f"       CPU against {name}: {ours.cpu / costs[name].cpu:.2f}")
     verdict("CPU seconds per million events", ours.cpu / events * 1e6, 15)
+    # What no exporter can do without: an SDK that reads the pages, and each row decoded, mapped and written once.
+    for name in ("bare loop", "least"):
+        print(f"       those of the {name}: {costs[name].cpu / events * 1e6:.1f}")
+    print(f"       CPU of the exporter against the least: {ours.cpu / costs['least'].cpu:.2f}")
     verdict("peak memory in MB", ours.peak_mb, 256)
     return ours
 

@@ -10,6 +10,7 @@ The other files hold the commands; a new one is a function there and a line in `
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 from collections.abc import Sequence
@@ -30,5 +31,7 @@ def _tune() -> None:
     # Imports make objects by the hundred thousand, which stay: looking for cycles after every 700 of them is a fifth
     # of a start.
     gc.set_threshold(_GC_THRESHOLD)
+    # A process that ends looks once more, at all that was imported, which takes as long again.
+    atexit.register(gc.freeze)
     # Arrow's own allocator keeps for itself what was freed, the system's less so; whoever has set another keeps it.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")

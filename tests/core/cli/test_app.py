@@ -193,6 +193,17 @@ def test_arrow_uses_the_allocator_of_the_system_unless_another_is_chosen(chosen:
     assert done.stdout.split()[-1] == used
 
 
+def test_a_process_that_ends_does_not_look_for_cycles_among_what_it_imported() -> None:
+    tell = "atexit.register(lambda: print(gc.get_freeze_count() > 0))"  # called after what is registered later
+    command = [
+        sys.executable,
+        "-c",
+        f"import atexit, gc; {tell}; from cfaudit_export.cli import main; main(['--version'])",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split()[-1] == "True"
+
+
 def test_a_reader_that_goes_away_is_no_fault(place: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)
