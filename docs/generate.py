@@ -62,7 +62,7 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 def _commands() -> str:
     parts = [_COMMANDS]
-    for name, (module, _) in COMMANDS.items():
+    for name, (module, _, _) in COMMANDS.items():
         command = getattr(import_module(f"cfaudit_export.cli.{module}"), name)
         parts.append(f"\n## {name}\n\n{command.summary}.\n\n```text\n{_help(name)}```\n")
     return "".join(parts)

@@ -5,49 +5,50 @@ from cfaudit_export import Batch, Receipt, SinkPlugin, hookimpl, read_batch
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from cfaudit_export.errors import (
-    AccessError,
-    CfauditError,
-    CheckpointConflictError,
-    CheckpointDamagedError,
-    ExitCode,
-    LoadUnknownError,
-    LockedError,
-    ProtocolError,
-    SettingsError,
-    SinkError,
-    SinkRefusedError,
-    SourceUnavailableError,
-    TryAgainError,
-    worst,
-)
-from cfaudit_export.hookspecs import hookimpl
-from cfaudit_export.interfaces import CheckpointStore, Extract, Sink, Source, Versioned
-from cfaudit_export.model import (
-    Batch,
-    Checkpoint,
-    Connection,
-    Gap,
-    Receipt,
-    Rejected,
-    RunReport,
-    Stream,
-    Window,
-)
-from cfaudit_export.records import (
-    CheckpointStorePlugin,
-    Credential,
-    Recover,
-    SinkPlugin,
-    SourceContext,
-    SourcePlugin,
-    TransformPlugin,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from cfaudit_export.errors import (
+        AccessError,
+        CfauditError,
+        CheckpointConflictError,
+        CheckpointDamagedError,
+        ExitCode,
+        LoadUnknownError,
+        LockedError,
+        ProtocolError,
+        SettingsError,
+        SinkError,
+        SinkRefusedError,
+        SourceUnavailableError,
+        TryAgainError,
+        worst,
+    )
+    from cfaudit_export.hookspecs import hookimpl
+    from cfaudit_export.interfaces import CheckpointStore, Extract, Sink, Source, Versioned
+    from cfaudit_export.model import (
+        Batch,
+        Checkpoint,
+        Connection,
+        Gap,
+        Receipt,
+        Rejected,
+        RunReport,
+        Stream,
+        Window,
+    )
+    from cfaudit_export.records import (
+        CheckpointStorePlugin,
+        Credential,
+        Recover,
+        SinkPlugin,
+        SourceContext,
+        SourcePlugin,
+        TransformPlugin,
+    )
 
 __all__ = [
     "AccessError",
@@ -88,6 +89,19 @@ __all__ = [
     "read_batch",
     "worst",
 ]
+
+
+_ROOMS = ("errors", "model", "interfaces", "records", "hookspecs")
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name when somebody asks for it (PEP 562), so that `--help` waits for none of them."""
+    if name in __all__:
+        for room in _ROOMS:
+            found = getattr(import_module(f"{__name__}.{room}"), name, None)
+            if found is not None:
+                return found
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
 
 
 def read_batch(batch: Batch) -> pa.Table:

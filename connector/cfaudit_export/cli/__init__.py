@@ -2,6 +2,7 @@
 
 app       arguments in, exit code out
 command   a function and its options -> a command
+shell     what a command works with
 help      how `--help` looks
 terminal  what people see
 progress  the bar

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cfaudit_export.cli.command import Shell
+from cfaudit_export.cli.shell import Shell
 from cfaudit_export.errors import CfauditError, UsageError
 from cfaudit_export.fit import open_store
 from cfaudit_export.model import Checkpoint, Window, floor_ms

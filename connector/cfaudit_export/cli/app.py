@@ -13,39 +13,45 @@ from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from cfaudit_export.cli.command import Command, Shell
 from cfaudit_export.cli.help import HelpfulCommand, write_lines, write_options
+from cfaudit_export.cli.shell import Shell
 from cfaudit_export.cli.terminal import PROGRAM, Terminal
 from cfaudit_export.errors import CfauditError, ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from cfaudit_export.cli.command import Command
 
 DEFAULT = "run"
 # Kubernetes and systemd are set to wait at least ten by those who are in a hurry.
 _STOP_SECONDS = 8.0
 COMMANDS = {
-    "demo": ("trial", "Try it"),
-    "sandbox": ("trial", "Try it"),
-    "login": ("signin", "Sign in"),
-    "logout": ("signin", "Sign in"),
-    "run": ("export", "Export"),
-    "plan": ("plan", "Export"),
-    "check": ("check", "Export"),
-    "status": ("status", "Export"),
-    "gaps": ("gaps", "Export"),
-    "replay": ("replay", "Export"),
-    "events": ("events", "Ask the server"),
-    "report": ("report", "Ask the exported data"),
-    "timeline": ("timeline", "Ask the exported data"),
-    "sql": ("sql", "Ask the exported data"),
-    "compact": ("compact", "Ask the exported data"),
-    "plugins": ("about", "Look inside"),
-    "schema": ("about", "Look inside"),
+    "demo": ("trial", "Try it", "Export made-up events into ./demo, to see how it works"),
+    "sandbox": ("trial", "Try it", "Serve an emulated Audit Logs server until Ctrl-C"),
+    "login": ("signin", "Sign in", "Sign in at the server with a browser"),
+    "logout": ("signin", "Sign in", "End a sign-in, at the server and here"),
+    "run": ("export", "Export", "Export what is new into each sink"),
+    "plan": ("plan", "Export", "Show what a run would fetch, and what it would cost"),
+    "check": ("check", "Export", "Prove that a run could read and write"),
+    "status": ("status", "Export", "Show how far each stream and sink is"),
+    "gaps": ("gaps", "Export", "List what could not be read, or try it again"),
+    "replay": ("replay", "Export", "Load again what sinks refused for good"),
+    "events": ("events", "Ask the server", "Show the newest events, as the server has them now"),
+    "report": ("report", "Ask the exported data", "Sum up who did what in a period, from exported data"),
+    "timeline": ("timeline", "Ask the exported data", "Show sequences: who did what, step by step, from exported data"),
+    "sql": ("sql", "Ask the exported data", "Ask exported data in SQL"),
+    "compact": ("compact", "Ask the exported data", "Merge the small files of days that are over"),
+    "plugins": ("about", "Look inside", "List what is installed, and what is broken and why"),
+    "schema": ("about", "Look inside", "Print the schema of exported events"),
 }
-"""Every command: the module of this folder that holds it, and the panel of `--help` that shows it."""
+"""Every command: the module of this folder that holds it, the panel of `--help` that shows it, and its summary.
+
+The summary is the first line of the command's own help; it stands here so that `--help` imports no command.
+"""
 
 _EPILOG = """
 Options without a command are those of 'run': cfaudit-export --sink parquet
@@ -147,8 +153,8 @@ class _Group(TyperGroup):
         """Write the commands, panel by panel."""
         panels: dict[str, list[tuple[str, str]]] = {}
         width = max(map(len, COMMANDS))
-        for name, (_, panel) in COMMANDS.items():
-            panels.setdefault(panel, []).append((name.ljust(width), _load(name).summary))
+        for name, (_, panel, summary) in COMMANDS.items():
+            panels.setdefault(panel, []).append((name.ljust(width), summary))
         for panel, rows in panels.items():
             with formatter.section(panel):
                 formatter.write_dl(rows)
@@ -164,6 +170,8 @@ class _Group(TyperGroup):
 
 
 def _load(name: str) -> Command:
+    from cfaudit_export.cli.command import Command
+
     found = getattr(import_module(f"{__package__}.{COMMANDS[name][0]}"), name)
     assert isinstance(found, Command)  # noqa: S101  # the table above names nothing else
     return found

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 from cfaudit_export.accounts import accounts_of
 from cfaudit_export.assemble import Workshop, connected, opened_sinks
-from cfaudit_export.cli.command import Shell, command
+from cfaudit_export.cli.command import command
 from cfaudit_export.cli.export import Json, covered_until, prepare
+from cfaudit_export.cli.shell import Shell
 from cfaudit_export.cli.signin import current_sign_in, described
 from cfaudit_export.encode import as_json
 from cfaudit_export.errors import CfauditError, ExitCode, worst

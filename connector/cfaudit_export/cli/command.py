@@ -7,30 +7,20 @@ def run(shell: Shell, settings: Settings, *, json: Annotated[bool, typer.Option(
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from cfaudit_export.cli.help import HelpfulCommand
+from cfaudit_export.cli.shell import Shell
 from cfaudit_export.cli.terminal import Terminal
 from cfaudit_export.log import logging_to
 from cfaudit_export.settings import OPTIONS, Given, Option, Settings, load_settings
 
 _FILE = "Settings"
-
-
-@dataclass(frozen=True, slots=True)
-class Shell:
-    """What a command works with: the terminal, the environment, the clock, the working directory."""
-
-    terminal: Terminal
-    environ: Mapping[str, str]
-    clock: Callable[[], datetime]
-    directory: Path
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cfaudit_export.cli.analysis import Account, Data, accounts, location
-from cfaudit_export.cli.command import Shell, command
+from cfaudit_export.cli.command import command
 from cfaudit_export.cli.export import Json
+from cfaudit_export.cli.shell import Shell
 from cfaudit_export.encode import as_json
 from cfaudit_export.errors import ExitCode, UsageError
 from cfaudit_export.settings import Settings

@@ -11,8 +11,9 @@ import typer
 
 from cfaudit_export.accounts import accounts_of
 from cfaudit_export.assemble import Workshop, assemble, connected
-from cfaudit_export.cli.command import Shell, command
+from cfaudit_export.cli.command import command
 from cfaudit_export.cli.progress import progress_bar
+from cfaudit_export.cli.shell import Shell
 from cfaudit_export.errors import ExitCode, UsageError
 from cfaudit_export.escape import escaped
 from cfaudit_export.model import Gap, Window, floor_ms, iso

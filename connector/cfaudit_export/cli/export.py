@@ -13,8 +13,9 @@ import typer
 
 from cfaudit_export.accounts import accounts_of
 from cfaudit_export.assemble import Workshop, export
-from cfaudit_export.cli.command import Shell, command, log_form
+from cfaudit_export.cli.command import command, log_form
 from cfaudit_export.cli.progress import progress_bar
+from cfaudit_export.cli.shell import Shell
 from cfaudit_export.cli.signin import current_sign_in
 from cfaudit_export.cli.terminal import PROGRAM
 from cfaudit_export.encode import as_json

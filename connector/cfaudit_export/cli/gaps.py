@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from cfaudit_export.cli.command import Shell, command
+from cfaudit_export.cli.command import command
 from cfaudit_export.cli.export import Json, export_all, prepare
+from cfaudit_export.cli.shell import Shell
 from cfaudit_export.cli.status import checkpoints_of, named
 from cfaudit_export.encode import as_json
 from cfaudit_export.errors import CfauditError, ExitCode, worst

@@ -11,8 +11,9 @@ import typer
 
 from cfaudit_export.accounts import accounts_of
 from cfaudit_export.assemble import Workshop, connected
-from cfaudit_export.cli.command import Shell, command
+from cfaudit_export.cli.command import command
 from cfaudit_export.cli.export import Json, of_account, prepare
+from cfaudit_export.cli.shell import Shell
 from cfaudit_export.encode import as_json
 from cfaudit_export.errors import CfauditError, ExitCode, worst
 from cfaudit_export.model import Checkpoint, Connection, iso

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cfaudit_export.cli.analysis import WHICH, Account
-from cfaudit_export.cli.command import Shell, command
+from cfaudit_export.cli.command import command
 from cfaudit_export.cli.export import Json
+from cfaudit_export.cli.shell import Shell
 from cfaudit_export.encode import as_json
 from cfaudit_export.errors import CfauditError, ExitCode, UsageError, worst
 from cfaudit_export.fit import check_names, fit_sink, open_store, secrets_of

@@ -10,7 +10,8 @@ import typer
 
 from cfaudit_export.auth import grant_store, header_values, kept_grant
 from cfaudit_export.auth.token import VARIABLE
-from cfaudit_export.cli.command import Shell, command
+from cfaudit_export.cli.command import command
+from cfaudit_export.cli.shell import Shell
 from cfaudit_export.errors import AccessError, ExitCode, SettingsError
 from cfaudit_export.fit import fit_source, server_url_of
 from cfaudit_export.settings import Settings

@@ -21,8 +21,9 @@ from cfaudit_export.cli.analysis import (
     until_option,
     window,
 )
-from cfaudit_export.cli.command import Shell, command
+from cfaudit_export.cli.command import command
 from cfaudit_export.cli.rows import print_rows
+from cfaudit_export.cli.shell import Shell
 from cfaudit_export.errors import ExitCode, UsageError
 from cfaudit_export.settings import Settings
 from cfaudit_export.settings.options import LOGS

@@ -11,8 +11,9 @@ import typer
 
 from cfaudit_export.auth import kept_grant
 from cfaudit_export.auth.token import VARIABLE
-from cfaudit_export.cli.command import Shell, command
+from cfaudit_export.cli.command import command
 from cfaudit_export.cli.export import Json, covered_until
+from cfaudit_export.cli.shell import Shell
 from cfaudit_export.cli.signin import current_sign_in, described
 from cfaudit_export.cli.terminal import PROGRAM
 from cfaudit_export.encode import as_json

@@ -23,8 +23,9 @@ from cfaudit_export.cli.analysis import (
     until_option,
     window,
 )
-from cfaudit_export.cli.command import Shell, command
+from cfaudit_export.cli.command import command
 from cfaudit_export.cli.export import Json
+from cfaudit_export.cli.shell import Shell
 from cfaudit_export.encode import as_json
 from cfaudit_export.errors import ExitCode, UsageError
 from cfaudit_export.model import Window, floor_ms

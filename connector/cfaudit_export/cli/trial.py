@@ -14,10 +14,11 @@ import typer
 
 from cfaudit_export.assemble import assemble, export
 from cfaudit_export.auth.token import VARIABLE
-from cfaudit_export.cli.command import Shell, command
+from cfaudit_export.cli.command import command
 from cfaudit_export.cli.export import Json
 from cfaudit_export.cli.knobs import knob_parameters, sandbox_options
 from cfaudit_export.cli.progress import progress_bar
+from cfaudit_export.cli.shell import Shell
 from cfaudit_export.encode import as_json
 from cfaudit_export.errors import UsageError
 from cfaudit_export.log import logging_to

@@ -26,6 +26,14 @@ def test_help_imports_nothing_heavy(process: Any, arguments: list[str]) -> None:
     assert not imported(result) & HEAVY
 
 
+def test_the_list_of_commands_imports_none_of_them_nor_what_plugins_need(process: Any) -> None:
+    result = process("--help", flags=("-X", "importtime"))
+    modules = {line.rpartition("|")[2].strip() for line in result.err.splitlines()}
+    assert "cfaudit_export.cli.app" in modules
+    assert not modules & {f"cfaudit_export.cli.{module}" for module, _, _ in COMMANDS.values()}
+    assert not modules & {"pluggy", "cfaudit_export.model", "cfaudit_export.settings", "cfaudit_export.plugins"}
+
+
 def test_a_listing_of_plugins_imports_no_library_of_theirs(process: Any) -> None:
     result = process("plugins", flags=("-X", "importtime"))
     assert "parquet" in result.out

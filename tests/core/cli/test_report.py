@@ -13,7 +13,7 @@ import pytest
 from rich.cells import cell_len
 
 from cfaudit_export.cli.analysis import window
-from cfaudit_export.cli.command import Shell
+from cfaudit_export.cli.shell import Shell
 from cfaudit_export.cli.terminal import Terminal
 from cfaudit_export.errors import UsageError
 
