@@ -42,6 +42,8 @@ class Runner:
         `when` may say to kill it, by `seconds` or by `step`; and that no file may grow beyond `largest_file_bytes`.
         """
         self._folder = folder
+        for name in (OUT, ERR):  # it may be killed before it has opened them
+            (folder / name).touch()
         order = {"folder": str(folder), "arguments": arguments, "environ": {"HOME": str(folder)} | environ}
         assert self._process.stdin
         self._process.stdin.write(
