@@ -11,7 +11,6 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import redirect_stdout
 from datetime import timedelta
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +61,8 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 def _commands() -> str:
     parts = [_COMMANDS]
-    for name, (module, _, _) in COMMANDS.items():
-        command = getattr(import_module(f"cfaudit_export.cli.{module}"), name)
-        parts.append(f"\n## {name}\n\n{command.summary}.\n\n```text\n{_help(name)}```\n")
+    for name, (_, _, summary) in COMMANDS.items():
+        parts.append(f"\n## {name}\n\n{summary}.\n\n```text\n{_help(name)}```\n")
     return "".join(parts)
 
 

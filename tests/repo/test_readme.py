@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -57,8 +56,7 @@ def test_the_exit_codes_are_those_of_the_program() -> None:
 
 
 def test_the_commands_are_those_of_the_program() -> None:
-    commands = {name: getattr(import_module(f"cfaudit_export.cli.{COMMANDS[name][0]}"), name) for name in COMMANDS}
-    listed = [[f"`{name}`", command.summary] for name, command in commands.items()]
+    listed = [[f"`{name}`", summary] for name, (_, _, summary) in COMMANDS.items()]
     assert rows(section(README, "Commands")) == listed
 
 

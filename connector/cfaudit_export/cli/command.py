@@ -40,11 +40,6 @@ class Command:
     epilog: str
     more: Callable[[], Iterable[inspect.Parameter]]
 
-    @property
-    def summary(self) -> str:
-        """Return the first line of the help, without its full stop."""
-        return (inspect.getdoc(self.body) or "").partition("\n")[0].rstrip(".")
-
     def build(self, name: str) -> HelpfulCommand:
         """Return the command as typer runs it; its context carries a `Shell`."""
         app = typer.Typer(rich_markup_mode=None, add_completion=False)
