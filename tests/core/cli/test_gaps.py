@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +47,10 @@ def test_before_the_first_run_there_is_none(cli: Any) -> None:
 def test_they_are_listed_with_place_reason_and_attempts_without_server_or_token(
     cli: Any, poisoned: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sandbox = poisoned()
-    assert cli(*target(sandbox), "--since", "40d").code == 65
+    end = _midnight_between_weeks()
+    sandbox = poisoned(end_at=end)
+    since, until = ((end - timedelta(days=days)).isoformat() for days in (31, 0))
+    assert cli(*target(sandbox), "--since", since, "--until", until).code == 65
     account = sandbox.world.accounts[0].id
     truth = sorted(row.time_ns // 1_000_000 for row in sandbox.world.poison(account))
     monkeypatch.delenv("CLOUDFLARE_API_TOKEN")
@@ -93,6 +95,12 @@ def test_a_retry_reads_the_gaps_alone_and_delivers_what_became_readable(cli: Any
     assert rows(place / "out") == EVENTS
     assert cli(*target(sandbox)).code == 0
     assert rows(place / "out") == EVENTS + 10
+
+
+def _midnight_between_weeks() -> datetime:
+    """Return an end at which the world and its windows are the same each time: how wide a gap stays hangs on both."""
+    now = datetime.now(UTC)
+    return now.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=7 + now.weekday())
 
 
 def _last_hour(sandbox: Sandbox) -> tuple[datetime, datetime]:
