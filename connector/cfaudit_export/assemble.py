@@ -34,7 +34,7 @@ from cfaudit_export.shared import Shared
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from cfaudit_export.pipeline.run import Progress, Trace
+    from cfaudit_export.pipeline.job import Progress, Trace
     from cfaudit_export.plugins import Plugins
 
 _LOG = logging.getLogger(__name__)
@@ -235,8 +235,9 @@ def _exported(workshop: Workshop, account: str, watch: Watch) -> RunReport:
 def _run(
     workshop: Workshop, sinks: Mapping[str, Sink], source: Source, connection: Connection, watch: Watch
 ) -> RunReport:
+    from cfaudit_export.pipeline.job import Job
     from cfaudit_export.pipeline.ledger import require_same_name
-    from cfaudit_export.pipeline.run import Job, run_stream
+    from cfaudit_export.pipeline.run import run_stream
     from cfaudit_export.pipeline.slices import Waiting, run_slice
 
     settings, stream = workshop.settings, workshop.stream(connection.account_id)

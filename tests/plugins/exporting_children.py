@@ -20,7 +20,8 @@ from typing import Any
 import pyarrow as pa
 
 from cfaudit_export import CheckpointStore, Connection, Extract, LockedError, Sink, Stream, Window
-from cfaudit_export.pipeline.run import Job, run_stream
+from cfaudit_export.pipeline.job import Job
+from cfaudit_export.pipeline.run import run_stream
 
 ACCOUNT = "0f3c1e5a7b9d2468ace013579bdf2468"
 

@@ -76,7 +76,6 @@ ASYNC = ("cfaudit_export.sources", "cfaudit_export.auth", "cfaudit_export.sandbo
 LONGEST = 300
 LONGER = {
     "cfaudit_export.model": "the vocabulary: one value after the other, hardly any behaviour",
-    "cfaudit_export.pipeline.run": "the whole course of a run, to be read in one place",
 }
 
 

@@ -14,7 +14,7 @@ from cfaudit_export.cli.terminal import Terminal
 from cfaudit_export.escape import escaped
 
 if TYPE_CHECKING:
-    from cfaudit_export.pipeline.run import Progress
+    from cfaudit_export.pipeline.job import Progress
 
 
 _TITLE = 12

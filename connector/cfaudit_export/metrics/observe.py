@@ -35,7 +35,7 @@ class Observer:
     otlp: Otlp | None = None
 
     def trace(self, step: str) -> AbstractContextManager[dict[str, Any]]:
-        """Tell that a step begins; see `cfaudit_export.pipeline.run.Trace`."""
+        """Tell that a step begins; see `cfaudit_export.pipeline.job.Trace`."""
         return self.otlp.trace(step) if self.otlp else nullcontext({})
 
     def ended(self, report: RunReport, checkpoint: Checkpoint | None, sign_in_ends_at: datetime | None = None) -> None:

@@ -7,7 +7,7 @@ stage    what a sink has not seen is written to disk: fsync, rename      -> batc
 load     the sink makes the batch durable                                -> receipt
 commit   the checkpoint says so: intent before the load, covered after it
 
-Beside them: `seen` knows which events a sink has, `ledger` writes the checkpoint, `answer` takes what a sink says with
-care, `quarantine` keeps what it refuses for good, `replay` loads that again; `slices` runs parts of a stream beside
-each other.
+Beside them: `job` is what a run is given, `share` finds what a sink lacks of a piece, `seen` knows which events it has,
+`ledger` writes the checkpoint, `answer` takes what a sink says with care, `quarantine` keeps what it refuses for good,
+`replay` loads that again; `slices` runs parts of a stream beside each other.
 """

@@ -6,15 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from cfaudit_export.intervals import intersect, subtract, union
 from cfaudit_export.model import Checkpoint, Gap, Intent, Lateness, Receipt, SinkProgress, Window
 from cfaudit_export.pipeline.ledger import Change
 from cfaudit_export.pipeline.seen import close_gaps, forget, merge
-
-_LATE_MINUTES = (1, 5, 15, 60, 360)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,19 +123,6 @@ def settle_horizon(sinks: Iterable[str], seen_since: datetime) -> Change:
 def use_tool(fingerprint: str) -> Change:
     """Remember what the source's tool looks like."""
     return lambda checkpoint: replace(checkpoint, tool=fingerprint)
-
-
-def lateness_of(late: pa.Table, read_at: datetime) -> Lateness:
-    """Measure how long after their own time these events were first seen."""
-    if not late.num_rows:
-        return Lateness()
-    delays = pc.subtract(pa.scalar(read_at, late["event_time"].type), late["event_time"]).cast(pa.int64())
-    seconds = pc.divide(delays.cast(pa.float64()), 1e6)
-    by_minutes: dict[int, int] = {}
-    for delay in seconds.to_pylist():
-        minutes = next((limit for limit in _LATE_MINUTES if delay <= limit * 60), -1)
-        by_minutes[minutes] = by_minutes.get(minutes, 0) + 1
-    return Lateness(late.num_rows, round(pc.max(seconds).as_py(), 3), by_minutes)
 
 
 def _added(one: Lateness, other: Lateness) -> Lateness:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
@@ -11,10 +11,11 @@ from itertools import count
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cfaudit_export.errors import ProtocolError
+from cfaudit_export.errors import PluginError, ProtocolError
 from cfaudit_export.identity import event_keys, shadow_key
 from cfaudit_export.interfaces import Extract
 from cfaudit_export.model import Connection, Stream
+from cfaudit_export.pipeline.job import Transform
 from cfaudit_export.schema import COLUMNS, SHADOW, schema
 
 
@@ -34,6 +35,20 @@ def map_extract(extract: Extract, stream: Stream, connection: Connection) -> pa.
     for column in COLUMNS:
         if column.required and table[column.name].null_count:
             raise ProtocolError(f"the source gave {table[column.name].null_count} events without '{column.name}'")
+    return table
+
+
+def transformed(table: pa.Table, transforms: Iterable[Transform]) -> pa.Table:
+    """Let the transforms of plugins at the rows, in order.
+
+    Raises:
+        PluginError: one changed the schema.
+    """
+    for transform in transforms:
+        changed = transform(table)
+        if changed.schema != table.schema:
+            raise PluginError("a transform changed the schema; it may only change, drop or add values")
+        table = changed
     return table
 
 

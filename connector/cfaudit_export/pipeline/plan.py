@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,6 +12,11 @@ from cfaudit_export.model import EPOCH, MILLISECOND, Checkpoint, SinkProgress, W
 from cfaudit_export.pipeline.seen import gap_windows
 
 FIRST_RUN = timedelta(days=30)
+
+_LOG = logging.getLogger(__name__)
+
+# Clocks are told to the second, and replies take their time.
+_AHEAD_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +98,17 @@ class Plan:
         rest = subtract(self.read, [*self.first, *again])
         firsts = (Step((window,)) for window in self.first)
         return *firsts, Step(again, stale), Step(rest, () if self.bounded else tuple(self.missing))
+
+
+def server_time(ours: datetime, ahead_seconds: float) -> datetime:
+    """Return the time by the server's clock where ours is ahead of it, ours else.
+
+    What the server has not got yet must not be taken for read.
+    """
+    if ahead_seconds <= _AHEAD_SECONDS:
+        return ours
+    _LOG.warning("this machine's clock is ahead of the server's", extra={"seconds": round(ahead_seconds)})
+    return ours - timedelta(seconds=ahead_seconds)
 
 
 def plan_stream(checkpoint: Checkpoint | None, sinks: Iterable[str], wish: Wish) -> Plan:

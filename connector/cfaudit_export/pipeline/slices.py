@@ -23,8 +23,9 @@ from cfaudit_export.interfaces import CheckpointStore
 from cfaudit_export.intervals import intersect, subtract, union
 from cfaudit_export.model import Checkpoint, Lateness, RunReport, SinkProgress, Stream, Window, floor_ms, iso
 from cfaudit_export.pipeline.commit import observe
+from cfaudit_export.pipeline.job import Job
 from cfaudit_export.pipeline.ledger import Change, Ledger
-from cfaudit_export.pipeline.run import Job, conduct
+from cfaudit_export.pipeline.run import conduct
 from cfaudit_export.pipeline.seen import forget, merge
 
 _LOG = logging.getLogger(__name__)

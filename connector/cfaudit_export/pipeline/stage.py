@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -26,13 +26,22 @@ class Staging:
 
     directory: Path
 
-    def stage(self, table: pa.Table, stream: Stream, window: Window) -> Batch:
+    def stage(self, table: pa.Table, stream: Stream, window: Window, promised: Mapping[str, Intent]) -> Batch:
         """Write the rows and return the batch; the same rows give the same batch.
+
+        Args:
+            table: the rows.
+            stream: whose they are.
+            window: what the batch is the whole of.
+            promised: what sinks that are down were promised, by batch. Where these rows are among it they are not
+                written anew, which would change the file that was promised.
 
         Raises:
             StagingError: the disk is full or not writable; nothing is left behind.
         """
         batch_id = batch_id_of(table, stream)
+        if batch_id in promised and (found := self.find(promised[batch_id], stream)):
+            return replace(found, window=window)
         path = self._path(batch_id)
         try:
             self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -72,7 +72,7 @@ def make_batch(
         schema=fields,
     )
     window = Window(_FIRST_DAY, _FIRST_DAY + timedelta(days=days))
-    return Staging(folder).stage(table, stream, window)
+    return Staging(folder).stage(table, stream, window, {})
 
 
 def _six_fields(rows: int, seed: int, days: int, stream: Stream) -> dict[str, Any]:

@@ -18,7 +18,8 @@ import pytest
 from cfaudit_export import Batch, Receipt, Rejected, Sink, SinkError, Stream, Window, read_batch
 from cfaudit_export.auth.token import TokenCredential
 from cfaudit_export.model import Checkpoint, RunReport
-from cfaudit_export.pipeline.run import Job, run_stream
+from cfaudit_export.pipeline.job import Job
+from cfaudit_export.pipeline.run import run_stream
 from cfaudit_export.pipeline.slices import Waiting, run_slice
 from cfaudit_export.records import Recover, SourceContext
 from cfaudit_export.sandbox import Sandbox, SandboxOptions, World

@@ -1,0 +1,86 @@
+"""What a run is given: the stream, its source and sinks, where it keeps its books, and whom it tells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from cfaudit_export.interfaces import CheckpointStore, Sink, Source
+from cfaudit_export.model import Batch, Connection, Receipt, Stream
+
+Transform = Callable[[pa.Table], pa.Table]
+Trace = Callable[[str], AbstractContextManager[dict[str, Any]]]
+"""Told that a step begins; the step lasts as long as the context, and puts what is to be known of it into the dict."""
+
+
+def no_trace(_step: str) -> AbstractContextManager[dict[str, Any]]:
+    """Trace nothing."""
+    return nullcontext({})
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is, for whoever shows it.
+
+    Attributes:
+        covered_share: share of the time wanted that is read, from 0 to 1.
+        windows: pieces read.
+        events: events read.
+        rows: rows delivered, all sinks together.
+    """
+
+    covered_share: float
+    windows: int
+    events: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """All that a run of one stream needs.
+
+    Attributes:
+        stream: what to export; its account is the one that the connection found.
+        connection: what `source.connect()` returned.
+        source: connected.
+        sinks: by name; each has its own progress.
+        store: holds the checkpoint and the lock.
+        staging: folder for staged batches, of all streams; what sinks refuse for good is set aside beside it.
+        clock: the time, aware and UTC.
+        since: oldest moment wanted, None to continue at the checkpoint.
+        until: newest moment wanted, None for as new as is settled.
+        settle_lag: how far behind now to stop.
+        rescan: how far back to look again for latecomers.
+        retry: how many gaps behind the horizon to try again.
+        only_gaps: read nothing but gaps, those between `since` and `until`.
+        latecomers: look for latecomers before `until`, too.
+        transforms: applied to every table of events, in order.
+        after_load: told of every receipt.
+        progress: told of every piece.
+        trace: told of every step.
+    """
+
+    stream: Stream
+    connection: Connection
+    source: Source
+    sinks: Mapping[str, Sink]
+    store: CheckpointStore
+    staging: Path
+    clock: Callable[[], datetime]
+    since: datetime | None = None
+    until: datetime | None = None
+    settle_lag: timedelta = timedelta(minutes=5)
+    rescan: timedelta = timedelta(hours=6)
+    retry: int = 3
+    only_gaps: bool = False
+    latecomers: bool = False
+    transforms: tuple[Transform, ...] = ()
+    after_load: Callable[[Batch, Receipt], None] = lambda _batch, _receipt: None
+    progress: Callable[[Progress], None] = field(default=lambda _progress: None)
+    trace: Trace = no_trace

@@ -1,0 +1,110 @@
+"""Piece -> each sink's share of it: the rows that the sink has not got yet, and what is to be remembered of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cfaudit_export.interfaces import Extract
+from cfaudit_export.intervals import intersect, subtract
+from cfaudit_export.model import Gap, Lateness, SinkProgress, Window
+from cfaudit_export.pipeline.filled import carry_keys, keep_filled, known_gaps, without_shadows
+from cfaudit_export.pipeline.seen import gap_windows, pack, pack_gaps, unseen, within
+from cfaudit_export.pipeline.shadows import held_shadows, keep_shadows, remaining_shadows, replace_shadows
+
+_LATE_MINUTES = (1, 5, 15, 60, 360)
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """What a sink is to have, and what it has.
+
+    Attributes:
+        account_id: whose events.
+        windows: the time that it is to have.
+        rescan: the part of it that is read again, for latecomers.
+        progress: what it has.
+        seen_since: from here on it remembers keys, should it have no memory yet.
+    """
+
+    account_id: str
+    windows: tuple[Window, ...]
+    rescan: tuple[Window, ...]
+    progress: SinkProgress
+    seen_since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What a piece is for one sink; the rows themselves are not kept in it.
+
+    Attributes:
+        window: the window of the sink that lies in the piece.
+        seen: entries of `cfaudit_export.pipeline.seen` to be remembered.
+        late: what came late.
+        known: windows of gaps of which the sink has the rows already, from another source.
+    """
+
+    window: Window
+    seen: dict[str, str]
+    late: Lateness = field(default_factory=Lateness)
+    known: tuple[Window, ...] = ()
+
+
+def shares_of(table: pa.Table, extract: Extract, want: Want) -> Iterator[tuple[Share, pa.Table]]:
+    """Yield a sink's shares of a piece, each with its rows: what the sink is to have, less what it has.
+
+    Args:
+        table: the rows of the piece, mapped.
+        extract: the piece.
+        want: what the sink is to have, and has.
+    """
+    for window in intersect([extract.window], want.windows):
+        seen = want.progress.seen
+        rows = within(table, [window])
+        known = known_gaps(seen, rows, extract.gaps, window)
+        new, read = _new(without_shadows(rows, known), extract, want, window, known)
+        keys = pack(new, want.progress.seen_since or want.seen_since) | read
+        # What a gap held back is no latecomer.
+        late = within(new, subtract(want.rescan, gap_windows(seen)))
+        yield Share(window, keys, _lateness(late, extract.read_at), known), new
+
+
+def is_lacked(shares: Iterable[Share], gap: Gap) -> bool:
+    """Say whether a gap is one for any sink; for none, where all that are to have its window know its rows."""
+    concerned = [share for share in shares if intersect([gap.window], [share.window])]
+    return not concerned or any(
+        subtract(intersect([gap.window], [share.window]), share.known) != () for share in concerned
+    )
+
+
+def _new(
+    rows: pa.Table, extract: Extract, want: Want, window: Window, known: tuple[Window, ...]
+) -> tuple[pa.Table, dict[str, str]]:
+    """Return the rows that a sink lacks, and what to remember of the odd places in the window."""
+    seen = want.progress.seen
+    gaps = [gap for gap in extract.gaps if not intersect([gap.window], known)]
+    held = held_shadows(seen, want.account_id, window)
+    remaining = remaining_shadows(held, rows, gaps)
+    new = replace_shadows(unseen(rows, seen), held, remaining)
+    odd = intersect([gap.window for gap in gaps], [window])
+    had = (name for names in held.values() for name in names)
+    read = carry_keys(seen, keep_shadows(pack_gaps(rows, odd), remaining), had)
+    return new, read | keep_filled(seen, rows, extract.filled, (*odd, *known), window)
+
+
+def _lateness(late: pa.Table, read_at: datetime) -> Lateness:
+    """Measure how long after their own time these events were first seen."""
+    if not late.num_rows:
+        return Lateness()
+    delays = pc.subtract(pa.scalar(read_at, late["event_time"].type), late["event_time"]).cast(pa.int64())
+    seconds = pc.divide(delays.cast(pa.float64()), 1e6)
+    by_minutes: dict[int, int] = {}
+    for delay in seconds.to_pylist():
+        minutes = next((limit for limit in _LATE_MINUTES if delay <= limit * 60), -1)
+        by_minutes[minutes] = by_minutes.get(minutes, 0) + 1
+    return Lateness(late.num_rows, round(pc.max(seconds).as_py(), 3), by_minutes)
