@@ -240,6 +240,8 @@ class SinkProgress:
         intents: batches on their way; settled before anything else.
         rows: events delivered since the beginning.
         quarantined: events the sink refused for good and that are set aside.
+        replayed: the batch of refused events that was replayed and counted last; if it is still set aside, the replay
+            died then.
     """
 
     covered: tuple[Window, ...] = ()
@@ -248,6 +250,7 @@ class SinkProgress:
     intents: tuple[Intent, ...] = ()
     rows: int = 0
     quarantined: int = 0
+    replayed: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

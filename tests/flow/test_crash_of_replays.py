@@ -75,6 +75,7 @@ class Trial:
         self.place = place
         self.folder = folder
         self.never = {one for one in refused.ids if place.sink == "splunk" and fault_of(one)}
+        self.delivered = EVENTS - len(refused.ids) if place.sink == "splunk" else 0
         self.unclear: set[str] = set()
         self._posted = 0
         shutil.copytree(refused.root / "state", folder / "state")
@@ -108,6 +109,7 @@ class Trial:
         assert all(path.with_suffix(".arrow") in left for path in left)
         [status] = json.loads(self.refused.run(self.folder, "status", "--json").out)
         assert status["sinks"]["splunk"]["quarantined"] == len(self.never)
+        assert status["sinks"][self.place.sink]["rows"] == self.delivered + len(self.refused.ids) - len(self.never)
 
 
 @pytest.fixture

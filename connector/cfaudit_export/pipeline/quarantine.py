@@ -61,7 +61,7 @@ class Quarantine:
                 f"sink '{sink}' refused {len(rejected)} events of batch '{batch.batch_id}', of which it was given "
                 f"{refused.num_rows}; report this to the author of the sink"
             )
-        path = self._folder(sink) / f"{_id(sink, batch.batch_id)}{_SUFFIX}"
+        path = self._again(sink, batch)
         words = {
             "sink": sink,
             "account": self.stream.account_id,
@@ -91,6 +91,15 @@ class Quarantine:
             first, last = (floor_ms(at.as_py()) for at in pc.min_max(times).values())
             window = Window(first, last + MILLISECOND)
             yield Batch(path.stem, self.stream, window, len(times), path, _digest(path))
+
+    def refused_again(self, sink: str, batch: Batch) -> int:
+        """Count the events of a batch that is held which a sink has refused anew, and which are set aside for it.
+
+        Raises:
+            StagingError: the file cannot be read.
+        """
+        path = self._again(sink, batch)
+        return int(_read(path).num_rows) if path.exists() else 0
 
     def events(self, batch: Batch) -> pa.Table:
         """Read the events of a batch that is held.
@@ -156,6 +165,9 @@ class Quarantine:
                 beside.unlink(missing_ok=True)
         except OSError as error:
             raise StagingError(f"cannot remove '{path}': {error.strerror or error}") from error
+
+    def _again(self, sink: str, batch: Batch) -> Path:
+        return self._folder(sink) / f"{_id(sink, batch.batch_id)}{_SUFFIX}"
 
     def _folder(self, sink: str) -> Path:
         return self.directory / quote(sink, safe="")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -86,10 +86,11 @@ def replay_stream(
     """
     with store.hold(aside.stream.id):
         ledger = Ledger(store, aside.stream)
+        _settle(aside, target, ledger, clock)
         batches = list(aside.held(target.refused_by))
         for part in {aside.stream, replace(aside.stream, slice=None)}:
             _require_lack(Ledger(store, part), target, batches)
-        # A replay that died has counted its last batch already, or has set aside a part of it a second time.
+        # A run that died may not have counted yet what it had set aside.
         ledger.write(_set(target.refused_by, _at_least(aside.rows(target.refused_by))), clock())
         report = ReplayReport(aside.stream, target.refused_by, target.name)
         is_same = target.name == target.refused_by
@@ -102,7 +103,7 @@ def replay_stream(
             after_load(batch, receipt)
             if receipt.rejected:
                 aside.set_aside(target.name, batch, receipt.rejected)
-            ledger.write(_replayed(target, receipt, _known(aside, target, batch)), clock())
+            ledger.write(_replayed(aside, target, batch, len(receipt.rejected)), clock())
             aside.release(batch)
             report = replace(report, rows=report.rows + receipt.rows, refused=report.refused + len(receipt.rejected))
             _LOG.info("batch replayed", extra={"sink": target.name, "batch": batch.batch_id, "rows": receipt.rows})
@@ -130,6 +131,20 @@ def discard_stream(aside: Quarantine, sink: str, *, store: CheckpointStore, cloc
         return progress.quarantined
 
 
+def _settle(aside: Quarantine, target: Target, ledger: Ledger, clock: Callable[[], datetime]) -> None:
+    """Count and release the batch that a replay had loaded when it died; the sink need not be asked again.
+
+    It died before it could count the batch, if a part of it is set aside anew, or before it could release it.
+    """
+    for batch in aside.held(target.refused_by):
+        refused = aside.refused_again(target.name, batch)
+        is_counted = ledger.progress(target.name).replayed == batch.batch_id
+        if refused and not is_counted:
+            ledger.write(_replayed(aside, target, batch, refused), clock())
+        if refused or is_counted:
+            aside.release(batch)
+
+
 def _require_lack(ledger: Ledger, target: Target, batches: list[Batch]) -> None:
     """Refuse a second sink that exports of its own have brought there: it would have the events twice."""
     if target.name == target.refused_by:
@@ -153,16 +168,17 @@ def _known(aside: Quarantine, target: Target, batch: Batch) -> dict[str, str]:
     return pack(events, EPOCH) | pack_gaps(events, [batch.window])
 
 
-def _replayed(target: Target, receipt: Receipt, known: Mapping[str, str]) -> Change:
+def _replayed(aside: Quarantine, target: Target, batch: Batch, refused: int) -> Change:
     """Count what was taken, and what was refused again."""
-    refused = len(receipt.rejected)
+    known = _known(aside, target, batch)
 
     def taken(one: SinkProgress) -> SinkProgress:
-        return replace(one, quarantined=one.quarantined - receipt.rows - refused)
+        return replace(one, quarantined=one.quarantined - batch.rows)
 
     def brought(one: SinkProgress) -> SinkProgress:
         seen = one.seen | {place: one.seen.get(place, "") + keys for place, keys in known.items()}
-        return replace(one, rows=one.rows + receipt.rows, quarantined=one.quarantined + refused, seen=seen)
+        rows, quarantined = one.rows + batch.rows - refused, one.quarantined + refused
+        return replace(one, rows=rows, quarantined=quarantined, seen=seen, replayed=batch.batch_id)
 
     return lambda checkpoint: _set(target.name, brought)(_set(target.refused_by, taken)(checkpoint))
 

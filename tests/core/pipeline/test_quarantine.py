@@ -11,6 +11,7 @@ import pytest
 from cfaudit_export import SinkError, read_batch
 from cfaudit_export.errors import ExitCode, StagingError, UsageError
 from cfaudit_export.model import Rejected
+from cfaudit_export.pipeline.ledger import Ledger
 from cfaudit_export.pipeline.quarantine import Quarantine, quarantine_of
 from cfaudit_export.pipeline.replay import Target, discard_stream, replay_stream
 from cfaudit_export.testing import make_batch
@@ -182,7 +183,8 @@ def test_a_replay_that_dies_at_any_moment_loses_and_doubles_nothing(
     class DiedError(BaseException):
         pass
 
-    for owner, name in ((type(picky), "load"), (Quarantine, "set_aside"), (Quarantine, "release")):
+    places = ((type(picky), "load"), (Quarantine, "set_aside"), (Ledger, "write"), (Quarantine, "release"))
+    for owner, name in places:
         for after in (False, True):
             original = getattr(owner, name)
 
@@ -200,6 +202,8 @@ def test_a_replay_that_dies_at_any_moment_loses_and_doubles_nothing(
     replay(rig, picky)
     assert picky.texts() == rig.truth()
     assert len(set(picky.ids())) == 600
+    progress = rig.checkpoint().sinks["picky"]
+    assert (progress.rows, progress.quarantined) == (600, 0)
     assert rig.run({"picky": picky}).exit_code == ExitCode.OK
 
 
