@@ -32,7 +32,8 @@ class Timeline:
 
 def spread(rng: random.Random, count: int, since_ns: int, before_ns: int) -> Timeline:
     """Spread `count` instants over `[since, before)`, each at a whole millisecond."""
-    since_ms, span_ms = since_ns // MS_NS, max((before_ns - since_ns) // MS_NS, 1)
+    since_ms = -(-since_ns // MS_NS)
+    span_ms = max(before_ns // MS_NS - since_ms, 1)
     buckets = max(1, min(span_ms // 60_000, _MOST_BUCKETS))
     edges = [since_ms + span_ms * number // buckets for number in range(buckets + 1)]
     weights, busy = _weights(rng, edges)

@@ -8,11 +8,12 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
 
+from cfaudit_export.model import EPOCH
 from cfaudit_export.sandbox.columns import generate
 from cfaudit_export.sandbox.composer import Account, Composer
 from cfaudit_export.sandbox.options import RUNTIME_KNOBS, SandboxOptions
@@ -111,7 +112,9 @@ class World:
         with self._lock:
             self._log(account_id)
             account = next(account for account in self.accounts if account.id == account_id)
-            self._append(account, events, *(int(edge.timestamp() * SECOND_NS) for edge in (since, before)))
+            # Not by way of floating-point seconds: they would let an event in that lies a millisecond before.
+            ends = ((edge - EPOCH) // timedelta(microseconds=1) * 1_000 for edge in (since, before))
+            self._append(account, events, *ends)
 
     def turn(self, **knobs: Any) -> None:
         """Change options while the world is in use.

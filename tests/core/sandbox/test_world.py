@@ -231,6 +231,23 @@ def test_a_world_grows_by_further_events_in_a_later_span() -> None:
     assert times(of)[50] >= END.timestamp() * 1e9
 
 
+@pytest.mark.parametrize("part", [0, 400])
+def test_no_event_lies_outside_the_span_that_a_world_grows_by(part: int) -> None:
+    of = world(events=0)
+    grown = 0
+    for number in range(50):
+        since = END + timedelta(seconds=number, milliseconds=number, microseconds=part)
+        before = since + timedelta(milliseconds=3)
+        of.grow(first(of), 4, since, before)
+        rows = times(of)[grown:]
+        grown += 4
+        assert all(to_ns(since) <= at < to_ns(before) for at in rows), number
+
+
+def to_ns(at: datetime) -> int:
+    return (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1_000
+
+
 def test_healed_rows_become_readable_as_they_are() -> None:
     of = world(poison=("api-context=4", "array-response=3"))
     spoiled = {row.index: row.record for row in of.poison(first(of))}
