@@ -240,7 +240,7 @@ def test_sessions_that_end_after_half_an_hour_are_opened_again_and_cost_no_event
 ) -> None:
     gateway, url = gateway_with(call_seconds=5 * 60)
     place, command = export(url, CLOUDFLARE_API_TOKEN=sandbox.world.tokens["user"])
-    ended = command("-o", "sources.auditlogs.page_size=20")
+    ended = command("-o", "sources.auditlogs.page_size=10")
     assert ended.code == 0, ended.err
     place.assert_everything_is_there_once()
     assert len(gateway.sessions) >= 3
