@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 import pyarrow as pa
@@ -51,8 +51,8 @@ class Share:
 
     window: Window
     seen: dict[str, str]
-    late: Lateness = field(default_factory=Lateness)
-    known: tuple[Window, ...] = ()
+    late: Lateness
+    known: tuple[Window, ...]
 
 
 def shares_of(table: pa.Table, extract: Extract, want: Want) -> Iterator[tuple[Share, pa.Table]]:
