@@ -10,13 +10,17 @@ from __future__ import annotations
 import json
 import logging
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol, TextIO
 
 from cfaudit_export.escape import escaped
 
 PACKAGE = "cfaudit_export"
+
+_LOG = logging.getLogger(__name__)
 
 # Everything a record has before `extra` is put on it.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
@@ -89,7 +93,7 @@ class JsonFormatter(logging.Formatter):
 
 @contextmanager
 def logging_to(stream: Writer, *, form: str, verbosity: int, redaction: Redaction) -> Iterator[None]:
-    """Send all log records to `stream` while the context lasts.
+    """Send all log records to `stream` while the context lasts, and what libraries warn of, as records like others.
 
     Args:
         stream: where lines go.
@@ -104,9 +108,12 @@ def logging_to(stream: Writer, *, form: str, verbosity: int, redaction: Redactio
     root.setLevel(logging.DEBUG if verbosity > 1 else logging.WARNING)
     own.setLevel(logging.WARNING if verbosity < 0 else logging.DEBUG if verbosity else logging.INFO)
     root.addHandler(handler)
+    shown = warnings.showwarning
+    warnings.showwarning = _log_warning
     try:
         yield
     finally:
+        warnings.showwarning = shown
         root.removeHandler(handler)
         for logger, level in zip((root, own), levels, strict=True):
             logger.setLevel(level)
@@ -139,6 +146,19 @@ class _Through(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._log(record.levelno, _worded(record))
+
+
+def _log_warning(  # noqa: PLR0917  # the signature is Python's
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,  # noqa: ARG001
+    line: str | None = None,  # noqa: ARG001
+) -> None:
+    """Log a warning that Python would write to stderr as it is, in lines that nobody reads as records."""
+    extra = {"words": str(message).strip(), "kind": category.__name__, "at": f"{Path(filename).name}:{lineno}"}
+    _LOG.warning("a library warns", extra=extra)
 
 
 def _worded(record: logging.LogRecord) -> str:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -40,6 +41,20 @@ def test_a_text_line_quotes_values_that_are_not_one_word() -> None:
     with lines("text") as (stream, _):
         LOG.info("batch loaded", extra={"sink": "s3", "error": 'no "way"', "empty": ""})
     assert stream.getvalue().endswith(' INFO batch loaded sink=s3 error="no \\"way\\"" empty=""\n')
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_what_a_library_warns_of_is_one_line_like_any_other(form: str) -> None:
+    before = warnings.showwarning
+    with warnings.catch_warnings(), lines(form, verbosity=-1) as (stream, redaction):
+        warnings.simplefilter("always")
+        redaction.hide(SECRET)
+        warnings.warn(f"\n  Python is old.\n  Use {SECRET}\x1b[2J", FutureWarning, stacklevel=1)
+    [line] = stream.getvalue().splitlines()
+    assert line.isprintable()
+    for word in ("a library warns", "Python is old.", "***", "FutureWarning", "test_log.py:"):
+        assert word in line
+    assert warnings.showwarning is before
 
 
 @pytest.mark.parametrize("form", ["json", "text"])
