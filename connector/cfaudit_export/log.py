@@ -153,8 +153,8 @@ def _log_warning(  # noqa: PLR0917  # the signature is Python's
     category: type[Warning],
     filename: str,
     lineno: int,
-    file: TextIO | None = None,  # noqa: ARG001
-    line: str | None = None,  # noqa: ARG001
+    file: TextIO | None = None,  # noqa: ARG001  # as above
+    line: str | None = None,  # noqa: ARG001  # as above
 ) -> None:
     """Log a warning that Python would write to stderr as it is, in lines that nobody reads as records."""
     extra = {"words": str(message).strip(), "kind": category.__name__, "at": f"{Path(filename).name}:{lineno}"}
