@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -86,8 +86,7 @@ def replay_stream(
     """
     with store.hold(aside.stream.id):
         ledger = Ledger(store, aside.stream)
-        _settle(aside, target, ledger, clock)
-        batches = list(aside.held(target.refused_by))
+        batches = list(_settle(aside, target, ledger, clock))
         for part in {aside.stream, replace(aside.stream, slice=None)}:
             _require_lack(Ledger(store, part), target, batches)
         # A run that died may not have counted yet what it had set aside.
@@ -131,8 +130,8 @@ def discard_stream(aside: Quarantine, sink: str, *, store: CheckpointStore, cloc
         return progress.quarantined
 
 
-def _settle(aside: Quarantine, target: Target, ledger: Ledger, clock: Callable[[], datetime]) -> None:
-    """Count and release the batch that a replay had loaded when it died; the sink need not be asked again.
+def _settle(aside: Quarantine, target: Target, ledger: Ledger, clock: Callable[[], datetime]) -> Iterator[Batch]:
+    """Yield what is to be loaded; count and release the batch that a replay had loaded already when it died.
 
     It died before it could count the batch, if a part of it is set aside anew, or before it could release it.
     """
@@ -143,6 +142,8 @@ def _settle(aside: Quarantine, target: Target, ledger: Ledger, clock: Callable[[
             ledger.write(_replayed(aside, target, batch, refused), clock())
         if refused or is_counted:
             aside.release(batch)
+        else:
+            yield batch
 
 
 def _require_lack(ledger: Ledger, target: Target, batches: list[Batch]) -> None:

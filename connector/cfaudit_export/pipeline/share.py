@@ -76,10 +76,8 @@ def shares_of(table: pa.Table, extract: Extract, want: Want) -> Iterator[tuple[S
 
 def is_lacked(shares: Iterable[Share], gap: Gap) -> bool:
     """Say whether a gap is one for any sink; for none, where all that are to have its window know its rows."""
-    concerned = [share for share in shares if intersect([gap.window], [share.window])]
-    return not concerned or any(
-        subtract(intersect([gap.window], [share.window]), share.known) != () for share in concerned
-    )
+    lacked = [subtract(common, share.known) for share in shares if (common := intersect([gap.window], [share.window]))]
+    return not lacked or any(lacked)
 
 
 def _new(
