@@ -54,6 +54,8 @@ class Manner:
         schema: the columns of its pages.
         piece_bytes: bytes after which a piece is handed on, however few rows they are.
         first_rows: rows after which the first piece of a walk is handed on; 0 for `piece_rows`.
+        known: gaps that are known already, `[since, before)` in milliseconds, ascending and disjoint. The walk reads
+            around each, and asks for it again with one call at most.
     """
 
     page_size: int
@@ -62,6 +64,7 @@ class Manner:
     schema: pa.Schema = PAGE_SCHEMA
     piece_bytes: int = 64_000_000
     first_rows: int = 0
+    known: tuple[tuple[int, int], ...] = ()
 
 
 def staggered(manner: Manner, workers: int) -> list[Manner]:
