@@ -10,8 +10,8 @@ import logging
 from collections.abc import Callable
 from urllib.parse import urlsplit, urlunsplit
 
-from cfaudit_export.auth.web import is_safe
 from cfaudit_export.errors import CfauditError, ExitCode, SettingsError
+from cfaudit_export.urls import is_safe
 
 _LOG = logging.getLogger(__name__)
 _SECONDS = 5.0

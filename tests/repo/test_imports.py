@@ -16,7 +16,17 @@ ROOT = Path(__file__).parents[2]
 DOOR = "cfaudit_export"
 
 # What a plugin may import beside the door; CONTRIBUTING names the same.
-PUBLIC = {"schema", "schema_formats", "parquet", "runs", "stores.document", "testing"}
+PUBLIC = {
+    "deadline",
+    "exchange",
+    "parquet",
+    "runs",
+    "schema",
+    "schema_formats",
+    "stores.document",
+    "testing",
+    "urls",
+}
 
 STEPS = {"plan", "map", "stage", "load", "commit"}
 # A run, and a run of a slice, which begins and ends in the stream's checkpoint.
@@ -25,7 +35,7 @@ CONDUCTORS = {"run", "slices"}
 # Heavy or delicate libraries, and the only places that know them. Others may be used wherever they help.
 HOMES = {
     "airflow": ("cfaudit_airflow",),
-    "anyio": ("cfaudit_export.sources", "cfaudit_export.auth"),
+    "anyio": ("cfaudit_export.exchange", "cfaudit_export.sources", "cfaudit_export.auth"),
     "authlib": ("cfaudit_export.auth", "cfaudit_export.sources", "cfaudit_export.sandbox"),
     # A report reads its files from where the S3 sink put them, with the credentials that this had.
     "boto3": ("cfaudit_s3", "cfaudit_export.analysis"),
@@ -34,6 +44,7 @@ HOMES = {
     "filelock": ("cfaudit_export.stores", "cfaudit_export.auth", "cfaudit_export.analysis"),
     "google": ("cfaudit_bigquery",),
     "httpx2": (
+        "cfaudit_export.exchange",
         "cfaudit_export.sources",
         "cfaudit_export.auth",
         "cfaudit_export.sandbox",
@@ -71,7 +82,13 @@ WITH = {
 }
 
 # The protocol of a credential is asynchronous, as those who ask it are.
-ASYNC = ("cfaudit_export.sources", "cfaudit_export.auth", "cfaudit_export.sandbox", "cfaudit_export.records")
+ASYNC = (
+    "cfaudit_export.exchange",
+    "cfaudit_export.sources",
+    "cfaudit_export.auth",
+    "cfaudit_export.sandbox",
+    "cfaudit_export.records",
+)
 
 LONGEST = 300
 LONGER = {

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from cfaudit_export.auth.web import canonical, first_object, is_safe, origin_of, refusal_of, send
+from cfaudit_export.auth.web import first_object, refusal_of, send
 from cfaudit_export.errors import ProtocolError, SettingsError
 from cfaudit_export.escape import shown
+from cfaudit_export.urls import canonical, is_safe, origin_of
 
 if TYPE_CHECKING:
     import httpx2

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urljoin, urlsplit, urlunsplit
+from urllib.parse import urljoin
 
 from cfaudit_export.errors import ProtocolError, SourceUnavailableError
 from cfaudit_export.escape import shown
+from cfaudit_export.urls import is_safe, origin_of
 
 if TYPE_CHECKING:
     import httpx2
 
 TIMEOUT_SECONDS = 20.0
 _REDIRECTS = 3
-_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def open_http(home: str = "", headers: Mapping[str, str] | None = None) -> httpx2.Client:
@@ -31,44 +30,6 @@ def open_http(home: str = "", headers: Mapping[str, str] | None = None) -> httpx
             request.headers.update(headers)
 
     return httpx2.Client(timeout=TIMEOUT_SECONDS, follow_redirects=False, event_hooks={"request": [add_headers]})
-
-
-def is_safe(url: str, *, insecure_http: bool = False) -> bool:
-    """Say whether a secret may travel to `url`: https, or plain http that stays on this machine (RFC 8252, 8.3)."""
-    try:
-        parts = urlsplit(url)
-        host, _port = parts.hostname, parts.port
-    except ValueError:
-        return False
-    if not host or parts.username is not None or parts.fragment or not (url.isascii() and url.isprintable()):
-        return False
-    return parts.scheme == "https" or (parts.scheme == "http" and (insecure_http or _is_loopback(host)))
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def canonical(url: str) -> str:
-    """Return `url` in the one spelling in which two names of a resource are compared (RFC 3986, 6.2.2 and 6.2.3).
-
-    Lower case scheme and host, no default port, no fragment, no bare slash. The path is left as it is.
-    """
-    parts = urlsplit(url)
-    scheme, host = parts.scheme.lower(), parts.hostname or ""
-    host = f"[{host}]" if ":" in host else host
-    port = "" if parts.port in (None, _DEFAULT_PORTS.get(scheme)) else f":{parts.port}"
-    path = "" if parts.path == "/" and not parts.query else parts.path
-    return urlunsplit((scheme, host + port, path, parts.query, ""))
-
-
-def origin_of(url: str) -> str:
-    """Return scheme, host and port of `url`, in canonical spelling."""
-    parts = urlsplit(canonical(url))
-    return f"{parts.scheme}://{parts.netloc}"
 
 
 def refusal_of(response: httpx2.Response) -> str:

@@ -16,12 +16,12 @@ from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
 from mcp_types import REQUEST_TIMEOUT, CallToolResult, TextContent, Tool
 
-from cfaudit_export.auth.web import is_safe
-from cfaudit_export.errors import CfauditError, ProtocolError, SettingsError
+from cfaudit_export.errors import CfauditError, ProtocolError
 from cfaudit_export.escape import shown
 from cfaudit_export.records import Credential
 from cfaudit_export.sources.refusals import CallFailedError, Refusals, transport_failure
 from cfaudit_export.sources.server_clock import ServerClock
+from cfaudit_export.urls import check_secret_url
 
 _LOG = logging.getLogger(__name__)
 _FAILURES = (MCPError, httpx2.TransportError, ssl.SSLError)
@@ -267,11 +267,7 @@ def check_url(url: str, *, insecure_http: bool) -> None:
     Raises:
         SettingsError: it is one.
     """
-    if is_safe(url, insecure_http=insecure_http):
-        return
-    if is_safe(url, insecure_http=True):
-        raise SettingsError(f"the token would travel in clear text to '{url}'; use https, or --insecure-http")
-    raise SettingsError(f"'{url}' is not the URL of a server; it should look like https://host/mcp")
+    check_secret_url(url, "the token", allow="--insecure-http", insecure_http=insecure_http)
 
 
 def _failure(error: BaseException, refusal: CallFailedError | None) -> CallFailedError:
