@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import os
 import ssl
-import zlib
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import CancelledError
 from contextlib import AsyncExitStack, ExitStack
 from threading import Lock
@@ -22,6 +21,7 @@ import anyio
 import httpx2
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
+from cfaudit_export.content_coding import CodingError, ContentCoding
 from cfaudit_export.deadline import Deadline
 from cfaudit_export.errors import SettingsError
 from cfaudit_export.escape import shown
@@ -29,7 +29,6 @@ from cfaudit_export.escape import shown
 MOST_BYTES = 64_000_000
 _MOST_ERROR_BYTES = 1_000_000
 _CONNECT_SECONDS = 15.0
-_PIECE_BYTES = 65_536
 _PROXY_VARIABLES = "HTTP_PROXY, HTTPS_PROXY or ALL_PROXY"
 _CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
@@ -212,54 +211,20 @@ class _Body(httpx2.AsyncByteStream):
         await self._reply.aclose()
 
     async def _decoded(self) -> AsyncIterator[bytes]:
-        decoders = [_Decoder(name) for name in reversed(self._encodings) if name != "identity"]
-        async for raw in self._raw():
-            for piece in _through(decoders, raw):
-                yield piece
-        if any(decoder.is_cut for decoder in decoders):
+        try:
+            coding = ContentCoding(self._encodings)
+            async for raw in self._raw():
+                for piece in coding.decoded(raw):
+                    yield piece
+        except CodingError as error:
+            raise httpx2.DecodingError(f"the reply cannot be decompressed: {error}") from None
+        if coding.is_cut:
             raise ReplyCutError("the compressed reply ends early")
 
     async def _raw(self) -> AsyncIterator[bytes]:
         chunks = aiter(self._reply.aiter_raw())
         while (chunk := await _in_time(self._deadline, lambda: anext(chunks, None))) is not None:
             yield chunk
-
-
-class _Decoder:
-    """One content coding (RFC 9110, 8.4.1), undone in pieces of bounded size."""
-
-    def __init__(self, name: str) -> None:
-        if name not in {"gzip", "x-gzip", "deflate"}:
-            raise httpx2.DecodingError(f"the reply is encoded as '{shown(name)}', which was not asked for")
-        self._is_deflate = name == "deflate"
-        self._began = False
-        self._zlib = zlib.decompressobj(zlib.MAX_WBITS + (0 if self._is_deflate else 16))
-
-    @property
-    def is_cut(self) -> bool:
-        return self._began and not self._zlib.eof
-
-    def pieces(self, data: bytes) -> Iterator[bytes]:
-        if self._is_deflate and not self._began and data and data[0] & 0x0F != 8:
-            self._zlib = zlib.decompressobj(-zlib.MAX_WBITS)  # without the header that it should have (RFC 1950)
-        while data and not self._zlib.eof:
-            self._began = True
-            try:
-                piece = self._zlib.decompress(data, _PIECE_BYTES)
-            except zlib.error as error:
-                raise httpx2.DecodingError(f"the reply cannot be decompressed: {error}") from None
-            data = self._zlib.unconsumed_tail
-            if piece:
-                yield piece
-
-
-def _through(decoders: list[_Decoder], data: bytes) -> Iterator[bytes]:
-    if not decoders:
-        yield data
-        return
-    first, *others = decoders
-    for piece in first.pieces(data):
-        yield from _through(others, piece)
 
 
 class _Connecting:

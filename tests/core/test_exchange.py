@@ -59,14 +59,14 @@ def whole(body: bytes, *headers: bytes) -> Sends:
 
 
 def get(
-    url: str, seconds: float = 30.0, most_bytes: int = 1_000_000, verify: ssl.SSLContext | bool = TRUST
+    url: str, seconds: float = 30.0, most_bytes: int = 1_000_000, *, verify: ssl.SSLContext | bool = TRUST
 ) -> httpx2.Response:
     with open_client(seconds, most_bytes=most_bytes, verify=verify) as http:
         return http.get(url)
 
 
 def get_async(
-    url: str, seconds: float = 30.0, most_bytes: int = 1_000_000, verify: ssl.SSLContext | bool = TRUST
+    url: str, seconds: float = 30.0, most_bytes: int = 1_000_000, *, verify: ssl.SSLContext | bool = TRUST
 ) -> httpx2.Response:
     async def ask() -> httpx2.Response:
         transport = AsyncBoundedTransport(seconds, most_bytes=most_bytes, verify=verify)
