@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from cfaudit_export.assemble import Workshop, connected
-from cfaudit_export.errors import AccountChoiceError
+from cfaudit_export.errors import AccessError, AccountChoiceError, ProtocolError
+from cfaudit_export.failover import candidates
 from cfaudit_export.settings import ALL_ACCOUNTS
+
+_LOG = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -25,6 +29,17 @@ def accounts_of(workshop: Workshop) -> Iterator[tuple[str, ...]]:
 
 
 def _all_accounts(workshop: Workshop) -> tuple[str, ...]:
+    *preferred, last = candidates(workshop)
+    for one in preferred:
+        try:
+            return _accounts_seen_by(one)
+        except (AccessError, ProtocolError) as error:
+            facts = {"source": one.source_name, "asked": last.source_name, "error": str(error)}
+            _LOG.info("the preferred source does not list accounts", extra=facts)
+    return _accounts_seen_by(last)
+
+
+def _accounts_seen_by(workshop: Workshop) -> tuple[str, ...]:
     try:
         with connected(workshop, "") as (_, connection):
             return (connection.account_id if connection.accounts else "",)

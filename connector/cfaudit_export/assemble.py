@@ -1,12 +1,11 @@
-"""Settings and plugins -> sources, sinks and store that fit together, and the runs made with them.
+"""Settings and plugins -> sources, sinks and store that fit together.
 
-Whatever can be found wrong without asking anybody is found before anything is connected.
+Whatever can be found wrong without asking a server is found before anything is connected.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -16,17 +15,19 @@ from typing import TYPE_CHECKING, Any
 
 from cfaudit_export.auth import credential_for
 from cfaudit_export.auth.token import MissingCredential
-from cfaudit_export.errors import (
-    AccessError,
-    AccountChoiceError,
-    CfauditError,
-    ExitCode,
-    SettingsError,
-    TryAgainError,
+from cfaudit_export.errors import AccessError, AccountChoiceError, SettingsError, TryAgainError
+from cfaudit_export.fit import (
+    check_names,
+    fit_sink,
+    fit_source,
+    fit_transform,
+    open_store,
+    require_named_host,
+    secrets_of,
+    server_url_of,
 )
-from cfaudit_export.fit import check_names, fit_sink, fit_source, fit_transform, open_store, secrets_of, server_url_of
 from cfaudit_export.interfaces import CheckpointStore, Sink, Source
-from cfaudit_export.model import Connection, RunReport, Stream, Window, floor_ms
+from cfaudit_export.model import Connection, Stream, Window, floor_ms
 from cfaudit_export.records import Credential, Recover, SinkPlugin, SourceContext, SourcePlugin
 from cfaudit_export.settings import Settings
 from cfaudit_export.shared import Shared
@@ -36,9 +37,6 @@ if TYPE_CHECKING:
 
     from cfaudit_export.pipeline.job import Progress, Trace
     from cfaudit_export.plugins import Plugins
-
-_LOG = logging.getLogger(__name__)
-_COUNTERS = ("retries", "throttles", "waited_seconds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +65,8 @@ class Workshop:
         only_gaps: read nothing but what earlier runs could not.
         latecomers: look for latecomers before `until`, too: the run is one in a row of intervals.
         filler: the same with the source that fills gaps, None without one.
+        otherwise: the same with the source that goes on when this one is gone, where the settings leave the choice;
+            see `cfaudit_export.failover`.
     """
 
     settings: Settings
@@ -81,6 +81,12 @@ class Workshop:
     only_gaps: bool = False
     latecomers: bool = False
     filler: Workshop | None = None
+    otherwise: Workshop | None = None
+
+    @property
+    def source_name(self) -> str:
+        """Return the name of the source, as the checkpoint has it."""
+        return self.source[0].name
 
     @property
     def server_url(self) -> str:
@@ -125,24 +131,31 @@ def assemble(
         AccessError: there is no credential.
     """
     check_names(settings, plugins)
-    source = fit_source(settings, plugins)
+    first, *others = settings.candidates
+    chosen = settings.using(first)
+    source = fit_source(chosen, plugins)
     sinks = {name: fit_sink(settings, plugins, name) for name in settings.sink}
     for _, config in (source, *sinks.values()):
         for secret in secrets_of(config):
             hide(secret)
+    credential = _credential(chosen, source, environ=environ, clock=clock, hide=hide)
     workshop = Workshop(
-        settings=settings,
+        settings=chosen,
         plugins=plugins,
         source=source,
         sinks=sinks,
         transforms=tuple(fit_transform(settings, plugins, name) for name in settings.transform),
         store=open_store(settings, plugins),
-        credential=credential_for(settings, server_url_of(source), environ=environ, clock=clock, hide=hide),
+        credential=credential,
         clock=clock,
     )
-    if (name := settings.fill_gaps_from) is None:
-        return workshop
-    return dataclasses.replace(workshop, filler=_filler(workshop, name, environ=environ, hide=hide))
+    if (filler := settings.fill_gaps_from) is not None:
+        workshop = dataclasses.replace(workshop, filler=_filler(workshop, filler, environ=environ, hide=hide))
+    for name in others:
+        other = _beside(workshop, settings.using(name), environ=environ, hide=hide)
+        workshop = dataclasses.replace(workshop, otherwise=other)
+    _require_credential(workshop)
+    return workshop
 
 
 @contextmanager
@@ -189,100 +202,57 @@ def opened_sinks(workshop: Workshop) -> Iterator[dict[str, Sink]]:
         yield sinks
 
 
-def export(workshop: Workshop, account: str, watch: Watch | None = None) -> RunReport:
-    """Run one account once; what stops it is in the report, so that other accounts can follow."""
-    watch = watch or Watch()
-    counted: dict[str, Any] = {}
-
-    def counters(facts: dict[str, Any]) -> None:
-        counted.update(facts)
-        watch.counters(facts)
-
-    with watch.trace("run") as facts:
-        report = _exported(workshop, account, dataclasses.replace(watch, counters=counters))
-        extra = {name: value for name, value in counted.items() if name in _COUNTERS}
-        report = dataclasses.replace(report, extra={**report.extra, **extra})
-        facts.update(account=report.stream.account_id, source=report.stream.source, stream=report.stream.id)
-        facts.update(exit_code=int(report.exit_code), events=report.events, calls=report.calls)
-    if report.error:
-        workshop.shared.close()
-    workshop.plugins.after_run(report)
-    return report
-
-
-def _exported(workshop: Workshop, account: str, watch: Watch) -> RunReport:
-    started_at = workshop.clock()
-    try:
-        with opened_sinks(workshop) as sinks, connected(workshop, account, watch) as (source, connection):
-            return _run(workshop, sinks, source, connection, watch)
-    except CfauditError as error:
-        said, code, retry_after = str(error), error.exit_code, error.retry_after_seconds
-    except Exception as error:  # noqa: BLE001  # a fault met with one account is not to stop the others
-        _LOG.exception("fault in the program")
-        said, code = f"{type(error).__name__}; please report this with the traceback above", ExitCode.BUG
-        retry_after = None
-    return RunReport(
-        workshop.stream(account),
-        started_at,
-        workshop.clock(),
-        None,
-        error=said,
-        exit_code=code,
-        retry_after_seconds=retry_after,
-    )
-
-
-def _run(
-    workshop: Workshop, sinks: Mapping[str, Sink], source: Source, connection: Connection, watch: Watch
-) -> RunReport:
-    from cfaudit_export.pipeline.job import Job
-    from cfaudit_export.pipeline.ledger import require_same_name
-    from cfaudit_export.pipeline.run import run_stream
-    from cfaudit_export.pipeline.slices import Waiting, run_slice
-
-    settings, stream = workshop.settings, workshop.stream(connection.account_id)
-    watch.counters({"events": 0})  # connected: from here on there is something to count
-    require_same_name(workshop.store, stream, is_named=bool(settings.account))
-    job = Job(
-        stream=stream,
-        connection=connection,
-        source=source,
-        sinks=sinks,
-        store=workshop.store,
-        staging=workshop.staging,
-        clock=workshop.clock,
-        since=settings.since,
-        until=settings.until,
-        settle_lag=settings.settle_lag,
-        rescan=settings.rescan,
-        only_gaps=workshop.only_gaps,
-        latecomers=workshop.latecomers,
-        transforms=workshop.transforms,
-        after_load=workshop.plugins.after_load,
-        progress=watch.progress,
-        trace=watch.trace,
-    )
-    return run_slice(job, Waiting.within(settings.max_wait)) if job.stream.slice else run_stream(job)
-
-
 def _filler(workshop: Workshop, name: str, *, environ: Mapping[str, str], hide: Callable[[str], None]) -> Workshop:
-    """Return a workshop with the source that fills gaps; that it has no credential stops nothing but the filling.
+    """Return a workshop with the source that fills gaps.
 
     Raises:
-        SettingsError: it cannot fill gaps of the first source.
+        SettingsError: it cannot fill gaps of the first source, or the credential would go to a host that is not named.
     """
     first, _ = workshop.source
-    settings = dataclasses.replace(
-        workshop.settings, source=name, fill_gaps_from=None, recover={"mode": workshop.settings.recover["mode"]}
-    )
-    second = fit_source(settings, workshop.plugins)
-    if (second[0].log or name) != (first.log or first.name) or name == first.name:
+    recover = {"mode": workshop.settings.recover["mode"]}
+    settings = dataclasses.replace(workshop.settings, source=name, fill_gaps_from=None, recover=recover)
+    filler = _beside(workshop, settings, environ=environ, hide=hide)
+    second, _ = filler.source
+    if (second.log or name) != (first.log or first.name) or name == first.name:
         raise SettingsError(f"source '{name}' cannot fill gaps of '{first.name}': it reads another log, or is the same")
-    for secret in secrets_of(second[1]):
+    require_named_host(workshop.source, filler.source)
+    return filler
+
+
+def _beside(
+    workshop: Workshop, settings: Settings, *, environ: Mapping[str, str], hide: Callable[[str], None]
+) -> Workshop:
+    """Return the workshop with another source, which may fail alone: also by having no credential."""
+    source = fit_source(settings, workshop.plugins)
+    for secret in secrets_of(source[1]):
         hide(secret)
-    try:
-        credential = credential_for(settings, server_url_of(second), environ=environ, clock=workshop.clock, hide=hide)
-    except (AccessError, TryAgainError) as error:
-        credential = MissingCredential(error)
+    credential = _credential(settings, source, environ=environ, clock=workshop.clock, hide=hide)
     shared = workshop.shared.beside()
-    return dataclasses.replace(workshop, settings=settings, source=second, credential=credential, shared=shared)
+    return dataclasses.replace(workshop, settings=settings, source=source, credential=credential, shared=shared)
+
+
+def _credential(
+    settings: Settings,
+    source: tuple[SourcePlugin, Any],
+    *,
+    environ: Mapping[str, str],
+    clock: Callable[[], datetime],
+    hide: Callable[[str], None],
+) -> Credential:
+    """Return the credential for the server of a source; one that is missing says so when it is asked for a token."""
+    try:
+        return credential_for(settings, server_url_of(source), environ=environ, clock=clock, hide=hide)
+    except (AccessError, TryAgainError) as error:
+        return MissingCredential(error)
+
+
+def _require_credential(workshop: Workshop) -> None:
+    """Find out before anything is connected that no source has a credential.
+
+    Raises:
+        AccessError, TryAgainError: what is wrong with that of the last one.
+    """
+    candidates = [workshop] if workshop.otherwise is None else [workshop, workshop.otherwise]
+    missing = [one.credential.error for one in candidates if isinstance(one.credential, MissingCredential)]
+    if len(missing) == len(candidates):
+        raise missing[-1]

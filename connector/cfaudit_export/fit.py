@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from cfaudit_export.errors import SettingsError
 from cfaudit_export.interfaces import CheckpointStore
@@ -56,6 +57,30 @@ def fit_source(settings: Settings, plugins: Plugins) -> tuple[SourcePlugin, Any]
 def server_url_of(source: tuple[SourcePlugin, Any]) -> str:
     """Return the URL of the server of a source as `fit_source` returns it, empty for a source without one."""
     return str(getattr(source[1], "server_url", ""))
+
+
+def require_named_host(first: tuple[SourcePlugin, Any], second: tuple[SourcePlugin, Any]) -> None:
+    """Refuse a second source that would take the credential of the first one's server to a host that is not named.
+
+    A first source at its usual server has the second one at its usual server; where the settings name another server,
+    a gateway most often, they have to name that of the second source too.
+
+    Raises:
+        SettingsError: they do not.
+    """
+    hosts = [urlsplit(server_url_of(source)).netloc for source in (first, second)]
+    if _has_usual_server(first) or not _has_usual_server(second) or hosts[0] == hosts[1]:
+        return
+    raise SettingsError(
+        f"source '{second[0].name}' would send the credential to '{hosts[1]}', but the settings name '{hosts[0]}' "
+        f"only; name its server too, as in -o sources.{second[0].name}.server_url=URL"
+    )
+
+
+def _has_usual_server(source: tuple[SourcePlugin, Any]) -> bool:
+    """Say whether a source asks the server that it asks where the settings name none."""
+    usual = next((one.default for one in dataclasses.fields(source[1]) if one.name == "server_url"), "")
+    return bool(server_url_of(source) == usual)
 
 
 def fit_sink(settings: Settings, plugins: Plugins, name: str) -> tuple[SinkPlugin, Any]:

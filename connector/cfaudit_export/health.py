@@ -41,14 +41,14 @@ class Expected:
     """What ought to be up to date.
 
     Attributes:
-        source: the source whose streams count.
+        log: the log whose streams count, whichever source reads it.
         filters: the filters whose streams count, sorted pairs; a run with others by hand is not looked after.
         accounts: the accounts that must be there; none for all that are remembered.
         sinks: the sinks that count; none for all that are remembered.
         max_lag: how far behind a sink may be.
     """
 
-    source: str
+    log: str
     filters: tuple[tuple[str, str], ...] = ()
     accounts: tuple[str, ...] = ()
     sinks: tuple[str, ...] = ()
@@ -140,7 +140,7 @@ def _is_expected(checkpoint: Checkpoint, expected: Expected) -> bool:
     stream = checkpoint.stream
     return (
         stream.slice is None
-        and stream.source == expected.source
+        and (stream.log or stream.source) == expected.log
         and tuple(sorted(stream.filters)) == expected.filters
         and (not expected.accounts or stream.account_id in expected.accounts)
     )

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from cfaudit_export.accounts import accounts_of
-from cfaudit_export.assemble import Workshop, assemble, connected, export
+from cfaudit_export.assemble import Workshop, assemble, connected
 from cfaudit_export.encode import as_plain
 from cfaudit_export.errors import SettingsError
+from cfaudit_export.export import export
+from cfaudit_export.failover import choose
 from cfaudit_export.intervals import cut
 from cfaudit_export.log import logging_through
 from cfaudit_export.model import RunReport, Window, floor_ms
@@ -110,5 +112,5 @@ def accounts(workshop: Workshop) -> tuple[str, ...]:
 
 
 def _the_one(workshop: Workshop) -> str:
-    with connected(workshop, "") as (_, connection):
+    with connected(choose(workshop, ""), "") as (_, connection):
         return connection.account_id

@@ -167,7 +167,7 @@ class CloudflareAuditExportOperator(BaseOperator):  # type: ignore[misc]  # type
         events = context["outlet_events"]
         for one in reports:
             rows = sum(sink.rows for sink in one.sinks)
-            asset = audit_asset(one.stream.account_id, one.stream.source)
+            asset = audit_asset(one.stream.account_id, one.stream.log or one.stream.source)
             for outlet in self.outlets:
                 if isinstance(outlet, AssetAlias) and rows:
                     events[outlet].add(asset, extra={"rows": rows})

@@ -19,7 +19,7 @@ def clock() -> datetime:
 
 
 def fit(tmp_path: Path, environ: dict[str, str] = ENVIRON, **settings: Any) -> Workshop:
-    settings = {"sink": ("parquet",), "sinks": {"parquet": {"path": "out"}}} | settings
+    settings = {"source": "auditlogs", "sink": ("parquet",), "sinks": {"parquet": {"path": "out"}}} | settings
     return assemble(Settings(state_dir=tmp_path, **settings), load_plugins(), environ=environ, clock=clock)
 
 
@@ -83,3 +83,42 @@ def test_what_does_not_fit_is_found_before_anything_is_connected(
 ) -> None:
     with pytest.raises(error, match=message):
         fit(tmp_path, **settings)
+
+
+GATEWAY = "https://gateway.example.com/mcp"
+BOTH = {"auditlogs": {"server_url": GATEWAY}, "codemode": {"server_url": "https://gateway.example.com/api/mcp"}}
+
+
+def sources_of(workshop: Workshop) -> list[str]:
+    return [one.source_name for one in (workshop, workshop.otherwise) if one]
+
+
+@pytest.mark.parametrize(
+    ("sources", "expected"),
+    [
+        ({}, ["codemode", "auditlogs"]),
+        ({"auditlogs": {"page_size": 500}}, ["codemode", "auditlogs"]),
+        (BOTH, ["codemode", "auditlogs"]),
+        ({"auditlogs": {"server_url": GATEWAY}}, ["auditlogs"]),
+        ({"codemode": {"server_url": GATEWAY}}, ["codemode"]),
+    ],
+)
+def test_where_the_settings_name_a_server_the_credential_goes_to_no_other(
+    tmp_path: Path, sources: dict[str, Any], expected: list[str]
+) -> None:
+    assert sources_of(fit(tmp_path, source="auto", sources=sources)) == expected
+
+
+def test_a_second_source_for_gaps_does_not_take_the_credential_of_a_gateway_to_another_host(tmp_path: Path) -> None:
+    sources = {"auditlogs": {"server_url": GATEWAY}}
+    with pytest.raises(SettingsError, match="would send the credential to 'mcp.cloudflare.com'.*sources.codemode"):
+        fit(tmp_path, fill_gaps_from="codemode", sources=sources)
+    assert fit(tmp_path, fill_gaps_from="codemode", sources=BOTH).filler
+    assert fit(tmp_path, fill_gaps_from="codemode").filler
+    here = sources | {"codemode": {"server_url": "https://mcp.cloudflare.com/mcp?x=1"}}
+    assert fit(tmp_path, fill_gaps_from="codemode", sources=here).filler
+
+
+def test_of_several_sources_one_may_lack_a_credential_and_not_all(tmp_path: Path) -> None:
+    with pytest.raises(AccessError, match="no credential for 'https://auditlogs.mcp.cloudflare.com/mcp'"):
+        fit(tmp_path, environ={}, source="auto")

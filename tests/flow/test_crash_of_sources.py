@@ -11,15 +11,19 @@ import signal
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from starlette.responses import PlainTextResponse
 
 from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
+from cfaudit_export.sandbox.codemode_app import CODEMODE_PREFIX
 from cfaudit_export.sandbox.text import js
 
 SETTINGS = {"budget_calls": 0, "piece_rows": 25, "page_size": 25, "concurrency": 2, "retry_seconds": 5}
@@ -52,6 +56,9 @@ JOURNEYS = {
     "filled at once": Journey(5, (), FILLED, (FILLED, WHOLE)),
     "filled later": Journey(5, TRIMMED, FILLED, (FILLED,)),
 }
+# The first source is left to the program, and gone after some requests: each run finds that out anew until one got
+# as far as the other source.
+LEFT_OPEN = Journey(0, ("--source", "auto"), (), ((),))
 
 
 class Trial:
@@ -135,6 +142,22 @@ def trial_of(sandboxes: dict[int, Sandbox], runner: Any, tmp_path: Path) -> Call
     return make
 
 
+@contextmanager
+def gone_after(sandbox: Sandbox, requests: int) -> Iterator[None]:
+    """Let the server of whole records answer so many requests, and then be gone."""
+    served, asked = sandbox.app.mounts[CODEMODE_PREFIX], count()
+
+    async def door(*scope: Any) -> None:
+        app = served if next(asked) < requests else PlainTextResponse("not here any more", 410)
+        await app(*scope)
+
+    sandbox.app.mounts[CODEMODE_PREFIX] = door
+    try:
+        yield
+    finally:
+        sandbox.app.mounts[CODEMODE_PREFIX] = served
+
+
 def die_and_complete(trial: Trial, steps: tuple[int, int], chance: random.Random) -> None:
     """Kill a run before a step, and what goes on after it before another; then complete."""
     trial.begin()
@@ -152,6 +175,33 @@ def test_a_change_of_source_killed_at_some_step_loses_and_doubles_no_event(
 ) -> None:
     chance = random.Random(f"{name} 20261127")
     die_and_complete(trial_of(JOURNEYS[name]), (chance.randrange(20, 60), chance.randrange(20, 60)), chance)
+
+
+def test_a_failover_killed_at_some_step_loses_and_doubles_no_event(trial_of: Callable[[Journey], Trial]) -> None:
+    chance = random.Random("failover 20261130")
+    trial = trial_of(LEFT_OPEN)
+    with gone_after(trial.sandbox, 1_000):
+        trial.begin()
+    with gone_after(trial.sandbox, 8):
+        for step in (chance.randrange(20, 60), chance.randrange(20, 60)):
+            done = trial.run(step=step)
+            assert done.code in (0, -signal.SIGKILL), done.err
+            trial.look()
+        trial.complete(chance)
+        assert {row["source"] for row in trial.rows()} == {"codemode", "auditlogs"}
+
+
+@pytest.mark.soak
+def test_a_failover_killed_at_any_step_loses_and_doubles_no_event(trial_of: Callable[[Journey], Trial]) -> None:
+    chance = random.Random("failover 20261130")
+    for step in range(0, 120, 2):
+        trial = trial_of(LEFT_OPEN)
+        trial.begin()
+        with gone_after(trial.sandbox, chance.randrange(12)):
+            done = trial.run(step=step)
+            assert done.code in (0, -signal.SIGKILL), done.err
+            trial.look()
+            trial.complete(chance)
 
 
 @pytest.mark.soak

@@ -65,11 +65,11 @@ class MissingCredential:
     kind = "token"
 
     def __init__(self, why: CfauditError) -> None:
-        self._why = why
+        self.error = why
 
     async def token(self) -> str | None:
         """Raise why there is none."""
-        raise self._why
+        raise self.error
 
     async def renew(self, refused: str) -> bool:  # noqa: ARG002  # the protocol's signature
         """Return False."""

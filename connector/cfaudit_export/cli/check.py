@@ -13,10 +13,11 @@ from cfaudit_export.cli.shell import Shell
 from cfaudit_export.cli.signin import current_sign_in, described
 from cfaudit_export.encode import as_json
 from cfaudit_export.errors import CfauditError, ExitCode, worst
+from cfaudit_export.failover import choose
 from cfaudit_export.fit import hurried
 from cfaudit_export.interfaces import Source
 from cfaudit_export.model import Connection
-from cfaudit_export.settings import Settings
+from cfaudit_export.settings import AUTO, Settings
 from cfaudit_export.settings.options import FILTERS, HOW, LOGS, WHAT, WHERE
 
 _PATIENCE_SECONDS = 5.0  # somebody waits for the answer
@@ -58,9 +59,7 @@ def _findings(workshop: Workshop) -> Iterator[Finding]:
     try:
         with accounts_of(workshop) as accounts:
             for account in accounts:
-                yield from _source(workshop, account)
-                if workshop.filler:
-                    yield from _source(workshop.filler, account)
+                yield from _sources(workshop, account)
     except CfauditError as error:
         yield Finding("accounts", error.exit_code, str(error))
     with opened_sinks(workshop) as sinks:
@@ -68,11 +67,41 @@ def _findings(workshop: Workshop) -> Iterator[Finding]:
             yield _found(f"sink '{name}'", sink.check)
 
 
+def _sources(workshop: Workshop, account: str) -> Iterator[Finding]:
+    """Look at the source that a run would read, and at the second one where there is one."""
+    try:
+        chosen = choose(_hurried(workshop), account)
+    except CfauditError as error:
+        yield Finding(f"source '{AUTO}'", error.exit_code, str(error))
+        return
+    yield from _source(chosen, account)
+    if chosen.filler:
+        yield from _source(chosen.filler, account)
+    if chosen.otherwise:
+        yield _in_reserve(chosen.otherwise, account)
+
+
+def _hurried(workshop: Workshop) -> Workshop:
+    """Return the workshop with sources that give up soon."""
+    plugin, config = workshop.source
+    other = workshop.otherwise and _hurried(workshop.otherwise)
+    return replace(workshop, source=(plugin, hurried(config, _PATIENCE_SECONDS)), otherwise=other)
+
+
+def _in_reserve(workshop: Workshop, account: str) -> Finding:
+    """Say whether the other source could go on, were the chosen one gone; that it cannot stops no run."""
+    what = f"source '{workshop.source_name}'"
+    try:
+        with connected(workshop, account) as (source, _):
+            source.probe()
+    except CfauditError as error:
+        return Finding(what, ExitCode.OK, f"could not go on, should the chosen source be gone: {error}")
+    return Finding(what, ExitCode.OK, "in reserve, should the chosen source be gone")
+
+
 def _source(workshop: Workshop, account: str) -> Iterator[Finding]:
     """Connect, read one event, and look at the checkpoint of what is read."""
-    name = f"source '{workshop.settings.source}'"
-    plugin, config = workshop.source
-    workshop = replace(workshop, source=(plugin, hurried(config, _PATIENCE_SECONDS)))
+    name, workshop = f"source '{workshop.source_name}'", _hurried(workshop)
     try:
         with connected(workshop, account) as (source, connection):
             yield Finding(name, ExitCode.OK, _described(connection))

@@ -16,6 +16,7 @@ from cfaudit_export.cli.progress import progress_bar
 from cfaudit_export.cli.shell import Shell
 from cfaudit_export.errors import ExitCode, UsageError
 from cfaudit_export.escape import escaped
+from cfaudit_export.failover import choose
 from cfaudit_export.model import Gap, Window, floor_ms, iso
 from cfaudit_export.newest import newest
 from cfaudit_export.settings import Settings
@@ -89,6 +90,7 @@ def _read(workshop: Workshop, account: str, window: Window, number: int, watch: 
     from cfaudit_export.pipeline.map import map_extract
     from cfaudit_export.schema import schema
 
+    workshop = choose(workshop, account)
     with connected(workshop, account, watch) as (source, connection):
         stream = workshop.stream(connection.account_id)
         pieces = newest(source, window, number)

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from cfaudit_export.accounts import accounts_of
-from cfaudit_export.assemble import Workshop, export
+from cfaudit_export.assemble import Workshop
 from cfaudit_export.cli.command import command, log_form
 from cfaudit_export.cli.progress import progress_bar
 from cfaudit_export.cli.shell import Shell
@@ -20,6 +20,7 @@ from cfaudit_export.cli.signin import current_sign_in
 from cfaudit_export.cli.terminal import PROGRAM
 from cfaudit_export.encode import as_json
 from cfaudit_export.errors import CfauditError, ExitCode, worst
+from cfaudit_export.export import export
 from cfaudit_export.metrics.observe import Observer, observing
 from cfaudit_export.model import Checkpoint, RunReport, iso
 from cfaudit_export.ping import pinged
@@ -108,7 +109,7 @@ def covered_until(checkpoint: Checkpoint | None, sink: str) -> str:
 
 
 def _tell(shell: Shell, workshop: Workshop, report: RunReport, checkpoint: Checkpoint | None) -> None:
-    """Say how a run ended: a table for people, a line for machines, errors for both."""
+    """Say how a run ended: a table for people, a line for machines, faults for both."""
     terminal, settings = shell.terminal, workshop.settings
     rows = [
         (one.name, one.rows, len(one.locations), len(report.gaps), covered_until(checkpoint, one.name))
@@ -116,13 +117,22 @@ def _tell(shell: Shell, workshop: Workshop, report: RunReport, checkpoint: Check
     ]
     if log_form(terminal, settings) == "text":
         if rows:
-            terminal.say(f"account {report.stream.account_id}, {report.events:,} events read")
+            source = report.stream.source
+            terminal.say(f"account {report.stream.account_id}, {report.events:,} events read from {source}")
             terminal.table(("sink", ">rows", ">files", ">gaps", "covered until"), rows, answer=False)
         if report.trimmed:
             left_out = f"{report.trimmed:,} events have columns left out for want of calls"
             terminal.say(f"{left_out}; --recover all waits for them")
     else:
         _LOG.info("run finished", extra=_facts(report))
+    _tell_faults(shell, workshop, report, checkpoint)
+
+
+def _tell_faults(shell: Shell, workshop: Workshop, report: RunReport, checkpoint: Checkpoint | None) -> None:
+    """Say what went wrong, and what is left to do."""
+    terminal, settings = shell.terminal, workshop.settings
+    if failover := report.extra.get("failover"):
+        terminal.fail(f"account {report.stream.account_id}: {failover}; see '{PROGRAM} check'")
     if report.error:
         terminal.fail(of_account(report.stream.account_id if settings.account else "", report.error))
     for sink in report.sinks:
@@ -192,6 +202,7 @@ def _checkpoint(workshop: Workshop, report: RunReport) -> Checkpoint | None:
 def _facts(report: RunReport) -> dict[str, Any]:
     return {
         "account": report.stream.account_id,
+        "source": report.stream.source,
         "stream": report.stream.id,
         "events": report.events,
         "rows": sum(sink.rows for sink in report.sinks),

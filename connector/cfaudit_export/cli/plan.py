@@ -16,6 +16,7 @@ from cfaudit_export.cli.export import Json, of_account, prepare
 from cfaudit_export.cli.shell import Shell
 from cfaudit_export.encode import as_json
 from cfaudit_export.errors import CfauditError, ExitCode, worst
+from cfaudit_export.failover import choose
 from cfaudit_export.model import Checkpoint, Connection, iso
 from cfaudit_export.runs import slices
 from cfaudit_export.settings import Settings
@@ -56,8 +57,9 @@ def plan(
     with accounts_of(workshop) as accounts:
         for account in accounts:
             try:
-                with connected(workshop, account) as (_, connection):
-                    plans.append(_plan(workshop, connection))
+                chosen = choose(workshop, account)
+                with connected(chosen, account) as (_, connection):
+                    plans.append(_plan(chosen, connection))
             except CfauditError as error:
                 shell.terminal.fail(of_account(account, error))
                 codes.append(error.exit_code)

@@ -58,6 +58,7 @@ def login(
     terminal = shell.terminal
     if not no_browser and not terminal.is_interactive:
         raise AccessError("without a terminal no browser is opened; run this at one, or with --no-browser")
+    settings = settings.using(settings.candidates[-1])
     config = _server(shell, settings)
     secret = read_client_secret(
         variable=settings.client_secret_variable, file=settings.client_secret_file, environ=shell.environ
@@ -96,6 +97,7 @@ def logout(shell: Shell, settings: Settings) -> int:
     """End a sign-in, at the server and here."""
     from cfaudit_export.auth.signout import sign_out
 
+    settings = settings.using(settings.candidates[-1])
     url, terminal = _server(shell, settings).server_url, shell.terminal
     found = sign_out(grant_store(settings), url, settings.profile, tell=terminal.say)
     terminal.say(f"signed out at '{url}'" if found else f"nobody is signed in at '{url}'")

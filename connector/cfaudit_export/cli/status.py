@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -26,6 +26,10 @@ from cfaudit_export.model import Checkpoint, SinkProgress, Stream
 from cfaudit_export.settings import Settings, values
 from cfaudit_export.settings.options import LOGS
 from cfaudit_export.times import show_duration
+
+if TYPE_CHECKING:
+    from cfaudit_export.auth.grants import Grant
+    from cfaudit_export.plugins import Plugins
 
 _CODES = "\n".join(f"  {level.value:>3}  {level.name}: {level.meaning}" for level in Level)
 _EPILOG = f"""
@@ -61,12 +65,8 @@ def status(
         return _check(shell, settings, max_lag)
     plugins = load_plugins(environ=shell.environ)
     store, now = open_store(settings, plugins), shell.clock()
-    codes, checkpoints, grant = [ExitCode.OK], [], None
-    try:
-        grant = current_sign_in(settings, server_url_of(fit_source(settings, plugins)), now)
-    except CfauditError as error:
-        shell.terminal.fail(str(error))
-        codes.append(error.exit_code)
+    checkpoints = []
+    grants, codes = _sign_ins(shell, settings, plugins)
     for found in checkpoints_of(store):
         if isinstance(found, CfauditError):
             shell.terminal.fail(str(found))
@@ -75,17 +75,31 @@ def status(
             checkpoints.append(found)
     checkpoints = _current(checkpoints)
     if json:
-        left = {settings.source: grant_days_left(grant, now) if grant else None}
+        left = {name: grant_days_left(grant, now) for name, grant in grants.items()}
         listed = [_described(one, now) | {"grant_days_left": left.get(one.stream.source)} for one in checkpoints]
         shell.terminal.answer(as_json(listed))
         return worst(codes)
     for one in checkpoints:
         _show(shell, one)
-    if not checkpoints and len(codes) == 1:
+    if not checkpoints and not codes:
         shell.terminal.answer(f"nothing exported yet; no checkpoints under '{settings.state_dir}'")
-    if grant is not None:
+    for grant in grants.values():
         shell.terminal.answer(described(grant, now))
     return worst(codes)
+
+
+def _sign_ins(shell: Shell, settings: Settings, plugins: Plugins) -> tuple[dict[str, Grant], list[ExitCode]]:
+    """Return the sign-in of each source that has one, and the exit codes of those that cannot be read."""
+    found, codes = {}, []
+    for name in settings.candidates:
+        try:
+            url = server_url_of(fit_source(settings.using(name), plugins))
+            if (grant := current_sign_in(settings, url, shell.clock())) is not None:
+                found[name] = grant
+        except CfauditError as error:
+            shell.terminal.fail(str(error))
+            codes.append(error.exit_code)
+    return found, codes
 
 
 def _check(shell: Shell, settings: Settings, max_lag: str) -> int:
@@ -109,15 +123,20 @@ def _examined(shell: Shell, settings: Settings, max_lag: timedelta) -> Health:
 
     plugins, now = load_plugins(environ=shell.environ), shell.clock()
     has_token = shell.environ.get(VARIABLE) or settings.token_file or settings.token_keyring
-    grant = None if has_token else kept_grant(settings, server_url_of(fit_source(settings, plugins)))
+    sources = {name: fit_source(settings.using(name), plugins) for name in settings.candidates}
     found = list(checkpoints_of(open_store(settings, plugins)))
+    used = {one.stream.source for one in found if isinstance(one, Checkpoint)} & sources.keys()
+    # Of several sources, only what has been read by is looked after: the other one may have no sign-in at all.
+    kept = [kept_grant(settings, server_url_of(sources[name])) for name in used or sources if not has_token]
+    ends = [left for grant in kept if grant is not None and (left := grant_days_left(grant, now)) is not None]
+    plugin = next(iter(sources.values()))[0]
     filters = tuple(sorted(settings.filters.items()))
     return examine(
         [one for one in found if isinstance(one, Checkpoint)],
-        Expected(settings.source, filters, settings.named_accounts, settings.sink, max_lag),
+        Expected(plugin.log or plugin.name, filters, settings.named_accounts, settings.sink, max_lag),
         now,
         unreadable=[str(one) for one in found if isinstance(one, CfauditError)],
-        days_to_sign_in=grant_days_left(grant, now) if grant else None,
+        days_to_sign_in=min(ends, default=None),
     )
 
 
@@ -136,7 +155,8 @@ def checkpoints_of(store: CheckpointStore) -> Iterator[Checkpoint | CfauditError
 def named(stream: Stream) -> str:
     """Return a stream for people."""
     filters = "".join(f", {name}={value}" for name, value in stream.filters)
-    return f"account {stream.account_id}, {stream.source}{filters} (stream {stream.id})"
+    part = f", slice {stream.slice}" if stream.slice else ""
+    return f"account {stream.account_id}, {stream.source}{filters}{part} (stream {stream.id})"
 
 
 def _current(checkpoints: list[Checkpoint]) -> list[Checkpoint]:
@@ -178,10 +198,6 @@ def _progress(progress: SinkProgress, now: datetime) -> dict[str, Any]:
 def _show(shell: Shell, checkpoint: Checkpoint) -> None:
     terminal, late = shell.terminal, checkpoint.lateness
     terminal.answer(named(checkpoint.stream))
-    terminal, stream, late = shell.terminal, checkpoint.stream, checkpoint.lateness
-    filters = "".join(f", {name}={value}" for name, value in stream.filters)
-    part = f", slice {stream.slice}" if stream.slice else ""
-    terminal.answer(f"account {stream.account_id}, {stream.source}{filters}{part} (stream {stream.id})")
     now = shell.clock()
     rows = [
         (

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cfaudit_export.assemble import assemble, export
+from cfaudit_export.assemble import assemble
 from cfaudit_export.auth.token import VARIABLE
 from cfaudit_export.cli.command import command
 from cfaudit_export.cli.export import Json
@@ -21,6 +21,7 @@ from cfaudit_export.cli.progress import progress_bar
 from cfaudit_export.cli.shell import Shell
 from cfaudit_export.encode import as_json
 from cfaudit_export.errors import UsageError
+from cfaudit_export.export import export
 from cfaudit_export.log import logging_to
 from cfaudit_export.model import RunReport, iso
 from cfaudit_export.settings import Settings
@@ -146,6 +147,7 @@ def _exported(shell: Shell, directory: Path, sandbox: Sandbox) -> RunReport:
 
     # Only these settings count: whatever file or variables are around belong to real exports.
     settings = Settings(
+        source="auditlogs",
         sink=("parquet",),
         since=datetime.fromtimestamp(sandbox.world.since, UTC),
         state_dir=directory / "state",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
-from cfaudit_export.errors import SettingsError
+from cfaudit_export.errors import CheckpointDamagedError, SettingsError
 from cfaudit_export.interfaces import CheckpointStore
 from cfaudit_export.model import UNNAMED_ACCOUNT, Checkpoint, Intent, SinkProgress, Stream
 
@@ -61,15 +62,19 @@ class Ledger:
 
 
 def require_same_name(store: CheckpointStore, stream: Stream, *, is_named: bool) -> None:
-    """See whether a stream that begins was perhaps exported before without the id of its account.
+    """See whether a stream that begins was perhaps exported before under another name of its account.
 
     Its events would all be delivered again: the account is a part of their ids.
 
     Raises:
-        SettingsError: it was, or so it seems, and nobody said that this is another account.
+        SettingsError: it was, or so it seems, and the settings do not say that this is another account.
     """
+    if stream.account_id == UNNAMED_ACCOUNT:
+        if not is_named and not stream.slice and store.load(stream.id) is None:
+            _require_no_named_one(store, stream)
+        return
     unnamed = replace(stream, account_id=UNNAMED_ACCOUNT, slice=None)
-    if stream.account_id == UNNAMED_ACCOUNT or stream.slice or store.load(stream.id) or not store.load(unnamed.id):
+    if stream.slice or store.load(stream.id) or not store.load(unnamed.id):
         return
     go_on = f"go on with --account {UNNAMED_ACCOUNT}"  # whoever reads it knows whether it is the same
     if is_named:
@@ -79,3 +84,21 @@ def require_same_name(store: CheckpointStore, stream: Stream, *, is_named: bool)
         f"an account was exported before without its id; if it is '{stream.account_id}', {go_on}, or all its events "
         f"are delivered again; if it is another one, say --account {stream.account_id}"
     )
+
+
+def _require_no_named_one(store: CheckpointStore, stream: Stream) -> None:
+    """Refuse to begin an account without its id where one was exported with it: by another source, most often."""
+    for stream_id in store.streams():
+        with suppress(CheckpointDamagedError):  # which stops the run of its own stream
+            if (found := store.load(stream_id)) and _is_of_the_same_log(found.checkpoint.stream, stream):
+                other = found.checkpoint.stream.account_id
+                raise SettingsError(
+                    f"the server does not say which account this is, and account '{other}' was exported before; if it "
+                    f"is that one, go on with --account {other}, or all its events are delivered again; if it is "
+                    f"another one, say --account {UNNAMED_ACCOUNT}"
+                )
+
+
+def _is_of_the_same_log(one: Stream, other: Stream) -> bool:
+    logs = {stream.log or stream.source for stream in (one, other)}
+    return len(logs) == 1 and one.filters == other.filters and one.slice is None

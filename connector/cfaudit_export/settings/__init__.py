@@ -8,7 +8,7 @@ layers   the places that say something, as trees
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,15 @@ from cfaudit_export.settings.layers import (
 )
 from cfaudit_export.settings.options import DEFAULT_PROFILE, OPTIONS, Option
 from cfaudit_export.settings.values import ALL_ACCOUNTS
+from cfaudit_export.sources import AUTO_SOURCES
 
-__all__ = ["ALL_ACCOUNTS", "OPTIONS", "Given", "Option", "Settings", "default_state_dir", "load_settings"]
+__all__ = ["ALL_ACCOUNTS", "AUTO", "OPTIONS", "Given", "Option", "Settings", "default_state_dir", "load_settings"]
 
 APPLICATION = "cfaudit-export"
 FILE_NAME = "cfaudit.toml"
-DEFAULT_SOURCE = "auditlogs"
+AUTO = "auto"
+# What a server URL, or a second source for gaps, is meant for where no source is named.
+_USUAL_SOURCE = "auditlogs"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +53,7 @@ class Settings:
     """
 
     account: tuple[str, ...] = ()
-    source: str = DEFAULT_SOURCE
+    source: str = AUTO
     fill_gaps_from: str | None = None
     sink: tuple[str, ...] = ()
     transform: tuple[str, ...] = ()
@@ -90,14 +93,30 @@ class Settings:
         return () if self.account == ALL_ACCOUNTS else self.account
 
     @property
+    def candidates(self) -> tuple[str, ...]:
+        """Return the names of the sources that may read, the preferred first; `auto` has several.
+
+        Where the settings name the server of one of them, only those whose server they name: the credential goes to
+        no other host.
+        """
+        if self.source != AUTO:
+            return (self.source,)
+        named = tuple(name for name in AUTO_SOURCES if self.sources.get(name, {}).get("server_url"))
+        return named or AUTO_SOURCES
+
+    def using(self, source: str) -> Settings:
+        """Return the settings with one source fixed."""
+        return replace(self, source=source)
+
+    @property
     def server_url(self) -> str | None:
         """Return the URL of the source's server, None for the source's own default."""
-        return self.sources.get(self.source, {}).get("server_url")
+        return self.sources.get(self.candidates[0], {}).get("server_url")
 
     @property
     def header(self) -> Mapping[str, str]:
         """Return the further request headers: name to the variable that holds the value."""
-        found = self.sources.get(self.source, {}).get("headers", {})
+        found = self.sources.get(self.candidates[0], {}).get("headers", {})
         return found if isinstance(found, Mapping) else {}
 
 
@@ -132,12 +151,30 @@ def load_settings(given: Given, *, environ: Mapping[str, str], now: datetime, di
     file = _find_file(given.config, environ, directory)
     layers = [flag_layer(given.flags), pair_layer(given.pairs), variable_layer(environ), file_layer(file)]
     said = [_read(layer, now) for layer in layers]
-    source = next((one["source"] for one in said if "source" in one), DEFAULT_SOURCE)
+    source = next((one["source"] for one in said if "source" in one), None) or _source_meant(said)
     merged: Tree = {}
     for layer, values in reversed(list(zip(layers, said, strict=True))):
         tables = {name: layer.tree[name] for name in PLUGIN_TABLES if name in layer.tree}
-        merged = _merge(_merge(merged, tables), _placed(values, source))
+        merged = _merge(_merge(merged, tables), _placed(values, AUTO_SOURCES if source == AUTO else (source,)))
+    if source == AUTO:
+        _refuse_half_a_choice(said)
     return _settled(merged, source, file, now)
+
+
+def _source_meant(said: Sequence[Mapping[str, Any]]) -> str:
+    """Return the source where none is named: whichever can be used, unless another setting is about the usual one."""
+    return _USUAL_SOURCE if any({"server_url", "fill_gaps_from"} & one.keys() for one in said) else AUTO
+
+
+def _refuse_half_a_choice(said: Sequence[Mapping[str, Any]]) -> None:
+    listed = ", ".join(AUTO_SOURCES)
+    if any("server_url" in one for one in said):
+        raise SettingsError(
+            f"server_url is for one source, and '{AUTO}' chooses from {listed}; name the source, "
+            f"or give each its own, as in -o sources.{AUTO_SOURCES[0]}.server_url=URL"
+        )
+    if any("fill_gaps_from" in one for one in said):
+        raise SettingsError(f"fill_gaps_from needs a first source that is named, not '{AUTO}' (there are {listed})")
 
 
 def default_state_dir() -> Path:
@@ -179,17 +216,18 @@ def _at(tree: Tree, key: str) -> Any:
     return value
 
 
-def _placed(values: Mapping[str, Any], source: str) -> Tree:
-    """Return the values as a tree, short forms at their long place."""
+def _placed(values: Mapping[str, Any], sources: Sequence[str]) -> Tree:
+    """Return the values as a tree, short forms at their long place, of each source that may read."""
     tree: Tree = {}
     for option in OPTIONS:
         if option.key not in values:
             continue
-        path = ["sources", source, option.source_key] if option.source_key else option.key.split(".")
-        branch: Tree = tree
-        for part in path[:-1]:
-            branch = branch.setdefault(part, {})
-        branch[path[-1]] = values[option.key]
+        short = [["sources", source, option.source_key] for source in sources] if option.source_key else []
+        for path in short or [option.key.split(".")]:
+            branch: Tree = tree
+            for part in path[:-1]:
+                branch = branch.setdefault(part, {})
+            branch[path[-1]] = values[option.key]
     return tree
 
 

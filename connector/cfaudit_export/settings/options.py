@@ -116,7 +116,15 @@ OPTIONS: tuple[Option, ...] = (
         "",
         ("--slice",),
     ),
-    Option("source", values.text, "where events are read from", WHAT, "NAME", ("--source",), "auditlogs"),
+    Option(
+        "source",
+        values.text,
+        "where events are read from; auto: codemode where the credential can use it, else auditlogs",
+        WHAT,
+        "NAME",
+        ("--source",),
+        "auto",
+    ),
     Option(
         "fill_gaps_from",
         values.text,

@@ -15,6 +15,9 @@ AUDITLOGS_URL = "https://auditlogs.mcp.cloudflare.com/mcp"
 CODEMODE_URL = "https://mcp.cloudflare.com/mcp"
 CLOUDFLARE_API_URL = "https://api.cloudflare.com/client/v4"
 
+AUTO_SOURCES = ("codemode", "auditlogs")
+"""What `source = "auto"` chooses from, the preferred first. All read one log, so that each can go on for another."""
+
 # Every filter of the tool, in the order of its input schema; None: any text, else the values it accepts.
 AUDITLOGS_FILTERS: dict[str, tuple[str, ...] | None] = {
     "account_name": None,

@@ -14,7 +14,8 @@ import pytest
 
 from cfaudit_export.analysis.data import Data, open_data
 from cfaudit_export.analysis.places import open_place
-from cfaudit_export.assemble import assemble, export
+from cfaudit_export.assemble import assemble
+from cfaudit_export.export import export
 from cfaudit_export.model import Window
 from cfaudit_export.parquet import write_parquet
 from cfaudit_export.plugins import load_plugins

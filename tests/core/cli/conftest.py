@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from cfaudit_export.assemble import assemble, export
+from cfaudit_export.assemble import assemble
 from cfaudit_export.cli import main
+from cfaudit_export.export import export
 from cfaudit_export.plugins import load_plugins
 from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
 from cfaudit_export.settings import Settings

@@ -53,7 +53,7 @@ def test_columns_that_nobody_asked_to_rebuild_are_not_said_to_be_left_out(cli: A
 def test_as_text_a_table_says_what_each_sink_got(cli: Any, target: tuple[str, ...], sandbox: Sandbox) -> None:
     result = cli(*target, "--since", "40d", "--log-format", "text")
     *_, title, head, line = result.err.splitlines()
-    assert title == f"account {sandbox.world.accounts[0].id}, {EVENTS} events read"
+    assert title == f"account {sandbox.world.accounts[0].id}, {EVENTS} events read from auditlogs"
     assert head.split() == ["sink", "rows", "files", "gaps", "covered", "until"]
     name, delivered, files, gaps, until = line.split()
     assert (name, delivered, gaps) == ("parquet", str(EVENTS), "0")

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from cfaudit_export.assemble import assemble, export
+from cfaudit_export.assemble import assemble
 from cfaudit_export.errors import ExitCode, SettingsError
+from cfaudit_export.export import export
 from cfaudit_export.model import Checkpoint, RunReport, Window, iso
 from cfaudit_export.plugins import load_plugins
 from cfaudit_export.sandbox.text import js

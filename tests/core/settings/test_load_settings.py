@@ -220,7 +220,7 @@ def test_the_value_of_a_pair_is_toml_where_it_is_a_list_a_table_or_quoted(load: 
 
 
 def test_a_key_may_be_quoted_as_in_toml(load: Load) -> None:
-    assert load(pairs=['sources.auditlogs.headers."X.Y"=VAR']).header == {"X.Y": "VAR"}
+    assert load(pairs=['sources.auditlogs.headers."X.Y"=VAR']).using("auditlogs").header == {"X.Y": "VAR"}
 
 
 def test_of_two_pairs_about_a_key_the_later_counts(load: Load) -> None:
@@ -308,3 +308,31 @@ def test_a_port_is_one(load: Load) -> None:
     assert load({"redirect_port": "33418"}).redirect_port == 33418
     with pytest.raises(UsageError, match="--redirect-port: expected a port up to 65535, not '70000'"):
         load({"redirect_port": "70000"})
+
+
+@pytest.mark.parametrize(
+    ("given", "source"),
+    [
+        ({}, "auto"),
+        ({"flags": {"server_url": "http://127.0.0.1:1/mcp"}}, "auditlogs"),
+        ({"flags": {"fill_gaps_from": "codemode"}}, "auditlogs"),
+        ({"pairs": ["sources.auditlogs.server_url=http://127.0.0.1:1/mcp"]}, "auto"),
+        ({"flags": {"source": "codemode", "server_url": "http://127.0.0.1:1/mcp"}}, "codemode"),
+        ({"flags": {"concurrency": "2"}}, "auto"),
+    ],
+)
+def test_the_source_is_left_to_the_program_unless_another_setting_is_about_one(
+    load: Load, given: dict[str, Any], source: str
+) -> None:
+    assert load(**given).source == source
+
+
+def test_what_is_short_for_a_setting_of_the_source_is_for_each_that_may_read(load: Load) -> None:
+    sources = load(flags={"concurrency": "2"}).sources
+    assert {name: one["concurrency"] for name, one in sources.items()} == {"auditlogs": 2, "codemode": 2}
+
+
+@pytest.mark.parametrize(("name", "value"), [("server_url", "http://127.0.0.1:1/mcp"), ("fill_gaps_from", "codemode")])
+def test_what_needs_one_source_is_refused_where_the_choice_is_left_open(load: Load, name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=name):
+        load(flags={"source": "auto", name: value})
