@@ -7,15 +7,17 @@ encodings, which cost less and are smaller. There are no statistics where no rea
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from operator import itemgetter
 from typing import IO, Any, Self
 
+import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+
+from cfaudit_export.checksums import FOOTER_NOTE, ChecksumWriter, read_footer
 
 MERGED_PREFIX = "merged-"
 """How the names of files begin that `compact` made of others."""
@@ -103,10 +105,11 @@ def write_parquet(file: IO[bytes], schema: pa.Schema, groups: Iterable[pa.Table]
     """Write tables as one Parquet file of at least as many row groups, with `notes` as its key-value metadata.
 
     The Arrow schema is left out of the file: every reader knows the types without it, and it would be most of a small
-    file.
+    file. Each page has a checksum, and `checksums` adds a digest of the footer.
     """
+    checked = ChecksumWriter(file)
     with pq.ParquetWriter(
-        file,
+        checked,
         schema,
         compression="zstd",
         compression_level=1,
@@ -118,29 +121,51 @@ def write_parquet(file: IO[bytes], schema: pa.Schema, groups: Iterable[pa.Table]
         sorting_columns=[pq.SortingColumn(schema.get_field_index("event_time"))],
         store_schema=False,
     ) as writer:
-        writer.add_key_value_metadata(dict(notes))
         for group in groups:
             writer.write_table(group, row_group_size=_GROUP_ROWS)
             del group  # it would stay in memory while the next one is read
+        writer.add_key_value_metadata({**notes, **checked.notes()})
+    checked.finish()
 
 
 def read_notes(path: str) -> dict[str, str]:
-    """Read the key-value metadata of a Parquet file.
+    """Read the key-value metadata of a Parquet file, compared with its digest where it has one.
 
     Raises:
         OSError: it cannot be read.
-        pa.ArrowInvalid: it is not a Parquet file.
+        pa.ArrowInvalid: it is not a Parquet file, or it is damaged.
     """
-    notes = pq.read_metadata(path).metadata or {}
-    return {key.decode(): value.decode() for key, value in notes.items()}
+    with pa.OSFile(path) as file:
+        return notes_of(read_footer(file).metadata)
+
+
+def notes_of(metadata: pq.FileMetaData) -> dict[str, str]:
+    """Return the key-value metadata of a footer, without the digest of `checksums`.
+
+    Raises:
+        pa.ArrowInvalid: a key or a value is not UTF-8.
+    """
+    try:
+        notes = {key.decode(): value.decode() for key, value in (metadata.metadata or {}).items()}
+    except UnicodeDecodeError:
+        raise pa.ArrowInvalid("its notes are not UTF-8") from None
+    return {key: value for key, value in notes.items() if key != FOOTER_NOTE}
 
 
 def merged_files(notes: Mapping[str, str]) -> dict[str, dict[str, str]]:
     """Return the names of the files of the same folder that a file stands for, and what the sink needs of their notes.
 
-    Until they are removed, both are there, and whoever reads such a file passes over the others. {} for any other file.
+    Beside those notes, `rows` says how many rows such a file has, and `footer_sha256` the digest of its footer. Until
+    they are removed, both are there, and whoever reads such a file passes over the others when it has seen that their
+    rows are in it. {} for any other file.
+
+    Raises:
+        pa.ArrowInvalid: the note is none.
     """
-    return dict(json.loads(notes.get(MERGED_NOTE, "{}")))
+    try:
+        return msgspec.json.decode(notes.get(MERGED_NOTE, "{}"), type=dict[str, dict[str, str]])
+    except ValueError as error:
+        raise pa.ArrowInvalid(f"its note of merged files cannot be read: {error}") from error
 
 
 def _times(path: str) -> pa.Array:

@@ -3,11 +3,11 @@
 For each account and day, and only where a sink of this program wrote the files:
 
 1. The rows of the small files are written, in order of time, into one new file under a hidden name, and synced. It says
-   in its footer which files it stands for, and what the sink needs to know of their batches.
+   in its footer which files it stands for, with their digests, and what the sink needs to know of their batches.
 2. It is read back. Number and checksum of its rows must be those of the files it was made of.
 3. It is renamed, which is atomic, and the folder synced: from here on it counts. Who reads with this program passes
-   over the files it stands for.
-4. They are removed.
+   over the files it stands for, if they are those and it holds their rows.
+4. They are removed; by a later run only if it finds their rows in the merged file (`merged`).
 
 A crash leaves a hidden file, which the next run removes, or files that are already merged, which the next run removes.
 Only readers that know nothing of all this, and read between 3 and 4, see rows twice.
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
@@ -25,23 +26,25 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 from filelock import FileLock, Timeout
 
-from cfaudit_export.analysis.data import columns_of, import_duckdb
-from cfaudit_export.analysis.files import DataFile, inspect, replaced, streams
-from cfaudit_export.analysis.places import Place
+from cfaudit_export.analysis.data import columns_of
+from cfaudit_export.analysis.engine import Limits, import_duckdb, open_engine
+from cfaudit_export.analysis.files import DataFile, inspect, streams
+from cfaudit_export.analysis.merged import Merges, stored
+from cfaudit_export.analysis.places import Place, damaged
+from cfaudit_export.analysis.shelf import fault_of
 from cfaudit_export.errors import LockedError, SettingsError, TryAgainError, UsageError
-from cfaudit_export.parquet import MERGED_NOTE, MERGED_PREFIX, merged_files, write_parquet
+from cfaudit_export.parquet import MERGED_NOTE, MERGED_PREFIX, write_parquet
 from cfaudit_export.schema import schema
 
 SMALL_BYTES = 64 << 20
 """Larger files are left alone."""
 
+_LOG = logging.getLogger(__name__)
 _GROUP_ROWS = 20_000
 _LOCK = ".cfaudit-compact.lock"
 _KEPT = ("cfaudit_days", "cfaudit_attempt")
@@ -77,8 +80,11 @@ def compact(
     settled: timedelta,
     accounts: Collection[str] = (),
     dry_run: bool = False,
+    limits: Limits | None = None,
 ) -> Iterator[Compacted]:
     """Merge the small files of every day that ended at least `settled` ago; yield each folder when it is done.
+
+    A folder with a damaged file is left as it is; the last thing that happens is an error that names such a file.
 
     Args:
         place: a local folder.
@@ -86,21 +92,42 @@ def compact(
         settled: how long after its end a day may still get events.
         accounts: only these, by default all.
         dry_run: only say what would be done.
+        limits: what it may use of the machine.
 
     Raises:
         LockedError: another process compacts there.
         CfauditError: a file cannot be read or written; what was merged before stays merged.
     """
-    root = Path(place.root)
     open_day = (now.astimezone(UTC) - settled).date().isoformat()
-    with _held(root), _translated(root):
-        files, _ = inspect(place, lambda _: True)
-        for folder, members in sorted(_folders(files).items()):
+    work = _Work(place, limits or Limits(), dry_run)
+    faults = []
+    with _held(work.root), _translated(work.root):
+        files, ignored = inspect(place, lambda _: True)
+        for one in ignored:
+            _LOG.warning("passed over", extra={"file": one.name, "why": one.why})
+        for _, members in sorted(_folders(files).items()):
             is_open = members[0].day >= open_day
             if not is_open and (not accounts or members[0].account_id in accounts):
-                done = _one_folder(root / folder, place, members, dry_run=dry_run)
+                try:
+                    done = _one_folder(work, members)
+                except (pa.ArrowException, import_duckdb().Error, OSError) as error:
+                    faults.append(_damaged_in(work, members, error))
+                    continue
                 if done.removed:
                     yield done
+    if faults:
+        raise faults[0]
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    place: Place
+    limits: Limits
+    dry_run: bool
+
+    @property
+    def root(self) -> Path:
+        return Path(self.place.root)
 
 
 @contextmanager
@@ -137,19 +164,23 @@ def _folders(files: Iterable[DataFile]) -> dict[str, list[DataFile]]:
     return found
 
 
-def _one_folder(folder: Path, place: Place, members: list[DataFile], *, dry_run: bool) -> Compacted:
-    gone = replaced(members)
+def _one_folder(work: _Work, members: list[DataFile]) -> Compacted:
+    folder = work.root / members[0].folder
+    merges = Merges(work.place, work.limits)
+    gone = merges.replaced(members)
     leftovers = [one for one in members if one.found.name in gone]
-    small = [one for one in members if one.found.name not in gone and _is_small(one)]
+    # What a merged file says of batches is kept only if what it says of files is true.
+    passed = gone | merges.refused
+    small = [one for one in members if one.found.name not in passed and _is_small(one)]
     if len(small) < 2:
         small = []
     after = 0
-    if not dry_run:
+    if not work.dry_run:
         for hidden in folder.glob(f".{MERGED_PREFIX}*.tmp"):
             hidden.unlink()
         _remove(folder, leftovers)
         if small:
-            after = _merge(folder, place, small).stat().st_size
+            after = _merge(work, folder, small).stat().st_size
             _remove(folder, small)
     return Compacted(
         account_id=members[0].account_id,
@@ -160,6 +191,16 @@ def _one_folder(folder: Path, place: Place, members: list[DataFile], *, dry_run:
         bytes_before=sum(one.found.bytes for one in small),
         bytes_after=after,
     )
+
+
+def _damaged_in(work: _Work, members: list[DataFile], error: Exception) -> SettingsError:
+    """Return the error that names the damaged file of a folder; raise what happened where none is."""
+    if isinstance(error, OSError) and error.errno is not None:
+        raise error  # the disk, not a file
+    for one in members:
+        if why := fault_of(work.place, one):
+            return damaged(work.place, one.found.name, why)
+    raise error
 
 
 def _is_small(file: DataFile) -> bool:
@@ -185,22 +226,20 @@ def _sync(folder: Path) -> None:
 # -- one file of several -----------------------------------------------------------------------------
 
 
-def _merge(folder: Path, place: Place, files: list[DataFile]) -> Path:
+def _merge(work: _Work, folder: Path, files: list[DataFile]) -> Path:
     """Write the rows of the files into one that stands for them, and return it."""
     names = sorted(Path(one.found.path).name for one in files)
     digest = hashlib.sha256("/".join(names).encode()).hexdigest()[:32]
     target = folder / f"{MERGED_PREFIX}{digest}.parquet"
     hidden = folder / f".{target.stem}.tmp"
     columns = _columns(files)
-    with TemporaryDirectory(prefix="cfaudit-") as spill, import_duckdb().connect() as connection:
-        connection.execute("SET TimeZone = 'UTC'")
-        connection.execute("SET temp_directory = $spill", {"spill": spill})
-        connection.register("files", _stored(place, (one.found.path for one in files), columns))
+    with open_engine(work.limits) as connection:
+        connection.register("files", stored(work.place, (one.found.path for one in files), columns))
         with hidden.open("xb") as file:
             write_parquet(file, columns, _groups(connection, columns), _notes(files))
             file.flush()
             os.fsync(file.fileno())
-        connection.register("merged", _stored(place, [str(hidden)], columns))
+        connection.register("merged", stored(work.place, [str(hidden)], columns))
         if _checksum(connection, "files") != _checksum(connection, "merged"):
             hidden.unlink()
             raise SettingsError(f"'{target}' would not hold what it is made of; nothing was changed, please report it")
@@ -214,10 +253,6 @@ def _columns(files: list[DataFile]) -> pa.Schema:
     known = schema()
     further = [field for field in columns_of(files) if field.name not in (*known.names, "event_date")]
     return pa.schema([*known, *further], metadata=known.metadata)
-
-
-def _stored(place: Place, paths: Iterable[str], columns: pa.Schema) -> ds.Dataset:
-    return ds.dataset(list(paths), schema=columns, format="parquet", filesystem=place.filesystem)
 
 
 def _groups(connection: Any, columns: pa.Schema) -> Iterator[pa.Table]:
@@ -237,8 +272,10 @@ def _notes(files: list[DataFile]) -> dict[str, str]:
     merged: dict[str, dict[str, str]] = {}
     for one in files:
         # Of files that were merged before, only batches are kept: the files themselves are gone.
-        merged |= {name: notes for name, notes in merged_files(one.notes).items() if notes}
-        merged[Path(one.found.path).name] = {key: one.notes[key] for key in _KEPT if key in one.notes}
+        merged |= {name: said for name, said in (one.merged or {}).items() if "cfaudit_days" in said}
+    for one in files:
+        said = {key: one.notes[key] for key in _KEPT if key in one.notes} | {"rows": str(one.rows)}
+        merged[Path(one.found.path).name] = said | ({"footer_sha256": one.digest} if one.digest else {})
     return {
         "cfaudit_schema_version": max(one.notes.get("cfaudit_schema_version", "") for one in files),
         "cfaudit_streams": " ".join(sorted({stream for _, stream in streams(files)})),

@@ -10,7 +10,6 @@ schema. `stored_events` is the same with the shadows that another event has take
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager, suppress
@@ -19,8 +18,9 @@ from typing import Any, Self, TypeVar
 
 import pyarrow as pa
 
+from cfaudit_export.analysis.engine import Limits, import_duckdb, open_engine
 from cfaudit_export.analysis.files import DataFile, Listing, wanted_folders
-from cfaudit_export.analysis.places import Place, reading_failed
+from cfaudit_export.analysis.places import Place, damaged, reading_failed
 from cfaudit_export.analysis.shelf import Shelf, ShelfDataset
 from cfaudit_export.errors import CfauditError, SettingsError, TryAgainError
 from cfaudit_export.model import Window
@@ -48,7 +48,15 @@ class Data:
         connection: DuckDB, without access to anything but the events.
     """
 
-    def __init__(self, place: Place, shelf: Shelf, period: Window | None = None, *, time_zone: str = "UTC") -> None:
+    def __init__(
+        self,
+        place: Place,
+        shelf: Shelf,
+        period: Window | None = None,
+        *,
+        time_zone: str = "UTC",
+        limits: Limits | None = None,
+    ) -> None:
         """Open those of a period, by default all. `time_zone` is the one in which SQL shows and reads times.
 
         Raises:
@@ -56,15 +64,11 @@ class Data:
         """
         self.place = place
         self.shelf = shelf
-        duckdb = import_duckdb()
         with ExitStack() as stack:
-            spill = stack.enter_context(tempfile.TemporaryDirectory(prefix="cfaudit-"))
-            self.connection = stack.enter_context(duckdb.connect(config=_LOCKED))
+            self.connection = stack.enter_context(open_engine(limits or Limits(), _LOCKED))
             self._thread = stack.enter_context(ThreadPoolExecutor(1))
             self._set("TimeZone", time_zone)
             self._define(period)
-            # DuckDB may write below this folder whatever else it may not: it must be one with nothing else in it.
-            self._set("temp_directory", spill)
             self._set("enable_external_access", "false")
             self._set("lock_configuration", "true")
             self._open = stack.pop_all()
@@ -142,9 +146,11 @@ class Data:
     def failed(self, error: Exception) -> CfauditError:
         """Return the error that says what it means that the files could not be read; the next question lists anew."""
         failure = reading_failed(self.place, error)
-        if isinstance(failure, TryAgainError):
-            with suppress(OSError):
+        with suppress(OSError):  # what led here matters more
+            if isinstance(failure, TryAgainError):
                 self.shelf.forget()
+            elif isinstance(failure, SettingsError) and (found := self.shelf.damaged()):
+                return damaged(self.place, *found)
         return failure
 
     def _set(self, name: str, value: str) -> None:
@@ -168,7 +174,12 @@ class Data:
 
 
 def open_data(
-    place: Place, period: Window | None = None, accounts: Collection[str] = (), *, time_zone: str = "UTC"
+    place: Place,
+    period: Window | None = None,
+    accounts: Collection[str] = (),
+    *,
+    time_zone: str = "UTC",
+    limits: Limits | None = None,
 ) -> Data:
     """Return the events of a place: those of a period and of some accounts, by default all.
 
@@ -177,23 +188,10 @@ def open_data(
     """
     import_duckdb()
     try:
-        shelf = Shelf(place, wanted_folders(period, accounts))
+        shelf = Shelf(place, wanted_folders(period, accounts), limits)
     except OSError as error:
         raise reading_failed(place, error) from error
-    return Data(place, shelf, period, time_zone=time_zone)
-
-
-def import_duckdb() -> Any:
-    """Return the module.
-
-    Raises:
-        SettingsError: it is not installed.
-    """
-    try:
-        import duckdb
-    except ImportError:
-        raise SettingsError("DuckDB is not installed: pip install 'cfaudit-export[analysis]'") from None
-    return duckdb
+    return Data(place, shelf, period, time_zone=time_zone, limits=limits)
 
 
 def columns_of(files: Iterable[DataFile]) -> pa.Schema:

@@ -1,17 +1,14 @@
 """A place in, the files that hold events out: what their footers say, and why others are passed over.
 
 A file is one of ours, or as good as that, when it lies in `account_id=.../event_date=...` and has the columns that no
-event is without. Who reads files trusts their footers, which are the last thing that is written of them.
-
-A file that `compact` made names the files it stands for. Between its appearance and their removal both are there, and
-they are passed over.
+event is without. A footer is the last thing that is written of a file; it is compared with its digest, where it has
+one, and the pages with their checksums when they are read. What is damaged is never answered from.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,9 +21,10 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from cfaudit_export.analysis.places import Found, Place
+from cfaudit_export.checksums import read_footer
 from cfaudit_export.escape import escaped
 from cfaudit_export.model import Window
-from cfaudit_export.parquet import MERGED_NOTE, merged_files
+from cfaudit_export.parquet import MERGED_NOTE, merged_files, notes_of
 from cfaudit_export.schema import schema
 
 _FOLDERS = re.compile(r"(?:^|/)account_id=([^/]+)/event_date=(\d{4}-\d{2}-\d{2})/[^/]+$")
@@ -56,6 +54,9 @@ class DataFile:
         last: time of its latest.
         columns: names and types.
         notes: its key-value metadata.
+        merged: the names of the files that it stands for, and what they said of their batches; None if it was not made
+            of others.
+        digest: the digest of its footer, which was compared; None where it has none.
         has_replacements: whether one of its events takes the place of a shadow.
     """
 
@@ -67,6 +68,8 @@ class DataFile:
     last: datetime | None
     columns: pa.Schema
     notes: dict[str, str]
+    merged: dict[str, dict[str, str]] | None
+    digest: str | None
     has_replacements: bool
 
     @property
@@ -77,7 +80,12 @@ class DataFile:
     @property
     def is_merged(self) -> bool:
         """Whether it was made of others."""
-        return MERGED_NOTE in self.notes
+        return self.merged is not None
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether another program wrote it, so that damage may not be noticed."""
+        return self.digest is None and not any(key.startswith("cfaudit_") for key in self.notes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +119,22 @@ def candidates(place: Place, wanted: Callable[[str], bool]) -> tuple[list[Candid
     some, ignored = [], []
     for found in place.files(wanted):
         match = _FOLDERS.search(found.name)
-        if match and _is_day(match[2]):
+        if why := found.fault or _unnamed(found.name):
+            ignored.append(Ignored(found.name, why))
+        elif match and _is_day(match[2]):
             some.append(Candidate(found, unquote(match[1]), match[2]))
         else:
             ignored.append(Ignored(found.name, "not in a folder account_id=.../event_date=..."))
     return some, ignored
+
+
+def _unnamed(name: str) -> str:
+    """Return why no library can open a file of this name, empty if they can."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return "its name is not UTF-8"
+    return ""
 
 
 def look(place: Place, some: Sequence[Candidate]) -> list[DataFile | Ignored]:
@@ -140,15 +159,11 @@ def inspect(place: Place, wanted: Callable[[str], bool]) -> tuple[list[DataFile]
     return files, [*ignored, *(one for one in looked if isinstance(one, Ignored))]
 
 
-def replaced(files: Sequence[DataFile]) -> set[str]:
-    """Return the names of the files that a merged one stands for and that may still be there."""
-    there = Counter(one.folder for one in files)
-    return {
-        f"{one.folder}/{name}"
-        for one in files
-        if one.is_merged and there[one.folder] > 1
-        for name in merged_files(one.notes)
-    }
+def checked_format() -> ds.ParquetFileFormat:
+    """Return the format by which pages are read: the checksum of each is compared, where it has one."""
+    return ds.ParquetFileFormat(
+        default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True)
+    )
 
 
 def streams(files: Iterable[DataFile]) -> set[tuple[str, str]]:
@@ -179,8 +194,9 @@ def wanted_folders(period: Window | None, accounts: Collection[str] = ()) -> Cal
 
 
 def _is_day(text: str) -> bool:
+    """Say whether a text is a day that has a day before it and one behind it."""
     try:
-        return bool(date.fromisoformat(text))
+        return date.min < date.fromisoformat(text) < date.max
     except ValueError:
         return False
 
@@ -189,26 +205,30 @@ def _look(place: Place, one: Candidate) -> DataFile | Ignored:
     """Read the footer of a file."""
     found = one.found
     try:
-        fragment = ds.ParquetFileFormat().make_fragment(found.path, place.filesystem)
-        fragment.ensure_complete_metadata()
-        metadata, columns = fragment.metadata, fragment.physical_schema.remove_metadata()
-    except (pa.ArrowInvalid, OSError) as error:
+        with place.filesystem.open_input_file(found.path) as file:
+            footer = read_footer(file)
+        columns = footer.metadata.schema.to_arrow_schema().remove_metadata()
+        notes = notes_of(footer.metadata)
+        merged = merged_files(notes) if MERGED_NOTE in notes else None
+    except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and (error.errno is not None or "AWS Error" in str(error)):
             raise  # it could not be read; whatever Arrow says without a number is about what was read
         return Ignored(found.name, f"not a whole Parquet file ({escaped(str(error).partition(chr(10))[0], 80)})")
     if unlike := _unlike(columns):
         return Ignored(found.name, unlike)
-    first, last = _times(metadata, columns)
+    first, last = _times(footer.metadata, columns)
     return DataFile(
         found=found,
         account_id=one.account_id,
         day=one.day,
-        rows=metadata.num_rows,
+        rows=footer.metadata.num_rows,
         first=first,
         last=last,
         columns=columns,
-        notes={key.decode(): value.decode(errors="replace") for key, value in (metadata.metadata or {}).items()},
-        has_replacements=_has_values(metadata, columns, "replaces"),
+        notes=notes,
+        merged=merged,
+        digest=footer.digest,
+        has_replacements=_has_values(footer.metadata, columns, "replaces"),
     )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Callable, Iterator, Mapping
+import stat
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,11 +22,15 @@ _PASSED_OVER = (".", "_")
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A file: its name below the place with `/` between folders, its path in the file system, its size."""
+    """A file: its name below the place with `/` between folders, its path in the file system, its size.
+
+    `fault` says why it cannot be looked at, where that is known from the listing.
+    """
 
     name: str
     path: str
     bytes: int
+    fault: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +76,7 @@ def open_place(data: str, s3: Mapping[str, Any] | None = None) -> Place:
     root = Path(data).expanduser()
     if not root.is_dir():
         raise UsageError(f"there is no folder '{data}'; say where the exported files are, as in --data out")
-    return Place(data, str(root), LocalFileSystem(), lambda wanted: _walk(root, "", wanted))
+    return Place(data, str(root), LocalFileSystem(), lambda wanted: _walk(root, "", wanted, ()))
 
 
 def is_visible(folder: str) -> bool:
@@ -90,11 +96,44 @@ def reading_failed(place: Place, error: Exception) -> CfauditError:
     return SettingsError(f"'{place.shown}' cannot be read: {said}")
 
 
-def _walk(folder: Path, name: str, wanted: Callable[[str], bool]) -> Iterator[Found]:
+def damaged(place: Place, name: str, why: str) -> SettingsError:
+    """Return the error that says that a file is damaged, and what to do."""
+    return SettingsError(
+        f"file '{name}' of '{place.shown}' is damaged ({why}); restore it from a backup, or move it away to go on "
+        "without its events"
+    )
+
+
+def _walk(folder: Path, name: str, wanted: Callable[[str], bool], above: Sequence[str]) -> Iterator[Found]:
+    """Yield the files below a folder; `above` are the real paths of the folders on the way to it."""
+    inside = (*above, os.path.realpath(folder))
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda one: one.name):
-            if entry.is_dir():
-                if is_visible(entry.name) and wanted(entry.name):
-                    yield from _walk(Path(entry.path), f"{name}{entry.name}/", wanted)
-            elif entry.name.endswith(".parquet") and is_visible(entry.name):
-                yield Found(name + entry.name, entry.path, entry.stat().st_size)
+            if not is_visible(entry.name):
+                continue
+            try:
+                found = entry.stat()
+            except FileNotFoundError:
+                if entry.is_symlink() and entry.name.endswith(".parquet"):
+                    yield Found(name + entry.name, entry.path, 0, "a link to nothing")
+                continue  # it was removed since it was listed
+            except OSError as error:
+                yield Found(name + entry.name, entry.path, 0, _why(error))
+                continue
+            if stat.S_ISDIR(found.st_mode):
+                if not wanted(entry.name):
+                    continue
+                if entry.is_symlink() and os.path.realpath(entry.path) in inside:
+                    yield Found(name + entry.name, entry.path, 0, "a link to a folder that it lies in")
+                else:
+                    yield from _walk(Path(entry.path), f"{name}{entry.name}/", wanted, inside)
+            elif entry.name.endswith(".parquet"):
+                fault = "" if stat.S_ISREG(found.st_mode) else "neither a file nor a folder"
+                yield Found(name + entry.name, entry.path, found.st_size, fault)
+
+
+def _why(error: OSError) -> str:
+    """Return what is wrong with one entry; what is wrong with the disk is an error of the whole listing."""
+    if error.errno not in {errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR}:
+        raise error
+    return f"not a file ({os.strerror(error.errno).lower()})"

@@ -7,6 +7,7 @@ that takes a shadow's place may lie.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
@@ -15,9 +16,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from cfaudit_export.analysis.files import Candidate, DataFile, Ignored, Listing, candidates, look, replaced
+from cfaudit_export.analysis.engine import Limits
+from cfaudit_export.analysis.files import Candidate, DataFile, Ignored, Listing, candidates, checked_format, look
+from cfaudit_export.analysis.merged import Merges
 from cfaudit_export.analysis.places import Place
+from cfaudit_export.analysis.replacing import Replacements, replacements
+from cfaudit_export.escape import escaped
 
+_LOG = logging.getLogger(__name__)
 _ATTEMPTS = 3
 _DAY = timedelta(days=1)
 
@@ -25,15 +31,17 @@ _DAY = timedelta(days=1)
 class Shelf:
     """What a place holds: listed at once, and each file looked at when somebody needs it, and only once."""
 
-    def __init__(self, place: Place, wanted: Callable[[str], bool]) -> None:
-        """List the files below the folders that are wanted.
+    def __init__(self, place: Place, wanted: Callable[[str], bool], limits: Limits | None = None) -> None:
+        """List the files below the folders that are wanted; `limits` are those of comparing files.
 
         Raises:
             OSError: the place cannot be read.
         """
         self.place = place
         self._wanted = wanted
+        self._merges = Merges(place, limits or Limits())
         self._looked: dict[str, DataFile | Ignored] = {}
+        self._told_of_foreign = False
         self._list()
 
     def _list(self) -> None:
@@ -74,9 +82,24 @@ class Shelf:
                 self._looked |= {one.found.name: facts for one, facts in zip(unknown, found, strict=True)}
                 known = (self._looked[one.found.name] for one in some)
                 files = [one for one in known if isinstance(one, DataFile)]
-                gone = replaced(files)
+                self._tell_of_foreign(files)
+                gone = self._merges.replaced(files)
                 return [one for one in files if one.found.name not in gone]
         raise AssertionError("the last attempt returns or raises")
+
+    def damaged(self) -> tuple[str, str] | None:
+        """Return the name of a file that was looked at and whose rows cannot be read, and why; None if all can."""
+        for one in self._looked.values():
+            if isinstance(one, DataFile) and (why := fault_of(self.place, one)):
+                return one.found.name, why
+        return None
+
+    def _tell_of_foreign(self, files: Iterable[DataFile]) -> None:
+        if self._told_of_foreign or not (foreign := [one.found.name for one in files if one.is_foreign]):
+            return
+        self._told_of_foreign = True
+        extra = {"files": len(foreign), "first": foreign[0]}
+        _LOG.warning("files of another program have no digests; damage to them may go unnoticed", extra=extra)
 
     def forget(self) -> None:
         """List anew at the next question: what was listed is not there any more."""
@@ -100,9 +123,8 @@ class ShelfDataset(ds.FileSystemDataset):  # type: ignore[misc]  # pyarrow has n
         folders = self._folders(filter)
         files = self._shelf.files(lambda one: one.folder in folders)
         condition = filter
-        if not self._replaced_too and (ids := self._replaced_in(folders)):
-            kept = ~ds.field("event_id").isin(pa.array(sorted(ids), pa.string()))
-            condition = kept if filter is None else filter & kept
+        if not self._replaced_too and (found := self._replaced_in(folders)):
+            condition = found.kept if filter is None else filter & found.kept
         dataset = dataset_of(self._shelf.place, files, self._columns)
         return dataset.scanner(columns=columns, filter=condition, **options)
 
@@ -117,20 +139,37 @@ class ShelfDataset(ds.FileSystemDataset):  # type: ignore[misc]  # pyarrow has n
         paths = {piece.path for piece in ds.FileSystemDataset(pieces, self._columns, form).get_fragments(filter)}
         return {folder for folder, one in one_of_each.items() if one.found.path in paths}
 
-    def _replaced_in(self, folders: Collection[str]) -> set[str]:
-        """Return the ids of events in some folders, or more, that others took the place of."""
+    def _replaced_in(self, folders: Collection[str]) -> Replacements | None:
+        """Return which events in some folders, or more, others took the place of."""
         days = {(one.account_id, one.day) for one in self._shelf.candidates if one.folder in folders}
         near = {(account, _moved(day, by)) for account, day in days for by in (-1, 0, 1)}
         files = self._shelf.files(lambda one: (one.account_id, one.day) in near)
-        replacing = dataset_of(self._shelf.place, (one for one in files if one.has_replacements), self._columns)
-        return set(replacing.to_table(columns=["replaces"])["replaces"].to_pylist()) - {None}
+        return replacements(
+            dataset_of(self._shelf.place, (one for one in files if one.has_replacements), self._columns)
+        )
 
 
 def dataset_of(place: Place, files: Iterable[DataFile], columns: pa.Schema) -> ds.FileSystemDataset:
-    """Return files as a dataset that opens only what a question needs."""
-    form = ds.ParquetFileFormat()
+    """Return files as a dataset that opens only what a question needs; checksums of pages are compared."""
+    form = checked_format()
     pieces = [form.make_fragment(one.found.path, place.filesystem, partition_expression=_bounds(one)) for one in files]
     return ds.FileSystemDataset(pieces, columns, form, place.filesystem)
+
+
+def fault_of(place: Place, one: DataFile) -> str:
+    """Read a file whole; return why that is impossible, empty if it is possible.
+
+    Raises:
+        OSError: it is not the file's fault.
+    """
+    try:
+        for _ in checked_format().make_fragment(one.found.path, place.filesystem).to_batches():
+            pass
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and (error.errno is not None or "AWS Error" in str(error)):
+            raise
+        return escaped(str(error).strip().partition("\n")[0], 120)
+    return ""
 
 
 def _by_name(one: Candidate) -> ds.Expression:

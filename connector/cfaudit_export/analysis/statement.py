@@ -9,7 +9,8 @@ from functools import partial
 
 import pyarrow as pa
 
-from cfaudit_export.analysis.data import EVENTS, Data, import_duckdb
+from cfaudit_export.analysis.data import EVENTS, Data
+from cfaudit_export.analysis.engine import import_duckdb
 from cfaudit_export.errors import CfauditError, UsageError
 
 _BATCH_ROWS = 10_000

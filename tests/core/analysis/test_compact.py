@@ -148,11 +148,11 @@ def test_large_files_and_files_of_strangers_are_left_alone(root: Path, monkeypat
 def test_columns_of_a_newer_version_survive(root: Path) -> None:
     older, newer = visible(root)[:2]
     table = pq.read_table(newer, partitioning=None)
-    notes = pq.read_metadata(newer).metadata
+    notes = read_notes(str(newer))
     more = table.append_column("severity", pa.array(range(table.num_rows), pa.int64()))
     pq.write_table(more.replace_schema_metadata(notes), newer)
     table = pq.read_table(older, partitioning=None)
-    notes = pq.read_metadata(older).metadata
+    notes = read_notes(str(older))
     pq.write_table(table.drop_columns(["replaces"]).replace_schema_metadata(notes), older)
     run(root)
     merged = pq.read_table(visible(root)[0], partitioning=None)
@@ -214,10 +214,10 @@ def test_what_cannot_be_read_or_written_is_named(root: Path, monkeypatch: pytest
     damaged, good = visible(root)[0], visible(root)[0].read_bytes()
     damaged.write_bytes(content)
     before = rows_of(damaged.parent.parent / "event_date=2026-11-02")
-    with pytest.raises(SettingsError, match="cannot be read"):
+    with pytest.raises(SettingsError, match=r"\.parquet' of .* is damaged"):
         run(root)
     damaged.write_bytes(good)
-    assert rows_of(damaged.parent.parent / "event_date=2026-11-02") == before
+    assert rows_of(damaged.parent.parent / "event_date=2026-11-02") == before, "that day was merged"
 
     def full(_handle: int) -> None:
         raise OSError(28, "No space left on device")
@@ -226,7 +226,7 @@ def test_what_cannot_be_read_or_written_is_named(root: Path, monkeypatch: pytest
         patch.setattr("os.fsync", full)
         with pytest.raises(TryAgainError, match="No space left on device; nothing is lost"):
             run(root)
-    assert [one.merged for one in run(root)] == [4, 4]
+    assert [one.merged for one in run(root)] == [4]
 
 
 def test_a_folder_that_may_not_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,6 +41,11 @@ def files_of(root: Path, day: str = "*") -> list[Path]:
     return sorted(root.glob(f"*/event_date={day}/*.parquet"))
 
 
+def rewrite(table: pa.Table, path: Path) -> None:
+    """Write a file as another program does, which does not say again what this one said of its footer."""
+    pq.write_table(table.replace_schema_metadata(None), path)
+
+
 def spoil_bodies(files: list[Path]) -> None:
     """Turn over every byte of the files but the first and those of the footer."""
     for path in files:
@@ -83,7 +88,7 @@ def test_a_question_about_one_day_opens_the_files_of_that_day_alone(
     ):
         [row] = data.ask(f"SELECT count(*) AS events, max(actor_email) AS actor FROM audit_events WHERE {condition}")
         assert row == {"events": 10, "actor": "user9@example.com"}
-    with pytest.raises(SettingsError, match="cannot be read"):
+    with pytest.raises(SettingsError, match=r"\.parquet' of .* is damaged"):
         data.ask("SELECT max(actor_email) FROM audit_events")
 
 
@@ -158,11 +163,9 @@ def test_files_of_older_and_newer_versions_are_read_together(tmp_path: Path, sto
     root = store_rows(tmp_path, spread(DAYS[:3], actor_ip_address="192.0.2.1"))
     older, _, newer = files_of(root)
     table = pq.read_table(older, partitioning=None)
-    pq.write_table(table.drop_columns(["replaces", "actor_ip_address", "zone_name"]), older)
+    rewrite(table.drop_columns(["replaces", "actor_ip_address", "zone_name"]), older)
     table = pq.read_table(newer, partitioning=None)
-    pq.write_table(
-        table.append_column("severity", pa.array(range(10))).select(["severity", *table.column_names]), newer
-    )
+    rewrite(table.append_column("severity", pa.array(range(10))).select(["severity", *table.column_names]), newer)
     rows = opened(root).ask(
         "SELECT event_date, count(*) AS n, count(actor_ip_address) AS known, max(severity) AS top "
         "FROM audit_events GROUP BY ALL ORDER BY ALL"
@@ -182,7 +185,7 @@ def test_files_of_other_writers_are_read_whatever_their_text_type(
     other = table.set_column(0, "event_id", table["event_id"].cast(pa.large_string()))
     at = other.column_names.index("action_type")
     other = other.set_column(at, "action_type", other["action_type"].dictionary_encode())
-    pq.write_table(other, files_of(root)[0])
+    rewrite(other, files_of(root)[0])
     data = opened(root)
     assert data.listing.ignored == ()
     assert data.ask("SELECT count(DISTINCT event_id) AS n, count(action_type) AS k FROM audit_events") == [
@@ -228,8 +231,9 @@ def test_what_is_no_export_is_passed_over_with_a_word(tmp_path: Path, store_rows
 def test_merged_files_count_and_what_they_stand_for_does_not(tmp_path: Path, store_rows: Store, opened: Open) -> None:
     root = store_rows(tmp_path, spread(DAYS[:1]), "one")
     store_rows(root, spread(DAYS[:1]), "two")
-    store_rows(root, spread(DAYS[:1]), "merged-of-both", cfaudit_merged='{"one.parquet":{},"two.parquet":{}}')
-    assert opened(root).ask("SELECT count(*) AS n FROM audit_events") == [{"n": 10}]
+    rows = [row for path in files_of(root) for row in pq.read_table(path, partitioning=None).to_pylist()]
+    store_rows(root, rows, "merged-of-both", cfaudit_merged='{"one.parquet":{},"two.parquet":{}}')
+    assert opened(root).ask("SELECT count(*) AS n FROM audit_events") == [{"n": 20}]
 
 
 def test_a_file_that_vanishes_while_it_is_listed_is_looked_for_again(

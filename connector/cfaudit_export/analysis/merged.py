@@ -1,0 +1,122 @@
+"""Which files a merged one stands for: those that it names, and whose every row it holds.
+
+The note of a merged file is a claim, and whoever can write a file can write a note. So nothing is passed over or
+removed for the sake of a note alone: the rows are compared, all columns of them. Both files are there only between two
+steps of `compact`, or after a crash between them, so that this costs nothing otherwise.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+from pyarrow.fs import FileType
+
+from cfaudit_export.analysis.engine import Limits, import_duckdb, open_engine
+from cfaudit_export.analysis.files import DataFile, checked_format
+from cfaudit_export.analysis.places import Place
+
+_LOG = logging.getLogger(__name__)
+
+
+class Merges:
+    """Compares merged files with those that they name; each only once."""
+
+    def __init__(self, place: Place, limits: Limits) -> None:
+        self._place = place
+        self._limits = limits
+        self._compared: dict[tuple[str, ...], bool] = {}
+        self.refused: set[str] = set()
+        """Names of merged files that do not hold what they name."""
+
+    def replaced(self, files: Iterable[DataFile]) -> set[str]:
+        """Return the names of the files whose rows a merged one holds.
+
+        Raises:
+            OSError: files cannot be read, or are gone since they were listed.
+        """
+        folders = defaultdict(list)
+        for one in files:
+            folders[one.folder].append(one)
+        gone: dict[str, str] = {}
+        for members in folders.values():
+            merged = [one for one in members if one.is_merged] if len(members) > 1 else ()
+            # Fewer rows first, so that what was merged twice is replaced by what it was merged into.
+            for one in sorted(merged, key=lambda one: (one.rows, one.found.name)):
+                named = _named(one, members, gone)
+                if any(not _is_meant(other, one) for other in named):
+                    self._refuse(one, named, "a merged file names a file of another content; both are read")
+                elif named and self._holds(one, named):
+                    gone |= dict.fromkeys((other.found.name for other in named), one.found.name)
+        return set(gone)
+
+    def _holds(self, merged: DataFile, others: Sequence[DataFile]) -> bool:
+        key = (merged.found.path, *(one.found.path for one in others))
+        if key not in self._compared:
+            self._compared[key] = self._compare(merged, others)
+            if not self._compared[key]:
+                self._refuse(
+                    merged, others, "a merged file does not hold the rows of files that it names; all are read"
+                )
+        return self._compared[key]
+
+    def _refuse(self, merged: DataFile, others: Iterable[DataFile], why: str) -> None:
+        if merged.found.name not in self.refused:
+            self.refused.add(merged.found.name)
+            names = ", ".join(one.found.name.rpartition("/")[2] for one in others)
+            _LOG.warning(why, extra={"file": merged.found.name, "named": names})
+
+    def _compare(self, merged: DataFile, others: Sequence[DataFile]) -> bool:
+        """Say whether every row of the others is in the merged file, as often as it is in them."""
+        if sum(one.rows for one in others) > merged.rows:
+            return False
+        columns = pa.unify_schemas([one.columns for one in (merged, *others)], promote_options="permissive")
+        with open_engine(self._limits) as connection:
+            for name, some in (("held", [merged]), ("named", others)):
+                connection.register(name, stored(self._place, (one.found.path for one in some), columns))
+            try:
+                missing = connection.execute("FROM named EXCEPT ALL FROM held LIMIT 1").fetchone()
+            except import_duckdb().Error as error:
+                self._require_files([merged, *others])
+                extra = {"file": merged.found.name, "error": str(error).partition("\n")[0]}
+                _LOG.warning("a merged file cannot be compared with the files that it names", extra=extra)
+                return False
+        return missing is None
+
+    def _require_files(self, files: Iterable[DataFile]) -> None:
+        for info in self._place.filesystem.get_file_info([one.found.path for one in files]):
+            if info.type == FileType.NotFound:
+                raise FileNotFoundError(f"No such file: '{info.path}'")
+
+
+def stored(place: Place, paths: Iterable[str], columns: pa.Schema) -> ds.Dataset:
+    """Return the rows of files as they are stored; the checksum of every page is compared."""
+    return ds.dataset(list(paths), schema=columns, format=checked_format(), filesystem=place.filesystem)
+
+
+def _named(merged: DataFile, members: Iterable[DataFile], gone: Mapping[str, str]) -> list[DataFile]:
+    """Return the files that a merged one names, without those that are replaced already."""
+    said, above = merged.merged or {}, _above(merged.found.name, gone)
+    return [
+        one
+        for one in members
+        if one.found.name.rpartition("/")[2] in said and one.found.name not in gone and one.found.name not in above
+    ]
+
+
+def _above(name: str, gone: Mapping[str, str]) -> set[str]:
+    """Return a file and those that it is replaced by: none of them is replaced by it."""
+    above = {name}
+    while name in gone:
+        name = gone[name]
+        above.add(name)
+    return above
+
+
+def _is_meant(one: DataFile, merged: DataFile) -> bool:
+    """Say whether a file is the one of that name which was merged; older notes say no more than the name."""
+    said = (merged.merged or {})[one.found.name.rpartition("/")[2]]
+    return said.get("rows", str(one.rows)) == str(one.rows) and said.get("footer_sha256", one.digest) == one.digest

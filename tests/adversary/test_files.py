@@ -1,0 +1,270 @@
+"""What writers of files, or a disk by itself, can do to an export: no answer changes without a word."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cfaudit_export.analysis.compact import compact
+from cfaudit_export.analysis.data import open_data
+from cfaudit_export.analysis.places import open_place
+from cfaudit_export.checksums import FOOTER_NOTE, read_footer
+from cfaudit_export.errors import SettingsError
+from cfaudit_export.parquet import MERGED_NOTE, write_parquet
+from cfaudit_export.schema import schema
+from cfaudit_export.testing import make_batch
+from cfaudit_parquet import ParquetConfig
+from cfaudit_parquet.sink import ParquetSink
+
+NOW = datetime(2026, 12, 1, tzinfo=UTC)
+ACCOUNT = "0f3c1e5a7b9d2468ace013579bdf2468"
+MOMENT = datetime(2026, 11, 1, 12, tzinfo=UTC)
+FLIPS = 72
+
+Row = dict[str, Any]
+
+
+def rows(number: int, **more: Any) -> list[Row]:
+    """Return rows as an export writes them."""
+    required = {"account_id": ACCOUNT, "fidelity": "full", "source": "auditlogs", "ingested_at": NOW}
+    return [
+        required
+        | {
+            "event_id": f"event-{n:04}",
+            "event_key": f"key-{n:04}",
+            "event_time": MOMENT + timedelta(seconds=n),
+            "action_type": ("create", "delete", "update")[n % 3],
+            "actor_email": f"user{n % 7}@example.com",
+            "resource_id": f"resource-{n}",
+        }
+        | more
+        for n in range(number)
+    ]
+
+
+def plant(root: Path, name: str, events: list[Row], **notes: str) -> Path:
+    """Write a file as a sink of this program would, for one day."""
+    folder = root / f"account_id={events[0]['account_id']}" / "event_date=2026-11-01"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.parquet"
+    said = {"cfaudit_schema_version": "1", "cfaudit_batch": name, "cfaudit_stream": "s" * 16} | notes
+    with path.open("wb") as file:
+        write_parquet(file, schema(), [pa.Table.from_pylist(events, schema=schema())], said)
+    return path
+
+
+def ids(root: Path) -> Counter[str]:
+    """Return the ids of all events that are answered from, with how often each is there."""
+    with open_data(open_place(str(root))) as data:
+        return Counter(row["event_id"] for row in data.ask("SELECT event_id FROM audit_events"))
+
+
+def merge(root: Path) -> None:
+    for _ in compact(open_place(str(root)), now=NOW, settled=timedelta()):
+        pass
+
+
+def note(*files: Path, **more: str) -> str:
+    """Return what a merged file says of files, as well as an attacker can who has read them."""
+    said = {}
+    for path in files:
+        with pa.OSFile(str(path)) as file:
+            footer = read_footer(file)
+        said[path.name] = {"rows": str(footer.metadata.num_rows), "footer_sha256": str(footer.digest)} | more
+    return json.dumps(said)
+
+
+# -- damage ------------------------------------------------------------------------------------------
+
+
+def flips(content: bytes, number: int) -> list[tuple[int, int]]:
+    """Return positions all over a file, and a bit of each; half of them in the footer, which is the smaller part."""
+    drawn, footer = random.Random(7), len(content) - int.from_bytes(content[-8:-4], "little") - 8
+    spans = ((4, footer), (footer, len(content)))
+    return [(drawn.randrange(*spans[n % 2]), drawn.randrange(8)) for n in range(number)]
+
+
+def flipped(content: bytes, position: int, bit: int) -> bytes:
+    return content[:position] + bytes([content[position] ^ 1 << bit]) + content[position + 1 :]
+
+
+def answer(root: Path) -> tuple[Any, list[str]]:
+    """Return every value of every event, and the files that were passed over."""
+    with open_data(open_place(str(root))) as data:
+        return data.ask("SELECT * FROM audit_events ORDER BY event_id"), [one.name for one in data.shelf.ignored]
+
+
+def test_one_bit_anywhere_in_a_file_never_gives_another_answer_without_a_word(tmp_path: Path) -> None:
+    path = plant(tmp_path, "batch", rows(60))
+    content, (right, _) = path.read_bytes(), answer(tmp_path)
+    outcomes: Counter[str] = Counter()
+    for position, bit in flips(content, FLIPS):
+        path.write_bytes(flipped(content, position, bit))
+        named = ""
+        try:
+            found, ignored = answer(tmp_path)
+        except SettingsError as error:
+            found, ignored, named = None, [], str(error)
+        assert ignored or path.name in named or found == right, f"bit {bit} of byte {position} gives another answer"
+        outcomes["passed over" if ignored else "named" if named else "unchanged"] += 1
+    assert outcomes["named"] > FLIPS / 4, outcomes
+    assert outcomes["passed over"] > FLIPS / 4, outcomes
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_compact_neither_merges_nor_removes_what_is_damaged(tmp_path: Path, seed: int) -> None:
+    good, bad = plant(tmp_path, "good", rows(40)), plant(tmp_path, "bad", rows(40))
+    content = bad.read_bytes()
+    footer = len(content) - int.from_bytes(content[-8:-4], "little") - 8
+    damaged = next(
+        one
+        for one in (flipped(content, *where) for where in flips(content, 400)[seed * 10 :])
+        if one[footer:] == content[footer:] and not is_readable(one)
+    )
+    bad.write_bytes(damaged)
+    with pytest.raises(SettingsError, match=r"bad\.parquet.*is damaged.*restore it from a backup"):
+        merge(tmp_path)
+    assert bad.read_bytes() == damaged
+    assert good.exists()
+    assert list(good.parent.glob("merged-*")) == []
+
+
+def is_readable(content: bytes) -> bool:
+    try:
+        pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
+    except (pa.ArrowException, OSError):
+        return False
+    return True
+
+
+def test_a_damaged_file_does_not_keep_other_days_from_being_merged(tmp_path: Path) -> None:
+    sink = ParquetSink(ParquetConfig(str(tmp_path / "out")))
+    for seed in range(2):
+        sink.load(make_batch(tmp_path / "staged", rows=40, seed=seed, days=2))
+    first = min((tmp_path / "out").rglob("*.parquet"))
+    content = bytearray(first.read_bytes())
+    content[200:1000] = bytes(800)
+    first.write_bytes(content)
+    with pytest.raises(SettingsError, match="is damaged"):
+        merge(tmp_path / "out")
+    assert [len(list(day.glob("*.parquet"))) for day in sorted((tmp_path / "out").glob("*/*"))] == [2, 1]
+
+
+def test_files_of_other_programs_are_read_and_said_to_have_no_digests_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = plant(tmp_path, "batch", rows(10))
+    table = pq.read_table(path, partitioning=None).replace_schema_metadata(None)
+    for name in ("one", "two"):
+        pq.write_table(table, path.with_name(f"{name}.parquet"))
+    path.unlink()
+    with open_data(open_place(str(tmp_path))) as data:
+        for _ in range(2):
+            assert data.ask("SELECT count(*) AS n FROM audit_events") == [{"n": 20}]
+    said = [record for record in caplog.records if "no digests" in record.getMessage()]
+    assert [vars(record)["files"] for record in said] == [2]
+
+
+def test_files_of_the_version_before_are_read_as_before(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = plant(tmp_path, "batch", rows(10))
+    table = pq.read_table(path, partitioning=None)
+    notes = {key: value for key, value in (table.schema.metadata or {}).items() if key != FOOTER_NOTE.encode()}
+    pq.write_table(table.replace_schema_metadata(notes), path, write_page_checksum=True)
+    assert sum(ids(tmp_path).values()) == 10
+    assert caplog.records == []
+
+
+# -- files that speak for others -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("claim", ["old", "new", "rows", "digest"])
+def test_a_planted_file_hides_no_other_and_lets_nothing_be_removed(tmp_path: Path, claim: str) -> None:
+    real = plant(tmp_path, "real", rows(40))
+    notes = {
+        "old": json.dumps({"real.parquet": {}}),
+        "new": note(real),
+        "rows": note(real, rows="39"),
+        "digest": note(real, footer_sha256="0" * 64),
+    }
+    forged = rows(39) + rows(40, action_type="view")[39:]  # as many rows, and the same ids
+    plant(tmp_path, "merged-planted", forged, **{MERGED_NOTE: notes[claim]})
+    assert ids(tmp_path) == Counter({row["event_id"]: 2 for row in forged}), "both are read, the planted one too"
+    content = real.read_bytes()
+    merge(tmp_path)
+    assert real.read_bytes() == content
+    with open_data(open_place(str(tmp_path))) as data:
+        [row] = data.ask(
+            "SELECT count(*) AS n FROM audit_events WHERE event_id = 'event-0039' AND action_type <> 'view'"
+        )
+    assert row == {"n": 1}, "the event that the planted file has otherwise is still there"
+
+
+def test_two_files_cannot_hide_each_other(tmp_path: Path) -> None:
+    plant(tmp_path, "real", rows(40))
+    for name, other in (("merged-a", "merged-b"), ("merged-b", "merged-a")):
+        plant(tmp_path, name, rows(40), **{MERGED_NOTE: json.dumps({f"{other}.parquet": {}, "real.parquet": {}})})
+    assert set(ids(tmp_path)) == {row["event_id"] for row in rows(40)}
+    merge(tmp_path)
+    assert set(ids(tmp_path)) == {row["event_id"] for row in rows(40)}
+
+
+def test_a_row_that_two_files_have_is_not_hidden_by_a_file_that_has_it_once(tmp_path: Path) -> None:
+    plant(tmp_path, "one", rows(2))
+    plant(tmp_path, "two", rows(2))
+    named = json.dumps({"one.parquet": {}, "two.parquet": {}})
+    plant(tmp_path, "merged-x", rows(4), **{MERGED_NOTE: named})
+    assert ids(tmp_path)["event-0001"] == 3
+
+
+def test_what_a_crash_of_compact_left_is_hidden_and_removed(tmp_path: Path) -> None:
+    real = plant(tmp_path, "real", rows(40))
+    other = plant(tmp_path, "other", rows(80)[40:])
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    for path in (real, other):
+        shutil.copy(path, kept)
+    merge(tmp_path)
+    for path in (real, other):
+        shutil.copy(kept / path.name, path)
+    assert ids(tmp_path) == Counter(row["event_id"] for row in rows(80))
+    merge(tmp_path)
+    assert not real.exists()
+    assert not other.exists()
+    assert ids(tmp_path) == Counter(row["event_id"] for row in rows(80))
+
+
+REPLACED = {"event_id": "victim", "event_time": MOMENT, "account_id": ACCOUNT}
+
+
+@pytest.mark.parametrize(
+    ("victim", "replacing"),
+    [
+        ({"fidelity": "full"}, {}),
+        ({"fidelity": "recovered"}, {}),
+        ({"fidelity": "shadow"}, {"event_time": MOMENT + timedelta(seconds=1)}),
+        ({"fidelity": "shadow"}, {"account_id": "a" * 32}),
+        ({"fidelity": "trimmed", "actor_email": "eve@example.com"}, {"actor_email": "ada@example.com"}),
+    ],
+)
+def test_forged_replaces_hide_nothing(tmp_path: Path, victim: Row, replacing: Row) -> None:
+    [row] = rows(1)
+    plant(tmp_path, "real", [row | REPLACED | victim])
+    plant(tmp_path, "planted", [row | {"event_id": "forged", "replaces": "victim"} | replacing])
+    assert ids(tmp_path)["victim"] == 1
+
+
+@pytest.mark.parametrize("fidelity", ["shadow", "trimmed"])
+def test_what_may_be_replaced_is_replaced(tmp_path: Path, fidelity: str) -> None:
+    [row] = rows(1)
+    plant(tmp_path, "real", [row | REPLACED | {"fidelity": fidelity}])
+    plant(tmp_path, "later", [row | {"event_id": "whole", "replaces": "victim"}])
+    assert ids(tmp_path) == Counter({"whole": 1})
