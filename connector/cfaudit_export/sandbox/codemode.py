@@ -138,8 +138,10 @@ class CodeMode:
                 raise UnreadableError(_no_account(caller))
             return chosen
 
-        def fetch(account_id: str, query: list[tuple[str, str]]) -> ApiReply:
+        def fetch(account_id: str | None, query: list[tuple[str, str]]) -> ApiReply:
             exchange.seen.cost += 1
+            if account_id is None:
+                return self._shared.api.accounts(caller, query)
             return self._shared.api.answer(caller, account_id, query)
 
         head, bodies = await run_snippet(parameters, account_id, fetch, options.latency_seconds)

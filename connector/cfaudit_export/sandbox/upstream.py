@@ -130,6 +130,11 @@ class Upstream:
         """Look up what a token can see."""
         return self._credentials.get(token)
 
+    def accounts(self, caller: Caller) -> tuple[Account, ...]:
+        """Return all accounts that a caller can use, also those beyond the page that the servers look at."""
+        known = (one.accounts for one in self._credentials.values() if one.owner == caller.owner)
+        return next(known, caller.accounts)
+
     def audit(self, caller: Caller) -> Mishap | None:
         """Charge one call of the audit endpoint; return what happens instead of an answer, if anything does."""
         self._count("audit_calls")
