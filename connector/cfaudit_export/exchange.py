@@ -21,6 +21,7 @@ import anyio
 import httpx2
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
+from cfaudit_export.causes import reason_of
 from cfaudit_export.content_coding import CodingError, ContentCoding
 from cfaudit_export.deadline import Deadline
 from cfaudit_export.errors import SettingsError
@@ -94,7 +95,7 @@ class AsyncBoundedTransport(httpx2.AsyncBaseTransport):
             SettingsError: proxies or certificates of the environment cannot be used.
         """
         self._seconds = seconds
-        self._most_bytes = most_bytes
+        self.most_bytes = most_bytes
         self._stack = AsyncExitStack()
         # A client and no bare transport, because only a client knows the proxies of the environment.
         self._http = _inner_client(_timeout(seconds, connect_seconds), verify=verify)
@@ -127,7 +128,7 @@ class AsyncBoundedTransport(httpx2.AsyncBaseTransport):
             raise connecting.blamed(error) from error
         encodings = [one.strip().lower() for one in reply.headers.get("content-encoding", "").split(",") if one.strip()]
         headers = [(name, value) for name, value in reply.headers.raw if not encodings or not _is_of_coding(name)]
-        most = min(self._most_bytes, _MOST_ERROR_BYTES) if reply.status_code >= 400 else self._most_bytes
+        most = min(self.most_bytes, _MOST_ERROR_BYTES) if reply.status_code >= 400 else self.most_bytes
         stream = _Body(reply, deadline, most, encodings)
         return httpx2.Response(reply.status_code, headers=headers, stream=stream, extensions=reply.extensions)
 
@@ -240,13 +241,12 @@ class _Connecting:
             self._asked = (info["host"], info["port"])
 
     def blamed(self, error: httpx2.ConnectError) -> httpx2.TransportError:
-        """Return the error, or one about the proxy where that is what cannot be reached."""
+        """Return the error with its reason, or one about the proxy where that is what cannot be reached."""
+        reason = reason_of(error)
         if self._asked is None or self._asked[0] == self._wanted:
-            return error
+            return httpx2.ConnectError(reason)
         host, port = self._asked
-        return httpx2.ProxyError(
-            f"the proxy '{host}:{port}' cannot be reached: {shown(error)}; check {_PROXY_VARIABLES}"
-        )
+        return httpx2.ProxyError(f"the proxy '{host}:{port}' cannot be reached: {reason}; check {_PROXY_VARIABLES}")
 
 
 async def _in_time(deadline: Deadline, step: Callable[[], Any]) -> Any:

@@ -170,6 +170,14 @@ def test_a_dead_proxy_is_named_as_the_proxy(ask: Ask, monkeypatch: pytest.Monkey
 
 
 @both
+def test_a_connection_that_is_refused_says_so(ask: Ask) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        with pytest.raises(httpx2.ConnectError, match="Connection refused"):
+            ask(f"http://127.0.0.1:{nobody.getsockname()[1]}/")
+
+
+@both
 @pytest.mark.parametrize(
     ("variable", "value", "said"),
     [

@@ -134,7 +134,7 @@ def test_the_authority_in_ssl_cert_file_is_trusted_and_a_stranger_s_is_not(
     with served(sandbox.app, authority, tmp_path, "127.0.0.1") as port:
         place, command = export(f"https://127.0.0.1:{port}/mcp")
         refused = command()
-        assert refused.code == 75
+        assert refused.code == 78
         assert "certificate" in refused.err.lower()
         assert not sandbox.requests.entries
         monkeypatch.setenv("SSL_CERT_FILE", ca_file)
@@ -148,7 +148,7 @@ def test_a_certificate_for_another_name_is_refused(
     with served(sandbox.app, authority, tmp_path, NAME) as port:
         _, command = export(f"https://127.0.0.1:{port}/mcp", SSL_CERT_FILE=ca_file)
         refused = command()
-        assert refused.code == 75
+        assert refused.code == 78
         assert "certificate" in refused.err.lower()
         assert not sandbox.requests.entries
 

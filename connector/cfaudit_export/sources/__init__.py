@@ -64,7 +64,9 @@ class AuditLogsConfig:
         piece_rows: events after which a piece of a window is handed on, staged and committed.
         budget_calls: upstream calls this process may spend in five minutes; 0 for no limit. Cloudflare blocks
             a user for five minutes above 1,200, dashboard and all; the default leaves half to others.
-        timeout_seconds: longest wait for one reply.
+        timeout_seconds: longest time for one request, to the last byte of its reply.
+        max_reply_bytes: largest reply that is read, decompressed, and three times the largest event of a stream; more
+            is a fault of the server.
         retry_seconds: longest time spent on retrying one call that fails on the server's side, and on waiting for a
             server that cannot be reached when a run begins.
     """
@@ -80,7 +82,12 @@ class AuditLogsConfig:
     piece_rows: int = 20_000
     budget_calls: int = 600
     timeout_seconds: float = 60.0
+    max_reply_bytes: int = 64_000_000
     retry_seconds: float = 120.0
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that no run can work with."""
+        _check_numbers(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +106,9 @@ class CodeModeConfig:
         piece_rows: events after which a piece of a window is handed on, staged and committed.
         budget_calls: upstream calls this process may spend in five minutes, one a page; 0 for no limit. Cloudflare
             blocks a user for five minutes above 1,200, dashboard and all; the default leaves half to others.
-        timeout_seconds: longest wait for one reply.
+        timeout_seconds: longest time for one request, to the last byte of its reply.
+        max_reply_bytes: largest reply that is read, decompressed, and three times the largest event of a stream; more
+            is a fault of the server.
         retry_seconds: longest time spent on retrying one call that fails on the server's side, and on waiting for a
             server that cannot be reached when a run begins.
         scope: what a sign-in asks for, unless `scope` itself is set. The server offers far more, up to changing
@@ -117,8 +126,34 @@ class CodeModeConfig:
     piece_rows: int = 10_000
     budget_calls: int = 600
     timeout_seconds: float = 120.0
+    max_reply_bytes: int = 64_000_000
     retry_seconds: float = 120.0
     scope: str = "user:read account:read account-settings.read offline_access"
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that no run can work with."""
+        _check_numbers(self)
+
+
+# Of each number the least and the most; what is not a number is neither.
+_BOUNDS = {
+    "concurrency": (1, 256),
+    "page_size": (1, 1_000_000),
+    "pages_per_call": (1, 1_000),
+    "piece_rows": (1, 100_000_000),
+    "budget_calls": (0, 1_000_000_000),
+    "timeout_seconds": (0.001, 86_400.0),
+    "max_reply_bytes": (1_000, 4_000_000_000),
+    "retry_seconds": (0.0, 31_536_000.0),
+}
+
+
+def _check_numbers(config: AuditLogsConfig | CodeModeConfig) -> None:
+    """Raise a ValueError where a number is beyond its bounds."""
+    for name, (least, most) in _BOUNDS.items():
+        number = getattr(config, name, least)
+        if not least <= number <= most:
+            raise ValueError(f"{name} must be a number from {least:,} to {most:,}, not {number}")
 
 
 def _build_auditlogs(config: AuditLogsConfig, context: SourceContext) -> Source:

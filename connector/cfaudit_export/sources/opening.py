@@ -46,6 +46,7 @@ def opened_session(
             context.credential,
             headers=header_values(server.headers, os.environ),
             timeout_seconds=server.timeout_seconds,
+            most_bytes=server.max_reply_bytes,
             protocol=server.protocol,
             clock=ServerClock(context.clock),
             insecure_http=server.insecure_http,

@@ -7,8 +7,8 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from cfaudit_export.sources.failures import CallFailedError, Kind
 from cfaudit_export.sources.pace import Pace
-from cfaudit_export.sources.refusals import CallFailedError
 
 _LOG = logging.getLogger(__name__)
 # What the servers ask for when their own look-ups are throttled.
@@ -35,6 +35,7 @@ class Patience:
         self._left = total_seconds
         self._lost = 0.0
         self._next = _FIRST_SECONDS
+        self._looked: dict[Kind, int] = {}
 
     async def persist(self, cost: int, ask: Callable[[], Awaitable[T]]) -> T:
         """Ask until there is an answer; for what is asked once at the start, where a wrong name should end soon.
@@ -61,12 +62,13 @@ class Patience:
 
     async def outlast(self, failure: CallFailedError) -> None:
         """Wait until it makes sense to ask the server again, or raise that it never does."""
-        if failure.status == 429:
+        if failure.kind == "throttled":
             self._pace.pause(failure.retry_after_seconds or _IDENTITY_WAIT_SECONDS, failure.sent_at)
-        elif failure.passing:
-            await self.again_after(failure.detail, failure.as_error(self._url))
-        else:
+            return
+        looked = self._looked[failure.kind] = self._looked.get(failure.kind, 0) + 1
+        if failure.looks is not None and looked > failure.looks:
             raise failure.as_error(self._url)
+        await self.again_after(failure.detail, failure.as_error(self._url))
 
     async def again_after(self, why: str, last: Exception) -> None:
         """Wait a little, or raise `last` where the time for that is spent."""

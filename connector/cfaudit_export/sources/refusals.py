@@ -1,162 +1,209 @@
-"""A request that brought no answer of the tool -> why, with the HTTP status and in words for people.
+"""The transport of an MCP session: what fails there is noted by request, and the SDK is told in a way that it survives.
 
-The SDK hides status, body and Retry-After of a refused request behind one error. A response hook keeps them, found
-again by the request's own method and arguments, so that calls in flight at the same time are not confused.
+The SDK hides status, body and Retry-After of a refused request behind one error, and an exception of the transport
+takes its whole session down, with every other call in flight. So none leaves here: it becomes a note and an empty reply
+of status 503. Notes are found again by the request's own method and arguments, so that calls in flight at the same
+time are not confused.
 """
 
 from __future__ import annotations
 
 import json
-import socket
-from collections.abc import Mapping
-from typing import Any
-from urllib.parse import urlsplit
+from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import datetime
+from typing import Any, Self
 
+import anyio
 import httpx2
+import msgspec
 
-from cfaudit_export.errors import AccessError, ProtocolError, SourceUnavailableError, ThrottledError
 from cfaudit_export.escape import shown
+from cfaudit_export.exchange import AsyncBoundedTransport
+from cfaudit_export.retry_after import retry_after_seconds
+from cfaudit_export.sources.failures import CallFailedError, failure_of, says_session_ended
 
-# What servers say to a session that they ended. The protocol has 404 for it; the most common SDK says 400.
-_ENDED = (400, 404, 410)
+# What servers say to a session that they ended. The protocol has 404 for it, the most common SDK says 400, and gateways
+# say whatever their own store of sessions makes them say.
+_ENDED = (400, 401, 403, 404, 410, 500)
 _SESSION_HEADER = "mcp-session-id"
-# Systems differ in which of them they have.
-_NO_SUCH_HOST = {getattr(socket, name, None) for name in ("EAI_NONAME", "EAI_NODATA")}
 _OPENING = ("tools/list", "initialize", "server/discover")
+# A server that does not know how to be asked for its revision should say so at once.
+_DISCOVER_SECONDS = 20.0
+_GOODBYE_SECONDS = 3.0
 
 
-class CallFailedError(Exception):
-    """A call brought no reply of the tool.
+class Refusals(httpx2.AsyncBaseTransport):
+    """Sends requests, and keeps why those that brought no reply did not."""
 
-    Attributes:
-        status: HTTP status, None when the connection failed or timed out.
-        retry_after_seconds: what the server asked us to wait, if it did.
-        detail: one line for people; server's words are cut and made printable.
-        ended_session: the server does not know the session any more, so that another one has to be opened.
-        unknown_host: there is no host of that name, which seldom changes by itself.
-        sent_at: when the call was sent, by the clock of the pace; None where nobody noted it.
-    """
-
-    def __init__(
-        self,
-        detail: str,
-        *,
-        status: int | None = None,
-        retry_after_seconds: float | None = None,
-        ended_session: bool = False,
-        unknown_host: bool = False,
-    ) -> None:
-        super().__init__(detail)
-        self.detail = detail
-        self.status = status
-        self.retry_after_seconds = retry_after_seconds
-        self.ended_session = ended_session
-        self.unknown_host = unknown_host
-        self.sent_at: float | None = None
-
-    @property
-    def passing(self) -> bool:
-        """Say whether the same call may succeed later without anybody doing anything."""
-        return self.status is None or self.status >= 500 or self.status in (408, 425, 429)
-
-    def as_error(self, url: str) -> Exception:
-        """Return the error to end the run with when retrying is over."""
-        host = urlsplit(url).netloc
-        if self.status == 401:
-            return AccessError(
-                f"'{host}' refuses the credential ({self.detail}); check the token, "
-                "or sign in with: cfaudit-export login"
-            )
-        if self.status == 403:
-            return AccessError(
-                f"'{host}' says the credential lacks a right ({self.detail}); a user token needs the permissions "
-                "'User Details: Read' and 'Account Settings: Read', an account token 'Account Settings: Read'"
-            )
-        if self.status == 429:
-            return ThrottledError(
-                f"'{host}' throttles this credential; try again in five minutes",
-                retry_after_seconds=self.retry_after_seconds or 300.0,
-            )
-        if self.unknown_host:
-            return SourceUnavailableError(f"'{host}' cannot be found ({self.detail}); check the server URL")
-        if self.passing:
-            return SourceUnavailableError(f"'{host}' cannot be reached ({self.detail}); try again later")
-        return ProtocolError(f"'{host}' does not answer like an MCP server ({self.detail}); check the server URL")
-
-
-class Refusals:
-    """Replies of status 400 and above, by the request they answer."""
-
-    def __init__(self) -> None:
+    def __init__(self, inner: AsyncBoundedTransport, clock: Callable[[], datetime]) -> None:
+        """Build it around the transport that sends; `clock` is the time that dates of servers are compared with."""
+        self._inner = inner
+        self.most_bytes = inner.most_bytes
+        self._clock = clock
         self._by_request: dict[str, CallFailedError] = {}
+        self._step = ""
 
-    async def note(self, response: httpx2.Response) -> None:
-        """Look at a reply, as a response hook."""
-        key, status = _request_key(response.request), response.status_code
-        self._by_request.pop(key, None)
-        if status < 400 or not key:
-            return
-        await response.aread()
-        retry_after = response.headers.get("retry-after", "")
-        self._by_request[key] = CallFailedError(
-            f"HTTP {status}{_said(response)}",
-            status=status,
-            retry_after_seconds=float(retry_after) if retry_after.isdigit() else None,
-            ended_session=status in _ENDED and _SESSION_HEADER in response.request.headers,
-        )
+    async def __aenter__(self) -> Self:
+        await self._inner.__aenter__()
+        return self
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._inner.aclose()
 
     def of_call(self, arguments: Mapping[str, Any]) -> CallFailedError | None:
-        """Return how a call of a tool was refused, None when it was not."""
+        """Return why a call of a tool brought no reply, None when it brought one."""
         return self._by_request.pop(_key("tools/call", arguments), None)
 
     def of_opening(self) -> CallFailedError | None:
-        """Return how the latest step of opening a session was refused, None when it was not."""
-        found = [self._by_request.pop(_key(method, None), None) for method in _OPENING]
-        return next((one for one in found if one is not None), None)
+        """Return why the latest step of opening a session brought no reply, None when it brought one."""
+        notes = {method: self._by_request.pop(_key(method, None), None) for method in _OPENING}
+        latest, unheard = notes.get(self._step), notes["server/discover"]
+        if latest is not None and unheard is not None and unheard.status is None:
+            latest.hint = "; if the server does not know 'server/discover', set protocol = '2025-11-25' for the source"
+        return latest
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send a request; failures of it are noted, and become a reply of status 503."""
+        method, key = _method_and_key(request)
+        self._by_request.pop(key, None)
+        self._step = method if method in _OPENING else self._step
+        if request.method == "GET" and "last-event-id" not in request.headers:
+            return httpx2.Response(405)  # a stream for what the server has to say of its own accord, which is nothing
+        try:
+            with anyio.fail_after(_seconds_for(request, method)):
+                reply = await self._inner.handle_async_request(request)
+                if _is_stream(reply):
+                    return self._streamed(reply, key)
+                content = await _content(reply)
+        except Exception as error:  # noqa: BLE001  # whatever it is, the table of failures knows it
+            return self._noted(key, failure_of(error))
+        failure = self._refusal(request, reply, content, method)
+        if failure is not None and key:
+            self._by_request[key] = failure
+        return httpx2.Response(reply.status_code, headers=_without_length(reply), content=content)
+
+    def _streamed(self, reply: httpx2.Response, key: str) -> httpx2.Response:
+        stream = _QuietStream(reply, lambda error: self._noted(key, failure_of(error)))
+        return httpx2.Response(reply.status_code, headers=reply.headers, stream=stream, extensions=reply.extensions)
+
+    def _noted(self, key: str, failure: CallFailedError) -> httpx2.Response:
+        if key:
+            self._by_request[key] = failure
+        return httpx2.Response(503)
+
+    def _refusal(
+        self, request: httpx2.Request, reply: httpx2.Response, content: bytes, method: str
+    ) -> CallFailedError | None:
+        """Return why a whole reply is none, None where it may be one."""
+        status = reply.status_code
+        if status < 400:
+            return _odd(reply, content) if method else None
+        said = _said(content)
+        names_session = said is not None and says_session_ended(said)
+        return CallFailedError(
+            f"HTTP {status}" + (f": {shown(said)}" if said else ""),
+            status=status,
+            retry_after_seconds=retry_after_seconds(reply.headers.get("retry-after"), self._clock()),
+            ended_session=status in _ENDED and (_SESSION_HEADER in request.headers or names_session),
+        )
 
 
-def transport_failure(error: BaseException) -> CallFailedError:
-    """Return how a connection failed, in one line."""
-    words: dict[type[BaseException], str] = {
-        httpx2.ConnectTimeout: "no connection in time",
-        httpx2.ReadTimeout: "no reply in time",
-        httpx2.ConnectError: "connection refused or impossible",
-        httpx2.RemoteProtocolError: "the connection broke",
-        httpx2.ReadError: "the connection broke",
-    }
-    said = shown(str(error))
-    word = words.get(type(error), type(error).__name__)
-    return CallFailedError(f"{word}: {said}" if said else word, unknown_host=_is_unknown_host(error))
+class _QuietStream(httpx2.AsyncByteStream):
+    """The bytes of a stream of events, which ends where it breaks."""
+
+    def __init__(self, reply: httpx2.Response, note: Callable[[Exception], object]) -> None:
+        self._reply = reply
+        self._note = note
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        chunks = aiter(self._reply.aiter_raw())
+        while True:
+            try:
+                chunk = await anext(chunks, None)
+            except Exception as error:  # noqa: BLE001  # as above
+                self._note(error)
+                return
+            if chunk is None:
+                return
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._reply.aclose()
 
 
-def _is_unknown_host(error: BaseException | None) -> bool:
-    """Say whether a connection failed because its host has no address; not whether names cannot be looked up now."""
-    while error is not None:
-        if isinstance(error, socket.gaierror):
-            return error.errno in _NO_SUCH_HOST
-        error = error.__cause__ or error.__context__
-    return False
+def _seconds_for(request: httpx2.Request, method: str) -> float | None:
+    if request.method == "DELETE":
+        return _GOODBYE_SECONDS
+    return _DISCOVER_SECONDS if method == "server/discover" else None
 
 
-def _request_key(request: httpx2.Request) -> str:
+async def _content(reply: httpx2.Response) -> bytes:
+    """Return the body; of an error's reply nothing, where it cannot be read: the status says enough."""
+    try:
+        return b"".join([chunk async for chunk in reply.aiter_raw()])
+    except httpx2.HTTPError:
+        if reply.status_code < 400:
+            raise
+        return b""
+    finally:
+        await reply.aclose()
+
+
+def _is_stream(reply: httpx2.Response) -> bool:
+    kind = reply.headers.get("content-type", "").lower()
+    return reply.status_code == 200 and kind.startswith("text/event-stream")
+
+
+def _without_length(reply: httpx2.Response) -> list[tuple[bytes, bytes]]:
+    return [
+        (name, value)
+        for name, value in reply.headers.raw
+        if name.lower() not in {b"content-length", b"transfer-encoding"}
+    ]
+
+
+def _odd(reply: httpx2.Response, content: bytes) -> CallFailedError | None:
+    """Return what is odd about a reply without an error, None where nothing is, or the SDK sees to it."""
+    status, kind = reply.status_code, reply.headers.get("content-type", "").lower()
+    if 300 <= status < 400:
+        return None
+    if status != 200 or not content.strip():
+        return CallFailedError(f"HTTP {status} without a reply", "odd", status=status)
+    if not kind.startswith("application/json"):
+        return CallFailedError(f"a reply of type '{shown(kind) or 'unknown'}', not JSON", "odd", status=status)
+    try:
+        msgspec.json.decode(content, type=msgspec.Raw)  # without the objects of it
+    except msgspec.DecodeError:
+        return CallFailedError("the reply is not JSON", "odd", status=status)
+    except RecursionError as error:
+        return failure_of(error)
+    return None
+
+
+def _method_and_key(request: httpx2.Request) -> tuple[str, str]:
+    """Return the method that a request asks for, and what it is found by; both empty where no reply is awaited."""
     try:
         body = json.loads(request.content)
-        return _key(body["method"], body.get("params", {}).get("arguments"))
-    except (ValueError, KeyError, AttributeError, httpx2.RequestNotRead):
-        return ""
+        if "id" not in body:
+            return "", ""
+        return body["method"], _key(body["method"], body.get("params", {}).get("arguments"))
+    except (ValueError, KeyError, AttributeError, TypeError, httpx2.RequestNotRead):
+        return "", ""
 
 
 def _key(method: str, arguments: Mapping[str, Any] | None) -> str:
     return json.dumps([method, arguments], sort_keys=True)
 
 
-def _said(response: httpx2.Response) -> str:
+def _said(content: bytes) -> str | None:
+    """Return the words of an error's reply, as far as they are words."""
     try:
-        body = response.json()
-    except ValueError:
-        return ""
+        body = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
     if not isinstance(body, dict):
-        return ""
+        return None
     error = body.get("error")
     said = body.get("error_description") or (error.get("message") if isinstance(error, dict) else error)
-    return f": {shown(said)}" if isinstance(said, str) else ""
+    return said if isinstance(said, str) else None

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 
 import httpx2
+
+from cfaudit_export.retry_after import http_date
 
 
 class ServerClock:
     """Looks at the replies of a server.
 
     Attributes:
+        ours: our clock.
         ahead_seconds: how far our clock was ahead at the latest reply, to the second; 0 where no reply has said.
     """
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
-        self._clock = clock
+        self.ours = clock
         self.ahead_seconds = 0.0
 
     async def note(self, response: httpx2.Response) -> None:
         """Look at a reply, as a response hook."""
-        try:
-            said = parsedate_to_datetime(response.headers.get("date", ""))
-        except ValueError:
-            return
-        at = said if said.tzinfo else said.replace(tzinfo=UTC)
-        self.ahead_seconds = (self._clock() - at).total_seconds()
+        said = http_date(response.headers.get("date", ""))
+        if said is not None:
+            self.ahead_seconds = (self.ours() - said).total_seconds()

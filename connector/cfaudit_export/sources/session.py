@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,20 +11,22 @@ from typing import Any
 import anyio
 import httpx2
 from anyio.abc import TaskGroup, TaskStatus
-from mcp import Client, MCPError
+from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
-from mcp_types import REQUEST_TIMEOUT, CallToolResult, TextContent, Tool
+from mcp_types import TextContent, Tool
 
 from cfaudit_export.errors import CfauditError, ProtocolError
 from cfaudit_export.escape import shown
+from cfaudit_export.exchange import AsyncBoundedTransport
 from cfaudit_export.records import Credential
-from cfaudit_export.sources.refusals import CallFailedError, Refusals, transport_failure
+from cfaudit_export.sources.failures import CallFailedError, failure_of, says_session_ended
+from cfaudit_export.sources.refusals import Refusals
 from cfaudit_export.sources.server_clock import ServerClock
 from cfaudit_export.urls import check_secret_url
 
 _LOG = logging.getLogger(__name__)
-_FAILURES = (MCPError, httpx2.TransportError, ssl.SSLError)
 _CONNECT_SECONDS = 15.0
+_COPIES_OF_EVENT = 3
 _ACCOUNT_HEADER = "cf-account-id"
 
 
@@ -46,6 +47,7 @@ class _Link:
     held: anyio.CancelScope
     leave: anyio.Event = field(default_factory=anyio.Event)
     calls: int = 0
+    is_broken: bool = False
 
 
 class Session:
@@ -68,7 +70,8 @@ class Session:
         self._refusals = refusals
         self._tasks = tasks
         self._turn = anyio.Lock()
-        self._link: _Link
+        self._mode = "auto"
+        self._link: _Link | None = None
 
     async def open(self, mode: str) -> None:
         """Agree with the server on a protocol, and learn its tools.
@@ -77,21 +80,23 @@ class Session:
             CallFailedError: the server did not answer so.
             CfauditError: from the credential.
         """
+        self._mode = mode
         self._link = await self._opened(mode)
 
     def close(self) -> None:
         """Begin to end the session; the task that holds it says goodbye."""
-        self._link.leave.set()
+        if self._link is not None:
+            self._link.leave.set()
 
     @property
     def protocol(self) -> str:
         """The protocol revision agreed on."""
-        return self._link.client.protocol_version
+        return self._held.client.protocol_version
 
     @property
     def server(self) -> str:
         """Name and version of the server."""
-        info = self._link.client.server_info
+        info = self._held.client.server_info
         return shown(f"{info.name} {info.version}") if info else "unnamed"
 
     def choose_account(self, account: str | None) -> None:
@@ -103,43 +108,54 @@ class Session:
     @property
     def tools(self) -> list[Tool]:
         """Every tool of the server."""
-        return self._link.tools
+        return self._held.tools
+
+    @property
+    def _held(self) -> _Link:
+        if self._link is None:
+            raise RuntimeError("open comes first")
+        return self._link
 
     async def call(self, tool: str, arguments: Mapping[str, Any]) -> Reply:
         """Call a tool, once; once more when the server turned out to have ended the session.
 
         Raises:
             CallFailedError: there is no reply of the tool.
+            CfauditError: from the credential.
         """
-        link = self._link
+        link = self._held
         try:
-            result = await self._asked(link, tool, arguments)
+            return await self._asked(link, tool, arguments)
         except CallFailedError as failure:
-            if not failure.ended_session:
+            if not (failure.ended_session or link.is_broken):
                 raise
-            await self._replace(link)
-            result = await self._asked(self._link, tool, arguments)
-        texts = [block.text for block in result.content if isinstance(block, TextContent)]
-        if len(texts) != 1:
-            raise ProtocolError(f"the tool answered with {len(texts)} texts instead of one; please report this")
-        return Reply(texts[0], bool(result.is_error))
+            _LOG.info("the server ended the session, opening another", extra={"reason": failure.detail})
+        await self._replace(link)
+        return await self._asked(self._held, tool, arguments)
 
-    async def _asked(self, link: _Link, tool: str, arguments: Mapping[str, Any]) -> CallToolResult:
+    async def _asked(self, link: _Link, tool: str, arguments: Mapping[str, Any]) -> Reply:
         link.calls += 1
         try:
-            return await link.client.call_tool(tool, dict(arguments))
-        except _FAILURES as error:
-            raise self._bearer.problem or _failure(error, self._refusals.of_call(arguments)) from error
+            result = await link.client.call_tool(tool, dict(arguments))
+        except Exception as error:  # whatever it is, the table of failures knows it
+            noted = self._refusals.of_call(arguments)
+            raise self._bearer.problem or noted or failure_of(error) from error
         finally:
             link.calls -= 1
             self._drop_unused(link)
+        texts = [block.text for block in result.content if isinstance(block, TextContent)]
+        if len(texts) != 1:
+            raise CallFailedError(f"the tool answered with {len(texts)} texts instead of one", "shape")
+        if result.is_error and says_session_ended(texts[0]):
+            raise CallFailedError(shown(texts[0]), "odd", ended_session=True)
+        return Reply(texts[0], bool(result.is_error))
 
     async def _replace(self, ended: _Link) -> None:
         """Open another session in the place of one that the server ended, once for all calls that found it so."""
         async with self._turn:
             if self._link is ended:
-                _LOG.info("the server ended the session, opening another")
-                self._link = await self._opened("legacy")  # newer revisions know no sessions
+                has_sessions = ended.client.protocol_version < "2026"  # newer revisions know none
+                self._link = await self._opened("legacy" if has_sessions else self._mode)
                 self._drop_unused(ended)
 
     def _drop_unused(self, link: _Link) -> None:
@@ -149,29 +165,34 @@ class Session:
     async def _opened(self, mode: str) -> _Link:
         try:
             link: _Link = await self._tasks.start(self._hold, mode)
-        except BaseException as error:
-            raise self._opening_failure(list(_leaves(error))) from error
+        except Exception as error:  # as above
+            failure = self._bearer.problem or self._refusals.of_opening() or failure_of(error)
+            if isinstance(failure, CallFailedError):
+                failure.is_early = self._link is None
+            raise failure from error
+        self._refusals.of_opening()  # of what was tried first
         return link
 
-    def _opening_failure(self, leaves: Sequence[BaseException]) -> BaseException:
-        """Return what to raise instead of the nested groups that leave the SDK's context."""
-        refusal = self._refusals.of_opening()
-        for leaf in leaves:
-            if not isinstance(leaf, Exception):
-                return leaf
-        failed = next((leaf for leaf in leaves if isinstance(leaf, _FAILURES)), None)
-        problem = self._bearer.problem
-        return problem or (_failure(failed, refusal) if failed is not None else leaves[0])
-
     async def _hold(self, mode: str, *, task_status: TaskStatus[_Link]) -> None:
-        # A page in one server-sent event may exceed the SDK's cap of 1 MiB; the page size bounds it already.
-        transport = streamable_http_client(self._url, http_client=self._http, max_sse_event_size=None)
-        with anyio.CancelScope() as held:
-            async with Client(transport, mode=mode, read_timeout_seconds=self._http.timeout.read) as client:
-                # Before the first call: else the SDK lists tools after it, at the risk of what it brought.
-                link = _Link(client, await _all_tools(client), held)
-                task_status.started(link)
-                await link.leave.wait()
+        # An event is a page. The SDK's own cap is 1 MiB, and it holds what has come of an event several times.
+        most = self._refusals.most_bytes // _COPIES_OF_EVENT
+        transport = streamable_http_client(self._url, http_client=self._http, max_sse_event_size=most)
+        link: _Link | None = None
+        try:
+            with anyio.CancelScope() as held:
+                async with Client(transport, mode=mode, read_timeout_seconds=self._http.timeout.read) as client:
+                    # Before the first call: else the SDK lists tools after it, at the risk of what it brought.
+                    link = _Link(client, await _all_tools(client), held)
+                    task_status.started(link)
+                    await link.leave.wait()
+        except Exception as error:
+            if link is None:
+                raise
+            # Raised here it would end every other task; calls in flight learn of it by the streams that closed.
+            _LOG.info("the session broke", extra={"error": shown(repr(error))})
+        finally:
+            if link is not None:
+                link.is_broken = True
 
 
 async def _all_tools(client: Client) -> list[Tool]:
@@ -223,6 +244,7 @@ async def open_session(
     *,
     headers: Mapping[str, str],
     timeout_seconds: float,
+    most_bytes: int,
     protocol: str,
     clock: ServerClock,
     insecure_http: bool,
@@ -230,20 +252,22 @@ async def open_session(
 ) -> AsyncIterator[Session]:
     """Open a session and close it with the context.
 
-    `protocol` is `auto` or a revision. `persist` opens it, and again where that is of use. No redirect leaves the
-    origin, so the token does not either.
+    `timeout_seconds` and `most_bytes` bound every exchange, `protocol` is `auto` or a revision. `persist` opens it, and
+    again where that is of use. No redirect leaves the origin, so the token does not either.
 
     Raises:
-        SettingsError: the URL is not one we send a token to.
+        SettingsError: the URL is not one we send a token to, or the machine's proxies or certificates do not work.
         AccessError, ThrottledError, SourceUnavailableError, ProtocolError: the server does not open one.
     """
     check_url(url, insecure_http=insecure_http)
-    bearer, refusals = _Bearer(credential), Refusals()
+    bearer = _Bearer(credential)
+    refusals = Refusals(AsyncBoundedTransport(timeout_seconds, most_bytes=most_bytes), clock.ours)
     async with httpx2.AsyncClient(
+        transport=refusals,
         auth=bearer,
         headers=dict(headers),
         timeout=httpx2.Timeout(timeout_seconds, connect=min(timeout_seconds, _CONNECT_SECONDS)),
-        event_hooks={"response": [refusals.note, clock.note]},
+        event_hooks={"response": [clock.note]},
     ) as http:
         problem: Exception | None = None
         async with anyio.create_task_group() as tasks:
@@ -268,22 +292,3 @@ def check_url(url: str, *, insecure_http: bool) -> None:
         SettingsError: it is one.
     """
     check_secret_url(url, "the token", allow="--insecure-http", insecure_http=insecure_http)
-
-
-def _failure(error: BaseException, refusal: CallFailedError | None) -> CallFailedError:
-    """Return what went wrong with a request."""
-    if not isinstance(error, MCPError):
-        return transport_failure(error)
-    if refusal is not None:
-        return refusal
-    if error.error.code == REQUEST_TIMEOUT:
-        return CallFailedError("no reply in time")
-    return CallFailedError(shown(error.error.message), status=400)
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mcp_types import Tool
 
@@ -27,6 +28,14 @@ def choose_tool(tools: Sequence[Tool], wanted: str, usual: str, setting: str) ->
     if found:
         raise ProtocolError(f"several tools fit ({listed}); name one with -o {setting}=NAME")
     raise ProtocolError(f"the server has no tool '{wanted or usual}'; it has: {listed}")
+
+
+def properties_of(schema: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return the arguments that an input schema describes; one that stands there as `true` or `null` says nothing."""
+    properties = schema.get("properties")
+    if not isinstance(properties, Mapping):
+        return {}
+    return {name: body if isinstance(body, Mapping) else {} for name, body in properties.items()}
 
 
 def fingerprint(tool: Tool) -> str:

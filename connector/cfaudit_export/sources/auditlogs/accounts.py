@@ -10,13 +10,14 @@ import httpx2
 
 from cfaudit_export.errors import AccessError, AccountChoiceError, SettingsError
 from cfaudit_export.escape import shown
+from cfaudit_export.exchange import AsyncBoundedTransport
 from cfaudit_export.model import UNNAMED_ACCOUNT
 from cfaudit_export.records import SourceContext
 from cfaudit_export.sources import AUDITLOGS_URL, CLOUDFLARE_API_URL, AuditLogsConfig
 from cfaudit_export.sources.auditlogs.contract import ToolFault, read_fault
+from cfaudit_export.sources.failures import CallFailedError, failure_of
 from cfaudit_export.sources.pace import Pace
 from cfaudit_export.sources.patience import Patience
-from cfaudit_export.sources.refusals import CallFailedError, transport_failure
 from cfaudit_export.sources.session import Session, check_url
 
 _LOG = logging.getLogger(__name__)
@@ -120,7 +121,9 @@ class AccountFinder:
         check_url(url, insecure_http=self._config.insecure_http)
         found: list[tuple[str, str]] = []
         headers = {"Authorization": f"Bearer {token}"}
-        async with httpx2.AsyncClient(timeout=self._config.timeout_seconds, headers=headers) as http:
+        seconds, most_bytes = self._config.timeout_seconds, self._config.max_reply_bytes
+        transport = AsyncBoundedTransport(seconds, most_bytes=most_bytes)
+        async with httpx2.AsyncClient(transport=transport, timeout=seconds, headers=headers) as http:
             for page in range(1, _API_PAGES + 1):
                 patience = Patience(self._pace, self._config.retry_seconds, url)
                 rows = await patience.persist(1, partial(_api_page, http, url, page))
@@ -133,14 +136,14 @@ class AccountFinder:
 async def _api_page(http: httpx2.AsyncClient, url: str, page: int) -> list[tuple[str, str]]:
     try:
         response = await http.get(f"{url}/accounts", params={"page": page, "per_page": _API_PAGE})
-    except httpx2.TransportError as error:
-        raise transport_failure(error) from error
+    except httpx2.HTTPError as error:
+        raise failure_of(error) from error
     if response.status_code != 200:
         raise CallFailedError(f"HTTP {response.status_code}", status=response.status_code)
     try:
         listed = response.json()["result"]
         return [(shown(account["id"]), shown(account.get("name", ""))) for account in listed]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise SettingsError(_API_ANSWER) from error
 
 

@@ -11,6 +11,8 @@ from cfaudit_export.model import from_ms, iso
 
 TOOL = "auditlogs_by_account_id"
 MOST_ROWS = 1000  # that the tool returns per call
+# Thousands of issues, far more than a page has rows; an error beyond is not read.
+_LONGEST_FAULT = 8_000_000
 _PREFIX = "Error reading audit logs: "
 
 
@@ -142,10 +144,12 @@ def read_fault(text: str) -> Rejection | ToolFault:  # noqa: PLR0911  # one text
     """Tell what the text of a tool error means."""
     if text.startswith("Input validation error"):
         return ToolFault("arguments", shown(text))
+    if len(text) > _LONGEST_FAULT:
+        return ToolFault("unknown", f"an error of {len(text):,} characters: {shown(text[:1_000])}")
     try:
         body = json.loads(text)
         error = body["error"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return ToolFault("unknown", shown(text))
     if not isinstance(error, str):
         return ToolFault("unknown", shown(text))
@@ -182,6 +186,6 @@ def _rejection(text: str) -> Rejection | None:
             if root != "result" or not isinstance(index, int):
                 return None
             rows.setdefault(index, Issue(index, ".".join(map(str, field)), shown(issue["message"])))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return Rejection(tuple(rows[index] for index in sorted(rows))) if rows else None

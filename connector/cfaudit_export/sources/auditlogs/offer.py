@@ -9,6 +9,7 @@ from typing import Any
 from cfaudit_export.errors import ProtocolError
 from cfaudit_export.sources.auditlogs.contract import MOST_ROWS
 from cfaudit_export.sources.auditlogs.facets import Filter
+from cfaudit_export.sources.tool import properties_of
 
 _NO_FILTERS = {"since", "before", "direction", "limit", "cursor", "account_id"}
 
@@ -54,9 +55,14 @@ class Offer:
 
 def read_offer(schema: Mapping[str, Any]) -> Offer:
     """Read the input schema of the tool."""
-    properties: Mapping[str, Mapping[str, Any]] = schema.get("properties", {})
-    most = properties.get("limit", {}).get("maximum", MOST_ROWS)
+    properties = properties_of(schema)
+    most = properties.get("limit", {}).get("maximum")
     return Offer(
-        {name: tuple(body.get("enum", ())) for name, body in properties.items() if name not in _NO_FILTERS},
-        min(int(most), MOST_ROWS) if isinstance(most, int | float) and most >= 1 else MOST_ROWS,
+        {name: _values(body.get("enum")) for name, body in properties.items() if name not in _NO_FILTERS},
+        int(most) if isinstance(most, int | float) and 1 <= most < MOST_ROWS else MOST_ROWS,
     )
+
+
+def _values(enum: Any) -> tuple[str, ...]:
+    """Return the texts that a filter can have; none where it takes any."""
+    return tuple(one for one in enum if isinstance(one, str)) if isinstance(enum, list) else ()

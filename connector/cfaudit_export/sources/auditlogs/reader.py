@@ -21,13 +21,17 @@ from cfaudit_export.records import Credential
 from cfaudit_export.sources.auditlogs.contract import Edges, Query, Rejection, ToolFault, read_fault
 from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA, Page, decode_page
 from cfaudit_export.sources.auditlogs.offer import Offer
+from cfaudit_export.sources.failures import CallFailedError
 from cfaudit_export.sources.pace import WINDOW_SECONDS, Pace
 from cfaudit_export.sources.patience import Patience
-from cfaudit_export.sources.refusals import CallFailedError
 from cfaudit_export.sources.session import Session
 
 _LOG = logging.getLogger(__name__)
 _HOUR_MS = 3_600_000
+# How often a question may be refused while a plain one works; a cursor is given up sooner, which costs little.
+_DOUBTS, _DOUBTS_OF_CURSORS = 6, 2
+# How often the plain one is asked before refusals are taken for a block, which refuses everything for minutes.
+_MORE_CANARIES, _CANARY_SECONDS = 5, 1.0
 PERMISSION = "Account Settings: Read"
 SCOPE = "auditlogs:read"
 
@@ -117,7 +121,9 @@ class Reader:
                     return outcome
                 case ToolFault(kind="refused"):
                     others_work += await self._diagnose(query)
-                    if others_work > 1:
+                    if others_work > _DOUBTS_OF_CURSORS and query.cursor is not None:
+                        raise CursorDeadError
+                    if others_work > _DOUBTS:
                         raise ProtocolError(
                             "the server refuses what it was asked, while a plain question works; "
                             f"check the filters and the time range ({_asked(query)})"
@@ -162,7 +168,8 @@ class Reader:
         """Find out what `Cloudflare API request failed` means this time; return when asking again makes sense.
 
         One worker asks, the others wait for what it learns. Returns whether a plain question works: it may be that
-        the block has just ended, so only a second time is it the question's own fault.
+        the block has just ended, or that a server refuses now and then whatever it is asked, so only when that is so
+        again and again is it the question's own fault. For the same reason one refused canary is no block.
         """
         seen = self._successes
         async with self._doctor:
@@ -170,14 +177,16 @@ class Reader:
                 return False
             pauses = self._pace.pauses
             if await self._canary(query):
-                if self._pace.pauses != pauses:  # the server blocked us, and does no longer
-                    return False
-                if query.cursor is not None:
-                    raise CursorDeadError
-                return True
+                return self._pace.pauses == pauses  # else the server blocked us, and does no longer
             token = await self._credential.token()
             if token is not None and await self._credential.renew(token) and await self._canary(query):
                 return False
+            for _ in range(_MORE_CANARIES):
+                if not self._pace.affords(_CANARY_SECONDS):
+                    break
+                await self._pace.wait(_CANARY_SECONDS, "call refused")
+                if self._successes != seen or await self._canary(query):
+                    return False
             # A token's own identity probes are refused with a plain 429 first, so this is no throttling.
             if not self._successes and self._credential.kind != "oauth":
                 raise AccessError(_no_permission(self._credential.kind))

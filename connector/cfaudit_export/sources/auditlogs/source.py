@@ -30,7 +30,7 @@ from cfaudit_export.sources.pace import shared_pace
 from cfaudit_export.sources.session import Session
 from cfaudit_export.sources.start import start_by
 from cfaudit_export.sources.tally import Tally
-from cfaudit_export.sources.tool import choose_tool, fingerprint
+from cfaudit_export.sources.tool import choose_tool, fingerprint, properties_of
 
 # Upstream calls that one call of the tool costs, by kind of credential: the call itself and the server's own
 # look-ups of who is asking.
@@ -167,7 +167,7 @@ class AuditLogsSource:
         tool = choose_tool(session.tools, self._config.tool, TOOL, "sources.auditlogs.tool")
         offer = read_offer(tool.input_schema)
         kind = self._context.credential.kind
-        takes_account = "account_id" in tool.input_schema.get("properties", {})
+        takes_account = "account_id" in properties_of(tool.input_schema)
         finder = AccountFinder(self._config, self._context, self._pace)
         account, known = await finder.find(session, tool.name, takes_account=takes_account)
         session.choose_account(account if takes_account and account in dict(known) else None)

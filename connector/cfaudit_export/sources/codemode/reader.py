@@ -30,9 +30,9 @@ from cfaudit_export.sources.codemode.fault import Fault, reply_fault, tool_fault
 from cfaudit_export.sources.codemode.frame import Frame, Left, read_frame
 from cfaudit_export.sources.codemode.size import MOST_BYTES, Size
 from cfaudit_export.sources.codemode.snippet import Parameters, write_code
+from cfaudit_export.sources.failures import CallFailedError
 from cfaudit_export.sources.pace import WINDOW_SECONDS, Pace
 from cfaudit_export.sources.patience import Patience
-from cfaudit_export.sources.refusals import CallFailedError
 from cfaudit_export.sources.session import Session
 
 _LOG = logging.getLogger(__name__)
@@ -81,18 +81,13 @@ class Reader:
         """Ask which account the server chooses for this credential, without reading anything.
 
         Raises:
-            AccountChoiceError: there are several, or none; it names some of them.
+            SettingsError: there are several, or none.
             AccessError, ThrottledError, SourceUnavailableError, ProtocolError: there is no answer.
         """
-        frame = await self.read(Parameters(self._target.account))
+        frame, _ = await self._persist(lambda: Parameters(self._target.account))
         if frame.header.account is None:
             raise ProtocolError("the server does not say which account it reads; name one with --account")
         return frame.header.account
-
-    async def read(self, parameters: Parameters) -> Frame:
-        """Ask one thing until there is an answer. Raises: as `pages`."""
-        frame, _ = await self._persist(lambda: parameters)
-        return frame
 
     async def pages(self, query: Query, most_pages: int) -> list[Page]:
         """Read one page or more, at most so many.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -14,7 +14,7 @@ import pyarrow as pa
 from anyio.from_thread import BlockingPortal
 from anyio.streams.memory import MemoryObjectSendStream
 
-from cfaudit_export.errors import AccountChoiceError, ProtocolError, SettingsError
+from cfaudit_export.errors import ProtocolError, SettingsError
 from cfaudit_export.interfaces import Extract
 from cfaudit_export.model import Connection, Gap, Window, from_ms, to_ms
 from cfaudit_export.records import SourceContext
@@ -23,7 +23,6 @@ from cfaudit_export.sources.auditlogs.board import Board, Range
 from cfaudit_export.sources.auditlogs.contract import Query, Unreadable
 from cfaudit_export.sources.auditlogs.walk import Manner, Piece, Walk
 from cfaudit_export.sources.bridge import produced
-from cfaudit_export.sources.codemode.accounts import all_accounts
 from cfaudit_export.sources.codemode.decode import WHOLE_SCHEMA
 from cfaudit_export.sources.codemode.reader import Ahead, Reader, Target
 from cfaudit_export.sources.codemode.size import Size
@@ -32,7 +31,7 @@ from cfaudit_export.sources.pace import shared_pace
 from cfaudit_export.sources.session import Session
 from cfaudit_export.sources.start import start_by
 from cfaudit_export.sources.tally import Tally
-from cfaudit_export.sources.tool import choose_tool, fingerprint
+from cfaudit_export.sources.tool import choose_tool, fingerprint, properties_of
 
 TOOL = "execute"
 _HOUR_MS = 3_600_000
@@ -135,7 +134,7 @@ class CodeModeSource:
     async def _find(self, session: Session) -> tuple[Connection, Reader]:
         config, credential = self._config, self._context.credential
         tool = choose_tool(session.tools, config.tool, TOOL, "sources.codemode.tool")
-        properties = set(tool.input_schema.get("properties", {}))
+        properties = set(properties_of(tool.input_schema))
         if "code" not in properties:
             raise ProtocolError(f"the tool '{tool.name}' does not take code; it takes: {', '.join(sorted(properties))}")
         asked = self._context.stream.asked_account
@@ -149,13 +148,7 @@ class CodeModeSource:
         )
         size = Size(config.page_size, config.pages_per_call)
         reader = Reader(session, target, self._pace, credential, size)
-        try:
-            account = asked or await reader.account()
-        except AccountChoiceError as choice:
-            # The first generation runs nothing before an account is named, and the list is the same for each.
-            named = {"account_id": choice.accounts[0][0]} if choice.accounts and "account_id" in properties else {}
-            lister = Reader(session, replace(target, arguments=named), self._pace, credential, size)
-            raise AccountChoiceError(await all_accounts(lister.read, choice.accounts)) from choice
+        account = asked or await reader.account()
         connection = Connection(
             account_id=self._context.stream.account_found(account),
             account_name=None,

@@ -1,0 +1,29 @@
+"""A process that exports from the URL it is given, and tells how it ended and how much memory it took at most."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import tempfile
+
+from cfaudit_export.cli import main
+
+
+def run(url: str) -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        return main(
+            [
+                "run",
+                *("--source", "auditlogs", "--server-url", url, "--sink", "parquet", "--account", "a" * 32),
+                *("--state-dir", f"{folder}/state", "--max-wait", "0s", "--since", "1d"),
+                *("-o", f"sinks.parquet.path={folder}/out", "-o", "sources.auditlogs.api_url="),
+                *("-o", "sources.auditlogs.timeout_seconds=60"),
+            ]
+        )
+
+
+if __name__ == "__main__":
+    code = run(sys.argv[1])
+    peak_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    sys.stdout.write("\n" + json.dumps({"code": code, "peak_mb": peak_kb / 1024}) + "\n")
