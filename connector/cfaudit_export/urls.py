@@ -52,6 +52,20 @@ def is_safe(url: str, *, insecure_http: bool = False) -> bool:
     return parts.scheme == "https" or (parts.scheme == "http" and (insecure_http or _is_loopback(host)))
 
 
+def is_within(url: str) -> bool:
+    """Say whether `url` names, by its address, this machine or a network that is not the public one."""
+    try:
+        host = urlsplit(url).hostname or ""
+    except ValueError:
+        return False
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return not ipaddress.ip_address(host).is_global
+    except ValueError:
+        return False
+
+
 def _is_loopback(host: str) -> bool:
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback

@@ -31,7 +31,7 @@ class Attempt:
             state=self.state,
             code_verifier=self.verifier,
             redirect_uri=redirect_uri,
-            resource=self.server.audience,
+            **({"resource": self.server.audience} if self.server.audience else {}),
         )
         return str(url)
 

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from cfaudit_export.auth.web import first_object, refusal_of, send
 from cfaudit_export.errors import ProtocolError, SettingsError
 from cfaudit_export.escape import shown
-from cfaudit_export.urls import canonical, is_safe, origin_of
+from cfaudit_export.urls import canonical, is_safe, is_within, origin_of
 
 if TYPE_CHECKING:
     import httpx2
@@ -31,7 +31,28 @@ _HELLO = {
         "clientInfo": {"name": "cfaudit-export", "version": "1"},
     },
 }
+_ENDPOINTS = ("authorization_endpoint", "token_endpoint", "registration_endpoint", "revocation_endpoint")
 _PARAMETER = r'\b{}\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,]+))'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialect:
+    """How far an authorization server is from the standards, as a person says of it.
+
+    Attributes:
+        names_resource: requests for tokens may name the MCP server (RFC 8707).
+        registers_scope: a registration may name the scope (RFC 7591).
+        lists_pkce: its metadata lists PKCE with S256 (RFC 8414); else it is used all the same.
+        origins: further origins that its metadata may name, beside the issuer's own.
+    """
+
+    names_resource: bool = True
+    registers_scope: bool = True
+    lists_pkce: bool = True
+    origins: tuple[str, ...] = ()
+
+
+STANDARD = Dialect()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +60,7 @@ class AuthorizationServer:
     """What discovery found.
 
     Attributes:
-        audience: the name of the resource to ask tokens for (RFC 8707).
+        audience: the name of the resource to ask tokens for (RFC 8707); empty to leave it out.
         issuer: the authorization server's name, exactly as it spells it.
         authorization_endpoint: where the browser goes.
         token_endpoint: where codes and refresh tokens are exchanged.
@@ -63,8 +84,14 @@ class AuthorizationServer:
     client_id_documents: bool
 
 
-def discover(http: httpx2.Client, server_url: str, *, insecure_http: bool = False) -> AuthorizationServer:
+def discover(
+    http: httpx2.Client, server_url: str, dialect: Dialect = STANDARD, *, insecure_http: bool = False
+) -> AuthorizationServer:
     """Find the authorization server of the MCP server at `server_url`.
+
+    The server's word alone takes a request to few places: the metadata of the resource is on the server's own origin,
+    the endpoints are on the issuer's, and nothing is on this machine or in a private network unless the server is
+    there too. Endpoints of another origin than the issuer's are how a mix-up of two servers is done (RFC 9700, 4.4).
 
     Raises:
         SettingsError: the URL is not one to sign in at, or nobody asks for a sign-in there.
@@ -75,6 +102,8 @@ def discover(http: httpx2.Client, server_url: str, *, insecure_http: bool = Fals
         raise SettingsError(f"'{server_url}' is not a server to sign in at; it should look like https://host/mcp")
     challenge = _challenge(http, server_url)
     named = challenge.get("resource_metadata")
+    if named is not None:
+        _check_place(named, server_url, "the protected-resource metadata", server_url, dialect)
     resource = _resource_metadata(http, server_url, named, insecure_http=insecure_http)
     if resource is None:
         # Servers of the 2025-03-26 revision have no such document: the issuer is their own origin.
@@ -82,9 +111,34 @@ def discover(http: httpx2.Client, server_url: str, *, insecure_http: bool = Fals
     else:
         issuer, audience = _issuer_of(resource), str(resource["resource"])
         scopes = _texts(resource, "scopes_supported")
+    if is_within(issuer) and not is_within(server_url):
+        raise ProtocolError(f"'{server_url}' names '{shown(issuer)}', which lies in another network; it is not asked")
     metadata = _server_metadata(http, issuer, insecure_http=insecure_http)
+    for name in _ENDPOINTS:
+        endpoint = metadata.get(name)
+        if isinstance(endpoint, str) and is_safe(endpoint, insecure_http=insecure_http):
+            _check_place(endpoint, issuer, f"the {name.replace('_', ' ')}", server_url, dialect)
     scope = challenge.get("scope") or " ".join(scopes or ()) or None
-    return _described(metadata, audience, scope, insecure_http=insecure_http)
+    if not dialect.names_resource:
+        audience = ""
+    return _described(metadata, audience, scope, dialect, insecure_http=insecure_http)
+
+
+def _check_place(url: str, home: str, what: str, server_url: str, dialect: Dialect) -> None:
+    """Refuse a URL that a server names, where it lies at another origin than it may."""
+    try:
+        origin, near = origin_of(url), origin_of(home)
+    except ValueError:
+        raise ProtocolError(f"{what} is at '{shown(url)}', which is not a URL") from None
+    if origin == near:
+        return
+    if origin not in {origin_of(one) for one in dialect.origins}:
+        raise ProtocolError(
+            f"{what} at '{shown(url)}' is not at '{near}', and is not asked; if it belongs there, "
+            f"set oauth_origins = ['{shown(origin)}']"
+        )
+    if is_within(url) and not is_within(server_url):
+        raise ProtocolError(f"{what} at '{shown(url)}' lies in another network than '{server_url}'; it is not asked")
 
 
 def _challenge(http: httpx2.Client, server_url: str) -> dict[str, str]:
@@ -131,11 +185,14 @@ def _resource_metadata(
 
 
 def _covers(resource: object, server_url: str) -> bool:
-    """Say whether a document about `resource` speaks for `server_url`: it is the same, or a folder above it."""
+    """Say whether a document about `resource` speaks for `server_url`: it is the same, or a folder above it.
+
+    A slash at the end is no difference: frameworks add one, and redirect to it.
+    """
     if not isinstance(resource, str) or not is_safe(resource, insecure_http=True):
         return False
     named, wanted = canonical(resource), canonical(server_url)
-    return wanted == named or wanted.startswith(named.rstrip("/") + "/")
+    return wanted.rstrip("/") == named.rstrip("/") or wanted.startswith(named.rstrip("/") + "/")
 
 
 def _issuer_of(resource: Mapping[str, Any]) -> str:
@@ -165,7 +222,7 @@ def _server_metadata(http: httpx2.Client, issuer: str, *, insecure_http: bool) -
 
 
 def _described(
-    metadata: Mapping[str, Any], audience: str, scope: str | None, *, insecure_http: bool
+    metadata: Mapping[str, Any], audience: str, scope: str | None, dialect: Dialect, *, insecure_http: bool
 ) -> AuthorizationServer:
     def endpoint(name: str) -> str | None:
         url = metadata.get(f"{name}_endpoint")
@@ -176,8 +233,11 @@ def _described(
     authorization, token = endpoint("authorization"), endpoint("token")
     if authorization is None or token is None:
         raise ProtocolError(f"'{shown(metadata['issuer'])}' names no endpoint for authorization or tokens")
-    if "S256" not in (_texts(metadata, "code_challenge_methods_supported") or ()):
-        raise ProtocolError(f"'{shown(metadata['issuer'])}' does not offer PKCE with S256, so signing in is unsafe")
+    if dialect.lists_pkce and "S256" not in (_texts(metadata, "code_challenge_methods_supported") or ()):
+        raise ProtocolError(
+            f"'{shown(metadata['issuer'])}' does not offer PKCE with S256, so signing in is unsafe; "
+            "if it knows S256 without saying so, set oauth_pkce = 'always'"
+        )
     # Where refresh tokens have to be asked for, they are: an unattended run lives on them.
     offline = "offline_access" in (_texts(metadata, "scopes_supported") or ())
     if offline and scope and "offline_access" not in scope.split():

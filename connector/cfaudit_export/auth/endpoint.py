@@ -9,11 +9,14 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
-from cfaudit_export.auth.web import TIMEOUT_SECONDS, describe, refusal_of
-from cfaudit_export.errors import ProtocolError
+from cfaudit_export.auth.web import MOST_BYTES, TIMEOUT_SECONDS, UNTRUSTED, describe, refusal_of
+from cfaudit_export.causes import is_untrusted
+from cfaudit_export.errors import CfauditError, ProtocolError, SettingsError
 from cfaudit_export.escape import shown
+from cfaudit_export.retry_after import retry_after_seconds
 
 if TYPE_CHECKING:
     import httpx2
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 
 
 _LONGEST_SECONDS = 100 * 365 * 86_400.0
+# Statuses of a server that has not looked at the request.
+_UNTOUCHED = (408, 425, 429, 503)
 
 
 class RefusedError(Exception):
@@ -34,11 +39,17 @@ class RefusedError(Exception):
 
 
 class NotNowError(Exception):
-    """No usable answer: the request may come again, and may have been carried out."""
+    """No usable answer: the request may come again.
 
-    def __init__(self, message: str, retry_after_seconds: float | None = None) -> None:
+    Attributes:
+        retry_after_seconds: how long the server wants to be left alone, where it says so.
+        may_have_worked: the request may have been carried out, so that a refresh token may be used up.
+    """
+
+    def __init__(self, message: str, retry_after_seconds: float | None = None, *, may_have_worked: bool = True) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
+        self.may_have_worked = may_have_worked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +95,7 @@ class TokenEndpoint:
                     code=code,
                     code_verifier=verifier,
                     redirect_uri=redirect_uri,
-                    resource=audience,
+                    **_naming(audience),
                 )
             )
 
@@ -94,7 +105,7 @@ class TokenEndpoint:
         Raises: as `exchange`.
         """
         with _sorted():
-            return _tokens(self._session().refresh_token(self._url, refresh_token=refresh_token, resource=audience))
+            return _tokens(self._session().refresh_token(self._url, refresh_token=refresh_token, **_naming(audience)))
 
     def revoke(self, url: str, token: str) -> None:
         """End the grant of a refresh token, or just an access token, at the revocation endpoint (RFC 7009).
@@ -111,12 +122,14 @@ class TokenEndpoint:
         if self._oauth is None:
             from authlib.integrations.httpx_client import OAuth2Client
 
+            from cfaudit_export.exchange import BoundedTransport
+
             self._oauth = OAuth2Client(
                 client_id=self._client.id,
                 client_secret=self._client.secret,
                 token_endpoint_auth_method=self._client.auth_method,
                 revocation_endpoint_auth_method=self._client.auth_method,
-                verify=self._verify,
+                transport=BoundedTransport(TIMEOUT_SECONDS, most_bytes=MOST_BYTES, verify=self._verify),
                 timeout=TIMEOUT_SECONDS,
                 follow_redirects=False,
             )
@@ -125,10 +138,14 @@ class TokenEndpoint:
         return self._oauth
 
 
+def _naming(audience: str) -> dict[str, str]:
+    return {"resource": audience} if audience else {}
+
+
 def _raise_not_now(response: httpx2.Response) -> httpx2.Response:
     if response.status_code in (408, 425, 429) or response.status_code >= 500:
-        after = response.headers.get("retry-after", "")
-        raise NotNowError(f"HTTP {response.status_code}", float(after) if after.isdigit() else None)
+        after = retry_after_seconds(response.headers.get("retry-after"), datetime.now(UTC))
+        raise NotNowError(f"HTTP {response.status_code}", after, may_have_worked=response.status_code not in _UNTOUCHED)
     return response
 
 
@@ -145,11 +162,17 @@ def _sorted() -> Iterator[None]:
     except httpx2.HTTPStatusError as error:
         status = error.response.status_code
         raise ProtocolError(f"the token endpoint answered HTTP {status} without an OAuth error") from None
+    except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError) as error:
+        if is_untrusted(error):
+            raise SettingsError(f"{UNTRUSTED.format('the token endpoint')}: {describe(error)}") from None
+        raise NotNowError(describe(error), may_have_worked=False) from None
     except httpx2.TransportError as error:
         raise NotNowError(describe(error)) from None
-    except (ValueError, TypeError, httpx2.DecodingError):
+    except (RefusedError, NotNowError, CfauditError):
+        raise
+    except Exception:  # noqa: BLE001  # Authlib raises whatever the values of a reply lead to
         # The reply is cut off, or a page of something in between; whatever it was, it may have been carried out.
-        raise NotNowError("a reply that is not JSON") from None
+        raise NotNowError("a reply that is not JSON, or of values that no token has") from None
 
 
 def _tokens(answer: dict[str, Any]) -> Tokens:

@@ -18,7 +18,7 @@ class Grant:
         issuer: the authorization server that gave it; nobody else is ever shown it.
         resource: the URL of the MCP server it is for.
         profile: tells several sign-ins at one server apart.
-        audience: the name of the resource in token requests (RFC 8707).
+        audience: the name of the resource in token requests (RFC 8707); empty to leave it out.
         client: who we are to the issuer.
         token_endpoint: where it is refreshed.
         revocation_endpoint: where it can be ended.
@@ -30,6 +30,8 @@ class Grant:
         expires_at: when the access token ends; None when the server did not say.
         grant_expires_at: when a person must sign in again; None when that is not known.
         scope: what was granted, in the server's words.
+        refused_at: when a renewal was refused for good; None while the last one was not.
+        refusal: what the server said then.
     """
 
     issuer: str
@@ -47,6 +49,8 @@ class Grant:
     expires_at: datetime | None = None
     grant_expires_at: datetime | None = None
     scope: str | None = None
+    refused_at: datetime | None = None
+    refusal: str | None = None
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -65,6 +69,8 @@ class Grant:
             renewed_at=now,
             expires_at=after(now, tokens.expires_in_seconds),
             scope=tokens.scope or self.scope,
+            refused_at=None,
+            refusal=None,
         )
 
 
@@ -76,6 +82,19 @@ def after(now: datetime, seconds: float | None) -> datetime | None:
 def login_command(profile: str) -> str:
     """Return what to run to sign in."""
     return "cfaudit-export login" + ("" if profile == DEFAULT_PROFILE else f" --profile {profile}")
+
+
+def dead_because(grant: Grant) -> str | None:
+    """Return why a sign-in cannot be renewed any more, in one sentence with what to do; None where it can.
+
+    It is what the latest renewal was told. An access token that is still good may outlive it by some minutes.
+    """
+    if grant.refused_at is None:
+        return None
+    return (
+        f"the sign-in at '{grant.resource}' was refused on {grant.refused_at:%Y-%m-%d %H:%M} UTC: {grant.refusal}; "
+        f"run: {login_command(grant.profile)}"
+    )
 
 
 def grant_days_left(grant: Grant, now: datetime) -> float | None:

@@ -13,6 +13,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -32,6 +33,15 @@ _BREATH = timedelta(seconds=30)
 # Pauses before each round of asking when the server calls the grant invalid. Its memory is only eventually
 # consistent, so that a refresh token of a moment ago may be unknown for a few seconds.
 _PATIENCE_SECONDS = (0.0, 4.0, 8.0)
+# Refusals after which only a person can help.
+_DEAD = (
+    "invalid_grant",
+    "invalid_client",
+    "invalid_target",
+    "invalid_scope",
+    "unauthorized_client",
+    "access_denied",
+)
 _FIRST_DELAY_SECONDS, _LONGEST_DELAY_SECONDS = 1.0, 16.0
 
 
@@ -75,6 +85,7 @@ class OAuthCredential:
         self._verify = verify
         self._grant: Grant | None = None
         self._rest_until: datetime | None = None
+        self._presented: dict[str, Exception] = {}
         self._turn = threading.Lock()
 
     @property
@@ -175,36 +186,54 @@ class OAuthCredential:
             return grant.renewed(self._asked(endpoint, previous, grant, retry_seconds), previous, self._clock())
 
     def _asked(self, endpoint: TokenEndpoint, presented: str, grant: Grant, retry_seconds: float) -> Tokens:
-        """Ask until there is an answer, or the pauses would exceed `retry_seconds`."""
+        """Ask until there is an answer, or the pauses would exceed `retry_seconds`.
+
+        No refresh token is presented again in this process once it may have been used: servers that see one twice take
+        it for stolen, and end the sign-in.
+        """
+        if (outcome := self._presented.get(presented)) is not None:
+            raise outcome
         delay, slept, began_at = _FIRST_DELAY_SECONDS, 0.0, self._clock()
         while True:
             try:
-                return endpoint.refresh(presented, grant.audience)
+                tokens = endpoint.refresh(presented, grant.audience)
             except RefusedError as error:
                 if not _is_not_ours(error, grant):
+                    self._presented[presented] = error
                     raise
-                problem, wait = str(error), None
+                problem, wait, is_lost = str(error), None, False
             except NotNowError as error:
-                problem, wait = str(error), error.retry_after_seconds
+                problem, wait, is_lost = str(error), error.retry_after_seconds, error.may_have_worked
+            else:
+                self._presented[presented] = RefusedError("invalid_grant", "this refresh token was used already")
+                return tokens
             pause = max(delay * (0.5 + self._jitter() / 2), wait or 0.0)
-            if max(slept, (self._clock() - began_at).total_seconds()) + pause > retry_seconds:
-                raise SourceUnavailableError(
+            if is_lost or max(slept, (self._clock() - began_at).total_seconds()) + pause > retry_seconds:
+                failed = SourceUnavailableError(
                     f"the sign-in cannot be renewed now: '{grant.token_endpoint}': {problem}; try again later"
                 )
+                if is_lost:
+                    self._presented[presented] = failed
+                raise failed
             self._sleep(pause)
             slept += pause
             delay = min(2 * delay, _LONGEST_DELAY_SECONDS)
 
     def _refusal(self, grant: Grant, error: RefusedError) -> AccessError | ProtocolError:
         said = f"the server says '{error}' ({error.code})"
+        if error.code in _DEAD:
+            # Remembered: the next sign-in registers instead of showing the browser an error page, and whoever asks
+            # for the state of things hears that a person is needed.
+            is_unknown = error.code == "invalid_client" and "not found" in str(error).lower()
+            client = replace(grant.client, refused=True) if is_unknown else grant.client
+            with suppress(TryAgainError, AccessError):
+                self._store.update(replace(grant, client=client, refused_at=self._clock(), refusal=said))
         if error.code == "invalid_client":
-            if "not found" in str(error).lower():
-                # Remembered, so that the next sign-in registers instead of showing the browser an error page.
-                self._store.update(replace(grant, client=replace(grant.client, refused=True)))
             check = "" if grant.client.registered_at else "check client_id and client_secret, then "
             return AccessError(f"'{grant.issuer}' refuses this program: {said}; {check}{self._advice()}")
-        if error.code in ("invalid_grant", "invalid_target", "invalid_scope", "unauthorized_client", "access_denied"):
-            return AccessError(f"the sign-in for '{self._resource}' has ended: {said}; {self._advice()}")
+        if error.code in _DEAD:
+            hint = "" if error.code != "invalid_target" else "; if it refuses 'resource', set oauth_resource = 'omit'"
+            return AccessError(f"the sign-in for '{self._resource}' has ended: {said}; {self._advice()}{hint}")
         return ProtocolError(f"the sign-in for '{self._resource}' cannot be renewed: {said}")
 
     def _kept(self) -> Grant:
@@ -241,4 +270,4 @@ def _is_not_ours(error: RefusedError, grant: Grant) -> bool:
     """Say whether a refusal is the server's own trouble: it blames the client, and a public client proves nothing."""
     if error.code == "invalid_client":
         return grant.client.auth_method == "none" and "not found" not in str(error).lower()
-    return error.code in ("temporarily_unavailable", "server_error", "slow_down")
+    return error.code in ("temporarily_unavailable", "slow_down")

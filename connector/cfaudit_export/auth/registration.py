@@ -26,6 +26,8 @@ CLIENT_NAME = "cfaudit-export"
 # for 30 days, so a registration is only used again while that many of its days are certainly left.
 REUSE = timedelta(days=60)
 _GRANT = timedelta(days=30)
+# As seconds a moment beyond the year 5000, so they are milliseconds.
+_MILLISECONDS = 1e11
 _METHODS = ("none", "client_secret_basic", "client_secret_post")
 
 
@@ -58,8 +60,10 @@ class Client:
         return self.expires_at is None or self.expires_at - now > _GRANT
 
 
-def register(http: httpx2.Client, server: AuthorizationServer, redirect_uri: str, now: datetime) -> Client:
-    """Register this program as a native application.
+def register(
+    http: httpx2.Client, server: AuthorizationServer, redirect_uri: str, now: datetime, *, names_scope: bool = True
+) -> Client:
+    """Register this program as a native application, with the scope it will ask for or without.
 
     Raises:
         SettingsError: the server takes no registrations.
@@ -78,13 +82,14 @@ def register(http: httpx2.Client, server: AuthorizationServer, redirect_uri: str
         "response_types": ["code"],
         "token_endpoint_auth_method": next((method for method in _METHODS if method in server.auth_methods), "none"),
     }
-    if server.scope:
+    if server.scope and names_scope:
         request["scope"] = server.scope
     response = send(http, "POST", server.registration_endpoint, json=request, headers={"Accept": "application/json"})
     answer = object_in(response) or {}
     if not response.is_success:
         error = AccessError if response.status_code in (401, 403) else ProtocolError
-        raise error(f"'{shown(server.issuer)}' does not register this program: {refusal_of(response)}")
+        hint = "; if it refuses the scope, set oauth_registration_scope = 'omit'" if "scope" in request else ""
+        raise error(f"'{shown(server.issuer)}' does not register this program: {refusal_of(response)}{hint}")
     client_id, secret = answer.get("client_id"), answer.get("client_secret")
     method = answer.get("token_endpoint_auth_method", "client_secret_basic" if secret else "none")
     if not isinstance(client_id, str) or not isinstance(secret, str | None) or method not in _METHODS:
@@ -97,8 +102,15 @@ def register(http: httpx2.Client, server: AuthorizationServer, redirect_uri: str
         redirect_uri=redirect_uri,
         registered_at=now,
         # RFC 7591, 3.2.1: zero means never.
-        expires_at=datetime.fromtimestamp(expires, UTC) if isinstance(expires, int) and expires else None,
+        expires_at=_moment(expires),
     )
+
+
+def _moment(seconds: object) -> datetime | None:
+    """Return the moment that a server names in seconds since 1970, or in milliseconds; None for zero and nonsense."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < 1_000 * _MILLISECONDS:
+        return None
+    return datetime.fromtimestamp(seconds / 1_000 if seconds >= _MILLISECONDS else seconds, UTC)
 
 
 def known_client(server: AuthorizationServer, client_id: str, secret: str | None) -> Client:

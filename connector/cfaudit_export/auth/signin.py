@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from urllib.parse import urlsplit
 
 from cfaudit_export.auth.attempt import Attempt, code_in
-from cfaudit_export.auth.discovery import AuthorizationServer, discover
+from cfaudit_export.auth.discovery import STANDARD, AuthorizationServer, Dialect, discover
 from cfaudit_export.auth.endpoint import NotNowError, RefusedError, TokenEndpoint
 from cfaudit_export.auth.grants import Grant, after, login_command
 from cfaudit_export.auth.loopback import HOST, PATH, Loopback
@@ -23,6 +23,8 @@ from cfaudit_export.settings.options import DEFAULT_PROFILE
 
 # Cloudflare's servers end a grant so long after the sign-in, however often it is refreshed, and do not say so.
 _CLOUDFLARE_GRANT = timedelta(days=30)
+# Refusals that servers give to a parameter that they do not know.
+_OF_RESOURCE = ("invalid_target", "invalid_request")
 _LOCK_SECONDS = 120.0
 _PASTES = 3
 _PASTE_PORT = 33418
@@ -44,6 +46,7 @@ class SignIn:
         limit_seconds: how long to wait for the person.
         grant_days: how long a sign-in lasts; None for what the server says, or is known of Cloudflare's servers.
         insecure_http: send secrets over plain http also to other machines.
+        dialect: what to leave out, or to do without, for servers that do not follow all of the standards.
     """
 
     server_url: str
@@ -56,6 +59,7 @@ class SignIn:
     limit_seconds: float = 300.0
     grant_days: float | None = None
     insecure_http: bool = False
+    dialect: Dialect = STANDARD
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +99,7 @@ def sign_in(
     """
     old = _old_grant(options, store, tell)
     with open_http(options.server_url, options.headers) as http, ExitStack() as stack:
-        server = discover(http, options.server_url, insecure_http=options.insecure_http)
+        server = discover(http, options.server_url, options.dialect, insecure_http=options.insecure_http)
         attempt = Attempt(server=replace(server, scope=options.scope or server.scope))
         hide(attempt.verifier)
         client = _client_without_registering(options, server, old, clock(), tell)
@@ -106,7 +110,9 @@ def sign_in(
             way = _paste_way(attempt, port, tell, ask)
         else:
             raise AccessError(f"signing in needs a person; run: {login_command(options.profile)}")
-        client = client or register(http, attempt.server, way.redirect_uri, clock())
+        client = client or register(
+            http, attempt.server, way.redirect_uri, clock(), names_scope=options.dialect.registers_scope
+        )
         query = way.answer(attempt.url(client, way.redirect_uri))
     if query is None:
         _distrust(store, old, client)
@@ -204,9 +210,10 @@ def _exchange(
         try:
             tokens = endpoint.exchange(code, attempt.verifier, redirect_uri, server.audience)
         except RefusedError as error:
+            hint = "; if it refuses the parameter 'resource', set oauth_resource = 'omit'" if server.audience else ""
             raise AccessError(
                 f"the server did not complete the sign-in: '{error}' ({error.code}); "
-                f"run: {login_command(options.profile)}"
+                f"run: {login_command(options.profile)}" + (hint if error.code in _OF_RESOURCE else "")
             ) from None
         except NotNowError as error:
             raise SourceUnavailableError(

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
-from cfaudit_export.errors import ProtocolError, SourceUnavailableError
+from cfaudit_export.causes import is_untrusted
+from cfaudit_export.errors import ProtocolError, SettingsError, SourceUnavailableError
 from cfaudit_export.escape import shown
 from cfaudit_export.urls import is_safe, origin_of
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     import httpx2
 
 TIMEOUT_SECONDS = 20.0
+MOST_BYTES = 1_000_000  # of metadata, and of the answers of token endpoints
+UNTRUSTED = "the certificate of '{}' is not trusted; name the certificates to trust in SSL_CERT_FILE"
 _REDIRECTS = 3
 
 
@@ -23,13 +26,13 @@ def open_http(home: str = "", headers: Mapping[str, str] | None = None) -> httpx
 
     `headers` go along with requests to the origin of `home`, and to no other.
     """
-    import httpx2
+    from cfaudit_export.exchange import open_client
 
     def add_headers(request: httpx2.Request) -> None:
         if headers and origin_of(str(request.url)) == origin_of(home):
             request.headers.update(headers)
 
-    return httpx2.Client(timeout=TIMEOUT_SECONDS, follow_redirects=False, event_hooks={"request": [add_headers]})
+    return open_client(TIMEOUT_SECONDS, most_bytes=MOST_BYTES, event_hooks={"request": [add_headers]})
 
 
 def refusal_of(response: httpx2.Response) -> str:
@@ -53,13 +56,20 @@ def send(http: httpx2.Client, method: str, url: str, **content: Any) -> httpx2.R
 
     Raises:
         SourceUnavailableError: no reply, or the server says that it cannot answer now.
-        ProtocolError: nothing can be sent to such a URL.
+        SettingsError: its certificate is not trusted.
+        ProtocolError: nothing can be sent to such a URL, or the reply is far too large.
     """
     import httpx2
 
+    from cfaudit_export.exchange import ReplyTooLargeError
+
     try:
         response = http.request(method, url, **content)
+    except ReplyTooLargeError as error:
+        raise ProtocolError(f"'{shown(url)}' does not answer like an authorization server: {error}") from error
     except httpx2.RequestError as error:
+        if is_untrusted(error):
+            raise SettingsError(f"{UNTRUSTED.format(shown(url))}: {describe(error)}") from error
         raise SourceUnavailableError(f"'{shown(url)}' cannot be reached: {describe(error)}") from error
     except httpx2.InvalidURL as error:
         raise ProtocolError(f"'{shown(url)}' is not a URL: {shown(error)}") from error

@@ -52,6 +52,7 @@ def login(
     """
     import webbrowser
 
+    from cfaudit_export.auth.discovery import Dialect
     from cfaudit_export.auth.registration import read_client_secret
     from cfaudit_export.auth.signin import SignIn, sign_in
 
@@ -76,6 +77,12 @@ def login(
         redirect_port=settings.redirect_port,
         grant_days=settings.grant_days,
         insecure_http=config.insecure_http,
+        dialect=Dialect(
+            names_resource=settings.oauth_resource == "send",
+            registers_scope=settings.oauth_registration_scope == "send",
+            lists_pkce=settings.oauth_pkce == "listed",
+            origins=settings.oauth_origins,
+        ),
     )
     grant = sign_in(
         options,

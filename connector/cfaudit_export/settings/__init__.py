@@ -71,6 +71,10 @@ class Settings:
     scope: str | None = None
     redirect_port: int = 0
     grant_days: int | None = None
+    oauth_resource: str = "send"
+    oauth_registration_scope: str = "send"
+    oauth_pkce: str = "listed"
+    oauth_origins: tuple[str, ...] = ()
     keyring: str = "auto"
     settle_lag: timedelta = timedelta(minutes=5)
     rescan: timedelta = timedelta(hours=6)

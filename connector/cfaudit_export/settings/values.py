@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,6 +28,9 @@ _TOML_TYPES = {dict: "table", list: "list", time: "time of day"}
 _RECOVER_MODES = ("auto", "off", "all")
 _SWITCH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 _LAST_PORT = 65_535
+# Nothing of interest is older, and counting back so far stays within the calendar.
+_OLDEST = datetime(1970, 1, 2, tzinfo=UTC)
+_LONGEST = timedelta(days=10_000)
 
 
 def text(given: Any, _now: datetime) -> str:
@@ -62,19 +65,33 @@ def moment(given: Any, now: datetime) -> datetime:
     """Read a time."""
     if not isinstance(given, str | date):
         raise _expected("a time", given)
-    return parse_moment(given, now)
+    try:
+        return max(parse_moment(given, now), _OLDEST)
+    except OverflowError:
+        raise _expected("a time", given) from None
 
 
 def length(given: Any, _now: datetime) -> timedelta:
     """Read a length of time."""
     if not isinstance(given, str):
         raise _expected("a duration such as '30s', '12h' or '7d'", given)
-    return parse_duration(given.strip())
+    found = parse_duration(given.strip())
+    if found > _LONGEST:
+        raise _expected("a duration of at most 10000d", given)
+    return found
 
 
 def count(given: Any, _now: datetime) -> int:
     """Read a whole number from 1."""
     return _number(given, 1)
+
+
+def days(given: Any, _now: datetime) -> int:
+    """Read a number of days."""
+    number = _number(given, 1)
+    if number > _LONGEST.days:
+        raise _expected(f"at most {_LONGEST.days} days", given)
+    return number
 
 
 def port(given: Any, _now: datetime) -> int:

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import httpx2
 import pytest
 
-from cfaudit_export.auth.discovery import AuthorizationServer, discover
+from cfaudit_export.auth.discovery import AuthorizationServer, Dialect, discover
 from cfaudit_export.auth.web import open_http
 from cfaudit_export.errors import ProtocolError, SettingsError, SourceUnavailableError
 
@@ -156,9 +157,106 @@ def test_a_server_without_an_endpoint_that_is_needed_is_refused(server: Scripted
         found_at(f"{server.url}/mcp")
 
 
+PUBLIC = "https://auditlogs.example/mcp"
+
+
+def described(**changes: object) -> dict[str, object]:
+    metadata = {
+        "issuer": "https://as.example",
+        "authorization_endpoint": "https://as.example/authorize",
+        "token_endpoint": "https://as.example/token",
+        "code_challenge_methods_supported": ["S256"],
+    }
+    return metadata | changes
+
+
+@pytest.fixture
+def public(server: Scripted) -> Any:
+    """Discover a server that says it is a public one, by answering for every host from one table."""
+
+    def ask(*, resource: dict[str, object], metadata: dict[str, object], challenge: str = "", **options: Any) -> Any:
+        def answer(request: httpx2.Request) -> httpx2.Response:
+            asked.append(str(request.url))
+            if request.method == "POST":
+                return httpx2.Response(401, headers={"WWW-Authenticate": challenge} if challenge else {})
+            if "oauth-protected-resource" in request.url.path:
+                return httpx2.Response(200, json=resource)
+            return httpx2.Response(200, json=metadata)
+
+        asked: list[str] = []
+        with httpx2.Client(transport=httpx2.MockTransport(answer)) as http:
+            try:
+                return discover(http, PUBLIC, **options), asked
+            except ProtocolError as error:
+                return error, asked
+
+    return ask
+
+
+OWN = {"resource": PUBLIC, "authorization_servers": ["https://as.example"]}
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "https://evil.example/.well-known/oauth-protected-resource",
+        "https://127.0.0.1/latest/meta-data",
+        "http://127.0.0.1:9000/",
+        "https://[::1]/",
+        "https://auditlogs.example.evil.example/",
+    ],
+)
+def test_metadata_elsewhere_is_not_asked_for(public: Any, place: str) -> None:
+    found, asked = public(resource=OWN, metadata=described(), challenge=f'Bearer resource_metadata="{place}"')
+    assert "is not asked" in str(found)
+    assert asked == [PUBLIC]
+
+
+@pytest.mark.parametrize(
+    "issuer", ["https://10.0.0.5", "http://127.0.0.1:8080", "https://localhost", "https://[fd00::1]"]
+)
+def test_an_issuer_in_another_network_is_not_asked(public: Any, issuer: str) -> None:
+    found, asked = public(resource=OWN | {"authorization_servers": [issuer]}, metadata=described())
+    assert "lies in another network" in str(found)
+    assert all(one.startswith("https://auditlogs.example/") for one in asked)
+
+
+@pytest.mark.parametrize("name", ["authorization_endpoint", "token_endpoint", "registration_endpoint"])
+def test_endpoints_of_another_origin_than_the_issuers_are_a_mix_up(public: Any, name: str) -> None:
+    elsewhere = {name: "https://oauth2.other.example/x"}
+    found, _ = public(resource=OWN, metadata=described(**elsewhere))
+    assert "set oauth_origins = ['https://oauth2.other.example']" in str(found)
+    dialect = Dialect(origins=("https://oauth2.other.example",))
+    found, _ = public(resource=OWN, metadata=described(**elsewhere), dialect=dialect)
+    assert getattr(found, name) == "https://oauth2.other.example/x"
+
+
+def test_no_origin_in_a_private_network_is_allowed_for_a_public_server(public: Any) -> None:
+    dialect = Dialect(origins=("https://10.0.0.5",))
+    found, _ = public(resource=OWN, metadata=described(token_endpoint="https://10.0.0.5/token"), dialect=dialect)
+    assert "lies in another network" in str(found)
+
+
+def test_a_document_about_the_folder_of_the_server_is_about_the_server(public: Any) -> None:
+    found, _ = public(resource=OWN | {"resource": f"{PUBLIC}/"}, metadata=described())
+    assert found.audience == f"{PUBLIC}/"
+    found, _ = public(resource=OWN, metadata=described(), dialect=Dialect(names_resource=False))
+    assert found.audience == ""
+
+
+def test_pkce_without_being_listed_has_to_be_asked_for(public: Any) -> None:
+    unlisted = described(code_challenge_methods_supported=None)
+    found, _ = public(resource=OWN, metadata=unlisted)
+    assert "set oauth_pkce = 'always'" in str(found)
+    found, _ = public(resource=OWN, metadata=unlisted, dialect=Dialect(lists_pkce=False))
+    assert found.token_endpoint == "https://as.example/token"
+
+
 def test_plain_http_endpoints_are_taken_when_asked_for(server: Scripted) -> None:
     server.describe(token_endpoint="http://as.example/token")
-    assert found_at(f"{server.url}/mcp", insecure_http=True).token_endpoint == "http://as.example/token"
+    dialect = Dialect(origins=("http://as.example",))
+    found = found_at(f"{server.url}/mcp", dialect=dialect, insecure_http=True)
+    assert found.token_endpoint == "http://as.example/token"
 
 
 def test_without_a_list_the_secret_goes_by_basic_authentication(server: Scripted) -> None:

@@ -13,7 +13,7 @@ import httpx2
 import pytest
 
 from cfaudit_export.auth.endpoint import TokenEndpoint
-from cfaudit_export.auth.grants import grant_days_left
+from cfaudit_export.auth.grants import dead_because, grant_days_left
 from cfaudit_export.auth.oauth import OAuthCredential
 from cfaudit_export.errors import AccessError, ExitCode, ProtocolError, SourceUnavailableError, TryAgainError
 from cfaudit_export.records import Credential
@@ -171,9 +171,9 @@ def test_a_cancelled_wait_does_not_break_the_renewal(service: Service) -> None:
     assert service.oauth.refreshes == 1
 
 
-@pytest.mark.parametrize("mishap", [500, 502, 429, "html", "drop", "lost", "garbled", 401])
+@pytest.mark.parametrize("mishap", [429, 401])
 @pytest.mark.parametrize("times", [1, 3])
-def test_trouble_of_the_server_is_waited_out(service: Service, mishap: Any, times: int) -> None:
+def test_trouble_that_leaves_the_token_unused_is_waited_out(service: Service, mishap: Any, times: int) -> None:
     first = service.sign_in().access_token
     service.oauth.fail_next(mishap, times)
     credential = service.credential()
@@ -186,10 +186,9 @@ def test_trouble_of_the_server_is_waited_out(service: Service, mishap: Any, time
     assert renew(service.credential(), token(credential))
 
 
-@pytest.mark.parametrize("mishap", [500, "html", "drop", "lost", "garbled"])
-def test_waiting_has_an_end_and_the_grant_survives_it(service: Service, mishap: Any) -> None:
+def test_waiting_has_an_end_and_the_grant_survives_it(service: Service) -> None:
     first = service.sign_in().access_token
-    service.oauth.fail_next(mishap, 50)
+    service.oauth.fail_next(429, 50)
     before = service.clock.seconds
     with pytest.raises(SourceUnavailableError, match="cannot be renewed now.*try again later") as caught:
         renew(service.credential(), first)
@@ -197,6 +196,35 @@ def test_waiting_has_an_end_and_the_grant_survives_it(service: Service, mishap: 
     assert 40 <= service.clock.seconds - before <= 60
     service.oauth._mishaps.clear()
     assert renew(service.credential(), first)
+
+
+@pytest.mark.parametrize("mishap", [500, 502, "html", "drop", "lost", "garbled"])
+def test_a_token_that_may_have_been_used_is_presented_once_in_a_run(service: Service, mishap: Any) -> None:
+    first = service.sign_in().access_token
+    service.oauth.fail_next(mishap)
+    credential = service.credential()
+    for _ in range(3):
+        with pytest.raises(SourceUnavailableError, match="cannot be renewed now.*try again later") as caught:
+            renew(credential, first)
+        assert caught.value.exit_code == ExitCode.TRY_AGAIN
+    assert service.oauth.refreshes <= 1
+    assert not any(service.clock.waits)
+    assert renew(service.credential(), first), "the next run may try, and the grant is as it was"
+    assert call(service, service.kept().access_token)[0] == 200
+
+
+def test_a_refusal_for_good_is_remembered_until_a_renewal_works(service: Service) -> None:
+    first = service.sign_in()
+    assert dead_because(first) is None
+    service.oauth.fail_next(403)
+    with pytest.raises(AccessError):
+        renew(service.credential(), first.access_token)
+    said = dead_because(service.kept())
+    assert said is not None
+    assert "was refused on 2026-11-20" in said
+    assert said.endswith("run: cfaudit-export login")
+    assert renew(service.credential(), first.access_token)
+    assert dead_because(service.kept()) is None
 
 
 def test_a_server_that_names_a_pause_is_heeded_or_given_up(server: Scripted, service: Service) -> None:
@@ -216,7 +244,7 @@ def test_while_the_old_token_is_good_nobody_waits_for_a_server_that_is_down(serv
     first = service.sign_in().access_token
     service.clock.advance(minutes=57)
     credential = service.credential()
-    service.oauth.fail_next("drop", 2)
+    service.oauth.fail_next(429, 2)
     assert [token(credential), token(credential)] == [first, first]
     assert service.oauth.refreshes == 1
     assert not any(service.clock.waits)
@@ -245,8 +273,8 @@ def test_another_process_is_waited_for_only_so_long(service: Service) -> None:
 def test_a_refresh_token_of_a_moment_ago_may_be_unknown_for_a_while_and_its_predecessor_helps(service: Service) -> None:
     first = service.sign_in().access_token
     service.oauth.turn(OAuthKnobs(lag_seconds=60))
-    credential = service.credential()
     for _ in range(4):
+        credential = service.credential()
         assert renew(credential, token(credential))
         assert call(service, token(credential))[0] == 200
     assert token(credential) != first
@@ -308,12 +336,6 @@ def test_a_grant_that_is_gone_ends_with_the_command_to_run(service: Service, end
     assert str(caught.value).endswith("run: cfaudit-export login")
     assert caught.value.exit_code == ExitCode.ACCESS
     assert sum(service.clock.waits) == 12.0
-
-
-def test_dash_refusing_for_once_is_not_the_end(service: Service) -> None:
-    first = service.sign_in().access_token
-    service.oauth.fail_next(403)
-    assert renew(service.credential(), first)
 
 
 def test_a_registration_that_ended_is_told_and_made_again_at_the_next_sign_in(service: Service) -> None:
