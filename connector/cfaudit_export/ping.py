@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from queue import SimpleQueue
+from threading import Thread
 from urllib.parse import urlsplit, urlunsplit
 
 from cfaudit_export.errors import CfauditError, ExitCode, SettingsError
 from cfaudit_export.urls import is_safe
 
 _LOG = logging.getLogger(__name__)
-_SECONDS = 5.0
+# What a monitor that is sick may cost a run in all. Its first ping does not hold up anything.
+_SECONDS = 3.0
 
 
 def pinged(url: str | None, work: Callable[[], int]) -> int:
     """Do the work and return its exit code, and tell both to the monitor, where there is one.
 
-    A monitor that cannot be reached is logged, and changes nothing: it will notice by itself.
+    A monitor that cannot be reached is logged, and changes nothing: it will notice by itself. The run does not wait for
+    the first ping, and for both together 3 s at its end.
 
     Raises:
         SettingsError: nothing secret may be sent to such a URL.
@@ -29,28 +33,44 @@ def pinged(url: str | None, work: Callable[[], int]) -> int:
         return work()
     if not is_safe(url):
         raise SettingsError("ping_url must start with https://, and hold no name or password")
-    ping(url, "start")
+    ends: SimpleQueue[str] = SimpleQueue()
+
+    def tell() -> None:
+        ping(url, "start", _SECONDS / 2)
+        ping(url, ends.get(), _SECONDS / 2)
+
+    # One thread for both, so that a monitor never hears of the end before the beginning.
+    telling = Thread(target=tell, name="ping", daemon=True)
+    telling.start()
+
+    def end(suffix: str) -> None:
+        ends.put(suffix)
+        telling.join(_SECONDS)
+
     try:
         code = int(work())
     except CfauditError as error:
-        ping(url, str(int(error.exit_code)))
+        end(str(int(error.exit_code)))
         raise
     except BaseException:
-        ping(url, "fail")
+        end("fail")
         raise
-    ping(url, "" if code == ExitCode.OK else str(code))
+    end("" if code == ExitCode.OK else str(code))
     return code
 
 
-def ping(url: str, suffix: str) -> None:
+def ping(url: str, suffix: str, seconds: float) -> None:
     """Ask for the URL, within seconds; no redirect is followed, as it would lead the secret elsewhere."""
     import httpx2
+
+    from cfaudit_export.exchange import open_client
 
     parts = urlsplit(url)
     path = f"{parts.path.rstrip('/')}/{suffix}" if suffix else parts.path
     try:
-        reply = httpx2.get(urlunsplit(parts._replace(path=path)), timeout=_SECONDS, follow_redirects=False)
-    except httpx2.HTTPError as error:
+        with open_client(seconds) as http:
+            reply = http.get(urlunsplit(parts._replace(path=path)))
+    except (httpx2.HTTPError, httpx2.InvalidURL, CfauditError) as error:
         _LOG.warning("monitor cannot be pinged", extra={"ping": suffix or "success", "error": type(error).__name__})
         return
     if not reply.is_success:

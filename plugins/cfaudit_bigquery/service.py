@@ -8,7 +8,7 @@ libraries end here.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import Any, cast
 
@@ -91,12 +91,9 @@ class Service:
 
     def get_table(self, name: str) -> bigquery.Table | None:
         """Return a table, None when there is none."""
-        with self._explained():
-            try:
-                return self._client.get_table(name, retry=_ONCE, timeout=_TIMEOUT_SECONDS)
-            except NotFound as error:
-                _require_own_word(error)
-                return None
+        with self._explained(), suppress(NotFound):
+            return self._client.get_table(name, retry=_ONCE, timeout=_TIMEOUT_SECONDS)
+        return None
 
     def create_table(self, table: bigquery.Table) -> bigquery.Table:
         """Make a table.
@@ -141,18 +138,15 @@ class Service:
         Who did not start a job is not shown it, and may be told as little of one that does not exist. Whether a name
         is free is certain only to who takes it.
         """
-        with self._explained():
+        with self._explained(), suppress(NotFound):
             try:
                 job = self._client.get_job(job_id, location=location, retry=_ONCE, timeout=_TIMEOUT_SECONDS)
-            except NotFound as error:
-                _require_own_word(error)
-                return None
             except Forbidden as error:
-                _require_own_word(error, "accessDenied")
+                if _reason(error) != "accessDenied":
+                    raise
                 return None
-        if not isinstance(job, Job):  # the library makes a job of any document
-            raise fault("", 200, f"what was said of job '{job_id}' is not about a job", self.place)
-        return job
+            return job if isinstance(job, Job) else None
+        return None
 
     def start_load(
         self, job_id: str, location: str | None, table: str, body: Gzipped, labels: Mapping[str, str]
@@ -287,12 +281,6 @@ class Service:
         # A KeyError: the library has missed what every answer of BigQuery holds, so that it was somebody else's.
         except (requests.RequestException, ConnectionError, KeyError) as error:
             raise fault("", 503, f"no answer ({type(error).__name__})", self.place, maybe_done=maybe_done) from error
-
-
-def _require_own_word(error: GoogleAPICallError, reason: str = "notFound") -> None:
-    """Take the word that there is none only from BigQuery itself: the 404 of a proxy gives no reason."""
-    if _reason(error) != reason:
-        raise error
 
 
 def _reason(error: GoogleAPICallError) -> str:

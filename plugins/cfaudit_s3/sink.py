@@ -49,7 +49,7 @@ class S3Sink:
         folders, slash, _ = config.prefix.partition("{")[0].rpartition("/")
         self._base = folders + slash
         self._check_key = f"{self._base}{_OWN_FOLDER}check"
-        self._bucket = Bucket(config, Faults(SinkRefusedError, SinkError, LoadUnknownError))
+        self._bucket = Bucket(config, Faults(SinkRefusedError, SinkError, LoadUnknownError), spare_key=self._check_key)
         self._notes = Notes(self._bucket, f"{self._base}{_OWN_FOLDER}batches/")
 
     @cached_property
@@ -125,9 +125,7 @@ class S3Sink:
             if len(events.days) > 1 or upload.upload_id:
                 upload.send_rest()
             uploads.append(upload)
-            pieces.append(
-                Piece(upload.key, events.days[day], digests[day], upload.upload_id, upload.parts, size=upload.size)
-            )
+            pieces.append(Piece(upload.key, events.days[day], digests[day], upload.upload_id, upload.parts))
         return uploads, Note(batch.batch_id, attempt, tuple(pieces))
 
     def _publish(self, uploads: list[Upload], note: Note) -> Receipt:
@@ -136,11 +134,13 @@ class S3Sink:
         for upload, piece in zip(uploads, note.pieces, strict=True):
             outcome = upload.publish()
             if outcome == "stored":
-                if piece.upload_id:
-                    self._notes.require(piece, note.attempt)
                 stored = True
                 continue
             found = self._notes.look(piece)
+            if found is None and outcome == "exists":
+                raise SinkRefusedError(
+                    f"'{self._bucket.url(piece.key)}' is there and cannot be read; grant s3:GetObject"
+                )
             if found is None:
                 raise SinkError(f"another run is loading batch '{note.batch_id}'; try again when it has ended")
             upload.abort()

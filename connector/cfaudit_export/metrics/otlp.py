@@ -7,7 +7,8 @@ nothing that a library does is traced along.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any
@@ -21,18 +22,22 @@ from opentelemetry.sdk.trace import Span, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Status, StatusCode
 
+from cfaudit_export.deadline import Deadline, DeadlineError
 from cfaudit_export.metrics import PREFIX, Sample
+
+_LOG = logging.getLogger(__name__)
 
 NAME = "cfaudit-export"
 _TEMPORALITY = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"
 _TIMEOUT = "OTEL_EXPORTER_OTLP_TIMEOUT"
-# A collector that hangs holds up the end of a run so long at most, for each of both signals and what is on its way.
-_TIMEOUT_SECONDS = 3.0
+# A collector that hangs, or answers a byte at a time, holds up a process so long at most, both signals together.
+_TIMEOUT_SECONDS, _MARGIN_SECONDS = 2.5, 0.5
+_LONGEST_TIMEOUT_SECONDS = 600.0
 _QUEUED_SPANS = 4096
 
 
 class Otlp:
-    """Where metrics and traces go. A collector that does not answer is logged by the SDK, and changes nothing."""
+    """Where metrics and traces go. A collector that does not answer is logged, and changes nothing."""
 
     def __init__(self, endpoint: str | None, environ: Mapping[str, str]) -> None:
         """Build the providers; nothing is sent yet.
@@ -41,7 +46,8 @@ class Otlp:
             endpoint: base URL of the collector; None leaves it to the variables of the SDK.
             environ: the variables.
         """
-        self._timeout = None if environ.get(_TIMEOUT) else _TIMEOUT_SECONDS
+        self._timeout = _timeout_seconds(environ)
+        self._is_sick = False
         self._metrics_url = f"{endpoint.rstrip('/')}/v1/metrics" if endpoint else None
         self._resource = _resource(environ)
         self._is_cumulative = environ.get(_TEMPORALITY, "").lower() == "cumulative"
@@ -90,16 +96,35 @@ class Otlp:
         data = reader.get_metrics_data()
         if data is not None:
             exporter = OTLPMetricExporter(endpoint=self._metrics_url, timeout=self._timeout)
-            exporter.export(data)
+            self._within(lambda: exporter.export(data))
             exporter.shutdown()
         provider.shutdown()
 
     def close(self) -> None:
         """Send what is left of the traces."""
-        self._tracing.shutdown()
+        self._within(self._tracing.shutdown)
+
+    def _within(self, work: Callable[[], object]) -> None:
+        """Do what sends something, and wait for it as long as a collector may take; once it was slow, no more."""
+        deadline = Deadline.after(0.0 if self._is_sick else self._timeout + _MARGIN_SECONDS)
+        try:
+            deadline.run(work)
+        except DeadlineError:
+            if not self._is_sick:
+                _LOG.warning("the OpenTelemetry collector takes too long", extra={"timeout_seconds": self._timeout})
+        self._is_sick = deadline.left() < deadline.seconds / 2 or self._is_sick
 
 
 def _resource(environ: Mapping[str, str]) -> Resource:
     """Return who we are, unless the variables of the SDK say it."""
     named = "OTEL_SERVICE_NAME" in environ or "service.name=" in environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
     return Resource.create({} if named else {"service.name": NAME, "service.version": version(NAME)})
+
+
+def _timeout_seconds(environ: Mapping[str, str]) -> float:
+    """Return how long the collector may take: what the variable of the SDK says in seconds, else our own."""
+    try:
+        seconds = float(environ.get(_TIMEOUT, ""))
+    except ValueError:
+        return _TIMEOUT_SECONDS
+    return seconds if 0 < seconds < _LONGEST_TIMEOUT_SECONDS else _TIMEOUT_SECONDS

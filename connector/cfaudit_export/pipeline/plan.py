@@ -17,6 +17,8 @@ _LOG = logging.getLogger(__name__)
 
 # Clocks are told to the second, and replies take their time.
 _AHEAD_SECONDS = 5.0
+# A clock that is off by more is broken, ours or the server's; and by more than a day, it tells nothing at all.
+_BROKEN_SECONDS, _MEANINGLESS_SECONDS = 3_600.0, 86_400.0 + 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +105,19 @@ class Plan:
 def server_time(ours: datetime, ahead_seconds: float) -> datetime:
     """Return the time by the server's clock where ours is ahead of it, ours else.
 
-    What the server has not got yet must not be taken for read.
+    What the server has not got yet must not be taken for read. A difference of more than a day says that one of the
+    clocks is broken and not which; the server's is left aside then, as an empty plan would look like a finished export.
     """
     if ahead_seconds <= _AHEAD_SECONDS:
         return ours
-    _LOG.warning("this machine's clock is ahead of the server's", extra={"seconds": round(ahead_seconds)})
+    facts = {"seconds": round(ahead_seconds)}
+    if ahead_seconds > _MEANINGLESS_SECONDS:
+        _LOG.warning(
+            "the server's clock is more than a day behind this machine's and is ignored; check both", extra=facts
+        )
+        return ours
+    check = "; check both" if ahead_seconds > _BROKEN_SECONDS else ""
+    _LOG.warning(f"this machine's clock is ahead of the server's{check}", extra=facts)
     return ours - timedelta(seconds=ahead_seconds)
 
 
