@@ -2,60 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from cfaudit_export.settings import values
+from cfaudit_export.settings.option import (
+    DEFAULT_PROFILE,
+    FILTERS,
+    HOW,
+    LOGS,
+    PREFIX,
+    SIGN_IN,
+    WATCH,
+    WHAT,
+    WHERE,
+    Option,
+)
+from cfaudit_export.settings.sign_in import SIGN_IN_OPTIONS
 from cfaudit_export.sources import AUDITLOGS_FILTERS
 
-PREFIX = "CFAUDIT_"
-
-WHAT = "What to export"
-FILTERS = "Only events with"
-WHERE = "Where to"
-SIGN_IN = "Signing in"
-HOW = "How"
-LOGS = "Logs"
-WATCH = "Watching"
-
-DEFAULT_PROFILE = "default"
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One thing that can be set.
-
-    Attributes:
-        key: path in the TOML file: `settle_lag`, `filters.actor_email`.
-        read: makes the value of what was given.
-        help: a phrase for `--help` and the documentation.
-        panel: the group it is shown in.
-        metavar: what the help shows for the value; empty for a flag without one.
-        flags: as on the command line; empty where there is none.
-        default: as the documentation shows it.
-        repeats: the flag may be given several times; one without a value is counted.
-        source_key: where the key is short for one of the chosen source, that one: `sources.NAME.<source_key>`.
-    """
-
-    key: str
-    read: values.Reader
-    help: str
-    panel: str
-    metavar: str
-    flags: tuple[str, ...] = ()
-    default: str = ""
-    repeats: bool = False
-    source_key: str | None = None
-
-    @property
-    def variable(self) -> str:
-        """Return the name of its environment variable."""
-        return PREFIX + self.key.upper().replace(".", "__")
-
-    @property
-    def name(self) -> str:
-        """Return the key as an identifier."""
-        return self.key.replace(".", "_")
-
+__all__ = [
+    "DEFAULT_PROFILE",
+    "FILTERS",
+    "HOW",
+    "LOGS",
+    "OPTIONS",
+    "PREFIX",
+    "SIGN_IN",
+    "WATCH",
+    "WHAT",
+    "WHERE",
+    "Option",
+]
 
 _FILTERS = {
     "account_name": "name of the account",
@@ -189,90 +164,7 @@ OPTIONS: tuple[Option, ...] = (
         ("--state-dir",),
         "the user's state folder",
     ),
-    Option(
-        "client_id",
-        values.text,
-        "client registered at the server, or URL of its metadata document",
-        SIGN_IN,
-        "ID",
-        ("--client-id",),
-        "register one",
-    ),
-    Option(
-        "client_secret_variable",
-        values.variable,
-        "variable that holds the secret of the client",
-        SIGN_IN,
-        "ENVVAR",
-        ("--client-secret-variable",),
-    ),
-    Option(
-        "client_secret_file",
-        values.path,
-        "file that holds the secret of the client",
-        SIGN_IN,
-        "FILE",
-        ("--client-secret-file",),
-    ),
-    Option("scope", values.text, "what to ask for", SIGN_IN, "TEXT", ("--scope",), "what the server suggests"),
-    Option(
-        "redirect_port",
-        values.port,
-        "port of this machine to which the browser returns",
-        SIGN_IN,
-        "PORT",
-        ("--redirect-port",),
-        "any that is free",
-    ),
-    Option(
-        "grant_days",
-        values.days,
-        "how long a sign-in lasts, in days, where the server does not say",
-        SIGN_IN,
-        "DAYS",
-        ("--grant-days",),
-        "30 at Cloudflare's servers",
-    ),
-    Option(
-        "oauth_resource",
-        values.choice("send", "omit"),
-        "name the MCP server in requests for tokens (RFC 8707); some servers refuse that",
-        SIGN_IN,
-        "send|omit",
-        default="send",
-    ),
-    Option(
-        "oauth_registration_scope",
-        values.choice("send", "omit"),
-        "name the scope when registering; some servers refuse that",
-        SIGN_IN,
-        "send|omit",
-        default="send",
-    ),
-    Option(
-        "oauth_pkce",
-        values.choice("listed", "always"),
-        "sign in where the server lists PKCE with S256, or use it without being listed",
-        SIGN_IN,
-        "listed|always",
-        default="listed",
-    ),
-    Option(
-        "oauth_origins",
-        values.names,
-        "further origins of the authorization server, where it names endpoints of other hosts than its own",
-        SIGN_IN,
-        "URL",
-    ),
-    Option(
-        "keyring",
-        values.choice("auto", "off"),
-        "keep sign-ins in the system keyring, or in a file of the state folder",
-        SIGN_IN,
-        "auto|off",
-        ("--keyring",),
-        "auto",
-    ),
+    *SIGN_IN_OPTIONS,
     *(_filter(name, choices) for name, choices in AUDITLOGS_FILTERS.items()),
     Option(
         "recover",
