@@ -52,6 +52,10 @@ class Source(Protocol):
 
     A source that can say cheaply how far back the newest events of a window reach may also have
     `guess_start(window: Window, count: int) -> datetime`; `events` reads from there on, and further back if need be.
+
+    A source that can read a window in a second, independent way may also have
+    `recount(window: Window, page_rows: int, filters: Iterable[tuple[str, str]] = ()) -> Extract`: `verify` compares
+    exports with it. `filters` restrict further than those of the stream; `gaps` are where it could not look.
     """
 
     def connect(self) -> Connection:

@@ -1,0 +1,240 @@
+"""The command `verify`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cfaudit_export.accounts import accounts_of
+from cfaudit_export.assemble import Workshop, connected
+from cfaudit_export.cli.analysis import Data, open_data_place, remembered
+from cfaudit_export.cli.command import command
+from cfaudit_export.cli.export import Json, of_account
+from cfaudit_export.cli.shell import Shell
+from cfaudit_export.encode import as_json
+from cfaudit_export.errors import CfauditError, ExitCode, SettingsError, UsageError, worst
+from cfaudit_export.failover import choose
+from cfaudit_export.model import EPOCH, Checkpoint, Window, floor_ms, iso
+from cfaudit_export.pipeline.ledger import Ledger
+from cfaudit_export.runs import fit
+from cfaudit_export.settings import Settings
+from cfaudit_export.settings.options import FILTERS, LOGS, WHERE
+
+if TYPE_CHECKING:
+    from cfaudit_export.analysis.places import Place
+    from cfaudit_export.verify import Part, Reading
+
+_PACE_MINUTES = 5
+_SAMPLE = 24
+_PAGE_SIZE = 1_000
+_HOW = "How to compare"
+_EPILOG = """
+Reads the export and the source and compares them, event by event. The source
+is read in another way than a run reads it: newest first, by time instead of
+by cursor, with pages of another size; with --by-filter, also by the values of
+one filter. What the checkpoint knows to be missing is no difference.
+
+The time that was exported is cut into parts of at most a day. A sample of
+them is compared, or all; the same seed chooses the same parts. The cost is
+told before the first call, and the budget of calls is kept.
+
+With --repair, what is missing becomes gaps; 'gaps --retry' or the next runs
+read and deliver it. Events that only the export has are never removed.
+
+The source is that of the settings, as in -o source=codemode.
+
+Examples:
+  cfaudit-export verify --source --data out
+  cfaudit-export verify --source --data s3://audit/logs --sample 100 --json
+  cfaudit-export verify --source --data out --since 7d --all --repair
+
+Exit codes: 0 equal, 65 differences.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _How:
+    """What was asked for."""
+
+    place: Place
+    sinks: Sequence[str]
+    sample: int | None
+    seed: int
+    by_filter: bool
+    repair: bool
+
+
+@command(
+    "account",
+    "since",
+    "until",
+    "server_url",
+    "header",
+    "insecure_http",
+    "profile",
+    WHERE,
+    FILTERS,
+    "max_wait",
+    LOGS,
+    epilog=_EPILOG,
+)
+def verify(
+    shell: Shell,
+    settings: Settings,
+    *,
+    source: Annotated[bool, typer.Option("--source", help="compare with the source", rich_help_panel=_HOW)] = False,
+    data: Data = None,
+    sample: Annotated[
+        int,
+        typer.Option("--sample", help=f"how many parts (default: {_SAMPLE})", metavar="N", min=1, rich_help_panel=_HOW),
+    ] = _SAMPLE,
+    everything: Annotated[bool, typer.Option("--all", help="every part", rich_help_panel=_HOW)] = False,
+    seed: Annotated[
+        int, typer.Option("--seed", help="chooses the sample (default: 0)", metavar="N", rich_help_panel=_HOW)
+    ] = 0,
+    by_filter: Annotated[
+        bool, typer.Option("--by-filter", help="read each part again by the values of a filter", rich_help_panel=_HOW)
+    ] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="make gaps of what is missing in the export", rich_help_panel=_HOW)
+    ] = False,
+    json: Json = False,
+) -> int:
+    """Compare an export with its source.
+
+    Independently of the runs that made it. Lists what is missing in the export, and what only the export has.
+    """
+    if not source:
+        raise UsageError("say what to compare the export with; there is one answer so far: --source")
+    place = open_data_place(settings, data)
+    sinks = remembered(shell, settings, place).sinks
+    how = _How(place, sinks, None if everything else sample, seed, by_filter, repair)
+    workshop = fit(
+        settings, environ=shell.environ, clock=shell.clock, hide=shell.terminal.redaction.hide, needs_sink=False
+    )
+    answers, codes = [], [ExitCode.OK]
+    with accounts_of(workshop) as accounts:
+        for account in accounts:
+            try:
+                answer = _verified(shell, choose(workshop, account), account, how)
+            except CfauditError as error:
+                shell.terminal.fail(of_account(account, error))
+                codes.append(error.exit_code)
+            else:
+                answers.append(answer)
+                codes.append(ExitCode.INCOMPLETE if answer["differences"] else ExitCode.OK)
+    if json:
+        shell.terminal.answer(as_json(answers))
+    else:
+        for answer in answers:
+            _show(shell, answer)
+    return worst(codes)
+
+
+def _verified(shell: Shell, workshop: Workshop, account: str, how: _How) -> dict[str, Any]:
+    """Compare one account."""
+    from cfaudit_export.analysis.data import open_data
+    from cfaudit_export.verify import Exported, Reading, compare, page_rows_of, parts_of, repaired, sample
+
+    with ExitStack() as stack:
+        source, connection = stack.enter_context(connected(workshop, account))
+        if not hasattr(source, "recount"):
+            raise SettingsError(f"source '{workshop.source_name}' has no second way to read, so it cannot verify")
+        stream = workshop.stream(connection.account_id)
+        if how.repair:  # what a run delivers meanwhile would be delivered again
+            stack.enter_context(workshop.store.hold(stream.id))
+        ledger = Ledger(workshop.store, stream)
+        sink = _sink(ledger.checkpoint, how.sinks)
+        windows = _windows(workshop, ledger.checkpoint, sink)
+        period = Window(windows[0].since, windows[-1].before) if windows else None
+        opened = stack.enter_context(open_data(how.place, period, [stream.account_id]))
+        exported = Exported(opened, stream.account_id)
+        parts = parts_of(windows, exported.hours(period) if period else {})
+        chosen = parts if how.sample is None else sample(parts, how.sample, how.seed)
+        page_rows = page_rows_of(getattr(workshop.source[1], "page_size", _PAGE_SIZE))
+        reading = Reading(source, stream, connection, workshop.transforms, page_rows, by_filter=how.by_filter)
+        _say_cost(shell, workshop, reading, parts, chosen)
+        compared = [compare(part, reading, exported) for part in chosen]
+        if how.repair and sink is not None:
+            ledger.write(repaired(compared, exported, sink, shell.clock()), shell.clock())
+    return {
+        "stream": stream,
+        "parts": len(parts),
+        "compared": [one.part.window for one in compared],
+        "source_rows": sum(one.source_rows for one in compared),
+        "export_rows": sum(one.part.rows for one in compared),
+        "calls": sum(one.calls for one in compared),
+        "differences": [difference for one in compared for difference in one.differences],
+        "repaired": how.repair,
+    }
+
+
+def _sink(checkpoint: Checkpoint, named: Sequence[str]) -> str | None:
+    """Return the sink whose files are compared; None where nothing is remembered of the account.
+
+    Raises:
+        UsageError: there are several, and none is named.
+    """
+    found = [name for name in checkpoint.sinks if not named or name in named]
+    if len(found) > 1:
+        raise UsageError(f"say which sink wrote the files, as in --sink {found[0]}; there are {', '.join(found)}")
+    return found[0] if found else None
+
+
+def _windows(workshop: Workshop, checkpoint: Checkpoint, sink: str | None) -> tuple[Window, ...]:
+    """Return the time in which the export ought to have everything.
+
+    Raises:
+        UsageError: nothing is remembered, and no time is given.
+    """
+    from cfaudit_export.verify import verifiable
+
+    settings, now = workshop.settings, floor_ms(workshop.clock())
+    since = floor_ms(settings.since) if settings.since else EPOCH
+    until = floor_ms(settings.until) if settings.until else now
+    if since >= until:
+        raise UsageError(f"--since must be earlier than --until, but {iso(since)} is not earlier than {iso(until)}")
+    period = Window(since, until)
+    if sink is not None:
+        return verifiable(checkpoint, sink, period)
+    if settings.since is None or settings.until is None:
+        raise UsageError(
+            "no checkpoint says what was exported; name the state folder with --state-dir, or the time with --since "
+            "and --until"
+        )
+    return (period,)
+
+
+def _say_cost(
+    shell: Shell, workshop: Workshop, reading: Reading, parts: Sequence[Part], chosen: Sequence[Part]
+) -> None:
+    """Say what is compared, and what it costs."""
+    calls = reading.calls_for(chosen) * reading.connection.calls_per_page
+    budget = getattr(workshop.source[1], "budget_calls", 0)
+    minutes = _PACE_MINUTES * ((calls - 1) // budget) if budget and calls else 0
+    shell.terminal.say(
+        f"comparing {len(chosen)} of {len(parts)} parts, {sum(part.rows for part in chosen):,} exported events: "
+        f"about {calls:,} calls upstream, budget {budget or 'unlimited'} in {_PACE_MINUTES} minutes, "
+        f"waiting about {minutes} minutes"
+    )
+
+
+def _show(shell: Shell, answer: Mapping[str, Any]) -> None:
+    """Show the differences of an account, then one line that sums them up."""
+    terminal, differences = shell.terminal, answer["differences"]
+    if differences:
+        rows = [(one.what, iso(one.event_time), one.event_key or f"until {iso(one.before)}") for one in differences]
+        terminal.table(("what", "time", "event_key"), rows)
+    counted = Counter(one.what for one in differences)
+    said = ", ".join(f"{count:,} {what}" for what, count in sorted(counted.items())) or "equal"
+    more = "; what is missing are gaps now, read by: cfaudit-export gaps --retry" if answer["repaired"] else ""
+    terminal.answer(
+        f"account {answer['stream'].account_id}: {said}; {answer['source_rows']:,} events in the source, "
+        f"{answer['export_rows']:,} in the export, in {len(answer['compared'])} of {answer['parts']} parts"
+        f"{more if counted['missing'] else ''}"
+    )
