@@ -7,6 +7,7 @@ encodings, which cost less and are smaller. There are no statistics where no rea
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from operator import itemgetter
@@ -17,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from cfaudit_export import Batch, read_batch
 from cfaudit_export.checksums import FOOTER_NOTE, ChecksumWriter, read_footer
 
 MERGED_PREFIX = "merged-"
@@ -101,6 +103,25 @@ class StagedEvents:
             yield pa.Table.from_batches(group)
 
 
+def ids_by_day(batch: Batch) -> dict[str, list[str]]:
+    """Return for each UTC day of a batch, by `YYYY-MM-DD`, the ids of its events, sorted."""
+    events = read_batch(batch).select(["event_id", "event_time"])
+    days = events["event_time"].cast(pa.date32())
+    return {
+        day.isoformat(): sorted(events["event_id"].filter(pc.equal(days, pa.scalar(day, pa.date32()))).to_pylist())
+        for day in sorted(pc.unique(days).to_pylist())
+    }
+
+
+def digest_of(ids: Iterable[str]) -> str:
+    """Return the SHA-256 over sorted ids of events, hex: what a file holds, in a few bytes.
+
+    Over the ids and nothing else: who reads the same events again reads them at another time, and perhaps knows more
+    of them, and the file that is there already still has every one of them exactly once.
+    """
+    return hashlib.sha256("\n".join(ids).encode()).hexdigest()
+
+
 def write_parquet(file: IO[bytes], schema: pa.Schema, groups: Iterable[pa.Table], notes: Mapping[str, str]) -> None:
     """Write tables as one Parquet file of at least as many row groups, with `notes` as its key-value metadata.
 
@@ -150,6 +171,17 @@ def notes_of(metadata: pq.FileMetaData) -> dict[str, str]:
     except UnicodeDecodeError:
         raise pa.ArrowInvalid("its notes are not UTF-8") from None
     return {key: value for key, value in notes.items() if key != FOOTER_NOTE}
+
+
+def read_ids(path: str) -> list[str]:
+    """Read the ids of the events of a Parquet file, sorted; its pages are compared with their checksums.
+
+    Raises:
+        OSError: it cannot be read, or is damaged.
+        pa.ArrowException: it is not a Parquet file, or has no ids.
+    """
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        return sorted(file.read(["event_id"])["event_id"].to_pylist())
 
 
 def merged_files(notes: Mapping[str, str]) -> dict[str, dict[str, str]]:

@@ -30,9 +30,10 @@ from typing import IO
 from urllib.parse import quote
 
 from cfaudit_export import Batch, LoadUnknownError, Receipt, SinkError, SinkRefusedError, Window
-from cfaudit_export.parquet import StagedEvents, write_parquet
+from cfaudit_export.durable import sync_folder
+from cfaudit_export.parquet import StagedEvents, digest_of, ids_by_day, write_parquet
 from cfaudit_parquet import ParquetConfig
-from cfaudit_parquet.visible import Visible, find_file
+from cfaudit_parquet.visible import Visible, find_file, require_events, require_own_word
 
 _REFUSALS = {
     errno.EACCES: "not allowed; let this user read and write there, or set another path",
@@ -70,13 +71,14 @@ class ParquetSink:
                     with _durable(hidden) as file:
                         file.write(b"cfaudit-export check")
                     hidden.replace(Path(scratch, "check.done"))
-                    _sync_folder(Path(scratch))
+                    can_sync = sync_folder(Path(scratch))
                 free_bytes = shutil.disk_usage(self._root).free
             finally:
                 with suppress(OSError):  # somebody else put something into it meanwhile
                     for folder in new:
                         folder.rmdir()
-        return f"wrote, synced, renamed and removed a file in '{self._root}', {free_bytes / 1e9:.1f} GB free"
+        lacking = "" if can_sync else "; its file system cannot sync folders, so a power cut may undo the newest files"
+        return f"wrote, synced, renamed and removed a file in '{self._root}', {free_bytes / 1e9:.1f} GB free{lacking}"
 
     def load(self, batch: Batch) -> Receipt:
         """Store the batch, or what is missing of it; as `Sink.load`."""
@@ -85,8 +87,11 @@ class ParquetSink:
             with _on_disk(self._root):
                 there = {day: found for day, file in files.items() if (found := find_file(file))}
             missing = {day: file for day, file in files.items() if day not in there}
+            ids = ids_by_day(batch)
+            for day, found in there.items():
+                require_events(files[day], found, ids[day])
             if missing:
-                self._store(batch, events, missing)
+                self._store(batch, events, missing, {day: digest_of(ids[day]) for day in missing})
             self._sync(files.values())
         _remove_hidden(batch.batch_id, {file.parent for file in files.values()})
         locations = (there[day].path if day in there else file for day, file in files.items())
@@ -131,7 +136,9 @@ class ParquetSink:
             "cfaudit_version": self._program_version,
         }
 
-    def _store(self, batch: Batch, events: StagedEvents, missing: Mapping[str, Path]) -> None:
+    def _store(
+        self, batch: Batch, events: StagedEvents, missing: Mapping[str, Path], digests: Mapping[str, str]
+    ) -> None:
         attempt = uuid.uuid4().hex[:12]
         notes = self._notes(batch, events, attempt)
         with ExitStack() as unfinished:
@@ -143,7 +150,7 @@ class ParquetSink:
                 with _on_disk(self._root):
                     _make_folder(hidden.parent)
                     with _durable(hidden) as file:
-                        write_parquet(file, events.schema, groups, notes)
+                        write_parquet(file, events.schema, groups, notes | {"cfaudit_digest": digests[day]})
             if len(missing) > 1:  # the hidden names must outlive a power cut once the first file is visible
                 self._sync(missing.values())
             unfinished.pop_all()
@@ -155,7 +162,7 @@ class ParquetSink:
         """Make the names of files survive a power cut, also those that an attempt that crashed has not synced."""
         with _on_disk(self._root):
             for folder in {folder for file in files for folder in (file.parent, file.parent.parent, self._root)}:
-                _sync_folder(folder)
+                sync_folder(folder)
 
 
 def _completed(batch_id: str, visible: dict[Path, Visible]) -> Receipt:
@@ -167,9 +174,11 @@ def _completed(batch_id: str, visible: dict[Path, Visible]) -> Receipt:
     except (KeyError, ValueError) as error:
         raise LoadUnknownError(f"a file of batch '{batch_id}' was altered since, see '{first.parent}'") from error
     locations = []
-    for day in days:
+    for day, rows in days.items():
         file = first.parent.parent / f"event_date={day}" / first.name
-        if file not in visible:
+        if file in visible:
+            require_own_word(file, visible[file], rows)
+        else:
             _uncover(file, attempts)
         locations.append(visible[file].path if file in visible else file)
     return Receipt(batch_id, sum(days.values()), tuple(map(str, locations)), already=True)
@@ -223,7 +232,7 @@ def _make_folder(folder: Path) -> None:
     if not folder.is_dir():
         _make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
-        _sync_folder(folder.parent)
+        sync_folder(folder.parent)
 
 
 @contextmanager
@@ -233,14 +242,6 @@ def _durable(path: Path) -> Iterator[IO[bytes]]:
         yield file
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextmanager

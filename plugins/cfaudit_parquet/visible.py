@@ -7,8 +7,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from cfaudit_export import LoadUnknownError
-from cfaudit_export.parquet import MERGED_PREFIX, merged_files, read_notes
+import pyarrow as pa
+
+from cfaudit_export import LoadUnknownError, SinkRefusedError
+from cfaudit_export.parquet import MERGED_PREFIX, digest_of, merged_files, read_ids, read_notes
 
 _ATTEMPTS = 3
 
@@ -34,6 +36,46 @@ def find_file(file: Path) -> Visible | None:
                 return Visible(file, _notes(file))
             return next(_merged_into(file), None)
     raise LoadUnknownError(f"files in '{file.parent}' are being merged; ask again")
+
+
+def require_events(file: Path, found: Visible, ids: list[str]) -> None:
+    """Make sure that what bears the name of a file holds the events of that name, each once, and if unmerged no other.
+
+    Raises:
+        SinkRefusedError: it does not; a file is not believed by its name.
+        LoadUnknownError: it cannot be read.
+    """
+    stored = _ids(found.path)
+    if found.path != file:  # the events of other batches are there, too
+        wanted = set(ids)
+        stored = [one for one in stored if one in wanted]
+    if stored != ids:
+        raise SinkRefusedError(
+            f"'{found.path}' is there, but does not hold the events of batch '{file.stem}'; move it away"
+        )
+
+
+def require_own_word(file: Path, found: Visible, rows: int) -> None:
+    """Make sure that a file holds as many events as its batch has, and those that its footer says it was written with.
+
+    Raises:
+        LoadUnknownError: it does not, or cannot be read.
+    """
+    if found.path != file:
+        return  # what it was merged into speaks for itself only
+    ids = _ids(file)
+    # Older files have no digest.
+    if len(ids) != rows or found.notes.get("cfaudit_digest", digest_of(ids)) != digest_of(ids):
+        raise LoadUnknownError(f"'{file}' was altered since: it does not hold what it was written with; put it back")
+
+
+def _ids(path: Path) -> list[str]:
+    try:
+        return read_ids(str(path))
+    except FileNotFoundError as error:
+        raise LoadUnknownError(f"'{path}' was merged or removed just now; ask again") from error
+    except (OSError, pa.ArrowException) as error:
+        raise LoadUnknownError(f"'{path}' was altered since, or its disk fails; put it back as it was") from error
 
 
 def _merged_into(file: Path) -> Iterator[Visible]:

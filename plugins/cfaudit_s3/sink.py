@@ -27,10 +27,9 @@ from typing import IO, Any, cast
 from urllib.parse import quote
 
 from cfaudit_export import Batch, LoadUnknownError, Receipt, SinkError, SinkRefusedError, Stream, Window
-from cfaudit_export.parquet import StagedEvents, write_parquet
+from cfaudit_export.parquet import StagedEvents, digest_of, ids_by_day, write_parquet
 from cfaudit_s3 import S3Config
 from cfaudit_s3.bucket import Bucket
-from cfaudit_s3.digest import digests_by_day
 from cfaudit_s3.note import Note, Piece
 from cfaudit_s3.notes import Notes
 from cfaudit_s3.upload import Upload
@@ -114,7 +113,7 @@ class S3Sink:
     def _send(self, batch: Batch, events: StagedEvents, unfinished: ExitStack) -> tuple[list[Upload], Note]:
         """Send what is not held back, day by day; `unfinished` throws it away again."""
         attempt = uuid.uuid4().hex
-        digests = digests_by_day(batch)
+        digests = {day: digest_of(ids) for day, ids in ids_by_day(batch).items()}
         uploads, pieces = [], []
         for day, groups in events.by_day():
             said = self._said(batch, events, day) | {"digest": digests[day], "attempt": attempt}

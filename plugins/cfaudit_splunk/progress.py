@@ -12,10 +12,10 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Self
 
 from cfaudit_export import Batch, Rejected, SinkError
+from cfaudit_export.durable import sync_folder
 
 SUFFIX = ".splunk"
 _FORMAT = 1
@@ -92,7 +92,7 @@ class Progress:
         if not entries:
             self._write(self._heading)
             with self._on_disk():
-                _sync_folder(self._path.parent)
+                sync_folder(self._path.parent)
         for entry in entries[1:]:
             self._note(entry)
 
@@ -120,11 +120,3 @@ class Progress:
                 f"cannot keep track of the load in '{self._path}': {reason}; make it writable or remove it, without it"
                 " the events that splunk has are sent again"
             ) from error
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -18,6 +18,7 @@ DOOR = "cfaudit_export"
 # What a plugin may import beside the door; CONTRIBUTING names the same.
 PUBLIC = {
     "deadline",
+    "durable",
     "exchange",
     "parquet",
     "runs",

@@ -37,6 +37,7 @@ from cfaudit_export.analysis.files import DataFile, inspect, streams
 from cfaudit_export.analysis.merged import Merges, stored
 from cfaudit_export.analysis.places import Place, damaged
 from cfaudit_export.analysis.shelf import fault_of
+from cfaudit_export.durable import sync_folder
 from cfaudit_export.errors import LockedError, SettingsError, TryAgainError, UsageError
 from cfaudit_export.parquet import MERGED_NOTE, MERGED_PREFIX, write_parquet
 from cfaudit_export.schema import schema
@@ -211,16 +212,7 @@ def _is_small(file: DataFile) -> bool:
 def _remove(folder: Path, files: Iterable[DataFile]) -> None:
     for one in files:
         Path(one.found.path).unlink(missing_ok=True)
-    _sync(folder)
-
-
-def _sync(folder: Path) -> None:
-    """Make durable which names a folder holds."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync_folder(folder)
 
 
 # -- one file of several -----------------------------------------------------------------------------
@@ -244,7 +236,7 @@ def _merge(work: _Work, folder: Path, files: list[DataFile]) -> Path:
             hidden.unlink()
             raise SettingsError(f"'{target}' would not hold what it is made of; nothing was changed, please report it")
     hidden.replace(target)
-    _sync(folder)
+    sync_folder(folder)
     return target
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from cfaudit_export.auth.grants import Grant
+from cfaudit_export.durable import sync_folder
 from cfaudit_export.errors import AccessError, TryAgainError
 
 SERVICE = "cfaudit-export"
@@ -243,8 +244,4 @@ def _replace(path: Path, content: bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(path.parent)

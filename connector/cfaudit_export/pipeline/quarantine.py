@@ -22,6 +22,7 @@ from urllib.parse import quote, unquote
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cfaudit_export.durable import sync_folder
 from cfaudit_export.errors import SinkError, StagingError
 from cfaudit_export.model import MILLISECOND, Batch, Rejected, Stream, Window, floor_ms, iso
 
@@ -208,11 +209,7 @@ def _write(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         with suppress(OSError):  # a full disk needs its room
             temporary.unlink(missing_ok=True)
         raise
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(path.parent)
 
 
 def _digest(path: Path) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cfaudit_export.durable import sync_folder
 from cfaudit_export.errors import StagingError
 from cfaudit_export.model import Batch, Intent, Stream, Window
 
@@ -114,21 +115,13 @@ def _write(table: pa.Table, path: Path) -> str:
         os.fsync(file.fileno())
     digest = _digest(temporary)
     temporary.rename(path)
-    _sync_directory(path.parent)
+    sync_folder(path.parent)
     return digest
 
 
 def _discard(path: Path) -> None:
     with suppress(OSError):  # what is left behind is swept by a later run
         path.unlink(missing_ok=True)
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _digest(path: Path) -> str:

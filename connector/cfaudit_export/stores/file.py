@@ -15,6 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from cfaudit_export.durable import sync_folder
 from cfaudit_export.errors import CheckpointConflictError, LockedError, TryAgainError
 from cfaudit_export.interfaces import Versioned
 from cfaudit_export.model import Checkpoint
@@ -124,7 +125,7 @@ def _replace(path: Path, document: bytes) -> None:
     except OSError:
         temporary.unlink(missing_ok=True)  # a full disk needs its room
         raise
-    _sync(path.parent)
+    sync_folder(path.parent)
 
 
 def _make_private(directory: Path) -> None:
@@ -133,16 +134,7 @@ def _make_private(directory: Path) -> None:
         return
     _make_private(directory.parent)
     directory.mkdir(mode=0o700, exist_ok=True)
-    _sync(directory.parent)
-
-
-def _sync(directory: Path) -> None:
-    """Make durable which names the folder holds."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(directory.parent)
 
 
 def _private(path: str, flags: int) -> int:

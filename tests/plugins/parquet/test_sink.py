@@ -117,6 +117,57 @@ def test_find_will_not_guess_when_a_file_was_altered(tree: Any, tmp_path: Path) 
         sink.find(batch.batch_id, batch.window)
 
 
+def written_by_others(path: Path, target: Path, events: pa.Table, without: tuple[bytes, ...] = ()) -> Path:
+    """Write events as others would, with the notes of a file of ours."""
+    notes = pq.read_metadata(path).metadata
+    target.parent.mkdir(parents=True, exist_ok=True)
+    kept = {name: text for name, text in notes.items() if name not in (*without, b"cfaudit_footer_sha256")}
+    with pq.ParquetWriter(target, events.schema, store_schema=False) as writer:
+        writer.add_key_value_metadata(kept)
+        writer.write_table(events)
+    return target
+
+
+@pytest.mark.parametrize("kind", ["fewer", "others", "one more"])
+def test_a_file_is_not_believed_by_its_name(tree: Any, tmp_path: Path, kind: str) -> None:
+    batch, other = (make_batch(tmp_path, rows=6, seed=seed) for seed in (1, 2))
+    events, strange = read_batch(batch), read_batch(other)
+    holds = {"fewer": events.slice(0, 3), "others": strange, "one more": pa.concat_tables([events, events.slice(0, 1)])}
+    elsewhere = tmp_path / "elsewhere"
+    (ours,) = map(Path, new_sink(elsewhere).load(batch).locations)
+    path = written_by_others(ours, tree.root / ours.relative_to(elsewhere), holds[kind])
+    before = path.read_bytes()
+    with pytest.raises(SinkRefusedError, match=f"does not hold the events of batch '{batch.batch_id}'; move it away"):
+        new_sink(tree.root).load(batch)
+    with pytest.raises(LoadUnknownError, match="does not hold what it was written with"):
+        new_sink(tree.root).find(batch.batch_id, batch.window)
+    assert path.read_bytes() == before
+    path.unlink()
+    assert not new_sink(tree.root).load(batch).already
+
+
+def test_a_file_of_a_version_that_wrote_no_digest_is_known_by_its_events(tree: Any, tmp_path: Path) -> None:
+    batch = make_batch(tmp_path, rows=6)
+    new_sink(tree.root).load(batch)
+    (path,) = tree.visible()
+    written_by_others(path, path, pq.read_table(path, partitioning=None), (b"cfaudit_digest",))
+    assert new_sink(tree.root).load(batch).already
+    assert new_sink(tree.root).find(batch.batch_id, batch.window).rows == 6
+
+
+def test_a_flipped_bit_in_the_ids_is_damage_and_not_another_batch(tree: Any, tmp_path: Path) -> None:
+    batch = make_batch(tmp_path, rows=600)
+    new_sink(tree.root).load(batch)
+    (path,) = tree.visible()
+    column = pq.read_metadata(path).row_group(0).column(0)
+    assert column.path_in_schema == "event_id"
+    content = bytearray(path.read_bytes())
+    content[column.data_page_offset + column.total_compressed_size - 5] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(LoadUnknownError, match="was altered since, or its disk fails"):
+        new_sink(tree.root).load(batch)
+
+
 def test_find_will_not_guess_where_it_may_not_look(tree: Any, tmp_path: Path) -> None:
     tree.root.write_text("not a folder")
     with pytest.raises(SinkRefusedError, match="not a folder"):

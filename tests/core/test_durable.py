@@ -1,0 +1,100 @@
+"""Folders that a file system cannot sync: files appear all the same, in every place that writes any."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import re
+import stat
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from cfaudit_export import Checkpoint, Rejected, Stream, read_batch
+from cfaudit_export.durable import sync_folder
+from cfaudit_export.pipeline.quarantine import quarantine_of
+from cfaudit_export.stores.file import FileStore
+from cfaudit_export.testing import make_batch
+from cfaudit_parquet import ParquetConfig
+from cfaudit_parquet.sink import ParquetSink
+from cfaudit_splunk.progress import Progress
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def refusing(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Return what has the operating system refuse to sync folders, with this number."""
+    fsync = os.fsync
+
+    def refuse(number: int) -> None:
+        def synced(handle: int) -> None:
+            if stat.S_ISDIR(os.fstat(handle).st_mode):
+                raise OSError(number, os.strerror(number))
+            fsync(handle)
+
+        monkeypatch.setattr(os, "fsync", synced)
+
+    return refuse
+
+
+def keep_checkpoint(folder: Path) -> None:
+    stream = Stream("a" * 32, "auditlogs")
+    store = FileStore(folder / "deep" / "state")
+    with store.hold(stream.id):
+        store.save(Checkpoint(stream, updated_at=datetime(2026, 11, 1, tzinfo=UTC)), expected=None)
+    assert store.load(stream.id) is not None
+
+
+def set_aside(folder: Path) -> None:
+    batch = make_batch(folder, rows=2)
+    first = read_batch(batch)["event_id"][0].as_py()
+    aside = quarantine_of(folder, batch.stream)
+    aside.set_aside("splunk", batch, (Rejected(first, "no"),))
+    assert aside.rows("splunk") == 1
+
+
+def store_parquet(folder: Path) -> None:
+    sink = ParquetSink(ParquetConfig(str(folder / "out")))
+    assert "cannot sync folders" in sink.check()
+    assert not sink.load(make_batch(folder, rows=4, days=2)).already
+
+
+def note_progress(folder: Path) -> None:
+    with Progress(make_batch(folder, rows=2), ("somewhere",)) as progress:
+        progress.take(range(2))
+        assert progress.missing() == []
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP])
+@pytest.mark.parametrize("write", [keep_checkpoint, set_aside, store_parquet, note_progress])
+def test_where_folders_cannot_be_synced_files_appear_all_the_same(
+    write: Callable[[Path], None], number: int, refusing: Callable[[int], None], tmp_path: Path
+) -> None:
+    refusing(number)
+    write(tmp_path)
+
+
+def test_a_disk_that_fails_is_an_error(refusing: Callable[[int], None], tmp_path: Path) -> None:
+    refusing(errno.EIO)
+    with pytest.raises(OSError, match="Input/output error"):
+        sync_folder(tmp_path)
+
+
+def test_it_is_said_once(refusing: Callable[[int], None], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert sync_folder(tmp_path)
+    refusing(errno.EINVAL)
+    with caplog.at_level(logging.WARNING):
+        assert not sync_folder(tmp_path)
+        assert not sync_folder(tmp_path.parent)
+    assert len(caplog.records) <= 1, "another test may have said it"
+
+
+def test_there_is_one_place_that_syncs_folders() -> None:
+    """Any other would fail where this one does not."""
+    paths = [path for folder in ("connector", "plugins") for path in (ROOT / folder).rglob("*.py")]
+    syncing = [path.name for path in paths if re.search(r"O_DIRECTORY|fsync\((?!.*fileno)", path.read_text("utf-8"))]
+    assert syncing == ["durable.py"]
