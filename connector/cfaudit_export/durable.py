@@ -1,4 +1,7 @@
-"""What a folder holds survives a power cut: one place, because file systems differ in what they can promise.
+"""Files appear whole or not at all and survive a power cut: one place, as file systems differ in what they promise.
+
+A temporary file may have been put there by another user of the folder, as a symbolic link to a file of ours. So it is
+removed first, and made anew with `O_EXCL` and `O_NOFOLLOW`: what is put there in between is an error.
 
 CIFS and some file systems in user space cannot sync a folder and say EINVAL or the like. The files themselves are
 synced there all the same; which names the folder has is then up to the server, and that is said once.
@@ -9,12 +12,67 @@ from __future__ import annotations
 import errno
 import logging
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
+from typing import IO
+
+PRIVATE = 0o600
 
 _LOG = logging.getLogger(__name__)
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _CANNOT = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTTY, errno.EBADF}
+
+
+@contextmanager
+def new_file(path: Path, *, mode: int = PRIVATE) -> Iterator[IO[bytes]]:
+    """Open a file that is not there, or is a leftover; when the context ends well its bytes are on the disk.
+
+    Args:
+        path: a name that is used for nothing else.
+        mode: permissions of the file, less those that the umask takes.
+
+    Raises:
+        OSError: it cannot be written; nothing is left of it.
+    """
+    with suppress(FileNotFoundError):
+        path.unlink()
+    descriptor = os.open(path, _NEW, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        with suppress(OSError):  # a full disk needs its room
+            path.unlink(missing_ok=True)
+        raise
+
+
+def replace_file(path: Path, write: Callable[[IO[bytes]], object], *, temporary: Path, mode: int = PRIVATE) -> None:
+    """Put a file in the place of another, so that a crash leaves the old one or the new one.
+
+    Args:
+        path: the file.
+        write: writes the content.
+        temporary: the name of the new file until it is whole, in the same folder; one writer at a time uses it.
+        mode: permissions of the file, whatever the umask is.
+
+    Raises:
+        OSError: it cannot be written; the old one is untouched.
+    """
+    with new_file(temporary) as file:
+        write(file)
+        os.fchmod(file.fileno(), mode)
+    try:
+        temporary.replace(path)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> bool:

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import IntEnum
 
-from cfaudit_export.model import Checkpoint
+from cfaudit_export.model import Checkpoint, iso
 from cfaudit_export.times import show_duration
 
 WARN_DAYS = 7.0
 _SHOWN = 5
+# The server's clock, by which coverage ends, may be ahead of ours.
+_AHEAD = timedelta(minutes=5)
 
 
 class Level(IntEnum):
@@ -129,7 +131,7 @@ def examine(
     return Health(
         findings=tuple(sorted(findings, key=lambda finding: -_SEVERITY.index(finding.level))),
         streams=len(streams),
-        lag_seconds=max((lag.total_seconds() for lag in lags if lag is not None), default=0.0),
+        lag_seconds=max((lag.total_seconds() for lag in lags if lag is not None and lag > timedelta()), default=0.0),
         gaps=sum(len(one.gaps) for one in streams),
         quarantined=sum(one.sinks[name].quarantined for one in streams for name in _sinks(one, expected)),
         max_lag_seconds=expected.max_lag.total_seconds(),
@@ -170,6 +172,10 @@ def _of_stream(checkpoint: Checkpoint, expected: Expected, now: datetime) -> Ite
         lag = _lag(checkpoint, name, now) if name in checkpoint.sinks else None
         if lag is None:
             yield Finding(Level.CRITICAL, f"{where}: sink {name} has nothing yet")
+        elif lag < -_AHEAD:
+            until = iso(checkpoint.sinks[name].covered[-1].before)
+            what = f"sink {name} is said to be covered until {until}, which is in the future"
+            yield Finding(Level.CRITICAL, f"{where}: {what}; set the clock, or restore the checkpoint from a backup")
         elif lag > expected.max_lag:
             yield Finding(Level.CRITICAL, f"{where}: sink {name} is {show_duration(lag)} behind")
     if gaps := checkpoint.gaps:

@@ -275,7 +275,7 @@ class Checkpoint:
     tool: str | None = None
     updated_at: datetime = EPOCH
     lent: tuple[Window, ...] = ()
-    format: int = 1
+    format: int = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,3 +102,11 @@ def test_the_line_stays_a_line_whatever_happens() -> None:
     assert "and 45 more | " in health.line
     assert health.line.count("|") == 1
     assert "\n" not in health.line
+
+
+def test_coverage_in_the_future_is_never_fine() -> None:
+    health = examine([checkpoint(s3=-30 * 24 * HOUR)], EXPECTED, NOW)
+    assert health.level == Level.CRITICAL
+    assert "sink s3 is said to be covered until 2026-12-24T12:00:00.000Z, which is in the future" in health.line
+    assert "lag=0s" in health.line
+    assert examine([checkpoint(s3=-timedelta(seconds=30))], EXPECTED, NOW).level == Level.OK, "clocks differ"

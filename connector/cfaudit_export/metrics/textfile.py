@@ -10,9 +10,9 @@ import logging
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 
+from cfaudit_export.durable import replace_file
 from cfaudit_export.metrics import METRICS, Metric, Sample
 
 _LOG = logging.getLogger(__name__)
@@ -95,11 +95,4 @@ def _labels(labels: Mapping[str, str]) -> str:
 def _replace(path: Path, text: str) -> None:
     # The node exporter reads every file that ends in .prom, so the temporary one does not.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, "utf-8")
-        temporary.chmod(_MODE)
-        temporary.replace(path)
-    except OSError:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
+    replace_file(path, lambda file: file.write(text.encode()), temporary=temporary, mode=_MODE)

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from traceback import extract_tb
 from typing import TypeVar
 
-from cfaudit_export.errors import CfauditError, LoadUnknownError, SinkError
+from cfaudit_export.errors import CfauditError, LoadUnknownError, SinkError, StagingError
 from cfaudit_export.interfaces import Sink
 from cfaudit_export.model import Batch, Receipt
 
 T = TypeVar("T")
+_AGAIN = "The next run reads its events again; see who else writes into the state folder, and look at the disk"
 
 
 def load_into(sink: Sink, batch: Batch) -> Receipt:
     """Load a batch, and return a receipt that speaks of every event of it.
 
     Raises:
+        StagingError: the file is not what was staged; no sink has been asked.
         LoadUnknownError: as `Sink.load`, or the receipt does not.
         SinkError: as `Sink.load`, or the sink is faulty.
     """
+    require_staged(batch)
     receipt = answered(lambda: sink.load(batch))
     if receipt.batch_id != batch.batch_id or receipt.rows + len(receipt.rejected) != batch.rows:
         raise LoadUnknownError(
@@ -29,6 +33,30 @@ def load_into(sink: Sink, batch: Batch) -> Receipt:
             "report this to the author of the sink"
         )
     return receipt
+
+
+def require_staged(batch: Batch) -> None:
+    """Compare the file of a batch with the digest that it had when it was staged.
+
+    Raises:
+        StagingError: it is another one, or cannot be read.
+    """
+    try:
+        is_intact = digest_of(batch.path) == batch.digest
+    except OSError as error:
+        raise StagingError(f"cannot read the staged batch '{batch.path}': {error.strerror or error}") from error
+    if not is_intact:
+        raise StagingError(f"'{batch.path}' was changed since it was staged; it was given to no sink. {_AGAIN}")
+
+
+def digest_of(path: Path) -> str:
+    """Return the SHA-256 of a file, hex.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def answered(ask: Callable[[], T]) -> T:

@@ -1,7 +1,9 @@
 """Events that a sink refuses for good, set aside on disk until somebody replays them.
 
 One batch of refused events is two files below `STATE/quarantine/STREAM/SINK/`: `ID.json` with the sink's words, and
-`ID.arrow` with the events as they were staged. The second is written last, so that where it is, both are whole.
+`ID.arrow` with the events as they were staged. The second appears last, so that where it is, both are whole. The first
+is sealed, and has the digest of the second, so that a change of either is noticed. Files of older versions have none.
+
 `ID` derives from the batch that was refused and is the id under which the events are loaded again: under the old one
 a sink would rightly say that it has been given the batch.
 """
@@ -10,21 +12,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import IO
+from typing import Any
 from urllib.parse import quote, unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cfaudit_export.durable import sync_folder
+from cfaudit_export.durable import new_file, replace_file, sync_folder
 from cfaudit_export.errors import SinkError, StagingError
 from cfaudit_export.model import MILLISECOND, Batch, Rejected, Stream, Window, floor_ms, iso
+from cfaudit_export.pipeline.answer import digest_of
+from cfaudit_export.seal import broken_seal, sealed
 
 _SUFFIX = ".arrow"
 
@@ -72,11 +75,16 @@ class Quarantine:
                 for one in refused.select(["event_id", "event_time"]).to_pylist()
             ],
         }
-        text = json.dumps(words, indent=2, ensure_ascii=True).encode()
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _write(path.with_suffix(".json"), lambda file: file.write(text))
-            _write(path, lambda file: _write_events(file, refused))
+            hidden = _hidden(path)
+            with new_file(hidden) as file, pa.ipc.new_file(file, refused.schema) as writer:
+                writer.write_table(refused)
+            text = json.dumps(words | {"sha256": digest_of(hidden)}, indent=2, ensure_ascii=True).encode()
+            beside = path.with_suffix(".json")
+            replace_file(beside, lambda file: file.write(sealed(text)), temporary=_hidden(beside))
+            hidden.replace(path)
+            sync_folder(path.parent)
         except OSError as error:
             raise StagingError(f"cannot set events aside in '{path.parent}': {error.strerror or error}") from error
 
@@ -88,10 +96,13 @@ class Quarantine:
         """
         folder = self._folder(sink)
         for path in sorted(folder.glob(f"*{_SUFFIX}")):
+            digest = _digest(path)
+            if digest != _words(path).get("sha256", digest):
+                raise _changed(path)
             times = _read(path)["event_time"]
             first, last = (floor_ms(at.as_py()) for at in pc.min_max(times).values())
             window = Window(first, last + MILLISECOND)
-            yield Batch(path.stem, self.stream, window, len(times), path, _digest(path))
+            yield Batch(path.stem, self.stream, window, len(times), path, digest)
 
     def refused_again(self, sink: str, batch: Batch) -> int:
         """Count the events of a batch that is held which a sink has refused anew, and which are set aside for it.
@@ -117,14 +128,13 @@ class Quarantine:
             StagingError: a file cannot be read.
         """
         for path in sorted(self._folder(sink).glob(f"*{_SUFFIX}")):
-            beside = path.with_suffix(".json")
+            words = _words(path)
             try:
-                words = json.loads(beside.read_bytes())
                 for one in words["refused"]:
                     at = datetime.fromisoformat(one["event_time"])
                     yield Refused(sink, words["batch"], one["event_id"], at, one["reason"])
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                raise StagingError(f"cannot read '{beside}': {error}") from error
+            except (ValueError, KeyError, TypeError) as error:
+                raise StagingError(f"cannot read '{path.with_suffix('.json')}': {error}") from error
 
     def rows(self, sink: str) -> int:
         """Count the events that are set aside for a sink. Raises: as `refused`."""
@@ -191,27 +201,36 @@ def _read(path: Path) -> pa.Table:
         raise StagingError(f"cannot read '{path}': {error}") from error
 
 
-def _write_events(file: IO[bytes], events: pa.Table) -> None:
-    with pa.ipc.new_file(file, events.schema) as writer:
-        writer.write_table(events)
+def _words(path: Path) -> dict[str, Any]:
+    """Read what is kept beside the events of a file.
 
-
-def _write(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Put a file in its place whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
+    Raises:
+        StagingError: it cannot be read, or is not what was written.
+    """
+    beside = path.with_suffix(".json")
     try:
-        with temporary.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError:
-        with suppress(OSError):  # a full disk needs its room
-            temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+        text = beside.read_bytes()
+        words: dict[str, Any] = json.loads(text)
+        if "sha256" in words and broken_seal(text):
+            raise _changed(beside)
+    except (OSError, ValueError, TypeError) as error:
+        raise StagingError(f"cannot read '{beside}': {error}") from error
+    return words
+
+
+def _changed(path: Path) -> StagingError:
+    return StagingError(
+        f"'{path}' was changed since it was set aside; restore it from a backup, or give up its events with "
+        "'replay --discard'"
+    )
+
+
+def _hidden(path: Path) -> Path:
+    return path.with_name(f".{path.name}.tmp")
 
 
 def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        return digest_of(path)
+    except OSError as error:
+        raise StagingError(f"cannot read '{path}': {error}") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -12,9 +11,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cfaudit_export.durable import sync_folder
+from cfaudit_export.durable import new_file, sync_folder
 from cfaudit_export.errors import StagingError
 from cfaudit_export.model import Batch, Intent, Stream, Window
+from cfaudit_export.pipeline.answer import digest_of
 
 _SUFFIX = ".arrow"
 _UNFINISHED = ".tmp"
@@ -60,7 +60,7 @@ class Staging:
         """
         path = self._path(intent.batch_id)
         try:
-            if _digest(path) != intent.digest:
+            if digest_of(path) != intent.digest:
                 return None
         except FileNotFoundError:
             return None
@@ -107,13 +107,10 @@ def _replacing(table: pa.Table) -> Iterator[tuple[str, str]]:
 
 def _write(table: pa.Table, path: Path) -> str:
     temporary = path.with_suffix(_UNFINISHED)
-    with temporary.open("wb") as file:
-        with pa.ipc.new_file(file, table.schema) as writer:
-            # Sinks read piece by piece; one piece of all rows would have to be held whole.
-            writer.write_table(table, max_chunksize=_PIECE_ROWS)
-        file.flush()
-        os.fsync(file.fileno())
-    digest = _digest(temporary)
+    with new_file(temporary) as file, pa.ipc.new_file(file, table.schema) as writer:
+        # Sinks read piece by piece; one piece of all rows would have to be held whole.
+        writer.write_table(table, max_chunksize=_PIECE_ROWS)
+    digest = digest_of(temporary)
     temporary.rename(path)
     sync_folder(path.parent)
     return digest
@@ -122,8 +119,3 @@ def _write(table: pa.Table, path: Path) -> str:
 def _discard(path: Path) -> None:
     with suppress(OSError):  # what is left behind is swept by a later run
         path.unlink(missing_ok=True)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

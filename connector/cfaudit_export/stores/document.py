@@ -3,6 +3,9 @@
 People read this document in the middle of an incident, and compare two of them: it is indented, its keys are in a
 stable order, a window is one text `since/before` (ISO 8601). A document that cannot be read is an error and never a
 fresh start, because a fresh start would deliver everything twice.
+
+It is sealed (`seal`), so that an edited document, or one that a disk has changed, is refused. Documents of format 1 are
+not; they are read, and written in the present format when they are saved.
 """
 
 from __future__ import annotations
@@ -10,15 +13,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
 
 from cfaudit_export.errors import CheckpointDamagedError
-from cfaudit_export.model import Checkpoint
+from cfaudit_export.model import EPOCH, Checkpoint, iso
+from cfaudit_export.seal import broken_seal, sealed
 
-FORMAT = 1
+FORMAT = 2
+# Coverage ends before the moment at which it is written. A server's clock may be ahead of ours, by no more than this.
+_AHEAD = timedelta(days=1)
 # Where the model has a window, and where several.
 _ONE = ("window", "slice")
 _SEVERAL = ("covered", "lent")
@@ -27,9 +33,9 @@ _SEVERAL = ("covered", "lent")
 def encode(checkpoint: Checkpoint) -> bytes:
     """Return the document of a checkpoint; equal checkpoints give equal documents."""
     tree = msgspec.to_builtins(checkpoint, order="deterministic", str_keys=True)
-    folded = _fold({"format": tree.pop("format"), **tree})
+    folded = _fold({"format": FORMAT} | {name: value for name, value in tree.items() if name != "format"})
     # A server's reason may hold half a surrogate pair, which UTF-8 cannot: it becomes a question mark.
-    return json.dumps(folded, indent=2, ensure_ascii=False, allow_nan=False).encode(errors="replace") + b"\n"
+    return sealed(json.dumps(folded, indent=2, ensure_ascii=False, allow_nan=False).encode(errors="replace"))
 
 
 def decode(document: bytes, *, stream_id: str, where: str) -> Checkpoint:
@@ -46,6 +52,8 @@ def decode(document: bytes, *, stream_id: str, where: str) -> Checkpoint:
     try:
         tree = msgspec.json.decode(document, type=dict[str, Any])
         _refuse_other_format(tree, where)
+        _refuse_edited(tree, document, where)
+        tree = {name: value for name, value in tree.items() if name != "digest"} | {"format": FORMAT}
         checkpoint = msgspec.convert(_unfold(tree), Checkpoint, str_keys=True)
     except (ValueError, RecursionError) as error:
         raise _damaged(where, str(error)) from error
@@ -55,6 +63,8 @@ def decode(document: bytes, *, stream_id: str, where: str) -> Checkpoint:
         raise _damaged(where, f"the time '{naive.isoformat()}' has no zone")
     if checkpoint.stream.id != stream_id:
         raise _damaged(where, f"it belongs to stream '{checkpoint.stream.id}', not '{stream_id}'")
+    if ahead := next(_ahead(checkpoint), None):
+        raise _damaged(where, f"it says that all until {iso(ahead)} is covered, and is of {iso(checkpoint.updated_at)}")
     return checkpoint
 
 
@@ -108,6 +118,21 @@ def _refuse_other_format(tree: dict[str, Any], where: str) -> None:
             f"checkpoint '{where}' was written by a newer version of cfaudit-export "
             f"(format {found}, this one reads {FORMAT}); upgrade to that version or a later one"
         )
+
+
+def _refuse_edited(tree: dict[str, Any], document: bytes, where: str) -> None:
+    """Compare the digest of a document; the first format has none."""
+    has_none = tree["format"] == 1 and "digest" not in tree
+    if not has_none and (why := broken_seal(document)):
+        raise _damaged(where, why)
+
+
+def _ahead(checkpoint: Checkpoint) -> Iterator[datetime]:
+    """Yield the ends of coverage that lie behind the moment at which the document was written."""
+    for progress in checkpoint.sinks.values():
+        for window in progress.covered:
+            if window.before - _AHEAD > checkpoint.updated_at > EPOCH:
+                yield window.before
 
 
 def _unknown(tree: Any, known: Any, path: str = "") -> Iterator[str]:

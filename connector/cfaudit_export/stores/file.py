@@ -7,7 +7,6 @@ system: the kernel releases them when their holder dies, and the files that carr
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from cfaudit_export.durable import sync_folder
+from cfaudit_export.durable import replace_file, sync_folder
 from cfaudit_export.errors import CheckpointConflictError, LockedError, TryAgainError
 from cfaudit_export.interfaces import Versioned
 from cfaudit_export.model import Checkpoint
@@ -113,19 +112,9 @@ def _replace(path: Path, document: bytes) -> None:
     """Put the document in the place of the file, so that a crash leaves the old one or the new one.
 
     The caller holds the save lock, so one temporary name is enough: what a crashed writer left under it is
-    overwritten.
+    removed.
     """
-    temporary = path.with_suffix(".json.tmp")
-    try:
-        with open(temporary, "wb", opener=_private) as file:
-            file.write(document)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)  # a full disk needs its room
-        raise
-    sync_folder(path.parent)
+    replace_file(path, lambda file: file.write(document), temporary=path.with_suffix(".json.tmp"))
 
 
 def _make_private(directory: Path) -> None:
@@ -135,10 +124,6 @@ def _make_private(directory: Path) -> None:
     _make_private(directory.parent)
     directory.mkdir(mode=0o700, exist_ok=True)
     sync_folder(directory.parent)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 def _unusable(path: Path, verb: str, error: Exception) -> TryAgainError:

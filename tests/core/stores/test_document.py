@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from cfaudit_export import Checkpoint, CheckpointDamagedError, Gap, Stream, Window
 from cfaudit_export.errors import ExitCode
 from cfaudit_export.model import Intent, Lateness, SinkProgress, from_ms
+from cfaudit_export.seal import sealed
 from cfaudit_export.stores.document import FORMAT, decode, encode, version_of
 from cfaudit_export.testing import full_checkpoint
 
@@ -43,7 +45,7 @@ checkpoints = st.builds(
     gaps=st.lists(gaps, max_size=2).map(tuple),
     lateness=st.builds(Lateness, counts, st.floats(0, 1e12), st.dictionaries(st.integers(-1, 360), counts)),
     tool=st.none() | texts,
-    updated_at=moments,
+    updated_at=st.datetimes(datetime(2320, 1, 1), datetime(2400, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001  # as above
     lent=few_windows,
 )
 
@@ -60,7 +62,12 @@ def changed(path: str, value: Any) -> bytes:
     for key in parents:
         place = place[int(key)] if isinstance(place, list) else place[key]
     place[last] = value
-    return json.dumps(tree).encode()
+    return resealed(tree)
+
+
+def resealed(tree: dict[str, Any]) -> bytes:
+    """Return a document with the digest that fits it, as somebody makes it who knows how."""
+    return sealed(json.dumps({name: value for name, value in tree.items() if name != "digest"}, indent=2).encode())
 
 
 @given(checkpoints)
@@ -85,7 +92,8 @@ def test_equal_checkpoints_have_equal_documents(checkpoint: Checkpoint) -> None:
 
 def test_a_person_can_read_and_compare_the_document() -> None:
     lines = encode(full_checkpoint()).decode().splitlines()
-    assert lines[1] == '  "format": 1,'
+    assert lines[1] == '  "format": 2,'
+    assert re.fullmatch(r'  "digest": "[0-9a-f]{64}"', lines[-2])
     assert '        "2025-10-16T12:00:00Z/2026-11-20T12:00:00Z",' in lines
     assert '      "window": "2026-11-20T12:00:00Z/2026-11-20T12:00:00.001000Z",' in lines
     assert '        "zoë@例え.jp"' in lines
@@ -142,7 +150,7 @@ def test_a_damaged_document_says_what_is_wrong_and_what_to_do(document: bytes, w
 
 def test_a_newer_format_asks_for_an_upgrade_even_when_all_else_is_strange() -> None:
     with pytest.raises(
-        CheckpointDamagedError, match=r"newer version of cfaudit-export \(format 2, this one reads 1\); upgrade"
+        CheckpointDamagedError, match=r"newer version of cfaudit-export \(format 3, this one reads 2\); upgrade"
     ):
         read(json.dumps({"format": FORMAT + 1, "streams": []}).encode())
 
@@ -150,7 +158,56 @@ def test_a_newer_format_asks_for_an_upgrade_even_when_all_else_is_strange() -> N
 def test_a_document_from_before_a_field_was_added_is_read() -> None:
     tree = json.loads(encode(full_checkpoint()))
     del tree["lateness"], tree["sinks"]["parquet"]["quarantined"]
-    assert read(json.dumps(tree).encode()).sinks["parquet"].quarantined == 0
+    assert read(resealed(tree)).sinks["parquet"].quarantined == 0
+
+
+def test_a_document_of_the_first_format_is_read_and_written_with_a_digest() -> None:
+    tree = json.loads(encode(full_checkpoint())) | {"format": 1}
+    del tree["digest"]
+    old = read(json.dumps(tree, indent=2).encode())
+    assert old == full_checkpoint()
+    assert encode(old) == encode(full_checkpoint())
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        (b"2026-11-20T20:00:00Z", b"2026-12-20T20:00:00Z"),
+        (b'"rows": ', b'"rows": 1'),
+        (b'\n  "updated_at"', b'\n   "updated_at"'),
+        (b'"digest": "', b'"digest": "0'),
+        (b'"format": 2', b'"format": 1'),
+    ],
+)
+def test_an_edited_document_is_refused(edit: tuple[bytes, bytes]) -> None:
+    document = encode(full_checkpoint())
+    assert edit[0] in document
+    with pytest.raises(CheckpointDamagedError, match=r"it was changed since it was written|its digest is missing"):
+        read(document.replace(*edit, 1))
+
+
+def test_one_bit_anywhere_in_a_document_is_damage() -> None:
+    document = encode(full_checkpoint())
+    for position in range(0, len(document) - 1, 7):
+        flipped = bytearray(document)
+        flipped[position] ^= 1 << position % 8
+        with pytest.raises(CheckpointDamagedError):
+            read(bytes(flipped))
+
+
+def test_without_its_digest_a_document_is_damaged() -> None:
+    tree = json.loads(encode(full_checkpoint()))
+    del tree["digest"]
+    with pytest.raises(CheckpointDamagedError, match="its digest is missing"):
+        read(json.dumps(tree, indent=2).encode())
+
+
+def test_coverage_behind_the_moment_of_writing_is_damage() -> None:
+    covered = ["2025-10-16T12:00:00Z/2027-01-01T00:00:00Z"]
+    with pytest.raises(
+        CheckpointDamagedError, match="all until 2027-01-01T00:00:00.000Z is covered, and is of 2026-11-20"
+    ):
+        read(changed("sinks.parquet.covered", covered))
 
 
 def test_the_version_changes_with_any_byte() -> None:
