@@ -27,10 +27,13 @@ from cfaudit_export.fit import (
     server_url_of,
 )
 from cfaudit_export.interfaces import CheckpointStore, Sink, Source
+from cfaudit_export.log import Redaction
 from cfaudit_export.model import Connection, Stream, Window, floor_ms
 from cfaudit_export.records import Credential, Recover, SinkPlugin, SourceContext, SourcePlugin
 from cfaudit_export.settings import Settings
+from cfaudit_export.settings.secret_values import secret_values, secret_variables
 from cfaudit_export.shared import Shared
+from cfaudit_export.stores.redacted import RedactedStore
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -62,6 +65,7 @@ class Workshop:
         credential: who we are.
         clock: the time, aware and UTC.
         shared: what all sources share that use the credential.
+        redact: returns a text without the secrets that are known so far.
         only_gaps: read nothing but what earlier runs could not.
         latecomers: look for latecomers before `until`, too: the run is one in a row of intervals.
         filler: the same with the source that fills gaps, None without one.
@@ -78,6 +82,7 @@ class Workshop:
     credential: Credential
     clock: Callable[[], datetime]
     shared: Shared = field(default_factory=Shared, repr=False)
+    redact: Callable[[str], str] = field(default=str, repr=False)
     only_gaps: bool = False
     latecomers: bool = False
     filler: Workshop | None = None
@@ -130,6 +135,10 @@ def assemble(
         SettingsError: the settings of one do not fit it.
         AccessError: there is no credential.
     """
+    redact = Redaction()
+    hide = _both(hide, redact.hide)
+    for secret in (*secret_variables(environ), *secret_values(settings, environ)):
+        hide(secret)
     check_names(settings, plugins)
     first, *others = settings.candidates
     chosen = settings.using(first)
@@ -145,9 +154,10 @@ def assemble(
         source=source,
         sinks=sinks,
         transforms=tuple(fit_transform(settings, plugins, name) for name in settings.transform),
-        store=open_store(settings, plugins),
+        store=RedactedStore(open_store(settings, plugins), redact),
         credential=credential,
         clock=clock,
+        redact=redact,
     )
     if (filler := settings.fill_gaps_from) is not None:
         workshop = dataclasses.replace(workshop, filler=_filler(workshop, filler, environ=environ, hide=hide))
@@ -156,6 +166,14 @@ def assemble(
         workshop = dataclasses.replace(workshop, otherwise=other)
     _require_credential(workshop)
     return workshop
+
+
+def _both(*hiding: Callable[[str], None]) -> Callable[[str], None]:
+    def hide(secret: str) -> None:
+        for one in hiding:
+            one(secret)
+
+    return hide
 
 
 @contextmanager

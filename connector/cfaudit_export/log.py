@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TextIO
+from urllib.parse import quote, quote_plus
 
 from cfaudit_export.escape import escaped
 
@@ -26,6 +27,32 @@ _LOG = logging.getLogger(__name__)
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 # Shorter ones would hide half of every line.
 _SECRET_LENGTH = 8
+_STARS = "***"
+# So many characters at the beginning of a secret are one where a text was cut, so many anywhere.
+_CUT_LENGTH = 5
+_LONG_LENGTH = 12
+# What stands behind a text that was cut: a mark, or what closes a quotation, or nothing.
+_MARKS = ("…", "...", "\\u2026")
+_ENDS = ("", "'", '"', "\n", "\\")
+# Libraries whose records are what goes over the wire: replies of a service that gives keys, headers, whole URLs.
+WIRE = (
+    "authlib",
+    "boto3",
+    "botocore",
+    "google",
+    "hpack",
+    "httpcore",
+    "httpcore2",
+    "httpx",
+    "httpx2",
+    "mcp",
+    "oauthlib",
+    "opentelemetry",
+    "requests",
+    "requests_oauthlib",
+    "s3transfer",
+    "urllib3",
+)
 
 
 class Writer(Protocol):
@@ -37,21 +64,51 @@ class Writer(Protocol):
 
 
 class Redaction:
-    """Secrets that must not be shown: the last line of defence, behind code that does not show them."""
+    """Secrets that must not be shown: the last line of defence, behind code that does not show them.
+
+    A text may have been cut before it comes here, and with it a secret in it. So a beginning of a secret is hidden too:
+    one of some length anywhere, and a shorter one where a text was cut.
+    """
 
     def __init__(self) -> None:
         self._hidden: set[str] = set()
 
     def hide(self, secret: str | None) -> None:
-        """Remember a secret, in the forms in which it may appear in text and in JSON."""
+        """Remember a secret, in the forms in which it may appear in text, in JSON, in a URL, and in a header."""
         if secret and len(secret) >= _SECRET_LENGTH:
-            self._hidden |= {secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
+            # A header `Bearer x` is a secret because of x.
+            for one in {secret, *(word for word in secret.split() if len(word) >= _SECRET_LENGTH)}:
+                self._hidden |= _forms(one)
 
     def __call__(self, text: str) -> str:
         """Return the text with every secret replaced by `***`."""
         for secret in sorted(self._hidden, key=len, reverse=True):
-            text = text.replace(secret, "***")
+            if secret[:_CUT_LENGTH] in text:
+                text = _without(text.replace(secret, _STARS), secret)
         return text
+
+
+def _forms(secret: str) -> set[str]:
+    forms = {secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], repr(secret)[1:-1]}
+    return forms | {quote(secret, safe=""), quote(secret), quote_plus(secret)}
+
+
+def _without(text: str, secret: str) -> str:
+    """Return a text without beginnings of a secret that are long, or that end where a text was cut."""
+    if "://" in secret:
+        return text  # other URLs begin like it; what is secret in it is remembered for itself
+    start = text.find(secret[:_CUT_LENGTH])
+    while start >= 0:
+        length = next(
+            (at for at, letter in enumerate(secret) if text[start + at : start + at + 1] != letter), len(secret)
+        )
+        end = start + length
+        is_cut = text.startswith(_MARKS, end) or (length >= _SECRET_LENGTH and text[end : end + 1] in _ENDS)
+        if is_cut or length >= max(_LONG_LENGTH, len(secret) // 3):
+            text = f"{text[:start]}{_STARS}{text[end:]}"
+            end = start + len(_STARS)
+        start = text.find(secret[:_CUT_LENGTH], end)
+    return text
 
 
 class TextFormatter(logging.Formatter):
@@ -98,11 +155,13 @@ def logging_to(stream: Writer, *, form: str, verbosity: int, redaction: Redactio
     Args:
         stream: where lines go.
         form: `text` or `json`.
-        verbosity: -1 shows warnings only, 0 also what this program did, 1 its details, 2 also those of libraries.
+        verbosity: -1 shows warnings only, 0 also what this program did, 1 its details, 2 also those of libraries, but
+            nothing that goes over the wire (`WIRE`).
         redaction: what must not be shown; secrets may be added to it while the context lasts.
     """
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter(redaction) if form == "json" else TextFormatter(redaction))
+    handler.addFilter(_is_no_wire)
     root, own = logging.getLogger(), logging.getLogger(PACKAGE)
     levels = (root.level, own.level)
     root.setLevel(logging.DEBUG if verbosity > 1 else logging.WARNING)
@@ -137,6 +196,11 @@ def logging_through(log: Callable[[int, str], object]) -> Iterator[None]:
         own.removeHandler(handler)
         own.setLevel(before[0])
         own.propagate = before[1]
+
+
+def _is_no_wire(record: logging.LogRecord) -> bool:
+    """Say whether a record may be shown: one of a library that talks to servers only if it is a warning."""
+    return record.levelno >= logging.WARNING or record.name.partition(".")[0] not in WIRE
 
 
 class _Through(logging.Handler):

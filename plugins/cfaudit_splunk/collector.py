@@ -151,7 +151,7 @@ class Collector:
         headers = {"Content-Encoding": "gzip"} if self._config.gzip and body else {}
         reply = self._exchanged("POST", f"{endpoint.base}/services/collector/{path}", body, headers)
         if isinstance(reply, httpx2.Response):
-            return read_reply(reply.status_code, reply.headers, reply.content)
+            return read_reply(reply.status_code, reply.headers, self._content(reply))
         return reply
 
     def _ask(self, endpoint: Endpoint, ack_ids: Iterable[int]) -> frozenset[int] | Busy | Refused:
@@ -159,13 +159,13 @@ class Collector:
         url = f"{endpoint.base}/services/collector/ack?channel={channel}"
         reply = self._exchanged("POST", url, json.dumps({"acks": list(ack_ids)}).encode(), {})
         if isinstance(reply, httpx2.Response):
-            return read_acks(reply.status_code, reply.headers, reply.content)
+            return read_acks(reply.status_code, reply.headers, self._content(reply))
         return reply
 
     def _health(self, endpoint: Endpoint) -> Busy | None:
         reply = self._exchanged("GET", f"{endpoint.base}/services/collector/health", b"", {})
         if isinstance(reply, httpx2.Response):
-            health = read_reply(reply.status_code, reply.headers, reply.content)
+            health = read_reply(reply.status_code, reply.headers, self._content(reply))
             return health if isinstance(health, Busy) else None
         return reply if isinstance(reply, Busy) else None
 
@@ -180,6 +180,11 @@ class Collector:
                 return Refused(f"{words}; its certificate is not trusted, name the one to trust in ca_file")
             never_sent = isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError))
             return Busy(words, taken_perhaps=not never_sent)
+
+    def _content(self, reply: httpx2.Response) -> bytes:
+        """Return the body without the token: what is said back goes into errors, reports and what is set aside."""
+        token = self._client.headers["Authorization"].rpartition(" ")[2]
+        return reply.content.replace(token.encode(), b"***") if token else reply.content
 
     # -- which endpoint, and when ---------------------------------------------------------------------
 

@@ -13,10 +13,18 @@ from cfaudit_export.escape import shown
 _LOCK_SECONDS = 120.0
 
 
-def sign_out(store: GrantStore, server_url: str, profile: str, *, tell: Callable[[str], None]) -> bool:
+def sign_out(
+    store: GrantStore,
+    server_url: str,
+    profile: str,
+    *,
+    tell: Callable[[str], None],
+    hide: Callable[[str], None] = lambda _secret: None,
+) -> bool:
     """Revoke and remove the sign-in at `server_url`; return False when there was none.
 
-    It is removed also when the server cannot be reached, or what is kept cannot be read; `tell` then says so.
+    It is removed also when the server cannot be reached, or what is kept cannot be read; `tell` then says so. `hide` is
+    told of every secret before a server hears of it, as it may say it back.
 
     Raises:
         TryAgainError: it cannot be removed, or another process is renewing it all the time.
@@ -30,6 +38,8 @@ def sign_out(store: GrantStore, server_url: str, profile: str, *, tell: Callable
             return True
         if grant is None:
             return False
+        for secret in grant.secrets:
+            hide(secret)
         problem = revoke(grant)
         store.clear(server_url, profile)
     if problem is not None:

@@ -19,6 +19,7 @@ from cfaudit_export.cli.shell import Shell
 from cfaudit_export.cli.terminal import Terminal
 from cfaudit_export.log import logging_to
 from cfaudit_export.settings import OPTIONS, Given, Option, Settings, load_settings
+from cfaudit_export.settings.secret_values import secret_values, secret_variables
 
 _FILE = "Settings"
 
@@ -53,6 +54,7 @@ class Command:
 
         def callback(ctx: typer.Context, **given: Any) -> int:
             shell: Shell = ctx.obj
+            _hide(shell, secret_variables(shell.environ))
             if not self.takes:
                 return self.body(shell, **given)
             flags = {option.name: given.pop(option.name) for option in shared}
@@ -63,6 +65,7 @@ class Command:
                 now=shell.clock(),
                 directory=shell.directory,
             )
+            _hide(shell, secret_values(settings, shell.environ))
             with _logging(shell.terminal, settings):
                 return self.body(shell, settings, **given)
 
@@ -88,6 +91,11 @@ def flag(name: str, annotation: Any, default: Any, info: Any) -> inspect.Paramet
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[annotation, info]
     )
+
+
+def _hide(shell: Shell, secrets: Iterable[str]) -> None:
+    for secret in secrets:
+        shell.terminal.redaction.hide(secret)
 
 
 def _parameter(option: Option) -> inspect.Parameter:

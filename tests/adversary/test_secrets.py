@@ -1,0 +1,269 @@
+"""A secret in every place that may hold one, peers that say all they hear back, and a search of all that is written."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from cfaudit_export.auth.grants import Grant
+from cfaudit_export.auth.registration import Client
+from cfaudit_export.auth.signout import sign_out
+from cfaudit_export.auth.store import GrantStore
+from cfaudit_export.cli import main
+from cfaudit_export.log import Redaction
+from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
+
+NOW = datetime(2026, 11, 20, tzinfo=UTC)
+LEAST = 8
+"""Who reads so many characters of a secret has read too many."""
+
+
+def canary(name: str) -> str:
+    """Return a secret that is like no other text, and like no other secret."""
+    return f"zq{name}7k3-canary-{name[::-1]}-0123456789abcdef"
+
+
+class Echo(BaseHTTPRequestHandler):
+    """Refuses everything, and says back all that it heard, also where a text is cut to 200 or 300 characters."""
+
+    def answer(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if b"Action=AssumeRole" in body:
+            self.reply(200, ROLE.format(secret=canary("rolesecret"), token=canary("roletoken")).encode(), "text/xml")
+            return
+        heard = " ".join(
+            [
+                self.path,
+                body[:300].decode(errors="replace"),
+                *(f"{name}: {value}" for name, value in self.headers.items()),
+            ]
+        )
+        cut = "".join(f"{'.' * (length - len(heard) % 7)}{heard} " for length in (0, 60, 120, 180))
+        said = {"text": f"{heard} {cut}", "code": 4, "error": heard, "error_description": f"{'-' * 250}{heard}"}
+        said["errors"] = [{"code": 10000, "message": heard}]  # type: ignore[assignment]  # as an API has them
+        self.reply(403, json.dumps(said).encode(), "application/json")
+
+    def reply(self, status: int, body: bytes, kind: str) -> None:
+        self.send_response(status, "Refused " + self.headers.get("Authorization", ""))
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = do_CONNECT = answer  # noqa: N815  # the names are the library's
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # as above
+        """Say nothing."""
+
+
+ROLE = """<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><Credentials>
+<AccessKeyId>ASIAQQQQQQQQQQQQQQQQ</AccessKeyId><SecretAccessKey>{secret}</SecretAccessKey>
+<SessionToken>{token}</SessionToken><Expiration>2036-01-01T00:00:00Z</Expiration></Credentials>
+<AssumedRoleUser><AssumedRoleId>A:b</AssumedRoleId><Arn>arn:aws:sts::123456789012:assumed-role/a/b</Arn>
+</AssumedRoleUser></AssumeRoleResult></AssumeRoleResponse>"""
+
+
+@pytest.fixture(scope="module")
+def echo() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Echo)
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox(World(SandboxOptions(events=30, seed=7))) as running:
+        yield running
+
+
+@dataclass(frozen=True)
+class Case:
+    """A command, the variables and files that it is given, and the names of the secrets in them.
+
+    `{echo}` stands for the server that says everything back, `{mcp}` for a real one, `{NAME}` for a secret.
+    """
+
+    command: str
+    secrets: tuple[str, ...]
+    environ: dict[str, str] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+
+
+SPLUNK = "--sink splunk -o sinks.splunk.url={echo} -o sinks.splunk.retry_seconds=0"
+SOURCE = "--source auditlogs --server-url {mcp}"
+AWS = {
+    "AWS_ACCESS_KEY_ID": "{keyid}",
+    "AWS_SECRET_ACCESS_KEY": "{awssecret}",
+    "AWS_SESSION_TOKEN": "{session}",
+    "AWS_MAX_ATTEMPTS": "1",
+    "AWS_ENDPOINT_URL_STS": "{echo}",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+S3 = "--sink s3 -o sinks.s3.bucket=audit -o sinks.s3.endpoint_url={echo} -o sinks.s3.region=eu-west-1"
+CASES = {
+    "API token, headers, query": Case(
+        "check --source auditlogs --server-url {echo}/mcp?key={query} --header X-Key=MINE --sink parquet"
+        " -o sinks.parquet.path=out",
+        ("api", "query", "header"),
+        {"CLOUDFLARE_API_TOKEN": "{api}", "MINE": "Basic {header} and more"},
+    ),
+    "path of the server, token file": Case(
+        "check --source auditlogs --server-url {echo}/{path}/mcp -o token_file=token --sink parquet"
+        " -o sinks.parquet.path=out",
+        ("path", "filetoken"),
+        files={"token": "{filetoken}\n"},
+    ),
+    "HEC token of a variable": Case(
+        f"check {SOURCE} {SPLUNK} -o sinks.splunk.token_env=HEC", ("hec",), {"HEC": "{hec}"}
+    ),
+    "HEC token of a file, in the report of a run": Case(
+        f"run {SOURCE} {SPLUNK} -o sinks.splunk.token_file=hec.txt --since 40d --json",
+        ("hecfile",),
+        files={"hec.txt": "{hecfile}"},
+    ),
+    "monitor, collector, metrics": Case(
+        f"run {SOURCE} --sink parquet -o sinks.parquet.path=out --since 40d -o ping_url={{echo}}/ping/{{ping}}"
+        " --metrics-file m.prom --otlp-endpoint {echo}/v1/{otlp} --json",
+        ("ping", "otlp", "otlpheader"),
+        {"OTEL_EXPORTER_OTLP_HEADERS": "x-key={otlpheader},b=c", "OTEL_EXPORTER_OTLP_TIMEOUT": "1"},
+    ),
+    "keys of AWS": Case(f"check {SOURCE} {S3}", ("awssecret", "session"), AWS),
+    "keys of a role": Case(
+        f"check {SOURCE} {S3} -o sinks.s3.role_arn=arn:aws:iam::123456789012:role/a",
+        ("awssecret", "session", "rolesecret", "roletoken"),
+        AWS,
+    ),
+    "password of a proxy": Case(
+        "check --source auditlogs --server-url https://audit.example.com/mcp --sink parquet -o sinks.parquet.path=out",
+        ("proxy", "api"),
+        {"HTTPS_PROXY": "http://me:{proxy}@{host}", "CLOUDFLARE_API_TOKEN": "{api}"},
+    ),
+    "what is planned": Case(
+        "plan --source auditlogs --server-url {echo}/mcp?key={query} --sink parquet -o sinks.parquet.path=out",
+        ("api", "query"),
+        {"CLOUDFLARE_API_TOKEN": "{api}"},
+    ),
+    "status": Case(
+        "status --source auditlogs --server-url {echo}/mcp?key={query} --json",
+        ("api", "query"),
+        {"CLOUDFLARE_API_TOKEN": "{api}"},
+    ),
+    "a crash": Case(f"run {SOURCE} --sink broken --since 40d", ("api",), {"CFAUDIT_SECRET_OF_A_PLUGIN": "{api}"}),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "log_format"), [*((name, "text") for name in CASES), *((name, "json") for name in list(CASES)[:2])]
+)
+def test_no_secret_is_written_anywhere(
+    name: str,
+    log_format: str,
+    echo: str,
+    sandbox: Sandbox,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    case = CASES[name]
+    values = {one: canary(one) for one in (*case.secrets, "keyid")}
+
+    def filled(text: str) -> str:
+        for key, value in {**values, "echo": echo, "host": echo.partition("//")[2], "mcp": sandbox.mcp_url}.items():
+            text = text.replace(f"{{{key}}}", value)
+        return text
+
+    for variable in list(os.environ):
+        if variable.startswith(("CFAUDIT_", "CLOUDFLARE_", "AWS_", "OTEL_")) or variable.lower().endswith("_proxy"):
+            monkeypatch.delenv(variable)
+    for variable in ("HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME"):
+        monkeypatch.setenv(variable, str(tmp_path / "home"))
+    monkeypatch.setenv("CLOUDFLARE_API_TOKEN", sandbox.world.tokens["user"])
+    for variable, value in case.environ.items():
+        monkeypatch.setenv(variable, filled(value))
+    if name.startswith("path"):
+        monkeypatch.delenv("CLOUDFLARE_API_TOKEN")
+    given = {tmp_path / path: filled(text) for path, text in case.files.items()}
+    for path, text in given.items():
+        path.write_text(text)
+    monkeypatch.chdir(tmp_path)
+    code = main([*filled(case.command).split(), "-vv", "--state-dir", "state", "-o", f"log_format={log_format}"])
+    out, err = capfd.readouterr()
+    written = {"stdout": out, "stderr": err} | {
+        str(path): path.read_bytes().decode(errors="replace")
+        for path in tmp_path.rglob("*")
+        if path.is_file() and path not in given
+    }
+    assert (code == 0) == (name in {"status", "monitor, collector, metrics"}), (out, err)
+    leaks = {
+        f"{secret} in {place}: {longest(value, text)}"
+        for secret in case.secrets
+        for value in [canary(secret)]
+        for place, text in written.items()
+        if value[:LEAST] in text
+    }
+    assert not leaks
+
+
+def longest(secret: str, text: str) -> str:
+    """Return the longest beginning of a secret in a text, as far as there is one."""
+    return next((secret[:length] for length in range(len(secret), 0, -1) if secret[:length] in text), "")
+
+
+@pytest.mark.parametrize("cut", range(LEAST, 40))
+def test_a_secret_that_was_cut_is_not_shown_up_to_the_cut(cut: int) -> None:
+    redaction, secret = Redaction(), canary("cut")
+    redaction.hide(secret)
+    for form in (
+        "said: '{}'",
+        'said: "{}"',
+        "said: {}…",
+        "said: {}",
+        "said: {}... and so on",
+        '{{"said": "{}\\u2026"}}',
+    ):
+        assert secret[:LEAST] not in redaction(form.format(secret[:cut]))
+
+
+def test_texts_that_only_begin_like_a_secret_are_left_as_they_are() -> None:
+    redaction = Redaction()
+    for secret in ("https://hc.example.com/0123456789", "Bearer 0123456789abcdef", "password-of-mine"):
+        redaction.hide(secret)
+    for text in ("see https://docs.example.com/", "Bearer tokens are sent", "the password is wrong", "a passport"):
+        assert redaction(text) == text
+
+
+def test_a_server_that_says_a_refresh_token_back_when_it_is_revoked_gets_it_nowhere(echo: str, tmp_path: Path) -> None:
+    store, told, redaction = GrantStore(tmp_path), list[str](), Redaction()
+    store.add(
+        Grant(
+            issuer=echo,
+            resource=f"{echo}/mcp",
+            profile="default",
+            audience=echo,
+            client=Client(id="me", secret=canary("client"), auth_method="client_secret_post"),
+            token_endpoint=f"{echo}/token",
+            revocation_endpoint=f"{echo}/revoke",
+            access_token=canary("access"),
+            refresh_token=canary("refresh"),
+            signed_in_at=NOW,
+            renewed_at=NOW,
+        )
+    )
+    sign_out(store, f"{echo}/mcp", "default", tell=lambda text: told.append(redaction(text)), hide=redaction.hide)
+    assert "was not revoked" in told[0]
+    assert "***" in told[0], "it was said back"
+    assert not [name for name in ("client", "access", "refresh") if canary(name)[:LEAST] in told[0]]
