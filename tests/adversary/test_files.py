@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
+import stat
+import subprocess
+import sys
 from collections import Counter
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,9 +21,11 @@ import pytest
 
 from cfaudit_export.analysis.compact import compact
 from cfaudit_export.analysis.data import open_data
+from cfaudit_export.analysis.engine import Limits
+from cfaudit_export.analysis.output import new_file
 from cfaudit_export.analysis.places import open_place
 from cfaudit_export.checksums import FOOTER_NOTE, read_footer
-from cfaudit_export.errors import SettingsError
+from cfaudit_export.errors import CfauditError, SettingsError
 from cfaudit_export.parquet import MERGED_NOTE, write_parquet
 from cfaudit_export.schema import schema
 from cfaudit_export.testing import make_batch
@@ -268,3 +275,96 @@ def test_what_may_be_replaced_is_replaced(tmp_path: Path, fidelity: str) -> None
     plant(tmp_path, "real", [row | REPLACED | {"fidelity": fidelity}])
     plant(tmp_path, "later", [row | {"event_id": "whole", "replaces": "victim"}])
     assert ids(tmp_path) == Counter({"whole": 1})
+
+
+# -- entries of a folder that are none of ours ----------------------------------------------------------
+
+
+def test_one_odd_entry_is_named_and_stops_no_question(tmp_path: Path) -> None:
+    real = plant(tmp_path, "real", rows(3))
+    folder, account = real.parent, real.parent.parent
+    odd = {
+        "odd-note": plant(tmp_path, "odd-note", rows(1), **{MERGED_NOTE: "[1]"}),
+        "no-text": plant(tmp_path, "no-text", rows(1)),
+        "link": folder / "link.parquet",
+        "pipe": folder / "pipe.parquet",
+        "nothing": folder / "nothing.parquet",
+    }
+    table = pq.read_table(real, partitioning=None).replace_schema_metadata({b"\xff\xfe": b"\xff"})
+    pq.write_table(table, odd["no-text"])
+    odd["link"].symlink_to(odd["link"])
+    odd["nothing"].symlink_to("gone.parquet")
+    os.mkfifo(odd["pipe"])
+    for day in ("9999-12-31", "0001-01-01"):
+        late = account / f"event_date={day}"
+        late.mkdir()
+        odd[day] = late / "far.parquet"
+        shutil.copy(real, odd[day])
+    (account / "event_date=2026-11-02").symlink_to(account, target_is_directory=True)
+    odd["loop"] = account / "event_date=2026-11-02"
+    (folder / b"\xff.parquet".decode(errors="surrogateescape")).write_bytes(real.read_bytes())
+    with open_data(open_place(str(tmp_path))) as data:
+        assert data.ask("SELECT count(*) AS n FROM audit_events") == [{"n": 3}]
+        ignored = {one.name: one.why for one in data.listing.ignored}
+    assert {str(path.relative_to(tmp_path)) for path in odd.values()} < set(ignored)
+    assert "its name is not UTF-8" in ignored.values()
+    assert len(ignored) == len(odd) + 1
+
+
+# -- what is left on the disk ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def open_umask() -> Iterator[None]:
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("open_umask")
+def test_answers_and_merged_files_are_not_for_everybody(tmp_path: Path) -> None:
+    with new_file(tmp_path / "answer.csv") as file:
+        file.write(b"a")
+    assert stat.S_IMODE((tmp_path / "answer.csv").stat().st_mode) == 0o640
+    for name in ("one", "two"):
+        plant(tmp_path / "out", name, rows(2)).chmod(0o640)
+    merge(tmp_path / "out")
+    [merged] = (tmp_path / "out").rglob("merged-*.parquet")
+    assert stat.S_IMODE(merged.stat().st_mode) == 0o640
+
+
+def test_a_question_that_was_killed_leaves_nothing_behind_the_next_one(tmp_path: Path) -> None:
+    """What it had written to disk holds events."""
+    root, scratch = tmp_path / "out", tmp_path / "scratch"
+    plant(root, "real", rows(3))
+    scratch.mkdir()
+    code = (
+        "import os, signal, sys\n"
+        "from cfaudit_export.analysis.data import open_data\n"
+        "from cfaudit_export.analysis.places import open_place\n"
+        "with open_data(open_place(sys.argv[1])) as data:\n"
+        "    data.ask('SELECT count(*) FROM audit_events')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    environ = os.environ | {"TMPDIR": str(scratch)}
+    subprocess.run([sys.executable, "-c", code, str(root)], env=environ, check=False)
+    [left] = scratch.glob("cfaudit-spill-*")
+    assert stat.S_IMODE(left.stat().st_mode) == 0o700
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tempfile.tempdir", str(scratch))
+        with open_data(open_place(str(root))):
+            assert not left.exists()
+            assert len(list(scratch.glob("cfaudit-spill-*"))) == 1
+            with open_data(open_place(str(root))):
+                assert len(list(scratch.glob("cfaudit-spill-*"))) == 2, "what is in use stays"
+    assert list(scratch.iterdir()) == []
+
+
+def test_a_question_ends_at_the_limits_that_are_set(tmp_path: Path) -> None:
+    plant(tmp_path, "real", rows(3))
+    limits = Limits(memory_bytes=64 << 20, threads=1, spill_bytes=1 << 20)
+    with open_data(open_place(str(tmp_path)), limits=limits) as data:
+        set_to = "SELECT current_setting('memory_limit') AS m, current_setting('threads') AS t"
+        assert data.ask(set_to) == [{"m": "64.0 MiB", "t": 1}]
+        with pytest.raises(CfauditError):
+            data.ask("SELECT string_agg(repeat('x', 1000) || i::VARCHAR, '') FROM range(1000000) t(i)")

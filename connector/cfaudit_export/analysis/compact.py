@@ -18,13 +18,14 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import reduce
 from importlib.metadata import version
+from operator import and_
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ from cfaudit_export.analysis.files import DataFile, inspect, streams
 from cfaudit_export.analysis.merged import Merges, stored
 from cfaudit_export.analysis.places import Place, damaged
 from cfaudit_export.analysis.shelf import fault_of
-from cfaudit_export.durable import sync_folder
+from cfaudit_export.durable import new_file, sync_folder
 from cfaudit_export.errors import LockedError, SettingsError, TryAgainError, UsageError
 from cfaudit_export.parquet import MERGED_NOTE, MERGED_PREFIX, write_parquet
 from cfaudit_export.schema import schema
@@ -227,10 +228,8 @@ def _merge(work: _Work, folder: Path, files: list[DataFile]) -> Path:
     columns = _columns(files)
     with open_engine(work.limits) as connection:
         connection.register("files", stored(work.place, (one.found.path for one in files), columns))
-        with hidden.open("xb") as file:
+        with new_file(hidden, mode=_mode(files)) as file:
             write_parquet(file, columns, _groups(connection, columns), _notes(files))
-            file.flush()
-            os.fsync(file.fileno())
         connection.register("merged", stored(work.place, [str(hidden)], columns))
         if _checksum(connection, "files") != _checksum(connection, "merged"):
             hidden.unlink()
@@ -238,6 +237,11 @@ def _merge(work: _Work, folder: Path, files: list[DataFile]) -> Path:
     hidden.replace(target)
     sync_folder(folder)
     return target
+
+
+def _mode(files: Iterable[DataFile]) -> int:
+    """Return the permissions that all files have: nobody may read more than before."""
+    return reduce(and_, (Path(one.found.path).stat().st_mode for one in files), 0o666)
 
 
 def _columns(files: list[DataFile]) -> pa.Schema:

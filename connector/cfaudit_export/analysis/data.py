@@ -121,6 +121,16 @@ class Data:
             )
         return rows
 
+    def definitions(self) -> list[Any]:
+        """Return how the names are defined by which SQL finds the events."""
+        names = ", ".join(f"'{name}'" for name in (EVENTS, _STORED, _CURRENT))
+        found: list[Any] = self.connection.execute(
+            f"""SELECT schema_name, view_name, sql FROM duckdb_views() WHERE lower(view_name) IN ({names})
+            UNION ALL SELECT schema_name, table_name, sql FROM duckdb_tables()
+            WHERE lower(table_name) IN ({names}) ORDER BY ALL"""  # noqa: S608  # names of this module
+        ).fetchall()
+        return found
+
     def stoppable(self, work: Callable[[], _T]) -> _T:
         """Let DuckDB work in another thread: while it works in this one, Python does not hear of Ctrl-C."""
         try:

@@ -2,6 +2,10 @@
 
 Times are ISO 8601 with their offset. What is null is empty in CSV and null in JSON; numbers that JSON does not know
 are null too.
+
+CSV is opened in spreadsheets, and its texts are written by others. So `csv` puts an apostrophe before a text that a
+spreadsheet would take for a formula, and shows control characters and marks that reorder text as escapes; `raw-csv`,
+for programs, leaves texts as they are. https://owasp.org/www-community/attacks/CSV_Injection
 """
 
 from __future__ import annotations
@@ -23,6 +27,8 @@ from cfaudit_export.escape import escaped
 
 TEXT_FORMS: dict[str, Callable[[Answer, IO[str]], None]]
 """Forms that are text, by name."""
+
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001  # spreadsheets read them so
 
 
 def write_parquet(answer: Answer, stream: IO[bytes]) -> None:
@@ -47,12 +53,28 @@ def shown(value: Any) -> str:
 
 
 def _write_csv(answer: Answer, stream: IO[str]) -> None:
-    # Who looks at it on a terminal must not be shown what a terminal would obey.
-    cell = escaped if stream.isatty() else str
+    # On a terminal a line is a row.
+    cell = (lambda value: escaped(_harmless(value))) if stream.isatty() else _harmless
+    _write_cells(answer, stream, cell)
+
+
+def _write_raw_csv(answer: Answer, stream: IO[str]) -> None:
+    _write_cells(answer, stream, shown)
+
+
+def _write_cells(answer: Answer, stream: IO[str], cell: Callable[[Any], str]) -> None:
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(map(cell, answer.columns.names))
     for row in rows(answer):
-        writer.writerow([cell(shown(value)) for value in row])
+        writer.writerow(map(cell, row))
+
+
+def _harmless(value: Any) -> str:
+    """Return a cell that a spreadsheet takes for text, and that a terminal does not obey."""
+    if not isinstance(value, str):
+        return shown(value)
+    text = f"'{value}" if value.startswith(_FORMULAS) else value
+    return text if text.isprintable() else "\n".join(map(escaped, text.split("\n")))
 
 
 def _write_json(answer: Answer, stream: IO[str]) -> None:
@@ -105,4 +127,4 @@ _FORMS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     (list | tuple, lambda one: [_plain(value) for value in one]),
 )
 
-TEXT_FORMS = {"csv": _write_csv, "json": _write_json, "ndjson": _write_ndjson}
+TEXT_FORMS = {"csv": _write_csv, "raw-csv": _write_raw_csv, "json": _write_json, "ndjson": _write_ndjson}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from cfaudit_export import durable
 from cfaudit_export.errors import UsageError
+
+_MODE = 0o640  # what is asked of the events is personal data as they are
 
 
 @contextmanager
@@ -21,10 +23,8 @@ def new_file(path: Path) -> Iterator[IO[bytes]]:
     """
     hidden = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
     try:
-        with hidden.open("xb") as file:
+        with durable.new_file(hidden, mode=_MODE) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
         hidden.replace(path)
     except OSError as error:
         raise UsageError(f"cannot write '{path}': {error.strerror or error}") from error

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import pyarrow as pa
 
@@ -36,7 +37,8 @@ def answers(data: Data, text: str) -> Iterator[Answer]:
     duckdb = import_duckdb()
     try:
         for statement in data.connection.extract_statements(text):
-            reader = data.stoppable(partial(_run, data, statement.query))
+            run = _run if statement.type == duckdb.StatementType.SELECT else _run_guarded
+            reader = data.stoppable(partial(run, data, statement))
             columns = _distinct(reader.schema)
             yield Answer(columns, _batches(data, reader, columns))
     except duckdb.Error as error:
@@ -49,8 +51,29 @@ def is_complete(text: str) -> bool:
     return bare.rstrip().endswith(";") and not set(bare) & {"'", '"'}
 
 
-def _run(data: Data, query: str) -> pa.RecordBatchReader:
-    return data.connection.sql(query).to_arrow_reader(_BATCH_ROWS)
+def _run(data: Data, statement: Any) -> pa.RecordBatchReader:
+    return data.connection.sql(statement.query).to_arrow_reader(_BATCH_ROWS)
+
+
+def _run_guarded(data: Data, statement: Any) -> pa.RecordBatchReader:
+    """Run a statement that may define something, and undo it if that is what the events are called."""
+    if statement.type == import_duckdb().StatementType.TRANSACTION:
+        raise UsageError("SQL: there are no transactions here; every statement stands for itself")
+    before = data.definitions()
+    data.connection.begin()
+    try:
+        answer = data.connection.sql(statement.query).to_arrow_table()
+        _require_same(before, data.definitions())
+        data.connection.commit()
+    except BaseException:
+        data.connection.rollback()
+        raise
+    return pa.RecordBatchReader.from_batches(answer.schema, answer.to_batches(_BATCH_ROWS))
+
+
+def _require_same(before: object, after: object) -> None:
+    if before != after:
+        raise UsageError(f"SQL: {EVENTS} is what was exported, and cannot be redefined; use another name")
 
 
 def _batches(data: Data, reader: pa.RecordBatchReader, columns: pa.Schema) -> Iterator[pa.RecordBatch]:

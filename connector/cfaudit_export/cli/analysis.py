@@ -19,6 +19,7 @@ from cfaudit_export.settings import ALL_ACCOUNTS, Settings, values
 
 if TYPE_CHECKING:
     from cfaudit_export.analysis.coverage import Coverage
+    from cfaudit_export.analysis.engine import Limits
     from cfaudit_export.analysis.places import Place
     from cfaudit_export.analysis.question import Question
 
@@ -139,6 +140,13 @@ def open_data_place(settings: Settings, data: str | None) -> Place:
     from cfaudit_export.analysis.places import open_place
 
     return open_place(location(settings, data), settings.sinks.get("s3"))
+
+
+def limits(settings: Settings) -> Limits:
+    """Return what a question may use of the machine."""
+    from cfaudit_export.analysis.engine import Limits
+
+    return Limits(settings.sql_memory_mb << 20, settings.sql_threads, settings.sql_spill_mb << 20)
 
 
 @dataclass(frozen=True, slots=True)

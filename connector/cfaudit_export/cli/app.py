@@ -93,7 +93,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def _interruptible() -> Iterator[list[int]]:
-    """Let SIGINT and SIGTERM stop the work like an exception; yield the list in which they are noted.
+    """Let SIGINT, SIGTERM and SIGHUP stop the work like an exception; yield the list in which they are noted.
+
+    A terminal that is closed sends SIGHUP. Who started the program with `nohup` had it ignored, and it stays so.
 
     Work that does not stop in time is abandoned, which is as safe as any crash: whoever sent the signal would kill
     the process a little later.
@@ -111,7 +113,10 @@ def _interruptible() -> Iterator[list[int]]:
             limit.start()
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    stopping = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        stopping.append(signal.SIGHUP)
+    before = {number: signal.signal(number, interrupt) for number in stopping}
     try:
         yield received
     finally:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cfaudit_export.cli.analysis import Account, Data, accounts, location
+from cfaudit_export.cli.analysis import Account, Data, accounts, limits, location
 from cfaudit_export.cli.command import command
 from cfaudit_export.cli.export import Json
 from cfaudit_export.cli.shell import Shell
@@ -57,6 +57,7 @@ def compact(
         settled=settings.rescan,
         accounts=accounts(shell, settings, account),
         dry_run=dry_run,
+        limits=limits(settings),
     ):
         done.append(one)
         if not json:

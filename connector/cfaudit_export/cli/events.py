@@ -13,6 +13,7 @@ from cfaudit_export.accounts import accounts_of
 from cfaudit_export.assemble import Workshop, assemble, connected
 from cfaudit_export.cli.command import command
 from cfaudit_export.cli.progress import progress_bar
+from cfaudit_export.cli.rows import RawCsv, text_form
 from cfaudit_export.cli.shell import Shell
 from cfaudit_export.errors import ExitCode, UsageError
 from cfaudit_export.escape import escaped
@@ -52,6 +53,7 @@ def events(
     form: Annotated[
         str, typer.Option("--format", help="how to write them (default: table)", metavar="|".join(_FORMATS))
     ] = "table",
+    raw_csv: RawCsv = False,
 ) -> int:
     """Show the newest events, as the server has them now.
 
@@ -61,6 +63,7 @@ def events(
 
     if form not in _FORMATS:
         raise UsageError(f"--format: expected one of {', '.join(_FORMATS)}, not '{form}'")
+    form = text_form(form, raw_csv=raw_csv)
     if number < 1:
         raise UsageError(f"-n: expected 1 or more, not {number}")
     window = _window(settings, shell.clock())

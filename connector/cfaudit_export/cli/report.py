@@ -13,6 +13,7 @@ from cfaudit_export.cli.analysis import (
     Zone,
     accounts,
     ask,
+    limits,
     open_data_place,
     remembered,
     save,
@@ -70,7 +71,7 @@ def report(
     place = open_data_place(settings, data)
     known, about = remembered(shell, settings, place), accounts(shell, settings, account)
     question = ask(settings, window(shell, since, until, known.until(about)), about, time_zone)
-    with open_data(place, Window(EPOCH, question.period.before), about) as opened:
+    with open_data(place, Window(EPOCH, question.period.before), about, limits=limits(settings)) as opened:
         now, then = (known.coverage(period, about, opened.accounts) for period in (question.period, question.before))
         made = make_report(opened, question, coverage=now, coverage_before=then, now=shell.clock())
     if html:

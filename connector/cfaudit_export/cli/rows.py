@@ -4,16 +4,36 @@ from __future__ import annotations
 
 import sys
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from cfaudit_export.cli.terminal import Terminal
+from cfaudit_export.errors import UsageError
 from cfaudit_export.escape import escaped
 
 if TYPE_CHECKING:
     from cfaudit_export.analysis.statement import Answer
 
+RawCsv = Annotated[
+    bool,
+    typer.Option(
+        "--raw-csv", help="with --format csv: texts as they are, for programs; spreadsheets run formulas in them"
+    ),
+]
 _MOST = 1_000
 _BETWEEN = 2
+
+
+def text_form(form: str, *, raw_csv: bool) -> str:
+    """Return the form that `--format` and `--raw-csv` mean together.
+
+    Raises:
+        UsageError: they contradict each other.
+    """
+    if raw_csv and form != "csv":
+        raise UsageError("--raw-csv is for --format csv")
+    return "raw-csv" if raw_csv else form
 
 
 def print_rows(terminal: Terminal, answer: Answer) -> None:

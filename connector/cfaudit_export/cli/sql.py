@@ -16,13 +16,14 @@ from cfaudit_export.cli.analysis import (
     Data,
     Zone,
     accounts,
+    limits,
     open_data_place,
     since_option,
     until_option,
     window,
 )
 from cfaudit_export.cli.command import command
-from cfaudit_export.cli.rows import print_rows
+from cfaudit_export.cli.rows import RawCsv, print_rows, text_form
 from cfaudit_export.cli.shell import Shell
 from cfaudit_export.errors import ExitCode, UsageError
 from cfaudit_export.settings import Settings
@@ -65,19 +66,23 @@ def sql(
     output: Annotated[
         str | None, typer.Option("-O", "--output", help="file for the answer (default: stdout)", metavar="FILE")
     ] = None,
+    raw_csv: RawCsv = False,
 ) -> int:
     """Ask exported data in SQL."""
     from cfaudit_export.analysis.data import open_data
 
     if form not in _FORMATS:
         raise UsageError(f"--format: expected one of {', '.join(_FORMATS)}, not '{form}'")
+    form = text_form(form, raw_csv=raw_csv)
     if form == "parquet" and output is None and sys.stdout.isatty():
         raise UsageError("--format parquet needs a file, as in -O answer.parquet")
     if form == "table" and output is not None:
         raise UsageError("--output needs a --format for files: csv, json, ndjson or parquet")
     period = window(shell, since or "1970-01-01", until) if since or until else None
     place = open_data_place(settings, data)
-    with open_data(place, period, accounts(shell, settings, account), time_zone=time_zone) as opened:
+    with open_data(
+        place, period, accounts(shell, settings, account), time_zone=time_zone, limits=limits(settings)
+    ) as opened:
         writer = _Writer(shell, opened, form, Path(output).expanduser() if output else None)
         if query is None and sys.stdin.isatty():
             from cfaudit_export.cli.prompt import converse

@@ -14,6 +14,7 @@ from cfaudit_export.cli.analysis import (
     Zone,
     accounts,
     ask,
+    limits,
     moment,
     open_data_place,
     remembered,
@@ -89,7 +90,7 @@ def timeline(
         else window(shell, since or _SINCE, until, known.until(about))
     )
     question = ask(settings, period, about, time_zone)
-    with open_data(place, Window(period.since - GAP, period.before + GAP), about) as opened:
+    with open_data(place, Window(period.since - GAP, period.before + GAP), about, limits=limits(settings)) as opened:
         coverage = known.coverage(period, about, opened.accounts)
         focus = Focus(actor, resource, middle)
         made = make_timeline(opened, question, focus, coverage=coverage, now=shell.clock())

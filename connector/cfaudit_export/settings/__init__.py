@@ -83,6 +83,9 @@ class Settings:
     metrics_file: Path | None = None
     otlp_endpoint: str | None = None
     ping_url: str | None = field(default=None, repr=False)
+    sql_memory_mb: int = 1024
+    sql_threads: int | None = None
+    sql_spill_mb: int = 10240
     log_format: str | None = None
     verbosity: int = 0
     sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)

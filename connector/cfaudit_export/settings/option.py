@@ -15,6 +15,7 @@ SIGN_IN = "Signing in"
 HOW = "How"
 LOGS = "Logs"
 WATCH = "Watching"
+ASK = "Asking the exported data"
 
 DEFAULT_PROFILE = "default"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cfaudit_export.settings import values
 from cfaudit_export.settings.option import (
+    ASK,
     DEFAULT_PROFILE,
     FILTERS,
     HOW,
@@ -19,6 +20,7 @@ from cfaudit_export.settings.sign_in import SIGN_IN_OPTIONS
 from cfaudit_export.sources import AUDITLOGS_FILTERS
 
 __all__ = [
+    "ASK",
     "DEFAULT_PROFILE",
     "FILTERS",
     "HOW",
@@ -201,6 +203,23 @@ OPTIONS: tuple[Option, ...] = (
         "OTEL_EXPORTER_OTLP_ENDPOINT",
     ),
     Option("ping_url", values.text, "monitor that is told when a run starts and how it ends", WATCH, "URL"),
+    Option(
+        "sql_memory_mb",
+        values.count,
+        "memory for questions, in MB, beside that of the rows that are read",
+        ASK,
+        "MB",
+        default="1024",
+    ),
+    Option("sql_threads", values.count, "threads for questions", ASK, "N", default="one a processor"),
+    Option(
+        "sql_spill_mb",
+        values.count,
+        "temporary files of questions, in MB; they hold events, and lie in a folder of TMPDIR for this user only",
+        ASK,
+        "MB",
+        default="10240",
+    ),
     Option(
         "log_format",
         values.choice("text", "json"),

@@ -1,7 +1,8 @@
 """Compacts a folder and dies at a line; `test_compact.py` runs it. Arguments: folder, then numbers on stdin.
 
-For each number this process makes a child, which kills itself before it runs that line of `compact.py`, counted in the
-order of execution, and says whether it did. It never compacts itself, so that it has no threads when it forks.
+For each number this process makes a child, which kills itself before it runs that line of `compact.py` or of what it
+writes files with, counted in the order of execution, and says whether it did. It never compacts itself, so that it has
+no threads when it forks.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from types import FrameType
 from typing import Any
 
 import cfaudit_export.analysis.compact
+import cfaudit_export.durable
 from cfaudit_export.analysis.places import open_place
 
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
@@ -24,7 +26,7 @@ def die_at_line(number: int) -> None:
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
         nonlocal left
-        if frame.f_code.co_filename != cfaudit_export.analysis.compact.__file__:
+        if frame.f_code.co_filename not in {cfaudit_export.analysis.compact.__file__, cfaudit_export.durable.__file__}:
             return None
         if event == "line":
             left -= 1

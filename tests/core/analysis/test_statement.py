@@ -142,7 +142,39 @@ def test_a_terminal_is_shown_csv_without_what_it_would_obey(data: Any) -> None:
     [answer] = answers(data, "SELECT chr(27) || '[2J' AS a, 'ok' AS b")
     TEXT_FORMS["csv"](answer, stream)
     assert stream.getvalue() == "a,b\n\\x1b[2J,ok\n"
-    assert text(data, "SELECT chr(27) || '[2J' AS a", "csv") == "a\n\x1b[2J\n"
+    assert text(data, "SELECT chr(27) || '[2J' AS a", "raw-csv") == "a\n\x1b[2J\n"
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "＝"])  # noqa: RUF001 - spreadsheets read it so
+def test_csv_has_no_formulas_unless_it_is_asked_for_as_it_is(data: Any, start: str) -> None:
+    query = f"SELECT '{start}HYPERLINK(1)' AS a, -5 AS b, -0.5 AS c"
+    shown = {"\t": "\\t", "\r": "\\r"}.get(start, start)
+    assert text(data, query, "csv") == f"a,b,c\n'{shown}HYPERLINK(1),-5,-0.5\n"
+    assert text(data, query, "raw-csv").endswith(f"\n{start}HYPERLINK(1),-5,-0.5\n")
+
+
+def test_csv_shows_what_a_terminal_obeys_and_what_turns_text_round(data: Any) -> None:
+    query = "SELECT chr(27) || '[2J' || chr(8238) || 'x' || chr(10) || 'line' AS a"
+    assert text(data, query, "csv") == 'a\n"\\x1b[2J\\u202ex\nline"\n'
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE OR REPLACE TEMP VIEW audit_events AS SELECT 1 AS a",
+        'CREATE OR REPLACE VIEW "AUDIT_EVENTS" AS SELECT 1 AS a',
+        "CREATE TABLE audit_events AS SELECT 1 AS a",
+        "DROP VIEW audit_events",
+        "DROP VIEW current_events",
+        "EXPLAIN ANALYZE CREATE OR REPLACE TEMP VIEW audit_events AS SELECT 1 AS a",
+        "BEGIN",
+    ],
+)
+def test_the_events_cannot_be_redefined(data: Any, statement: str) -> None:
+    before = text(data, "SELECT count(*) AS n FROM audit_events", "csv")
+    with pytest.raises(UsageError):
+        text(data, statement, "csv")
+    assert text(data, "SELECT count(*) AS n FROM audit_events", "csv") == before
 
 
 @pytest.mark.parametrize(

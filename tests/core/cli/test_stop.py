@@ -65,14 +65,31 @@ def test_a_sink_that_hangs_is_left_within_ten_seconds_and_nothing_is_lost(
     assert len(ids) == len(set(ids)) == 300
 
 
-def test_a_run_that_waits_for_its_server_ends_at_once(target: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_run_that_waits_for_its_server_ends_at_once(target: tuple[str, ...], number: int) -> None:
     command = [sys.executable, "-m", "cfaudit_export", "run", *target, "--server-url", "http://127.0.0.1:9/mcp"]
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert running.stderr
     assert "trying again" in running.stderr.readline()
-    running.send_signal(signal.SIGTERM)
+    running.send_signal(number)
     since = time.monotonic()
     _, err = running.communicate(timeout=30)
-    assert running.returncode == 143
+    assert running.returncode == 128 + number
     assert time.monotonic() - since < 10
     assert "stopped; what was finished is saved" in err
+
+
+def test_nohup_keeps_its_meaning(target: tuple[str, ...]) -> None:
+    command = [sys.executable, "-m", "cfaudit_export", "run", *target, "--server-url", "http://127.0.0.1:9/mcp"]
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert running.stderr
+    assert "trying again" in running.stderr.readline()
+    running.send_signal(signal.SIGHUP)
+    assert "trying again" in running.stderr.readline(), "it goes on"
+    running.send_signal(signal.SIGTERM)
+    running.communicate(timeout=30)
+    assert running.returncode == 143
