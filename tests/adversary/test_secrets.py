@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -20,7 +20,10 @@ from cfaudit_export.auth.signout import sign_out
 from cfaudit_export.auth.store import GrantStore
 from cfaudit_export.cli import main
 from cfaudit_export.log import Redaction
+from cfaudit_export.model import Checkpoint, Gap, Stream, Window
 from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
+from cfaudit_export.stores.file import FileStore
+from cfaudit_export.stores.redacted import RedactedStore
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 LEAST = 8
@@ -267,3 +270,19 @@ def test_a_server_that_says_a_refresh_token_back_when_it_is_revoked_gets_it_nowh
     assert "was not revoked" in told[0]
     assert "***" in told[0], "it was said back"
     assert not [name for name in ("client", "access", "refresh") if canary(name)[:LEAST] in told[0]]
+
+
+def test_a_checkpoint_keeps_no_secret_that_a_server_put_into_the_reason_of_a_gap(tmp_path: Path) -> None:
+    redaction = Redaction()
+    redaction.hide(canary("echoed"))
+    window = Window(NOW, NOW + timedelta(milliseconds=1))
+    gap = Gap(window, 1, f"unknown token '{canary('echoed')}'", NOW, NOW)
+    store = RedactedStore(FileStore(tmp_path), redaction)
+    checkpoint = Checkpoint(Stream("a" * 32, "auditlogs"), gaps=(gap,), updated_at=NOW)
+    with store.hold(checkpoint.stream.id):
+        version = store.save(checkpoint, expected=None)
+    [name] = store.streams()
+    found = store.load(name)
+    assert found is not None
+    assert found.version == version
+    assert found.checkpoint.gaps[0].reason == "unknown token '***'"

@@ -58,6 +58,7 @@ def renew():
 
 with logging_to(sys.stderr, form="text", verbosity=2, redaction=Redaction()):
     logging.getLogger().setLevel(1)
+    logging.getLogger().addHandler(logging.StreamHandler(sys.stderr))  # also what goes over the wire
     grant = sign_in(options, store, clock=now, tell=show, open_browser=lambda url: show("BROWSE", url), hide=hide)
     credential = OAuthCredential(store, url, clock=now, sleep=lambda _seconds: None, retry_seconds=3, hide=hide)
     show(options, grant, credential, store, vars(store))

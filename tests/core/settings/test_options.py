@@ -36,7 +36,8 @@ def test_every_filter_of_the_tool_is_an_option() -> None:
 
 def test_every_option_has_help_and_a_flag_that_shows_no_secret() -> None:
     assert all(option.help for option in OPTIONS)
-    assert [option.key for option in OPTIONS if not option.flags] == ["token_file", "token_keyring", "ping_url"]
+    about_machines = ["sql_memory_mb", "sql_threads", "sql_spill_mb"]
+    assert [one.key for one in OPTIONS if not one.flags] == ["token_file", "token_keyring", "ping_url", *about_machines]
 
 
 def test_the_documented_defaults_are_the_real_ones() -> None:
