@@ -62,6 +62,9 @@ def worst(codes: Iterable[ExitCode]) -> ExitCode:
     return min(codes, key=_BY_SEVERITY.index, default=ExitCode.OK)
 
 
+_ACCOUNTS_SHOWN = 30
+
+
 class CfauditError(Exception):
     """The root: every error this program means to be read by a person."""
 
@@ -89,12 +92,18 @@ class PluginError(SettingsError):
 
 
 class AccountChoiceError(SettingsError):
-    """The credential can use several accounts, and the settings do not say which one is meant."""
+    """The credential can use several accounts, and the settings do not say which one is meant.
+
+    Attributes:
+        accounts: id and name of each that is known.
+    """
 
     def __init__(self, accounts: Iterable[tuple[str, str]]) -> None:
         """Build the error from id and name of each account that can be used."""
         self.accounts = tuple(accounts)
-        listed = ", ".join(f"{account} ({name})" for account, name in self.accounts)
+        listed = ", ".join(f"{account} ({name})" for account, name in self.accounts[:_ACCOUNTS_SHOWN])
+        if (more := len(self.accounts) - _ACCOUNTS_SHOWN) > 0:
+            listed += f" and {more} more"
         which = f"this credential can use: {listed}" if listed else "the server does not say which there are"
         super().__init__(f"choose an account with --account, or all with --account all; {which}")
 

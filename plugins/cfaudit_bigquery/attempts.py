@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from google.cloud.bigquery import LoadJob
 
 from cfaudit_bigquery.body import Gzipped, events_at, json_lines
-from cfaudit_bigquery.faults import row_faults
+from cfaudit_bigquery.faults import PassingError, row_faults
 from cfaudit_bigquery.service import Job, Service
 from cfaudit_bigquery.table import Target
-from cfaudit_export import Batch, Receipt, Rejected, SinkError
+from cfaudit_export import Batch, LoadUnknownError, Receipt, Rejected, SinkError
 
 # Labels of jobs. One of ours that succeeded has `_ROWS`, or it puts nothing into the table.
 FENCE = {"cfaudit-fence": "yes"}
@@ -98,10 +98,14 @@ def receipt_of(job: Job, target: Target, words: Mapping[str, str], *, already: b
 
     Raises:
         SinkError: the job did not store what it was given.
+        PassingError: it does not say how much it stored.
     """
     rows = int(job.labels[_ROWS])
-    if isinstance(job, LoadJob) and job.output_rows not in (None, rows) and not target.expires:
-        raise SinkError(f"job '{job.job_id}' stored {job.output_rows} of {rows} events; look at it in the console")
+    if isinstance(job, LoadJob):
+        if job.output_rows is None:
+            raise PassingError(LoadUnknownError(f"job '{job.job_id}' does not say how many of {rows} events it stored"))
+        if job.output_rows != rows and not target.may_drop:
+            raise SinkError(f"job '{job.job_id}' stored {job.output_rows} of {rows} events; look at it in the console")
     refused = [event_id for name, event_id in sorted(job.labels.items()) if name.startswith(_REFUSED)]
     return Receipt(
         job.labels[_BATCH],

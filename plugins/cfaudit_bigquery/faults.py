@@ -64,8 +64,9 @@ def fault(reason: str, status: int, words: str, place: Place, *, maybe_done: boo
         maybe_done: True when what was asked may have been done in spite of the answer.
     """
     words = one_line(words)
-    # A success that Google's library could make nothing of was said by something on the way, such as a proxy.
-    unsaid = not reason and (status >= 500 or status == 429 or 200 <= status < 300)
+    # What gives no reason was said by something on the way, such as a proxy: BigQuery gives one with every error, and
+    # a success that Google's library could make nothing of is none.
+    unsaid = not reason and (status >= 500 or status in {404, 410, 412, 429} or 200 <= status < 400)
     if unsaid or reason in _PASSING or _RACE in words:
         kind = LoadUnknownError if maybe_done else SinkError
         return PassingError(kind(f"BigQuery cannot take it now: {words}; nothing is lost meanwhile"))

@@ -8,7 +8,7 @@ libraries end here.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, cast
 
@@ -91,9 +91,12 @@ class Service:
 
     def get_table(self, name: str) -> bigquery.Table | None:
         """Return a table, None when there is none."""
-        with self._explained(), suppress(NotFound):
-            return self._client.get_table(name, retry=_ONCE, timeout=_TIMEOUT_SECONDS)
-        return None
+        with self._explained():
+            try:
+                return self._client.get_table(name, retry=_ONCE, timeout=_TIMEOUT_SECONDS)
+            except NotFound as error:
+                _require_own_word(error)
+                return None
 
     def create_table(self, table: bigquery.Table) -> bigquery.Table:
         """Make a table.
@@ -138,15 +141,18 @@ class Service:
         Who did not start a job is not shown it, and may be told as little of one that does not exist. Whether a name
         is free is certain only to who takes it.
         """
-        with self._explained(), suppress(NotFound):
+        with self._explained():
             try:
                 job = self._client.get_job(job_id, location=location, retry=_ONCE, timeout=_TIMEOUT_SECONDS)
-            except Forbidden as error:
-                if _reason(error) != "accessDenied":
-                    raise
+            except NotFound as error:
+                _require_own_word(error)
                 return None
-            return job if isinstance(job, Job) else None
-        return None
+            except Forbidden as error:
+                _require_own_word(error, "accessDenied")
+                return None
+        if not isinstance(job, Job):  # the library makes a job of any document
+            raise fault("", 200, f"what was said of job '{job_id}' is not about a job", self.place)
+        return job
 
     def start_load(
         self, job_id: str, location: str | None, table: str, body: Gzipped, labels: Mapping[str, str]
@@ -281,6 +287,12 @@ class Service:
         # A KeyError: the library has missed what every answer of BigQuery holds, so that it was somebody else's.
         except (requests.RequestException, ConnectionError, KeyError) as error:
             raise fault("", 503, f"no answer ({type(error).__name__})", self.place, maybe_done=maybe_done) from error
+
+
+def _require_own_word(error: GoogleAPICallError, reason: str = "notFound") -> None:
+    """Take the word that there is none only from BigQuery itself: the 404 of a proxy gives no reason."""
+    if _reason(error) != reason:
+        raise error
 
 
 def _reason(error: GoogleAPICallError) -> str:

@@ -18,6 +18,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
+import pyarrow as pa
 import pyarrow.compute as pc
 from google.api_core.exceptions import RetryError
 from google.api_core.retry import Retry, if_exception_type
@@ -27,7 +28,7 @@ from cfaudit_bigquery import BigQueryConfig
 from cfaudit_bigquery.attempts import FENCE, Loading, is_fence, last_attempt, receipt_of, stored
 from cfaudit_bigquery.faults import PassingError
 from cfaudit_bigquery.service import AlreadyThereError, Job, Service
-from cfaudit_bigquery.table import Target, demand_create, fit, lack, needed_columns, ready, target_of
+from cfaudit_bigquery.table import Target, demand_create, fit, lack, needed_columns, ready, target_of, warning_of
 from cfaudit_export import Batch, LoadUnknownError, Receipt, SinkError, SinkRefusedError, Window, read_batch
 
 _LOG = logging.getLogger(__name__)
@@ -37,6 +38,8 @@ T = TypeVar("T")
 # BigQuery forgets a job after half a year; a month less, so that nobody has to trust a day.
 _HISTORY = timedelta(days=150)
 _EVENTS_LIVE = timedelta(days=1)
+# A day's events may go when it begins to be too old, while a job is under way.
+_A_DAY = timedelta(days=1)
 # The query of a job that is wanted for its name alone.
 _NOTHING = "SELECT 1"
 
@@ -61,6 +64,7 @@ class BigQuerySink:
             raise LoadUnknownError(_too_old(batch.batch_id))
         if self._target is None:
             self._target = self._retried(lambda: ready(self._service, self._config))
+        self._refuse_expired(batch, self._target)
         loading = Loading(batch, self._target)
         return self._retried(lambda: self._load(loading))
 
@@ -112,7 +116,10 @@ class BigQuerySink:
             self._rehearse_create(_name_for_events(name), table.location)
         else:
             self._service.rehearse(_NOTHING, table.location)
-        return f"may write to table '{name}' in {table.location}, which fits, and start jobs"
+        warning = warning_of(table, self._config)
+        return f"may write to table '{name}' in {table.location}, which fits, and start jobs" + (
+            warning and f"; {warning}"
+        )
 
     def _rehearse_create(self, name: str, location: str | None) -> None:
         self._service.rehearse(f"CREATE TABLE `{name}` (event_id STRING)", location)
@@ -134,6 +141,20 @@ class BigQuerySink:
             if not events:
                 raise self._service.job_fault(job)
             _LOG.warning("bigquery refuses events", extra={"batch": batch_id, "events": events})
+
+    def _refuse_expired(self, batch: Batch, target: Target) -> None:
+        """Load nothing that the table would drop at once, unless the settings ask for that: it would be lost unseen."""
+        if target.keeps is None or target.may_drop:
+            return
+        kept_since = self._clock() - target.keeps + _A_DAY
+        times = read_batch(batch)["event_time"]
+        expired = pc.sum(pc.less(times, pa.scalar(kept_since, times.type))).as_py() or 0
+        if expired:
+            raise SinkRefusedError(
+                f"table '{target.name}' drops the events of a day after {target.keeps.days} days, and {expired} of"
+                f" {batch.rows} events are older; remove the expiry from the table, or set partition_expiry_days ="
+                f" {target.keeps.days} to lose them, or begin later with --since"
+            )
 
     def _attempt(self, loading: Loading, job_id: str) -> Job:
         """Try to put the batch into the table; return the job that did or failed."""
@@ -177,7 +198,7 @@ class BigQuerySink:
         table = self._service.get_table(self._service.table)
         if table is None:
             return None
-        target = target_of(table)
+        target = target_of(table, self._config)
         last, job = last_attempt(self._service, target.job_name(batch_id), target.location)
         if job and stored(job):
             return receipt_of(job, target, {}, already=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -14,6 +15,8 @@ from cfaudit_bigquery.columns import CLUSTER, PARTITION, missing, obstacles
 from cfaudit_bigquery.service import AlreadyThereError, ChangedMeanwhileError, Service
 from cfaudit_export import SinkError, SinkRefusedError
 from cfaudit_export.schema_formats import as_bigquery
+
+_LOG = logging.getLogger(__name__)
 
 # How often somebody else may change the table while we do.
 _RACES = 5
@@ -27,13 +30,15 @@ class Target:
         name: `project.dataset.table`.
         location: where its jobs run.
         made_at: when it was made.
-        expires: True when it drops days, which may be before they are counted.
+        keeps: how long it keeps the events of a day, None for ever. What is older when it is loaded is dropped at once.
+        may_drop: whether the settings ask for that.
     """
 
     name: str
     location: str | None
     made_at: datetime
-    expires: bool
+    keeps: timedelta | None = None
+    may_drop: bool = False
 
     def job_name(self, batch_id: str) -> str:
         """Return what the jobs that put a batch into this table are called, up to the number of the attempt.
@@ -68,7 +73,9 @@ def ready(service: Service, config: BigQueryConfig) -> Target:
                 table = service.set_schema(table)
         except (AlreadyThereError, ChangedMeanwhileError):
             continue
-        return target_of(table)
+        if words := warning_of(table, config):
+            _LOG.warning("the table does not keep events", extra={"table": service.table, "error": words})
+        return target_of(table, config)
     raise SinkError(f"table '{service.table}' is being changed by others; the batch comes again with the next run")
 
 
@@ -90,14 +97,35 @@ def fit(table: Table, config: BigQueryConfig) -> list[SchemaField]:
     return [SchemaField.from_api_repr(field) for field in missing(needed, present)]
 
 
-def target_of(table: Table) -> Target:
+def target_of(table: Table, config: BigQueryConfig) -> Target:
     """Return a table as jobs know it."""
+    expiration_ms = table.time_partitioning.expiration_ms if table.time_partitioning else None
+    keeps = timedelta(milliseconds=int(expiration_ms)) if expiration_ms else None
+    days = config.partition_expiry_days
     return Target(
         f"{table.project}.{table.dataset_id}.{table.table_id}",
         table.location,
         table.created or datetime.fromtimestamp(0, UTC),
-        bool(table.time_partitioning and table.time_partitioning.expiration_ms),
+        keeps,
+        keeps is not None and days is not None and keeps >= timedelta(days=days),
     )
+
+
+def warning_of(table: Table, config: BigQueryConfig) -> str:
+    """Say what of a table makes events vanish without a setting that asks for it; empty for nothing.
+
+    A dataset may have a default for both, and that of a sandbox always has.
+    """
+    target = target_of(table, config)
+    words = []
+    if target.keeps and not target.may_drop:
+        words.append(
+            f"table '{target.name}' drops the events of a day after {target.keeps.days} days, which no setting asks"
+            f" for: set partition_expiry_days = {target.keeps.days} if that is wanted, or remove the expiry"
+        )
+    if table.expires:
+        words.append(f"table '{target.name}' itself is dropped on {table.expires:%Y-%m-%d}: remove its expiration time")
+    return "; ".join(words)
 
 
 def lack(name: str, columns: list[SchemaField]) -> str:

@@ -1,7 +1,9 @@
 """What the sink and the checkpoint store ask of S3: objects put on a condition, read, and uploaded in parts.
 
-Stores differ in ways that matter here. Some answer 403, not 404, for what does not exist, as AWS does to who may not
-list. Some refuse conditional writes (501), and some ignore them silently. `Bucket` finds out, once each.
+Stores differ in ways that matter here. Some refuse conditional writes (501), and some ignore them silently; `Bucket`
+finds out, once. Some answer 403, not 404, for what does not exist, as AWS does where listing is not allowed.
+
+An object is absent only where the store says so in its own words: by its code, or by a list without the key.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from typing import Any, Literal
 
 from cfaudit_export import CfauditError
 from cfaudit_s3 import S3Access
+from cfaudit_s3.answers import normal_etag
 from cfaudit_s3.wire import Declined, Faults, Wire
 
 
@@ -22,6 +25,7 @@ class Found:
 
     etag: str
     metadata: Mapping[str, str]
+    size: int
     body: bytes = b""
 
 
@@ -41,12 +45,9 @@ class Bucket:
         conditional: whether the store honours conditional writes; None until that is known.
     """
 
-    def __init__(self, access: S3Access, faults: Faults, *, spare_key: str) -> None:
-        """`spare_key` may be written and removed at any time, to find out what is allowed."""
+    def __init__(self, access: S3Access, faults: Faults) -> None:
         self.conditional: bool | None = None
         self._wire = Wire(access, faults)
-        self._spare_key = spare_key
-        self._readable = False
 
     def url(self, key: str) -> str:
         """Return the name of an object that people and tools know."""
@@ -162,30 +163,37 @@ class Bucket:
 
     def _put(self, key: str, body: bytes, options: Mapping[str, Any]) -> str:
         wire = self._wire
-        return str(wire.ask("put_object", key, Body=body, **wire.protection, **wire.checksum(body), **options)["ETag"])
+        answer = wire.ask("put_object", key, Body=body, **wire.protection, **wire.checksum(body), **options)
+        return normal_etag(answer["ETag"])
 
     def _knows_no_conditions(self, declined: Declined) -> bool:
         if declined.status in {412, 501}:
             self.conditional = declined.status == 412
         return declined.status == 501
 
-    def _look(self, operation: str, key: str) -> Found | None:
+    def _look(self, operation: str, key: str, **options: Any) -> Found | None:
         try:
-            answer = self._wire.ask(operation, key)
+            answer = self._wire.ask(operation, key, **options)
         except Declined as declined:
-            if declined.status == 403 and not self._may_read():
-                raise declined.error from declined
+            if declined.status == 403:
+                self._require_absence(key, declined)
+            elif not declined.has_code:
+                return self._look("get_object", key, Range="bytes=0-0")  # which has room for a code
             return None
-        self._readable = True
         metadata = {name.lower(): value for name, value in answer["Metadata"].items()}  # some stores change the case
-        return Found(answer["ETag"], metadata, answer.get("Body", b""))
+        body = answer.get("Body", b"") if "Range" not in options else b""
+        size = int(answer.get("ContentRange", "").rpartition("/")[2] or answer["ContentLength"])
+        return Found(normal_etag(answer["ETag"]), metadata, size, body)
 
-    def _may_read(self) -> bool:
-        """Say whether a 403 for an object means that it is not there, by looking at one that is."""
-        if not self._readable:
-            self._put(self._spare_key, b"{}", {})
-            with suppress(Declined):
-                self._wire.ask("head_object", self._spare_key)
-                self._readable = True
-            self.delete(self._spare_key)
-        return self._readable
+    def _require_absence(self, key: str, declined: Declined) -> None:
+        """Make sure by a list that a key does not exist.
+
+        Raises:
+            CfauditError: it exists and may not be read, or listing is not allowed.
+        """
+        try:
+            page = next(self._wire.pages(key, PaginationConfig={"PageSize": 1, "MaxItems": 1}))
+        except CfauditError as error:
+            raise (declined.error if isinstance(error, self._wire.faults.refused) else error) from declined
+        if any(entry["Key"] == key for entry in page.get("Contents", ())):
+            raise declined.error from declined

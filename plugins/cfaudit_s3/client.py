@@ -15,6 +15,7 @@ from botocore.exceptions import NoCredentialsError
 from botocore.session import Session
 
 from cfaudit_s3 import S3Access
+from cfaudit_s3.answers import unmask
 
 _AWS = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws", ".amazonaws.eu")
 _CONNECT_SECONDS = 10
@@ -60,7 +61,9 @@ def _client(access: S3Access, *, elsewhere: bool) -> Any:
     )
     session = boto3.Session(botocore_session=_session(access), region_name=access.region)
     region = access.region or session.region_name or ("us-east-1" if elsewhere else None)
-    return session.client("s3", region_name=region, endpoint_url=access.endpoint_url, config=config)
+    client = session.client("s3", region_name=region, endpoint_url=access.endpoint_url, config=config)
+    client.meta.events.register("before-parse.s3.*", unmask)
+    return client
 
 
 def _session(access: S3Access) -> Session:

@@ -21,6 +21,7 @@ class Piece:
         key: its key.
         rows: how many events it has.
         digest: SHA-256 over their ids, hex.
+        size: how many bytes it has, None in notes that do not say; another attempt's object may have another size.
         upload_id: the upload that becomes the object; None for one that is put whole.
         parts: the parts of that upload.
     """
@@ -30,6 +31,7 @@ class Piece:
     digest: str
     upload_id: str | None = None
     parts: tuple[Part, ...] = ()
+    size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,7 @@ class S3Sink:
         folders, slash, _ = config.prefix.partition("{")[0].rpartition("/")
         self._base = folders + slash
         self._check_key = f"{self._base}{_OWN_FOLDER}check"
-        self._bucket = Bucket(config, Faults(SinkRefusedError, SinkError, LoadUnknownError), spare_key=self._check_key)
+        self._bucket = Bucket(config, Faults(SinkRefusedError, SinkError, LoadUnknownError))
         self._notes = Notes(self._bucket, f"{self._base}{_OWN_FOLDER}batches/")
 
     @cached_property
@@ -124,7 +124,9 @@ class S3Sink:
             if len(events.days) > 1 or upload.upload_id:
                 upload.send_rest()
             uploads.append(upload)
-            pieces.append(Piece(upload.key, events.days[day], digests[day], upload.upload_id, upload.parts))
+            pieces.append(
+                Piece(upload.key, events.days[day], digests[day], upload.upload_id, upload.parts, size=upload.size)
+            )
         return uploads, Note(batch.batch_id, attempt, tuple(pieces))
 
     def _publish(self, uploads: list[Upload], note: Note) -> Receipt:
@@ -133,13 +135,11 @@ class S3Sink:
         for upload, piece in zip(uploads, note.pieces, strict=True):
             outcome = upload.publish()
             if outcome == "stored":
+                if piece.upload_id:
+                    self._notes.require(piece, note.attempt)
                 stored = True
                 continue
             found = self._notes.look(piece)
-            if found is None and outcome == "exists":
-                raise SinkRefusedError(
-                    f"'{self._bucket.url(piece.key)}' is there and cannot be read; grant s3:GetObject"
-                )
             if found is None:
                 raise SinkError(f"another run is loading batch '{note.batch_id}'; try again when it has ended")
             upload.abort()

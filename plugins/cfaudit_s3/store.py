@@ -50,7 +50,7 @@ class S3Store:
         self._clock = clock
         self._probe_key = f"{config.prefix}conditions"
         faults = Faults(SettingsError, TryAgainError, TryAgainError)
-        self._bucket = Bucket(config, faults, spare_key=f"{config.prefix}check")
+        self._bucket = Bucket(config, faults)
         self._proved = False
         self._held: dict[str, Lease] = {}
 

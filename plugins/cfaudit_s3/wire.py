@@ -13,11 +13,12 @@ from functools import cached_property
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 from cfaudit_export import CfauditError
 from cfaudit_s3 import S3Access
 from cfaudit_s3.client import checksum_of, connect
-from cfaudit_s3.faults import code_of, judge, status_of
+from cfaudit_s3.faults import code_of, is_foreign, judge, status_of
 
 # A conflict with another write in flight lasts as long as that write: these waits, with jitter, and then no more.
 _CONFLICT_WAITS = (0.05, 0.1, 0.2, 0.4, 0.8)
@@ -51,12 +52,14 @@ class Declined(Exception):  # noqa: N818 - an answer, and an error only where no
     Attributes:
         status: its HTTP status: 403 or 404 for a look, 404, 412 or 501 for a write on a condition.
         error: what to raise when it is not expected after all.
+        has_code: whether S3's own code says so too; the answer to HEAD has no room for one.
     """
 
-    def __init__(self, status: int, error: CfauditError) -> None:
+    def __init__(self, status: int, error: CfauditError, *, has_code: bool) -> None:
         super().__init__(status)
         self.status = status
         self.error = error
+        self.has_code = has_code
 
 
 class Wire:
@@ -64,7 +67,7 @@ class Wire:
 
     def __init__(self, access: S3Access, faults: Faults) -> None:
         self.access = access
-        self._faults = faults
+        self.faults = faults
 
     def url(self, key: str) -> str:
         """Return the name of an object that people and tools know."""
@@ -122,20 +125,21 @@ class Wire:
                 if wait is None or code_of(error) not in _CONFLICTS:
                     raise self._no(operation, key, parameters, error) from error
                 time.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311 - jitter is no secret
-            except (BotoCoreError, ValueError) as error:
+            except (BotoCoreError, ResponseParserError, ValueError) as error:
                 raise self.error(_VERBS[operation], key, error, operation) from error
 
-    def pages(self, prefix: str) -> Iterator[dict[str, Any]]:
+    def pages(self, prefix: str, **limits: Any) -> Iterator[dict[str, Any]]:
         """Yield the pages of the list of all objects whose keys begin with the prefix."""
+        listing = {"Bucket": self.access.bucket, "Prefix": prefix, **limits}
         try:
-            yield from self._client.get_paginator("list_objects_v2").paginate(Bucket=self.access.bucket, Prefix=prefix)
-        except (BotoCoreError, ClientError, ValueError) as error:
+            yield from self._client.get_paginator("list_objects_v2").paginate(**listing)
+        except (BotoCoreError, ClientError, ResponseParserError, ValueError) as error:
             raise self.error("list", prefix, error, "list_objects_v2") from error
 
     def error(self, verb: str, key: str, error: Exception, operation: str = "") -> CfauditError:
         """Return the error that says what a fault means and what to do."""
         verdict = judge(error, operation, self.access)
-        fault: type[CfauditError] = getattr(self._faults, verdict.kind)
+        fault: type[CfauditError] = getattr(self.faults, verdict.kind)
         return fault(f"cannot {verb} '{self.url(key)}': {verdict.words}")
 
     def close(self) -> None:
@@ -162,17 +166,23 @@ class Wire:
 
     def _no(self, operation: str, key: str, parameters: Mapping[str, Any], error: ClientError) -> Exception:
         fault = self.error(_VERBS[operation], key, error, operation)
-        return Declined(status_of(error), fault) if _expected(operation, parameters, error) else fault
+        if not _expected(operation, parameters, error):
+            return fault
+        return Declined(status_of(error), fault, has_code=not is_foreign(error))
+
+
+# The codes with which S3 says no in a way that may be expected. The same status without one was said by a proxy.
+_LOOKS = {"head_object", "get_object"}
+_NO_UPLOAD = {(404, "NoSuchUpload")}
+_NO_CONDITION = {(404, "NoSuchKey"), (412, "PreconditionFailed"), (501, "NotImplemented")}
 
 
 def _expected(operation: str, parameters: Mapping[str, Any], error: ClientError) -> bool:
     """Say whether a caller may make something of this answer."""
-    status = status_of(error)
-    if code_of(error) == "NoSuchBucket":
-        return False
-    if operation in {"head_object", "get_object"}:
-        return status in {403, 404}
-    if operation in {"complete_multipart_upload", "abort_multipart_upload"} and status == 404:
+    answer = status_of(error), code_of(error)
+    if operation in _LOOKS:
+        return answer == (404, "NoSuchKey") or answer[0] == 403 or (operation == "head_object" and answer[0] == 404)
+    if operation in {"complete_multipart_upload", "abort_multipart_upload"} and answer in _NO_UPLOAD:
         return True
     conditional = "IfMatch" in parameters or "IfNoneMatch" in parameters
-    return conditional and status in {404, 412, 501}
+    return conditional and answer in _NO_CONDITION

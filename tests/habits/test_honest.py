@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from bad_habits import judge, machine, most_calls, world
 
 NATURES: list[dict[str, Any]] = [

@@ -100,7 +100,8 @@ def sandbox(
 ) -> int:
     """Serve an emulated Audit Logs server until Ctrl-C.
 
-    Equal options serve equal events. The tokens are made up, and good for nothing else; signing in works too.
+    Equal options serve equal events. The tokens are made up, and good for nothing else; signing in works too, also
+    at the server for --source codemode.
     """
     from cfaudit_export.sandbox import World, serve
     from cfaudit_export.sandbox.oauth import OAuth

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -10,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
+    from cfaudit_export.sandbox.composer import Account
     from cfaudit_export.sandbox.upstream import Upstream
 
 API_PREFIX = "/client/v4"
@@ -37,18 +39,22 @@ class Api:
             return _refused(probe.status if scheme == "Bearer" else 401, 10000, "Authentication error", headers)
         credential = self._upstream.credential(token)
         accounts = credential.accounts if credential else ()
-        try:
-            page, size = (
-                int(request.query_params.get(name, usual)) for name, usual in (("page", 1), ("per_page", _PAGE))
-            )
-        except ValueError:
-            return _refused(400, 1001, "Invalid page")
-        if not (page >= 1 and 5 <= size <= _LONGEST_PAGE):
-            return _refused(400, 1001, "Invalid page")
-        shown = accounts[(page - 1) * size : page * size]
-        info = {"page": page, "per_page": size, "count": len(shown), "total_count": len(accounts)}
-        result = [{"id": account.id, "name": account.name, "type": "standard"} for account in shown]
-        return JSONResponse({"result": result, "result_info": info, "success": True, "errors": [], "messages": []})
+        body = listed(accounts, request.query_params)
+        return _refused(400, 1001, "Invalid page") if body is None else JSONResponse(body)
+
+
+def listed(accounts: Sequence[Account], query: Mapping[str, str]) -> dict[str, Any] | None:
+    """Return one page of accounts as the API writes it; None where there is no such page."""
+    try:
+        page, size = (int(query.get(name, usual)) for name, usual in (("page", 1), ("per_page", _PAGE)))
+    except ValueError:
+        return None
+    if not (page >= 1 and 5 <= size <= _LONGEST_PAGE):
+        return None
+    shown = accounts[(page - 1) * size : page * size]
+    info = {"page": page, "per_page": size, "count": len(shown), "total_count": len(accounts)}
+    result = [{"id": account.id, "name": account.name, "type": "standard"} for account in shown]
+    return {"success": True, "errors": [], "messages": [], "result": result, "result_info": info}
 
 
 def _refused(status: int, code: int, message: str, headers: dict[str, str] | None = None) -> Response:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Protocol
-from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from cfaudit_export.sandbox import legacy, modern
+from cfaudit_export.sandbox.answers import NO_STORE, json_answer, origin_of, reflected
 from cfaudit_export.sandbox.auditlogs import AuditLogs
 from cfaudit_export.sandbox.control import control
-from cfaudit_export.sandbox.identity import NO_TOKEN, UNKNOWN_GRANT, Refusal, identify
+from cfaudit_export.sandbox.edge import Drop, Edge
+from cfaudit_export.sandbox.identity import NO_TOKEN, UNKNOWN_GRANT, Identities, Refusal, identify
 from cfaudit_export.sandbox.requests import RequestLog, Seen
-from cfaudit_export.sandbox.rpc import Exchange, Reply, Service, refusal
-from cfaudit_export.sandbox.text import js
+from cfaudit_export.sandbox.rpc import Exchange, Form, Reply, Service, refusal
 from cfaudit_export.sandbox.upstream import Caller, Upstream
 from cfaudit_export.sandbox.world import World
 
@@ -25,10 +25,8 @@ if TYPE_CHECKING:
 
 MCP_PATHS = ("/mcp", "/sse")
 BODY_LIMIT_BYTES = 4 * 1024 * 1024
-_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
-_SERVICE_HOSTS = ("auditlogs.mcp.cloudflare.com", "mcp.cloudflare.com", "staging.mcp.cloudflare.com")
-_PLAYGROUND = "playground.ai.cloudflare.com"
 GRANT_PARTS = 3
+AUDITLOGS_FORM = Form()
 _BAD_JSON = object()
 _SERVER_ERROR = -32000
 _CORS = {
@@ -40,7 +38,6 @@ _CORS = {
     "Access-Control-Max-Age": "86400",
 }
 _STREAM_HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
-_NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 
 
 class Authorization(Protocol):
@@ -74,6 +71,8 @@ class SandboxApp:
         upstream: the emulated Cloudflare API.
         authorization: the OAuth half.
         mounts: further servers by path prefix; they may share all of the above.
+        edge: what lies before the servers.
+        identities: the API tokens that a later generation has recognised.
     """
 
     def __init__(
@@ -86,7 +85,8 @@ class SandboxApp:
         self.service = AuditLogs(world, self.upstream)
         self.authorization = authorization or NoAuthorization()
         self.mounts: dict[str, ASGIApp] = {}
-        self._hosts = frozenset((*_LOOPBACK, *_SERVICE_HOSTS, *hosts, *world.options.allowed_hosts))
+        self.edge = Edge(world, self.upstream, hosts)
+        self.identities = Identities(self.upstream)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -102,7 +102,7 @@ class SandboxApp:
             seen = Seen(self.world.clock(), request.method, path)
             response = await self._answer(request, seen)
             if not isinstance(response, StreamingResponse):
-                seen.status = response.status_code
+                seen.status = 0 if isinstance(response, Drop) else response.status_code
                 self.requests.note(seen)
         await response(scope, receive, send)
 
@@ -112,44 +112,58 @@ class SandboxApp:
         early = self._before_auth(request) if path in MCP_PATHS else None
         if early is not None:
             return early
-        token = _bearer(request)
-        if token is not None and len(token.split(":")) != GRANT_PARTS:
+        today = self.world.options.auditlogs_generation == "today"
+        token = _bearer(request, any_case=self.world.options.auditlogs_generation == "next")
+        if today and token is not None and len(token.split(":")) != GRANT_PARTS:
             caller = identify(self.upstream, token)
         elif not path.startswith(MCP_PATHS):
             return await self.authorization.answer(request)
         else:
             caller = NO_TOKEN if token is None else self.authorization.caller(token, request)
+            if caller is UNKNOWN_GRANT and token is not None and not today:
+                caller = self.identities.caller(token)
         seen.cost = caller.cost
         if isinstance(caller, Refusal):
-            return _turn_away(caller, request)
+            return self._turn_away(caller, request)
         if path not in MCP_PATHS:
-            return PlainTextResponse("Not Found", 404)
+            return PlainTextResponse("Not Found", 404, _CORS)
         return await self.speak(self.service, request, caller, seen)
 
     def _before_auth(self, request: Request) -> Response | None:
-        """Answer what is answered whoever asks: planned failures of the edge, strangers, preflights."""
-        if (planned := self.upstream.planned("edge")) is not None:
-            page = "<html><body>error code: 1101</body></html>"
-            return Response(page, int(planned[0]), media_type="text/html")
-        if (stranger := self.stranger(request)) is not None:
-            return _response(refusal(403, _SERVER_ERROR, stranger), cors=False)
+        """Answer what is answered whoever asks: failures of the edge, strangers, a path that is gone, preflights."""
+        if (failed := self.edge.fails()) is not None:
+            return failed
+        if (refused := self.edge.refuses(request)) is not None:
+            refused.headers.update(_CORS)
+            return refused
+        if request.url.path == "/sse" and self.world.options.auditlogs_generation == "next":
+            return _gone(request)
         return Response(status_code=200, headers=_CORS) if request.method == "OPTIONS" else None
 
-    def stranger(self, request: Request) -> str | None:
-        """Find a Host or Origin that the server does not answer to, against DNS rebinding."""
-        host = _hostname(f"//{request.headers.get('host', '')}")
-        if host not in self._hosts:
-            return f"Invalid Host: {host}"
-        origin = request.headers.get("origin")
-        if origin is not None and _hostname(origin) not in (*self._hosts, _PLAYGROUND):
-            return f"Invalid Origin: {_hostname(origin)}"
-        return None
+    def _turn_away(self, refused: Refusal, request: Request) -> Response:
+        today = self.world.options.auditlogs_generation == "today"
+        silent = refused is NO_TOKEN and not today
+        headers = dict(NO_STORE)
+        if refused.status in (401, 403):
+            one = self.world.options.auditlogs_generation == "next" or not request.url.path.startswith(MCP_PATHS)
+            metadata = f"{origin_of(request)}/.well-known/oauth-protected-resource"
+            metadata += "/mcp" if one else request.url.path
+            headers["WWW-Authenticate"] = challenge(refused, metadata, silent=silent)
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(refused.retry_after)
+        headers |= reflected(request)
+        if silent:
+            return Response(status_code=refused.status, headers=headers)
+        body = {"error": refused.error, "error_description": refused.description}
+        return json_answer(body, refused.status, headers)
 
-    async def speak(self, service: Service, request: Request, caller: Caller, seen: Seen) -> Response:
+    async def speak(
+        self, service: Service, request: Request, caller: Caller, seen: Seen, form: Form = AUDITLOGS_FORM
+    ) -> Response:
         """Let a caller speak MCP with a service: hand a POST to the era it belongs to."""
         if request.method != "POST":
             return _response(refusal(405, _SERVER_ERROR, "Method not allowed."))
-        body = await _read(request)
+        body = await _read(request, None if form.first else BODY_LIMIT_BYTES)
         if body is None:
             message = f"Request body too large. Maximum size is {BODY_LIMIT_BYTES} bytes"
             return _response(refusal(413, _SERVER_ERROR, message))
@@ -159,8 +173,10 @@ class SandboxApp:
             document = _BAD_JSON
         headers = {name.lower(): value for name, value in request.headers.items()}
         options = self.world.options
-        exchange = Exchange(service, caller, headers, seen, options.keepalive_seconds, finish=self.requests.note)
-        is_modern = options.modern and modern.is_modern(headers, document)
+        exchange = Exchange(
+            service, caller, headers, seen, options.keepalive_seconds, finish=self.requests.note, form=form
+        )
+        is_modern = options.modern and not form.first and modern.is_modern(headers, document)
         seen.era = "modern" if is_modern else "legacy"
         refused = None if is_modern else legacy.check(headers)
         if refused is None and "application/json" not in headers.get("content-type", ""):
@@ -169,7 +185,8 @@ class SandboxApp:
             refused = refusal(400, -32700, "Parse error: Invalid JSON")
         if refused is not None:
             return _response(refused)
-        return _response(await modern.answer(exchange, document) if is_modern else legacy.answer(exchange, document))
+        era = modern if is_modern else legacy
+        return _response(await era.answer(exchange, document))
 
 
 def _refuse_constant(name: str) -> None:
@@ -177,8 +194,8 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-def _response(reply: Reply, *, cors: bool = True) -> Response:
-    headers = dict(_CORS) if cors else {}
+def _response(reply: Reply) -> Response:
+    headers = dict(_CORS)
     if reply.content_type:
         headers["Content-Type"] = reply.content_type
     if reply.stream is not None:
@@ -186,46 +203,41 @@ def _response(reply: Reply, *, cors: bool = True) -> Response:
     return Response(reply.body, reply.status, headers)
 
 
-def _turn_away(refused: Refusal, request: Request) -> Response:
-    headers = dict(_NO_STORE)
-    if refused.status in (401, 403):
-        metadata = f"{request.url.scheme}://{request.url.netloc}/.well-known/oauth-protected-resource/mcp"
-        challenge = f'Bearer realm="OAuth", resource_metadata="{metadata}", error="{refused.error}"'
-        if refused.in_header:
-            challenge += f', error_description="{refused.challenge or refused.description}"'
-        headers["WWW-Authenticate"] = challenge
-    if refused.retry_after is not None:
-        headers["Retry-After"] = str(refused.retry_after)
-    if "origin" in request.headers:
-        headers |= _CORS
-    headers["Content-Type"] = "application/json"
-    return Response(js({"error": refused.error, "error_description": refused.description}), refused.status, headers)
+def challenge(refused: Refusal, metadata: str, *, silent: bool = False) -> str:
+    """Write the `WWW-Authenticate` header of a refusal; a silent one says no more than where to find out."""
+    found = f'Bearer realm="OAuth", resource_metadata="{metadata}"'
+    if silent:
+        return found
+    found += f', error="{refused.error}"'
+    if refused.scope:
+        found += f', scope="{refused.scope}"'
+    if refused.in_header:
+        found += f', error_description="{refused.challenge or refused.description}"'
+    return found
 
 
-def _bearer(request: Request) -> str | None:
-    """Read the token of an Authorization header; the scheme counts with its capitals."""
+def _gone(request: Request) -> Response:
+    target = f"{origin_of(request)}/mcp"
+    problem = {"type": "about:blank", "title": "Gone", "status": 410, "detail": f"This endpoint has moved to {target}."}
+    answer = json_answer(problem, 410, {"Link": f'<{target}>; rel="successor-version"'} | _CORS)
+    answer.headers["Content-Type"] = "application/problem+json"
+    return answer
+
+
+def _bearer(request: Request, *, any_case: bool) -> str | None:
+    """Read the token of an Authorization header; at first the scheme counted with its capitals."""
     scheme, _, rest = request.headers.get("authorization", "").partition(" ")
     token = rest.split(" ")[0]
-    return token if scheme == "Bearer" and token else None
+    known = scheme == "Bearer" or (any_case and scheme.lower() == "bearer")
+    return token if known and token else None
 
 
-def _hostname(url: str) -> str:
-    """Take the host out of a URL, IPv6 addresses in brackets."""
-    try:
-        host = urlsplit(url).hostname or ""
-    except ValueError:
-        return url
-    return f"[{host}]" if ":" in host else host
-
-
-async def _read(request: Request) -> bytes | None:
+async def _read(request: Request, limit: int | None) -> bytes | None:
     """Read a body; none if it is too large."""
-    if int(request.headers.get("content-length") or 0) > BODY_LIMIT_BYTES:
-        return None
     chunks, size = [], 0
     async for chunk in request.stream():
         size += len(chunk)
-        if size > BODY_LIMIT_BYTES:
+        if limit is not None and size > limit:
             return None
         chunks.append(chunk)
     return b"".join(chunks)

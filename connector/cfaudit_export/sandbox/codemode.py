@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 from collections import OrderedDict, deque
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
+
+import msgspec
 
 from cfaudit_export.sandbox.codemode_api import ApiReply, AuditApi
 from cfaudit_export.sandbox.codemode_run import UnreadableError, run_snippet
 from cfaudit_export.sandbox.pages import ToolText, plain_error
 from cfaudit_export.sandbox.rpc import CHANGING_TOOLS, Exchange
+from cfaudit_export.sandbox.schema import ABSENT, js_type
 from cfaudit_export.sandbox.upstream import Caller, Upstream
 from cfaudit_export.sandbox.world import World
-from cfaudit_export.sources.codemode.snippet import read_code
+from cfaudit_export.sources.codemode.snippet import Parameters, read_code
 
 TOOL = "execute"
 CUT_UNITS = 24_000
@@ -112,21 +116,20 @@ class CodeMode:
             return plain_error(f"Error: the sandbox emulates {TOOL} only")
         if self._shared.faults:
             return plain_error(self._shared.faults.popleft())
-        if not isinstance(arguments.get("code"), str):
-            return plain_error(self._argument_error(name))
+        for argument, absent in (("code", ABSENT), ("account_id", "")):
+            if not isinstance(value := arguments.get(argument, absent), str):
+                return plain_error(self._argument_error(name, argument, js_type(value)))
         return await self._execute(arguments["code"], arguments.get("account_id"), exchange)
 
-    def _argument_error(self, name: str) -> str:
+    def _argument_error(self, name: str, argument: str, received: str) -> str:
         if self._generation == "G0":
             return f"MCP error -32602: Input validation error: Invalid arguments for tool {name}: []"
-        return (
-            f"Input validation error: Invalid arguments for tool {name}: code: Invalid input: expected string, "
-            "received undefined"
-        )
+        problem = f"{argument}: Invalid input: expected string, received {received}"
+        return f"Input validation error: Invalid arguments for tool {name}: {problem}"
 
     async def _execute(self, code: str, account: str | None, exchange: Exchange) -> ToolText:
         caller, options = exchange.caller, self._shared.world.options
-        parameters = read_code(code)
+        parameters = _parameters(code)
         if parameters is None:
             return plain_error("Error: the sandbox runs no other code than the exporter's snippet")
         chosen = account or (caller.pinned.id if caller.pinned else None)
@@ -138,8 +141,10 @@ class CodeMode:
                 raise UnreadableError(_no_account(caller))
             return chosen
 
-        def fetch(account_id: str, query: list[tuple[str, str]]) -> ApiReply:
+        def fetch(account_id: str | None, query: list[tuple[str, str]]) -> ApiReply:
             exchange.seen.cost += 1
+            if account_id is None:
+                return self._shared.api.accounts(caller, query)
             return self._shared.api.answer(caller, account_id, query)
 
         head, bodies = await run_snippet(parameters, account_id, fetch, options.latency_seconds)
@@ -176,6 +181,15 @@ class CodeMode:
         return ToolText(_quoted(text))
 
 
+def _parameters(code: str) -> Parameters | None:
+    """Return the parameters of a call's code; None when it is not our snippet, or they are not of their types."""
+    found = read_code(code)
+    try:
+        return None if found is None else msgspec.convert(asdict(found), Parameters)
+    except msgspec.ValidationError:
+        return None
+
+
 def _quoted(text: str) -> bytes:
     """Write a text as it stands between quotes; decoded from UTF-8, it has a surrogate only where a pair was cut."""
     return json.dumps(text, ensure_ascii=False)[1:-1].encode("utf-8", "backslashreplace")
@@ -197,7 +211,7 @@ def _schema(dialect: str, properties: dict[str, Any]) -> dict[str, Any]:
 def _first_tool(name: str, caller: Caller) -> dict[str, Any]:
     """Describe a tool of the first generation; an account token is not asked for the account."""
     properties: dict[str, Any] = {"code": _text(_CODE_WORDS)}
-    if caller.owner != "account":
+    if caller.owner != "account" and name.endswith(TOOL):
         properties["account_id"] = _text(_ACCOUNT_WORDS["G0"])
     return {
         "name": name,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from cfaudit_export.sandbox.api import listed
 from cfaudit_export.sandbox.pages import PageCache, ToolText
 from cfaudit_export.sandbox.query import FILTERS, BadQueryError, Query
 from cfaudit_export.sandbox.text import instant, js
@@ -54,12 +55,21 @@ class AuditApi:
         mishap, retry_after = planned if planned is not None else (self._upstream.audit(caller), None)
         if mishap is not None:
             return _mishap_reply(mishap, retry_after)
-        if account_id not in {account.id for account in caller.accounts}:
+        if account_id not in {account.id for account in self._upstream.accounts(caller)}:
             return error_reply(403, 10000, "Authentication error")
         try:
             return ApiReply(200, self._page(account_id, _read_query(parameters)))
         except BadQueryError as error:
             return error_reply(400, 7003, str(error))
+
+    def accounts(self, caller: Caller, parameters: Sequence[tuple[str, str]]) -> ApiReply:
+        """Answer `GET /accounts`: the accounts of the caller, page by page."""
+        if self._upstream.charge(caller.owner) is not None:
+            return error_reply(429, 10429, "Too many requests")
+        if not caller.may_audit:
+            return error_reply(403, 10000, "Authentication error")
+        body = listed(self._upstream.accounts(caller), dict(parameters))
+        return error_reply(400, 1001, "Invalid page") if body is None else ApiReply(200, js(body).encode())
 
     def _page(self, account_id: str, query: Query) -> bytes:
         key = self._cache.key(account_id, query)

@@ -11,7 +11,7 @@ from cfaudit_export.sandbox.codemode_api import ApiReply, ConnectionLostError
 from cfaudit_export.sandbox.text import js
 from cfaudit_export.sources.codemode.snippet import Parameters
 
-Fetch = Callable[[str, list[tuple[str, str]]], ApiReply]
+Fetch = Callable[[str | None, list[tuple[str, str]]], ApiReply]
 _MOST_ERROR = 1_000
 
 
@@ -27,7 +27,8 @@ async def run_snippet(
     Args:
         parameters: what stands in the code.
         account_id: reads the global `accountId`; raises UnreadableError where there is none.
-        fetch: asks the API for one page of an account; raises ConnectionLostError.
+        fetch: asks the API for one page of an account, or with None of the list of accounts; raises
+            ConnectionLostError.
         latency_seconds: how long the API takes.
     """
     head: dict[str, Any] = {
@@ -44,7 +45,8 @@ async def run_snippet(
     }
     bodies: list[bytes] = []
     try:
-        head["account"] = parameters.account if parameters.account is not None else account_id()
+        if not parameters.listing:
+            head["account"] = parameters.account if parameters.account is not None else account_id()
         cursor = parameters.cursor
         while head["err"] is None and len(bodies) < parameters.pages:
             if latency_seconds:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import JSONResponse, Response
 
 from cfaudit_export.sandbox.options import RUNTIME_KNOBS
+from cfaudit_export.sandbox.upstream import EDGE_DROPS
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 _WHERE = ("probe", "audit", "edge")
 _NAMED = ("drop", "html", "empty")
+_MOST_TIMES = 100_000
 
 
 async def control(app: SandboxApp, request: Request) -> Response:
@@ -34,7 +36,7 @@ async def control(app: SandboxApp, request: Request) -> Response:
             _fail_next(app, await _body(request))
         else:
             return JSONResponse({"error": f"nothing at {request.method} {request.url.path}"}, 404)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         return JSONResponse({"error": str(error)}, 400)
     return JSONResponse({"ok": True})
 
@@ -70,6 +72,8 @@ def reset(app: SandboxApp) -> None:
     app.requests.reset()
     app.upstream.reset()
     app.service.cache.reset()
+    app.identities.reset()
+    app.edge.reset()
 
 
 async def _body(request: Request) -> dict[str, Any]:
@@ -86,10 +90,14 @@ def _fail_next(app: SandboxApp, body: dict[str, Any]) -> None:
         raise ValueError(f"unknown key {min(unknown)!r}; choose from: status, times, where, retry_after")
     if where not in _WHERE:
         raise ValueError(f"where is {where!r}; choose from: {', '.join(_WHERE)}")
-    if not isinstance(times, int):
-        raise TypeError(f"times must be a whole number, not {times!r}")
-    if status not in _NAMED and not (isinstance(status, int) and 400 <= status <= 599):
-        raise ValueError(f"status is {status!r}; choose 400 to 599 or: {', '.join(_NAMED)}")
-    if where == "edge" and status in _NAMED:
-        raise ValueError("the edge can only answer with a status")
+    for name, value in (("times", times), ("retry_after", body.get("retry_after", 0))):
+        if not _is_whole(value) or not 0 <= value <= _MOST_TIMES:
+            raise TypeError(f"{name} must be a whole number from 0 to {_MOST_TIMES}, not {value!r}")
+    if not (_is_whole(status) and 400 <= status <= 599) and status not in (EDGE_DROPS if where == "edge" else _NAMED):
+        named = EDGE_DROPS if where == "edge" else _NAMED
+        raise ValueError(f"status is {status!r}; at {where} choose 400 to 599 or: {', '.join(named)}")
     app.upstream.fail_next(status, times=times, where=where, retry_after=body.get("retry_after"))
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -128,8 +128,8 @@ class Dash:
         return inner
 
 
-def ask_person(query: Mapping[str, str]) -> Response:
-    """Show the page on which a person lets the OAuth server in, or does not."""
+def ask_person(query: Mapping[str, str], path: str) -> Response:
+    """Show the page on which a person lets the OAuth server in, or does not; its form goes to `path`."""
     fields = "".join(
         f'<input type="hidden" name="{name}" value="{html.escape(query.get(name, ""))}">'
         for name in ("redirect_uri", "state", "scope")
@@ -137,15 +137,14 @@ def ask_person(query: Mapping[str, str]) -> Response:
     return HTMLResponse(
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Emulated dashboard</title>'
         f"<h1>Authorize access?</h1><p>This stands in for the Cloudflare dashboard.</p>"
-        f'<form method="post" action="{DASH_PATH}">{fields}'
+        f'<form method="post" action="{html.escape(path)}">{fields}'
         f'<button id="allow" name="decision" value="allow">Authorize</button> '
         f'<button id="deny" name="decision" value="deny">Deny</button></form>'
     )
 
 
-def heed_person(form: Mapping[str, str], origin: str) -> Response:
-    """Send the browser back to the OAuth server with the person's decision."""
-    callback = f"{origin}/oauth/callback"
+def heed_person(form: Mapping[str, str], callback: str) -> Response:
+    """Send the browser back to the callback of the OAuth server with the person's decision."""
     if form.get("redirect_uri") != callback:
         return HTMLResponse("The redirect_uri is not registered.", 400)
     answer = {"state": form.get("state", "")}

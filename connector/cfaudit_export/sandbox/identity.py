@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cfaudit_export.sandbox.upstream import ACCOUNTS_LISTED, Caller, Probe, Upstream
 
@@ -17,7 +17,7 @@ class Refusal:
     """A call turned away before the MCP server sees it: status, OAuth-style error code, description.
 
     `in_header` says whether the description also stands in the `WWW-Authenticate` header; `challenge` replaces it
-    there.
+    there. `scope` names what is missing, where the server does.
     """
 
     status: int
@@ -27,10 +27,35 @@ class Refusal:
     in_header: bool = False
     challenge: str = ""
     cost: int = 0
+    scope: str = ""
 
 
 NO_TOKEN = Refusal(401, "invalid_token", "Missing or invalid access token", in_header=True)
 UNKNOWN_GRANT = Refusal(401, "invalid_token", "Invalid access token")
+
+
+class Identities:
+    """Whom a server has recognised; later generations ask once about each token."""
+
+    def __init__(self, upstream: Upstream) -> None:
+        self._upstream = upstream
+        self._known: dict[str, Caller] = {}
+
+    def caller(self, token: str) -> Caller | Refusal:
+        """Recognise a token; only the first time costs anything."""
+        if token in self._known:
+            return self._known[token]
+        caller = identify(self._upstream, token)
+        if isinstance(caller, Caller):
+            self._known[token] = replace(caller, cost=0)
+        elif caller.error == "insufficient_scope":
+            needed = "account:read" if token.startswith("cfat_") else "user:read account:read"
+            return replace(caller, scope=needed)
+        return caller
+
+    def reset(self) -> None:
+        """Forget everybody."""
+        self._known.clear()
 
 
 def identify(upstream: Upstream, token: str) -> Caller | Refusal:

@@ -1,4 +1,4 @@
-"""Protocol revisions up to 2025-11-25: every answer is an event stream."""
+"""Protocol revisions up to 2025-11-25: answers are event streams, or JSON where a server prefers it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from cfaudit_export.sandbox.rpc import (
+    INVALID_REQUEST,
     METHOD_NOT_FOUND,
+    NOT_A_MESSAGE,
     Exchange,
+    Form,
     Reply,
     RpcError,
     call_tool,
+    check_params,
     error_body,
+    id_of,
     is_request,
     is_valid,
     members,
@@ -22,6 +27,7 @@ from cfaudit_export.sandbox.rpc import (
 
 VERSIONS = ("2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05", "2024-10-07")
 _SERVER_ERROR = -32000
+_PARSE_ERROR = -32700
 
 
 def check(headers: Mapping[str, str]) -> Reply | None:
@@ -33,11 +39,11 @@ def check(headers: Mapping[str, str]) -> Reply | None:
     return None
 
 
-def answer(exchange: Exchange, document: object) -> Reply:
+async def answer(exchange: Exchange, document: object) -> Reply:
     """Answer a message or a batch of messages."""
+    if (refused := _refused(document, exchange.form)) is not None:
+        return refused
     batch: list[Any] = document if isinstance(document, list) else [document]
-    if not batch or not all(is_valid(message) for message in batch):
-        return refusal(400, -32600, "Bad Request: the request body is not a valid JSON-RPC message")
     version = exchange.headers.get("mcp-protocol-version")
     starts = any(message.get("method") == "initialize" for message in batch)
     if version is not None and version not in VERSIONS and not starts:
@@ -45,9 +51,25 @@ def answer(exchange: Exchange, document: object) -> Reply:
         return refusal(400, _SERVER_ERROR, message)
     requests = [message for message in batch if is_request(message)]
     if not requests:
-        exchange.seen.method = str(batch[-1].get("method", ""))
+        exchange.seen.method = str(batch[-1].get("method", "")) if batch else ""
         return Reply(202, content_type=None)
+    if exchange.form.plain:
+        bodies = [await _respond(exchange, message) for message in requests]
+        return Reply(200, b"[" + b",".join(bodies) + b"]" if isinstance(document, list) else bodies[0])
     return Reply(200, content_type="text/event-stream", stream=_stream(exchange, requests))
+
+
+def _refused(document: object, form: Form) -> Reply | None:
+    """Refuse what is no message, and no batch of messages."""
+    batch: list[Any] = document if isinstance(document, list) else [document]
+    if all(is_valid(message) for message in batch) and (batch or form.first):
+        return None
+    if form.first:
+        return refusal(400, _PARSE_ERROR, "Parse error: Invalid JSON-RPC message")
+    if isinstance(document, list):
+        what = "JSON-RPC batch contains an invalid message" if batch else "empty JSON-RPC batch"
+        return refusal(400, INVALID_REQUEST, f"Bad Request: {what}")
+    return refusal(400, INVALID_REQUEST, NOT_A_MESSAGE, id_of(document))
 
 
 async def _stream(exchange: Exchange, requests: list[dict[str, Any]]) -> AsyncIterator[bytes]:
@@ -73,6 +95,7 @@ async def _stream(exchange: Exchange, requests: list[dict[str, Any]]) -> AsyncIt
 async def _respond(exchange: Exchange, message: dict[str, Any]) -> bytes:
     exchange.seen.method = message["method"]
     try:
+        check_params(message, exchange.form)
         return result_body(message["id"], await _result(exchange, message["method"], message.get("params", {})))
     except RpcError as error:
         exchange.seen.is_error = True

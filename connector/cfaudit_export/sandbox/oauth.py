@@ -3,8 +3,9 @@
     with Sandbox(world) as sandbox:
         oauth = sandbox.app.authorization = OAuth(world)
 
-It behaves as the real one was observed to, also where that is odd: no error ever reaches the client by redirect, a
-refresh token's predecessor works until the token is used, access tokens outlive what they stand for upstream.
+It behaves as the real one was observed to, also where that is odd: today's never tells the client of an error by
+redirect, a refresh token's predecessor works until the token is used, access tokens outlive what they stand for
+upstream. Later generations, and the code-mode server, speak another `Dialect`.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 
+from cfaudit_export.sandbox.answers import NO_STORE, json_answer, origin_of, reflected
 from cfaudit_export.sandbox.dash import DASH_PATH, Dash, OAuthKnobs, TokenMishap, ask_person, heed_person
 from cfaudit_export.sandbox.identity import UNKNOWN_GRANT, Refusal
-from cfaudit_export.sandbox.oauth_grants import METHODS, Memory, OAuthFault
+from cfaudit_export.sandbox.oauth_dialect import AUDITLOGS, READS_LOGS, Dialect
+from cfaudit_export.sandbox.oauth_grants import Memory
 from cfaudit_export.sandbox.oauth_pages import Pages
+from cfaudit_export.sandbox.oauth_registration import METHODS, OAuthFault
 from cfaudit_export.sandbox.oauth_token import token_answer
 from cfaudit_export.sandbox.upstream import Caller
 
@@ -32,7 +36,7 @@ if TYPE_CHECKING:
 _SERVER_METADATA = "/.well-known/oauth-authorization-server"
 _OPENID_METADATA = "/.well-known/openid-configuration"
 _RESOURCE_METADATA = "/.well-known/oauth-protected-resource"
-_NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+_REGISTRATION_BYTES = 1024 * 1024
 OWNER = "oauth"
 """Whose budget the calls of a sign-in are charged to."""
 
@@ -40,10 +44,11 @@ OWNER = "oauth"
 class OAuth:
     """An OAuth server for one user, who sees all accounts of the world. Runs in the sandbox's thread."""
 
-    def __init__(self, world: World, knobs: OAuthKnobs | None = None) -> None:
+    def __init__(self, world: World, knobs: OAuthKnobs | None = None, dialect: Dialect | None = None) -> None:
         self._world = world
+        self.dialect = dialect or AUDITLOGS[world.options.auditlogs_generation]
         self.dash = Dash(world.clock)
-        self.memory = Memory(world.clock)
+        self.memory = Memory(world.clock, self.dialect)
         self._pages = Pages(self.memory, self.dash, "f0" * 16)
         self._mishaps: deque[TokenMishap] = deque()
         self.refreshes = 0
@@ -71,77 +76,99 @@ class OAuth:
             return UNKNOWN_GRANT
         if self._world.clock() >= access.expires_at:
             return Refusal(401, "invalid_token", "Access token expired")
-        url = f"{_origin(request)}{request.url.path}"
+        url = f"{origin_of(request)}{request.url.path}"
         if access.audience and not any(_covers(resource, url) for resource in access.audience):
             return Refusal(401, "invalid_token", "Token audience does not match resource server", in_header=True)
         accounts = tuple(self._world.accounts)
         pinned = accounts[0] if len(accounts) == 1 else None
-        return Caller(OWNER, accounts, pinned, expired=not self.dash.is_alive(access.inner))
+        may_audit = not READS_LOGS.isdisjoint(grant.scopes) if grant else False
+        return Caller(OWNER, accounts, pinned, may_audit=may_audit, expired=not self.dash.is_alive(access.inner))
 
     async def answer(self, request: Request) -> Response:
         """Answer a request for discovery, registration, tokens, or anything else."""
         try:
-            return await self._routed(request)
+            response = await self._routed(request)
         except OAuthFault as fault:
+            waits = {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
             body = {"error": fault.error, "error_description": str(fault)}
-            return JSONResponse(body, fault.status, _NO_STORE)
+            response = json_answer(body, fault.status, NO_STORE | waits)
+        if response.status_code != 404:
+            response.headers.update(reflected(request))
+        return response
 
     async def _routed(self, request: Request) -> Response:
-        path = request.url.path
+        path, prefix = request.url.path, self.dialect.prefix
+        of_library = {f"{prefix}/register": self._register, f"{prefix}/token": self._token}
+        is_metadata = path.startswith((_SERVER_METADATA, _RESOURCE_METADATA))
+        if request.method == "OPTIONS" and (path in of_library or is_metadata):
+            return Response(status_code=204, headers={"Content-Length": "0"})
         if path == _RESOURCE_METADATA or path.startswith(_RESOURCE_METADATA + "/"):
             return self._describe_resource(request)
-        if path == (_OPENID_METADATA if self.dash.knobs.openid_only else _SERVER_METADATA):
+        if path == (_OPENID_METADATA if self.dash.knobs.openid_only else _SERVER_METADATA) + prefix:
             return self._describe_server(request)
-        endpoints = {
-            "/register": self._register,
-            "/token": self._token,
-            "/oauth/authorize": self._authorize,
-            "/oauth/callback": self._pages.callback,
-            DASH_PATH: _dash,
+        endpoints = of_library | {
+            f"{prefix}{self.dialect.authorize_path}": self._authorize,
+            f"{prefix}/oauth/callback": self._pages.callback,
+            f"{prefix}{DASH_PATH}": self._dash_page,
         }
         if path in endpoints:
             return await endpoints[path](request)
         return PlainTextResponse("404 Not Found", 404)
 
     def _describe_resource(self, request: Request) -> Response:
-        """Describe the resource of any path; the server knows no path that is not one."""
-        origin = _origin(request)
-        resource = origin + request.url.path.removeprefix(_RESOURCE_METADATA)
-        metadata = {"resource": resource, "authorization_servers": [origin]}
-        return JSONResponse(metadata | {"bearer_methods_supported": ["header"]})
+        """Describe the resource of any path, or the one there is."""
+        origin, path = origin_of(request), request.url.path.removeprefix(_RESOURCE_METADATA)
+        if self.dialect.resource and path != self.dialect.resource:
+            return Response(status_code=404)
+        metadata = {"resource": origin + path, "authorization_servers": [origin + self.dialect.prefix]}
+        return json_answer(metadata | {"bearer_methods_supported": ["header"]})
 
     def _describe_server(self, request: Request) -> Response:
-        origin = _origin(request)
+        dialect = self.dialect
+        issuer = origin_of(request) + dialect.prefix
         metadata: dict[str, Any] = {
-            "issuer": origin,
-            "authorization_endpoint": f"{origin}/oauth/authorize",
-            "token_endpoint": f"{origin}/token",
-            "registration_endpoint": f"{origin}/register",
+            "issuer": issuer,
+            "authorization_endpoint": f"{issuer}{dialect.authorize_path}",
+            "token_endpoint": f"{issuer}/token",
+            "registration_endpoint": f"{issuer}/register",
             "response_types_supported": ["code"],
             "response_modes_supported": ["query"],
             "grant_types_supported": ["authorization_code", "refresh_token"],
             "token_endpoint_auth_methods_supported": list(METHODS),
-            "revocation_endpoint": f"{origin}/token",
-            "code_challenge_methods_supported": ["plain", "S256"],
-            "client_id_metadata_document_supported": self.dash.knobs.client_id_documents,
+            "revocation_endpoint": f"{issuer}/token",
+            "code_challenge_methods_supported": ["S256"] if dialect.strict else ["plain", "S256"],
+            "client_id_metadata_document_supported": self.memory.documents,
         }
-        if self.dash.knobs.names_itself:
+        if dialect.catalog:
+            metadata["scopes_supported"] = [*dialect.scopes, *dialect.catalog]
+        if dialect.resource:
+            metadata["protected_resources"] = [origin_of(request) + dialect.resource]
+        if dialect.strict or self.dash.knobs.names_itself:
             metadata["authorization_response_iss_parameter_supported"] = True
-        return JSONResponse(metadata)
+        return json_answer(metadata)
 
     async def _authorize(self, request: Request) -> Response:
         if request.method == "POST":
             return self._pages.approve(request, await _form(request))
         return self._pages.consent(request)
 
+    async def _dash_page(self, request: Request) -> Response:
+        if request.method == "POST":
+            callback = f"{origin_of(request)}{self.dialect.prefix}/oauth/callback"
+            return heed_person(await _form(request), callback)
+        return ask_person(request.query_params, request.url.path)
+
     async def _register(self, request: Request) -> Response:
         if request.method != "POST":
             raise OAuthFault(405, "invalid_request", "Method not allowed")
+        content = await request.body()
+        if len(content) > _REGISTRATION_BYTES:
+            raise OAuthFault(413, "invalid_request", "Request payload too large, must be under 1 MiB")
         try:
-            body = json.loads(await request.body())
-        except ValueError as error:
+            body = json.loads(content)
+        except (ValueError, RecursionError) as error:
             raise OAuthFault(400, "invalid_request", "Invalid JSON payload") from error
-        return JSONResponse(self.memory.register(body), 201, _NO_STORE)
+        return json_answer(self.memory.register(body), 201, NO_STORE)
 
     async def _token(self, request: Request) -> Response:
         if request.method != "POST":
@@ -163,13 +190,8 @@ class OAuth:
             return _Broken()
         if mishap == "garbled":
             return Response(json.dumps(answer)[:60], media_type="application/json")
-        return JSONResponse(answer, headers=_NO_STORE) if answer else Response(headers=_NO_STORE)
-
-
-async def _dash(request: Request) -> Response:
-    if request.method == "POST":
-        return heed_person(await _form(request), _origin(request))
-    return ask_person(request.query_params)
+        # The answer to a revocation is the library's only one that may be stored.
+        return json_answer(answer, headers=NO_STORE) if answer else PlainTextResponse("")
 
 
 class _Broken(Response):
@@ -179,10 +201,6 @@ class _Broken(Response):
         """Promise a body, and leave."""
         headers = [(b"content-type", b"application/json"), (b"content-length", b"512")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-
-
-def _origin(request: Request) -> str:
-    return f"{request.url.scheme}://{request.url.netloc}"
 
 
 def _covers(resource: str, url: str) -> bool:

@@ -3,43 +3,17 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 from cfaudit_export.sandbox.dash import Inner
+from cfaudit_export.sandbox.oauth_dialect import Dialect
+from cfaudit_export.sandbox.oauth_registration import CLIENT_SECONDS, Registration, registered
+from cfaudit_export.sandbox.oauth_wish import Wish
 
-CLIENT_SECONDS = 90 * 86_400.0
 CODE_SECONDS = 600.0
-SCOPES = ("user:read", "offline_access", "account:read", "auditlogs:read")
-METHODS = ("client_secret_basic", "client_secret_post", "none")
 TOKEN_PARTS = 3
-
-
-class OAuthFault(Exception):  # noqa: N818 - an answer of the protocol, not an error of the program
-    """An error answer of the OAuth server: status, OAuth error code, description."""
-
-    def __init__(self, status: int, error: str, description: str) -> None:
-        super().__init__(description)
-        self.status = status
-        self.error = error
-
-
-@dataclass(frozen=True, slots=True)
-class Registration:
-    """A client as it registered; `secret` is empty for a public one."""
-
-    id: str
-    name: str
-    redirect_uris: tuple[str, ...]
-    auth_method: str
-    secret: str
-    issued_at: float
-
-    def allows(self, redirect_uri: str) -> bool:
-        """Say whether a redirect is a registered one; for loopback addresses whatever the port (RFC 8252, 7.3)."""
-        return any(_same_redirect(known, redirect_uri) for known in self.redirect_uris)
 
 
 @dataclass(slots=True)
@@ -64,12 +38,14 @@ class GrantRecord:
     challenge: str
     challenge_method: str
     resources: tuple[str, ...]
+    scopes: tuple[str, ...]
     inner: Inner
     code_used: bool = False
     expires_at: float = 0.0
     newest: str = ""
     previous: str = ""
     refreshed_at: float = 0.0
+    is_refreshing: bool = False
     access: dict[str, Access] = field(default_factory=dict)
 
     def mint(self) -> str:
@@ -85,42 +61,22 @@ class Memory:
         documents: whether an https URL is taken for a client id. The document itself is not fetched.
     """
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], dialect: Dialect) -> None:
         self.clock = clock
+        self.dialect = dialect
         self.clients: dict[str, Registration] = {}
         self.grants: dict[str, GrantRecord] = {}
         self.grant_seconds = 0.0
         self.documents = False
 
-    def register(self, body: Mapping[str, Any]) -> dict[str, Any]:
+    def register(self, metadata: object) -> dict[str, Any]:
         """Register a client (RFC 7591) and return the answer.
 
         Raises:
             OAuthFault: the metadata is not accepted.
         """
-        redirects = body.get("redirect_uris")
-        if not isinstance(redirects, list) or not redirects:
-            raise OAuthFault(400, "invalid_client_metadata", "At least one redirect URI is required")
-        if not all(isinstance(uri, str) and _is_redirect(uri) for uri in redirects):
-            raise OAuthFault(400, "invalid_client_metadata", "Invalid redirect URI")
-        logo = body.get("logo_uri")
-        if logo is not None and urlsplit(str(logo)).scheme not in ("http", "https"):
-            problem = "Invalid logo_uri: must be an absolute http: or https: URL"
-            raise OAuthFault(400, "invalid_client_metadata", problem)
-        method = body.get("token_endpoint_auth_method", METHODS[0])
-        now = self.clock()
-        secret = "" if method == "none" else secrets.token_urlsafe(24)
-        client = Registration(
-            secrets.token_urlsafe(12), str(body.get("client_name", "")), tuple(redirects), method, secret, now
-        )
+        client, answer = registered(metadata, self.clock(), self.dialect)
         self.clients[client.id] = client
-        answer: dict[str, Any] = {"client_id": client.id, "redirect_uris": redirects, "client_name": client.name}
-        answer |= {"grant_types": body.get("grant_types", ["authorization_code", "refresh_token"])}
-        answer |= {"response_types": body.get("response_types", ["code"]), "token_endpoint_auth_method": method}
-        answer |= {"registration_client_uri": f"/register/{client.id}", "client_id_issued_at": int(now)}
-        if secret:
-            answer |= {"client_secret": secret, "client_secret_expires_at": int(now + CLIENT_SECONDS)}
-            answer |= {"client_secret_issued_at": int(now)}
         return answer
 
     def client(self, client_id: str) -> Registration | None:
@@ -134,23 +90,23 @@ class Memory:
         """Look up the grant that a code or token belongs to, by its first two parts."""
         return self.grants.get(token.rpartition(":")[0])
 
-    def authorize(self, user: str, request: Mapping[str, Any], inner: Inner) -> GrantRecord:
+    def authorize(self, user: str, wish: Wish, inner: Inner) -> GrantRecord:
         """Begin a grant; the same user's earlier grants to the same client end."""
-        client_id = request["clientId"]
-        for key, old in list(self.grants.items()):
-            if old.user == user and old.client_id == client_id:
-                del self.grants[key]
-        resources: str | Sequence[str] = request.get("resource") or ()
+        for old in list(self.grants.values()):
+            if old.user == user and old.client_id == wish.client_id:
+                self.end(old)
+        resources = wish.resource or ()
         grant = GrantRecord(
             user=user,
             id=secrets.token_urlsafe(12),
-            client_id=client_id,
+            client_id=wish.client_id,
             code="",
             code_until=self.clock() + CODE_SECONDS,
-            redirect_uri=request["redirectUri"],
-            challenge=request.get("codeChallenge") or "",
-            challenge_method=request.get("codeChallengeMethod") or "plain",
+            redirect_uri=wish.redirect_uri,
+            challenge=wish.code_challenge or "",
+            challenge_method=wish.code_challenge_method or "plain",
             resources=(resources,) if isinstance(resources, str) else tuple(resources),
+            scopes=tuple(wish.scope),
             inner=inner,
         )
         grant.code = grant.mint()
@@ -163,23 +119,8 @@ class Memory:
         if grant is None or grant.access.pop(token, None) is not None:
             return
         if token in (grant.newest, grant.previous):
-            del self.grants[f"{grant.user}:{grant.id}"]
+            self.end(grant)
 
-
-def _is_redirect(uri: str) -> bool:
-    scheme = urlsplit(uri).scheme
-    return scheme not in ("", "javascript", "data", "vbscript")
-
-
-def _same_redirect(known: str, asked: str) -> bool:
-    if known == asked:
-        return True
-    one, other = urlsplit(known), urlsplit(asked)
-    host = one.hostname or ""
-    loopback = host in ("localhost", "::1") or host.startswith("127.")
-    return loopback and (one.scheme, host, one.path, one.query) == (
-        other.scheme,
-        other.hostname,
-        other.path,
-        other.query,
-    )
+    def end(self, grant: GrantRecord) -> None:
+        """End a grant, and with it all of its tokens."""
+        self.grants.pop(f"{grant.user}:{grant.id}", None)

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
 from cfaudit_export.sandbox.dash import Dash, DashError, Inner
-from cfaudit_export.sandbox.oauth_grants import (
-    SCOPES,
-    TOKEN_PARTS,
-    Access,
-    GrantRecord,
-    Memory,
-    OAuthFault,
-    Registration,
-)
+from cfaudit_export.sandbox.oauth_grants import TOKEN_PARTS, Access, GrantRecord, Memory
+from cfaudit_export.sandbox.oauth_registration import OAuthFault, Registration
 
 _FIRST_LIFE_SECONDS = 3600
 _SHORTEST_SECONDS = 60
+_BUSY_SECONDS = 1
+_NOT_INCLUDED = "Requested resource was not included in the authorization request"
+_ONE_RESOURCE = "The resource parameter must name exactly one configured protected resource"
 
 
 async def token_answer(
@@ -48,8 +45,10 @@ def _form(content_type: str, body: bytes) -> dict[str, str]:
     if content_type.partition(";")[0].strip().lower() != "application/x-www-form-urlencoded":
         raise OAuthFault(400, "invalid_request", "Content-Type must be application/x-www-form-urlencoded")
     pairs = parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True)
-    if len({name for name, _ in pairs}) != len(pairs):
-        raise OAuthFault(400, "invalid_request", "Parameters must not be repeated")
+    times = Counter(name for name, _ in pairs)
+    # A resource may be repeated (RFC 8707, 2); more than one is never authorized here, so the last one counts.
+    if repeated := [name for name, count in times.items() if count > 1 and name != "resource"]:
+        raise OAuthFault(400, "invalid_request", f'Request parameter "{repeated[0]}" must not be repeated')
     return dict(pairs)
 
 
@@ -59,7 +58,7 @@ def _client(memory: Memory, authorization: str, form: Mapping[str, str]) -> Regi
     if scheme.lower() == "basic":
         if client_id:
             raise OAuthFault(400, "invalid_request", "Client must not use multiple authentication methods")
-        client_id, _, secret = base64.b64decode(encoded).decode().partition(":")
+        client_id, secret = _basic(encoded)
     if not client_id:
         raise OAuthFault(401, "invalid_client", "Client ID is required")
     client = memory.client(client_id)
@@ -72,13 +71,22 @@ def _client(memory: Memory, authorization: str, form: Mapping[str, str]) -> Regi
     return client
 
 
+def _basic(encoded: str) -> tuple[str, str]:
+    try:
+        client_id, colon, secret = base64.b64decode(encoded).decode().partition(":")
+    except ValueError:
+        client_id, colon, secret = "", "", ""
+    if not colon:
+        raise OAuthFault(401, "invalid_client", "Client authentication failed: invalid Basic credentials")
+    return client_id, secret
+
+
 def _exchange(memory: Memory, client: Registration, form: Mapping[str, str]) -> dict[str, Any]:
     grant = _grant_of_code(memory, client, form)
     resource = form.get("resource")
     if resource and grant.resources and resource not in grant.resources:
         grant.code_used = True
-        problem = "Requested resource was not included in the authorization request"
-        raise OAuthFault(400, "invalid_target", problem)
+        raise _invalid_target(memory)
     now = memory.clock()
     grant.code_used = True
     grant.expires_at = now + memory.grant_seconds
@@ -98,7 +106,7 @@ def _grant_of_code(memory: Memory, client: Registration, form: Mapping[str, str]
     if code != grant.code:
         raise OAuthFault(400, "invalid_grant", "Invalid authorization code")
     if grant.code_used:
-        del memory.grants[f"{grant.user}:{grant.id}"]
+        memory.end(grant)
         raise OAuthFault(400, "invalid_grant", "Authorization code already used")
     if grant.client_id != client.id:
         raise OAuthFault(400, "invalid_grant", "Client ID mismatch")
@@ -121,7 +129,7 @@ def _check_pkce(grant: GrantRecord, verifier: str) -> None:
 async def _refresh(memory: Memory, dash: Dash, client: Registration, form: Mapping[str, str]) -> dict[str, Any]:
     presented = form.get("refresh_token", "")
     grant = _grant_of_refresh(memory, dash, client, presented)
-    inner = await _inner(dash, grant)
+    inner = await _inner(memory, dash, grant)
     if inner.expires_at - memory.clock() < _SHORTEST_SECONDS:
         raise OAuthFault(400, "invalid_request", "Requested token lifetime must be at least 60 seconds")
     now = memory.clock()
@@ -130,9 +138,9 @@ async def _refresh(memory: Memory, dash: Dash, client: Registration, form: Mappi
     grant.previous, grant.newest = presented, grant.mint()
     resource = form.get("resource")
     if resource and grant.resources and resource not in grant.resources:
-        problem = "Requested resource was not included in the authorization request"
-        raise OAuthFault(400, "invalid_target", problem)
-    life = min(inner.expires_at, grant.expires_at) - now
+        raise _invalid_target(memory)
+    # The catalog of scopes came with tokens of one life, whatever the inner one's is.
+    life = min(now + _FIRST_LIFE_SECONDS if memory.dialect.catalog else inner.expires_at, grant.expires_at) - now
     return _issue(grant, int(life), _audience(grant, resource), form, now)
 
 
@@ -154,11 +162,24 @@ def _grant_of_refresh(memory: Memory, dash: Dash, client: Registration, presente
     return grant
 
 
-async def _inner(dash: Dash, grant: GrantRecord) -> Inner:
+async def _inner(memory: Memory, dash: Dash, grant: GrantRecord) -> Inner:
+    if memory.dialect.refreshes_alone and grant.is_refreshing:
+        problem = "Token refresh is already in progress; retry shortly"
+        raise OAuthFault(429, "temporarily_unavailable", problem, retry_after=_BUSY_SECONDS)
+    grant.is_refreshing = True
     try:
         return await dash.refresh(grant.inner.refresh)
     except DashError as error:
-        raise dash_fault(error.status) from error
+        fault = dash_fault(error.status)
+        if memory.dialect.resource and fault.error == "invalid_grant":
+            memory.end(grant)
+        raise fault from error
+    finally:
+        grant.is_refreshing = False
+
+
+def _invalid_target(memory: Memory) -> OAuthFault:
+    return OAuthFault(400, "invalid_target", _ONE_RESOURCE if memory.dialect.resource else _NOT_INCLUDED)
 
 
 def dash_fault(status: int) -> OAuthFault:
@@ -184,7 +205,7 @@ def _issue(
     token = grant.mint()
     grant.access[token] = Access(now + life, audience, grant.inner)
     wanted = form.get("scope", "").split()
-    scope = [name for name in SCOPES if not wanted or name in wanted]
+    scope = [name for name in grant.scopes if not wanted or name in wanted]
     answer = {"access_token": token, "token_type": "bearer", "expires_in": life}
     answer |= {"scope": " ".join(scope), "refresh_token": grant.newest}
     if audience:

@@ -46,6 +46,11 @@ class SandboxOptions:
         html_rate: share of audit calls answered with HTML and status 200.
         modern: whether the server speaks protocol 2026-07-28; without it only the 2025 revisions.
         zod: the major version of the validator whose error texts are imitated.
+        auditlogs_generation: which generation of the Audit Logs server is emulated, of those that differ in how a
+            client is let in: `today` is the one that was seen first, `next` what its repository prepares.
+        edge_drop_rate: share of requests whose connection ends before, in or after the head of an answer, by FIN or
+            RST.
+        empty_pages: so many pages without rows, each with a cursor, come before every page of rows.
         codemode_generation: which generation of the code-mode server is emulated: `A` and `B` are two late ones, `G0`
             is the first, which cuts every long reply off.
         tool_prefix: put before the tool's name, as gateways do.
@@ -82,6 +87,9 @@ class SandboxOptions:
     html_rate: float = 0.0
     modern: bool = True
     zod: Literal[3, 4] = 4
+    auditlogs_generation: Literal["today", "0.20.9", "next"] = "today"
+    edge_drop_rate: float = 0.0
+    empty_pages: int = 0
     codemode_generation: Literal["A", "B", "G0"] = "A"
     tool_prefix: str = ""
     drift: tuple[str, ...] = ()
@@ -90,7 +98,7 @@ class SandboxOptions:
     cache_bytes: int = 32 * 1024 * 1024
 
     def __post_init__(self) -> None:
-        for name, least in (("events", 0), ("accounts", 0), ("page_cap", 1), ("cache_bytes", 0)):
+        for name, least in (("events", 0), ("accounts", 0), ("page_cap", 1), ("cache_bytes", 0), ("empty_pages", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}")
         for field in fields(self):
@@ -98,7 +106,7 @@ class SandboxOptions:
             if field.name.endswith(("fraction", "rate")) or field.name in ("twins", "ties"):
                 if not 0 <= value <= 1:
                     raise ValueError(f"{field.name} is a share between 0 and 1, not {value}")
-            elif field.name.endswith("_seconds") and value < 0:
+            elif field.name.endswith("_seconds") and not value >= 0:  # what is no number is neither
                 raise ValueError(f"{field.name} must not be negative, but is {value}")
         if unknown := sorted(set(self.drift) - DRIFTS.keys()):
             raise ValueError(f"no drift is named {unknown[0]!r}; choose from: {', '.join(DRIFTS)}")
@@ -116,6 +124,8 @@ RUNTIME_KNOBS = frozenset(
         "fail_rate",
         "drop_rate",
         "html_rate",
+        "edge_drop_rate",
+        "empty_pages",
         "zod",
         "modern",
         "end_style",

@@ -13,6 +13,9 @@ from cfaudit_export.sandbox.query import BadQueryError, Position, Query, read_cu
 from cfaudit_export.sandbox.strand import Strand
 from cfaudit_export.sandbox.text import SECOND_NS
 
+# Before a cursor: for each, a page without rows came before.
+_AGAIN = "~"
+
 Place = tuple[int, int]
 """Where a record lies: number of its strand, index there. Equal instants are ordered by it."""
 
@@ -33,7 +36,10 @@ def find_page(strands: Sequence[Strand], query: Query, options: SandboxOptions, 
     """
     if query.before_ns < query.since_ns:
         raise BadQueryError("before lies ahead of since")
-    position, skip = _read_position(query.cursor, options, now_ns)
+    cursor = query.cursor.lstrip(_AGAIN)
+    position, skip = _read_position(cursor, options, now_ns)
+    if len(query.cursor) - len(cursor) < options.empty_pages:
+        return Page([], _AGAIN + query.cursor)
     limit = min(query.limit, options.page_cap)
     walks = [
         _matching(strand, number, query, _bounds(strand, number, query, options, position), now_ns)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Filters = tuple[tuple[str, str | float], ...]
+_LARGEST = 2**63
 
 # Where a filter finds its value in a record; where two places are given, the first that has one counts.
 _PATHS: Mapping[str, tuple[tuple[str, ...], ...]] = {
@@ -96,6 +97,6 @@ def read_cursor(cursor: str, count: int) -> tuple[int, ...]:
         found = tuple(map(int, numbers))
     except (ValueError, binascii.Error) as error:
         raise BadQueryError("the cursor cannot be read") from error
-    if len(found) != count:
+    if len(found) != count or max(map(abs, found)) >= _LARGEST:
         raise BadQueryError("the cursor is of another kind")
     return found

@@ -8,11 +8,15 @@ from typing import Any, Protocol, cast
 
 from cfaudit_export.sandbox.pages import ToolText
 from cfaudit_export.sandbox.requests import Seen
-from cfaudit_export.sandbox.text import js
+from cfaudit_export.sandbox.schema import ABSENT, Free, Shape, Text, issues, zod4
+from cfaudit_export.sandbox.text import js, js_pretty
 from cfaudit_export.sandbox.upstream import Caller
 
+INVALID_REQUEST = -32600
 METHOD_NOT_FOUND = -32601
 INVALID_PARAMS = -32602
+INTERNAL_ERROR = -32603
+NOT_A_MESSAGE = "Bad Request: the request body is not a valid JSON-RPC message"
 CHANGING_TOOLS: Mapping[str, Any] = {"tools": {"listChanged": True}}
 
 
@@ -36,6 +40,20 @@ class Reply:
     stream: AsyncIterator[bytes] | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """How the MCP library of a server answers.
+
+    Attributes:
+        plain: the 2025 revisions are answered with JSON, not with an event stream.
+        first: it is the library of the first code-mode server: no revision after 2025, no limit of a body, and
+            other codes for messages and parameters that are none.
+    """
+
+    plain: bool = False
+    first: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Exchange:
     """One POST: who asks which service, with what headers (names in lower case); `finish` logs it once answered."""
@@ -46,6 +64,7 @@ class Exchange:
     seen: Seen
     keepalive_seconds: float
     finish: Callable[[Seen], None] = field(repr=False)
+    form: Form = Form()  # frozen
 
 
 class Service(Protocol):
@@ -77,24 +96,67 @@ def is_request(message: object) -> bool:
 
 
 def is_valid(message: object) -> bool:
-    """Tell whether a value is a JSON-RPC request, notification or response."""
+    """Tell whether a value is a JSON-RPC request, notification or response; no other members are taken."""
     if not _is_message(message):
         return False
     body = cast("dict[str, Any]", message)
+    names = body.keys() - {"jsonrpc"}
     if "id" in body and (isinstance(body["id"], bool) or not isinstance(body["id"], str | int)):
         return False
     if "method" in body:
-        return isinstance(body["method"], str) and isinstance(body.get("params", {}), dict)
-    return "id" in body and ("result" in body or "error" in body)
+        params = body.get("params", {})
+        return names <= {"id", "method", "params"} and isinstance(body["method"], str) and isinstance(params, dict)
+    if names == {"id", "result"}:
+        return isinstance(body["result"], dict)
+    return names == {"id", "error"} and isinstance(body["error"], dict)
 
 
 def _is_message(message: object) -> bool:
     return isinstance(message, dict) and message.get("jsonrpc") == "2.0"
 
 
-def refusal(status: int, code: int, message: str) -> Reply:
-    """Answer an HTTP request that did not get as far as a JSON-RPC message."""
-    return Reply(status, js({"jsonrpc": "2.0", "error": {"code": code, "message": message}, "id": None}).encode())
+def id_of(message: object) -> object:
+    """Return the id to answer a refused message with, which need not be one that JSON-RPC allows."""
+    found = message.get("id") if isinstance(message, dict) else None
+    return found if isinstance(found, str | int | float) and not isinstance(found, bool) else None
+
+
+def refusal(status: int, code: int, message: str, message_id: object = None, data: object = None) -> Reply:
+    """Answer an HTTP request that did not get as far as the service."""
+    error = {"code": code, "message": message} | ({} if data is None else {"data": data})
+    return Reply(status, js({"jsonrpc": "2.0", "error": error, "id": message_id}).encode())
+
+
+_INITIALIZE = Shape(
+    (
+        ("protocolVersion", Text()),
+        ("capabilities", Shape(())),
+        ("clientInfo", Shape((("name", Text()), ("version", Text())), ("name", "version"))),
+    ),
+    ("protocolVersion", "capabilities", "clientInfo"),
+)
+_CALL = Shape((("name", Text()), ("arguments", Free())), ("name",))
+_LIST = Shape((("cursor", Text()),))
+_PARAMS = {"initialize": (_INITIALIZE, True), "tools/call": (_CALL, True), "tools/list": (_LIST, False)}
+
+
+def check_params(message: Mapping[str, Any], form: Form) -> None:
+    """Check the parameters of a request as the library does that the server is made of.
+
+    Raises:
+        RpcError: what is wrong, in the words of its validator.
+    """
+    method = message["method"]
+    shape, required = _PARAMS.get(method, (Shape(()), False))
+    found = [] if "params" not in message and not required else _issues(shape, message.get("params", ABSENT))
+    if found and method == "tools/call" and not form.first:
+        raise RpcError(INVALID_PARAMS, f"Invalid tools/call request: {js_pretty(found)}")
+    if found:
+        raise RpcError(INTERNAL_ERROR, js_pretty(found))
+
+
+def _issues(shape: Shape, params: object) -> list[dict[str, Any]]:
+    return [zod4(issue) for issue in issues(shape, params, ("params",))]
 
 
 def error_body(message_id: object, error: RpcError) -> bytes:
@@ -119,11 +181,9 @@ async def call_tool(exchange: Exchange, params: Mapping[str, Any]) -> bytes:
     """Call a tool and write the inside of the result.
 
     Raises:
-        RpcError: the parameters are no tool call, or no tool has the name.
+        RpcError: no tool has the name.
     """
-    name, arguments = params.get("name"), params.get("arguments", {})
-    if not isinstance(name, str) or not isinstance(arguments, dict):
-        raise RpcError(INVALID_PARAMS, "Invalid params for tools/call")
+    name, arguments = params["name"], params.get("arguments", {})
     exchange.seen.tool, exchange.seen.arguments = name, arguments
     text = await exchange.service.call(name, arguments, exchange)
     if text is None:

@@ -10,15 +10,18 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING, Self
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from cfaudit_export.sandbox.api import API_PREFIX, Api
 from cfaudit_export.sandbox.app import Authorization, SandboxApp
 from cfaudit_export.sandbox.codemode_app import CODEMODE_PREFIX, CodeModeApp
+from cfaudit_export.sandbox.edge import TRANSPORT
 
 if TYPE_CHECKING:
+    import asyncio
     from types import FrameType, TracebackType
 
-    from starlette.types import Message, Receive, Scope, Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from cfaudit_export.sandbox.requests import RequestLog
     from cfaudit_export.sandbox.upstream import Upstream
@@ -43,7 +46,7 @@ class Sandbox:
         self.world = world
         self.app = SandboxApp(world, authorization=authorization, hosts=(host,))
         self.codemode = CodeModeApp(self.app)
-        self.app.mounts[CODEMODE_PREFIX] = self.codemode
+        self.app.mounts |= self.codemode.mounts()
         self.app.mounts[API_PREFIX] = Api(self.app.upstream)
         self._address = (host, port)
         self._server: uvicorn.Server | None = None
@@ -172,9 +175,24 @@ class _Dated:
         await self._app(scope, receive, send_dated)
 
 
+class _Connection(H11Protocol):
+    """Hands its transport to the application, which may have to end a connection in a bad way."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as the base class
+        super().connection_made(transport)
+        served: ASGIApp = self.app
+
+        async def with_transport(scope: Scope, receive: Receive, send: Send) -> None:
+            scope["extensions"] = {**scope.get("extensions", {}), TRANSPORT: transport}
+            await served(scope, receive, send)
+
+        self.app = with_transport
+
+
 def _server(app: _Dated) -> uvicorn.Server:
     config = uvicorn.Config(
         app,
+        http=_Connection,
         lifespan="off",
         ws="none",
         access_log=False,

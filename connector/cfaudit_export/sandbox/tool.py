@@ -98,7 +98,8 @@ def argument_error(
             flaw = _flaw(argument, arguments.get(argument, ABSENT), changes)
             if flaw is not None:
                 flaws.append(f"{argument}: {flaw}")
-    if "small-pages" in changes and arguments.get("limit", 0) > drift.SMALL_PAGE:
+    limit = arguments.get("limit")
+    if "small-pages" in changes and isinstance(limit, int | float) and limit > drift.SMALL_PAGE:
         flaws.append(f"limit: Too big: expected number to be <={drift.SMALL_PAGE}")
     if "required-argument" in changes and drift.ARGUMENT not in arguments:
         flaws.append(f"{drift.ARGUMENT}: Invalid input: expected string, received undefined")

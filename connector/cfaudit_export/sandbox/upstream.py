@@ -9,7 +9,7 @@ from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
-from typing import Literal
+from typing import Literal, cast, get_args
 
 from cfaudit_export.sandbox.composer import Account
 from cfaudit_export.sandbox.world import World
@@ -19,6 +19,9 @@ ACCOUNTS_LISTED = 20
 _TOKEN = re.compile(r"[A-Za-z0-9_\-]+")
 
 Where = Literal["probe", "audit", "edge"]
+EdgeDrop = Literal["fin-before", "fin-in", "fin-after", "rst-before", "rst-in", "rst-after"]
+"""The connection of a client ends by FIN or RST, before, in or after the head of an answer."""
+EDGE_DROPS: tuple[EdgeDrop, ...] = get_args(EdgeDrop)
 Mishap = int | Literal["drop", "html", "empty"]
 """A status the call is answered with, a lost connection, or a 200 whose body is HTML or nothing."""
 
@@ -78,17 +81,25 @@ class Upstream:
             self._rng = random.Random(f"{self._world.options.seed}/mishaps")
             self._calls: dict[str, deque[float]] = {}
             self._blocked_until: dict[str, float] = {}
-            self._planned: dict[str, deque[tuple[Mishap, int | None]]] = {}
+            self._planned: dict[str, deque[tuple[Mishap | EdgeDrop, int | None]]] = {}
 
     def fail_next(
-        self, mishap: Mishap, *, times: int = 1, where: Where = "audit", retry_after: int | None = None
+        self, mishap: Mishap | EdgeDrop, *, times: int = 1, where: Where = "audit", retry_after: int | None = None
     ) -> None:
         """Let the next calls of one sort fail, before anything else is looked at."""
         with self._lock:
             self._planned.setdefault(where, deque()).extend([(mishap, retry_after)] * times)
 
-    def planned(self, where: Where) -> tuple[Mishap, int | None] | None:
-        """Take the next planned failure of a sort, if there is one."""
+    def planned(self, where: Literal["probe", "audit"]) -> tuple[Mishap, int | None] | None:
+        """Take the next planned failure of a sort of call, if there is one."""
+        return cast("tuple[Mishap, int | None] | None", self._next(where))
+
+    def planned_at_edge(self) -> int | EdgeDrop | None:
+        """Take the next planned failure of the edge, if there is one: a status, or the end of the connection."""
+        found = self._next("edge")
+        return cast("int | EdgeDrop", found[0]) if found else None
+
+    def _next(self, where: Where) -> tuple[Mishap | EdgeDrop, int | None] | None:
         with self._lock:
             queue = self._planned.get(where)
             return queue.popleft() if queue else None
@@ -129,6 +140,11 @@ class Upstream:
     def credential(self, token: str) -> Credential | None:
         """Look up what a token can see."""
         return self._credentials.get(token)
+
+    def accounts(self, caller: Caller) -> tuple[Account, ...]:
+        """Return all accounts that a caller can use, also those beyond the page that the servers look at."""
+        known = (one.accounts for one in self._credentials.values() if one.owner == caller.owner)
+        return next(known, caller.accounts)
 
     def audit(self, caller: Caller) -> Mishap | None:
         """Charge one call of the audit endpoint; return what happens instead of an answer, if anything does."""

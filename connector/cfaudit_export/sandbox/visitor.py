@@ -19,8 +19,8 @@ _STEPS = 12
 _INPUT = re.compile(r'<input type="hidden" name="(\w+)" value="([^"]*)"')
 
 
-def visit(url: str, decision: Literal["allow", "deny"] = "allow", *, arrive: bool = True) -> str:
-    """Go from page to page, consenting and then allowing or denying; return the URL where it ends.
+def visit(url: str, decision: Literal["allow", "deny", "cancel"] = "allow", *, arrive: bool = True) -> str:
+    """Go from page to page, consenting and then allowing or denying, or cancelling; return the URL where it ends.
 
     That is the client's redirect, which is asked for too unless `arrive` is False, or a page that leads nowhere.
     """
@@ -53,4 +53,6 @@ def _submit(http: httpx2.Client, url: str, page: str, decision: str, held: dict[
     fields = {name: html.unescape(value) for name, value in _INPUT.findall(page)}
     if 'name="decision"' in page:
         fields["decision"] = decision
+    elif decision == "cancel":
+        fields["cancel"] = "1"
     return http.post(urljoin(url, action[1] if action else ""), data=fields, headers=held)

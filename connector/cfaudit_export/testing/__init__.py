@@ -45,5 +45,5 @@ def __getattr__(name: str) -> Any:
         import pytest
 
         # A suite is no test module; without this its failing assertions would not show their values.
-        pytest.register_assert_rewrite(home)
+        pytest.register_assert_rewrite(home, f"{__name__}.comparison")
     return getattr(import_module(home), name)

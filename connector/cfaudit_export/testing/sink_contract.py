@@ -19,15 +19,16 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from cfaudit_export import Batch, LoadUnknownError, Receipt, Sink, read_batch
+from cfaudit_export import Batch, LoadUnknownError, Receipt, Sink, SinkError, read_batch
 from cfaudit_export.schema import COLUMNS, schema
 from cfaudit_export.testing.batches import Shape, make_batch
+from cfaudit_export.testing.comparison import accepted, assert_same, nullable, without_repetition
 
 _TEXTS = [
     "plain",
@@ -54,11 +55,14 @@ class SinkTarget:
             ignored.
         interrupted_loads: ways in which a load can be cut short. Each loads the batch and returns once that attempt
             is over for good: its process killed, its connection dropped.
+        impostors: sinks for this destination of which some or all requests are answered by something else: a proxy's
+            page, a portal's sign-in, an empty success, a refusal, a 404 that is not the destination's.
     """
 
     new_sink: Callable[[], Sink]
     stored: Callable[[], pa.Table]
     interrupted_loads: tuple[Callable[[Batch], None], ...] = ()
+    impostors: tuple[Callable[[], Sink], ...] = ()
 
 
 class SinkContract:
@@ -183,6 +187,37 @@ class SinkContract:
             else:
                 assert sorted(target.stored()["event_id"].to_pylist()) == sorted(before)
 
+    def test_nothing_counts_as_stored_on_the_word_of_something_else(self, target: SinkTarget, folder: Path) -> None:
+        """Whatever stands between, a batch is stored or it is an error, and it comes again without doubling."""
+        for seed, impostor in enumerate(_impostors(target)):
+            before = target.stored()["event_id"].to_pylist()
+            batch = make_batch(folder, seed=seed, days=2)
+            sink = impostor()
+            try:
+                self.assert_stored(target, (batch, sink.load(batch)), beside=before)
+            except SinkError:
+                pass
+            finally:
+                sink.close()
+            honest = target.new_sink()
+            receipt = honest.load(batch)
+            honest.close()
+            self.assert_stored(target, (batch, receipt), beside=before)
+
+    def test_nothing_counts_as_absent_on_the_word_of_something_else(
+        self, target: SinkTarget, sink: Sink, folder: Path
+    ) -> None:
+        """What may not be seen is not what is not there: a batch that is there is found, or it is an error."""
+        impostors = _impostors(target)
+        batch = make_batch(folder, days=2)
+        receipt = sink.load(batch)
+        for impostor in impostors:
+            other = impostor()
+            found = _find_or_fail(other, batch)
+            other.close()
+            assert found is not None, "a batch that is there was said to be missing"
+        self.assert_stored(target, (batch, receipt))
+
     def test_find_knows_a_batch_once_it_is_loaded(self, target: SinkTarget, sink: Sink, folder: Path) -> None:
         batch, other = (make_batch(folder, seed=seed, days=2) for seed in (1, 2))
         assert _find(sink, batch) in (None, "cannot tell")
@@ -220,13 +255,13 @@ class SinkContract:
             loads: batches, each with a receipt for it.
             beside: ids of events that were stored before.
         """
-        expected = pa.concat_tables([_accepted(batch, receipt) for batch, receipt in loads])
-        stored = target.stored().select(schema().names).cast(_nullable())
+        expected = pa.concat_tables([accepted(batch, receipt) for batch, receipt in loads])
+        stored = target.stored().select(schema().names).cast(nullable())
         if beside:
             stored = stored.filter(pc.invert(pc.is_in(stored["event_id"], pa.array(beside, pa.string()))))
         if self.at_least_once:
-            stored = _without_repetition(stored)
-        _assert_same(stored.sort_by("event_id"), expected.cast(_nullable()).sort_by("event_id"))
+            stored = without_repetition(stored)
+        assert_same(stored.sort_by("event_id"), expected.cast(nullable()).sort_by("event_id"))
 
 
 def _without(batch: Batch, column: str) -> Batch:
@@ -244,41 +279,21 @@ def _interrupted_loads(target: SinkTarget) -> tuple[Callable[[Batch], None], ...
     return target.interrupted_loads
 
 
+def _impostors(target: SinkTarget) -> tuple[Callable[[], Sink], ...]:
+    if not target.impostors:
+        pytest.skip("the target offers no impostors")
+    return target.impostors
+
+
+def _find_or_fail(sink: Sink, batch: Batch) -> Receipt | str | None:
+    try:
+        return sink.find(batch.batch_id, batch.window)
+    except SinkError:
+        return "failed"
+
+
 def _find(sink: Sink, batch: Batch) -> Receipt | str | None:
     try:
         return sink.find(batch.batch_id, batch.window)
     except LoadUnknownError:
         return "cannot tell"
-
-
-def _accepted(batch: Batch, receipt: Receipt) -> pa.Table:
-    assert receipt.batch_id == batch.batch_id
-    assert receipt.rows + len(receipt.rejected) == batch.rows
-    rejected = pa.array([rejected.event_id for rejected in receipt.rejected], pa.string())
-    events = read_batch(batch)
-    return events.filter(pc.invert(pc.is_in(events["event_id"], rejected)))
-
-
-def _without_repetition(events: pa.Table) -> pa.Table:
-    first = {event_id: row for row, event_id in reversed(list(enumerate(events["event_id"].to_pylist())))}
-    return events.take(pa.array(list(first.values()), pa.int64()))
-
-
-def _nullable() -> pa.Schema:
-    """Return the schema without its promises and notes, which a destination need not give back."""
-    return pa.schema([pa.field(field.name, field.type) for field in schema()])
-
-
-def _assert_same(stored: pa.Table, expected: pa.Table) -> None:
-    assert stored["event_id"].to_pylist() == expected["event_id"].to_pylist(), "events are missing, strange or repeated"
-    for column in COLUMNS:
-        if stored[column.name].equals(expected[column.name]):
-            continue
-        kept, given = stored[column.name].to_pylist(), expected[column.name].to_pylist()
-        if column.kind == "json":  # a destination may keep the value and not its spelling
-            kept, given = _parsed(kept), _parsed(given)
-        assert kept == given, f"column '{column.name}' differs"
-
-
-def _parsed(texts: list[str | None]) -> list[Any]:
-    return [None if text is None else json.loads(text) for text in texts]

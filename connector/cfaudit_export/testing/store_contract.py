@@ -18,10 +18,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import TypeVar
 
 import pytest
 
 from cfaudit_export import (
+    CfauditError,
     Checkpoint,
     CheckpointConflictError,
     CheckpointStore,
@@ -32,6 +35,7 @@ from cfaudit_export import (
 )
 from cfaudit_export.model import Intent, Lateness, SinkProgress
 
+T = TypeVar("T")
 NewStore = Callable[[], CheckpointStore]
 
 _NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -70,6 +74,37 @@ class CheckpointStoreContract:
     def new_store(self) -> NewStore:
         """Return what opens the store that this test uses; it is empty before the first call."""
         raise NotImplementedError("override the fixture 'new_store'")
+
+    @pytest.fixture
+    def impostors(self) -> tuple[NewStore, ...]:
+        """Return stores of which some requests are answered by something else, such as a proxy; to be overridden.
+
+        Its pages, refusals, empty successes and 404s are not those of the place where the checkpoints are.
+        """
+        return ()
+
+    def test_nothing_counts_as_absent_on_the_word_of_something_else(
+        self, new_store: NewStore, impostors: tuple[NewStore, ...]
+    ) -> None:
+        """A stream that is taken for a new one is exported twice."""
+        store = new_store()
+        store.save(_checkpoint(1, 1), expected=None)
+        with store.hold(_stream(1).id):
+            for impostor in impostors:
+                other = impostor()
+                assert _answered(partial(other.load, _stream(1).id)) is not None
+                assert _answered(partial(_streams, other)) != []
+                with pytest.raises(CfauditError), other.hold(_stream(1).id):
+                    pass
+
+    def test_nothing_counts_as_saved_on_the_word_of_something_else(
+        self, new_store: NewStore, impostors: tuple[NewStore, ...]
+    ) -> None:
+        """A save that did not happen, and is believed, is a checkpoint that lags behind what was delivered."""
+        for number, impostor in enumerate(impostors, start=1):
+            version = new_store().save(_checkpoint(number, 1), expected=None)
+            if _answered(partial(impostor().save, _checkpoint(number, 2), expected=version)):
+                assert _loaded(new_store, number) == _checkpoint(number, 2)
 
     def test_a_stream_that_was_never_saved_has_no_checkpoint(self, new_store: NewStore) -> None:
         """None, and not an error: every stream begins so."""
@@ -180,12 +215,24 @@ class CheckpointStoreContract:
             assert _loaded(new_store, 1) == _checkpoint(1, 1)
 
 
+def _streams(store: CheckpointStore) -> list[str]:
+    return list(store.streams())
+
+
 def _stream(number: int) -> Stream:
     return Stream(f"{number:032x}", "auditlogs")
 
 
 def _checkpoint(number: int, day: int) -> Checkpoint:
     return Checkpoint(_stream(number), updated_at=datetime(2026, 11, day, tzinfo=UTC))
+
+
+def _answered(ask: Callable[[], T]) -> T | str:
+    """Return an answer, or that there was none."""
+    try:
+        return ask()
+    except CfauditError:
+        return ""
 
 
 def _loaded(new_store: NewStore, number: int) -> Checkpoint | None:

@@ -18,9 +18,10 @@ from cfaudit_export.sandbox.control import reset
 END = datetime(2026, 11, 20, tzinfo=UTC)
 ACCEPT = "application/json, text/event-stream"
 TOOL = "auditlogs_by_account_id"
+CLIENT = {"name": "probe", "version": "1"}
 META = {
     "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-    "io.modelcontextprotocol/clientInfo": {"name": "probe", "version": "1"},
+    "io.modelcontextprotocol/clientInfo": CLIENT,
     "io.modelcontextprotocol/clientCapabilities": {},
 }
 
@@ -93,6 +94,12 @@ def message(method: str, params: dict[str, Any] | None = None, message_id: int =
 
 
 Connect = Callable[..., Wire]
+
+
+@pytest.fixture
+def hello() -> dict[str, Any]:
+    """Return the parameters of an `initialize`."""
+    return {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": CLIENT}
 
 
 @pytest.fixture

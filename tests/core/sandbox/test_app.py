@@ -42,6 +42,7 @@ def rpc_error(code: int, message: str) -> dict[str, Any]:
 def test_a_foreign_host_or_origin_is_refused(wire: Wire) -> None:
     response = wire.legacy("ping", host="evil.example.com:80")
     assert answered(response) == (403, rpc_error(-32000, "Invalid Host: evil.example.com"))
+    assert CORS.items() <= dict(response.headers).items()
     response = wire.legacy("ping", origin="https://evil.example.com")
     assert answered(response) == (403, rpc_error(-32000, "Invalid Origin: evil.example.com"))
     for origin in ("http://localhost:3000", "https://playground.ai.cloudflare.com"):
@@ -68,7 +69,7 @@ def test_without_a_token_the_mcp_paths_ask_for_one(wire: Wire, path: str) -> Non
     )
     origin = wire.sandbox.url
     assert response.headers["www-authenticate"] == (
-        f'Bearer realm="OAuth", resource_metadata="{origin}/.well-known/oauth-protected-resource/mcp", '
+        f'Bearer realm="OAuth", resource_metadata="{origin}/.well-known/oauth-protected-resource{path}", '
         'error="invalid_token", error_description="Missing or invalid access token"'
     )
     assert (response.headers["cache-control"], response.headers["pragma"]) == ("no-store", "no-cache")
@@ -77,6 +78,7 @@ def test_without_a_token_the_mcp_paths_ask_for_one(wire: Wire, path: str) -> Non
 
 def test_the_scheme_of_the_header_is_case_sensitive(wire: Wire) -> None:
     assert wire.legacy("ping", authorization=f"bearer {wire.token}").status_code == 401
+    assert wire.legacy("ping", authorization="Bearer").status_code == 401
     assert wire.legacy("ping", authorization=f"Bearer {wire.token} more").status_code == 200
 
 
@@ -91,7 +93,7 @@ def test_a_token_of_three_parts_goes_to_oauth_and_is_unknown_there(wire: Wire) -
 
 def test_refused_tokens_get_the_answer_of_the_probe(connect: Connect) -> None:
     wire = connect(token="forbidden")
-    response = wire.legacy("initialize", {"protocolVersion": "2025-11-25"})
+    response = wire.legacy("ping")
     assert (response.status_code, response.json()["error"]) == (403, "insufficient_scope")
     assert 'error="insufficient_scope"' in response.headers["www-authenticate"]
     wire.sandbox.upstream.fail_next(429, where="probe")
@@ -104,6 +106,7 @@ def test_refused_tokens_get_the_answer_of_the_probe(connect: Connect) -> None:
 def test_with_an_api_token_every_other_path_is_not_found(wire: Wire, path: str) -> None:
     response = wire.post({}, path=path)
     assert (response.status_code, response.text) == (404, "Not Found")
+    assert CORS.items() <= dict(response.headers).items()
     assert response.headers["content-type"].startswith("text/plain")
 
 
@@ -327,7 +330,8 @@ def test_every_request_is_noted_with_what_it_cost(wire: Wire) -> None:
 def test_a_browser_is_told_why_it_was_turned_away(wire: Wire) -> None:
     response = wire.http.post(wire.sandbox.mcp_url, json={}, headers={"origin": "http://localhost:3000"})
     assert response.status_code == 401
-    assert CORS.items() <= dict(response.headers).items()
+    assert response.headers["access-control-allow-origin"] == "http://localhost:3000"
+    assert response.headers["access-control-allow-headers"] == "Authorization, *"
 
 
 class OneGrant:

@@ -11,7 +11,6 @@ import pytest
 
 from cfaudit_export.auth.signin import SignIn, sign_in
 from cfaudit_export.auth.store import GrantStore
-from cfaudit_export.sandbox.oauth import OAuth
 from cfaudit_export.sandbox.visitor import visit
 from cfaudit_export.sources.codemode.frame import read_frame
 from cfaudit_export.sources.codemode.snippet import Parameters, write_code
@@ -44,9 +43,9 @@ def answer_of(response: httpx2.Response) -> dict[str, Any]:
 
 
 @every_generation
-def test_it_says_who_it_is(connect: Connect, generation: str) -> None:
+def test_it_says_who_it_is(connect: Connect, hello: dict[str, Any], generation: str) -> None:
     wire = connect(events=1, codemode_generation=generation)
-    asked = {"protocolVersion": "2026-07-28" if generation == "G0" else "2025-11-25", "capabilities": {}}
+    asked = hello | {"protocolVersion": "2026-07-28" if generation == "G0" else "2025-11-25"}
     response = wire.legacy("initialize", asked, path=PATH)
     result = answer_of(response)["result"]
     assert result["protocolVersion"] == "2025-11-25"
@@ -58,12 +57,14 @@ def test_it_says_who_it_is(connect: Connect, generation: str) -> None:
 @every_generation
 def test_each_era_is_answered_in_its_form(connect: Connect, generation: str) -> None:
     wire = connect(events=1, codemode_generation=generation)
-    old, new = wire.legacy("tools/list", path=PATH), wire.modern("tools/list", path=PATH)
+    both = "application/json, text/event-stream"
+    old, new = wire.legacy("tools/list", path=PATH), wire.modern("tools/list", path=PATH, accept=both)
     assert old.headers["content-type"] == ("application/json" if generation == "G0" else "text/event-stream")
     if generation == "G0":
         assert new.status_code == 400
         assert new.json()["error"]["code"] == -32000
         assert new.json()["error"]["message"].startswith("Bad Request: Unsupported protocol version")
+        assert wire.modern("tools/list", path=PATH).status_code == 406
     else:
         assert new.headers["content-type"] == "application/json"
         assert new.json()["result"]["resultType"] == "complete"
@@ -87,6 +88,59 @@ def test_only_its_one_route_and_a_post_are_served(connect: Connect, generation: 
             assert refused.json()["error"] == {"code": -32000, "message": "Method not allowed."}
 
 
+def test_the_first_generation_asks_nobody_where_they_come_from(connect: Connect) -> None:
+    wire = connect(events=1, codemode_generation="G0")
+    for header in ({"host": "evil.example"}, {"origin": "https://evil.example"}):
+        assert wire.legacy("ping", path=PATH, **header).status_code == 200
+
+
+@pytest.mark.parametrize("body", [[], [{"jsonrpc": "2.0", "method": "notifications/initialized"}]])
+def test_the_first_generation_accepts_a_batch_without_requests(connect: Connect, body: object) -> None:
+    assert connect(events=1, codemode_generation="G0").post(body, path=PATH).status_code == 202
+
+
+@every_generation
+def test_a_batch_is_answered_with_one_result_for_each_request(connect: Connect, generation: str) -> None:
+    wire = connect(events=1, codemode_generation=generation)
+    pings = [{"jsonrpc": "2.0", "id": number, "method": "ping"} for number in (1, 2)]
+    response = wire.post(pings, path=PATH)
+    wanted = [{"jsonrpc": "2.0", "id": number, "result": {}} for number in (1, 2)]
+    if generation == "G0":
+        assert response.json() == wanted
+    else:
+        assert [json.loads(line[6:]) for line in response.text.splitlines() if line.startswith("data:")] == wanted
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code", "start"),
+    [
+        (b"{", 400, -32700, "Parse error: Invalid JSON"),
+        ({"jsonrpc": "1.0", "id": 1, "method": "ping"}, 400, -32700, "Parse error: Invalid JSON-RPC message"),
+        ({"jsonrpc": "2.0", "id": 1, "method": "tools/call"}, 200, -32603, "[\n  {"),
+    ],
+)
+def test_the_first_generation_has_other_codes_for_what_it_cannot_read(
+    connect: Connect, body: object, status: int, code: int, start: str
+) -> None:
+    response = connect(events=1, codemode_generation="G0").post(body, path=PATH)
+    assert (response.status_code, response.json()["error"]["code"]) == (status, code)
+    assert response.json()["error"]["message"].startswith(start)
+
+
+def test_the_first_generation_takes_bodies_of_any_size(connect: Connect) -> None:
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "ping", "params": {"x": "y" * 4_200_000}}).encode()
+    assert connect(events=1, codemode_generation="G0").post(body, path=PATH).status_code == 200
+    assert connect(events=1).post(body, path=PATH).status_code == 413
+
+
+@pytest.mark.parametrize("argument", ["code", "account_id"])
+def test_arguments_that_are_no_texts_are_named(connect: Connect, argument: str) -> None:
+    wire = connect(events=1)
+    arguments = {"code": write_code(Parameters(None)), argument: [5]}
+    reply = answer_of(wire.legacy("tools/call", {"name": "execute", "arguments": arguments}, path=PATH))["result"]
+    assert reply["content"][0]["text"].endswith(f"execute: {argument}: Invalid input: expected string, received array")
+
+
 def test_strangers_are_refused_before_any_token_is_looked_at(connect: Connect) -> None:
     wire = connect(events=1)
     for header in ({"host": "evil.example"}, {"origin": "https://evil.example"}):
@@ -107,6 +161,7 @@ def test_the_tools_of_a_late_generation_are_the_same_for_every_token(
     schema = tool["inputSchema"]
     assert schema["required"] == ["code"]
     assert ("account_id" in schema["properties"]) == (generation != "G0" or token == "user")
+    assert "account_id" not in tools["search"]["inputSchema"]["properties"]
     assert ("draft-07" in schema["$schema"]) == (generation == "G0")
     assert ("execution" in tool) == (generation == "G0")
     assert ("_meta" in tool) == (generation == "B")
@@ -218,8 +273,13 @@ def test_whom_it_does_not_know_it_turns_away(
         assert response.json() == {"error": "Failed to fetch user or accounts"}
         return
     assert response.status_code == status
+    if generation == "G0":
+        assert "resource_metadata" not in response.headers["www-authenticate"]
+        assert response.json()["error_description"] == "Missing or invalid access token"
+        return
     assert f"/.well-known/oauth-protected-resource{PATH}" in response.headers["www-authenticate"]
     if error is None:
+        assert "error=" not in response.headers["www-authenticate"]
         assert response.content == b""
     else:
         assert response.json()["error"] == error
@@ -237,9 +297,8 @@ def test_a_throttled_look_up_is_told_with_the_time_to_wait(connect: Connect) -> 
 
 def test_the_answer_to_a_sign_in_is_no_stream(connect: Connect, tmp_path: Path) -> None:
     wire, store = connect(events=1), GrantStore(tmp_path)
-    wire.sandbox.app.authorization = OAuth(wire.world)
     grant = sign_in(
-        SignIn(server_url=wire.sandbox.codemode_url),
+        SignIn(server_url=wire.sandbox.codemode_url, limit_seconds=60),
         store,
         clock=lambda: datetime.now(UTC),
         tell=lambda _line: None,

@@ -33,8 +33,10 @@ def refused(response: httpx2.Response) -> tuple[int, int, str, object]:
         ("2099-01-01", "2025-11-25"),
     ],
 )
-def test_initialize_echoes_a_known_version_or_answers_with_the_newest(wire: Wire, asked: str, answered: str) -> None:
-    response = wire.legacy("initialize", {"protocolVersion": asked, "capabilities": {}})
+def test_initialize_echoes_a_known_version_or_answers_with_the_newest(
+    wire: Wire, hello: dict[str, Any], asked: str, answered: str
+) -> None:
+    response = wire.legacy("initialize", hello | {"protocolVersion": asked})
     assert response.status_code == 200
     assert response.text == event(
         f'{{"result":{{"protocolVersion":"{answered}","capabilities":{{"tools":{{"listChanged":true}}}},'
@@ -49,8 +51,10 @@ def test_initialize_echoes_a_known_version_or_answers_with_the_newest(wire: Wire
     assert headers["access-control-allow-origin"] == "*"
 
 
-def test_initialize_carries_instructions_where_there_are_several_accounts(connect: Connect) -> None:
-    response = connect(accounts=2, events=1).legacy("initialize", {"protocolVersion": "2025-11-25"})
+def test_initialize_carries_instructions_where_there_are_several_accounts(
+    connect: Connect, hello: dict[str, Any]
+) -> None:
+    response = connect(accounts=2, events=1).legacy("initialize", hello)
     result = json.loads(response.text.partition("data: ")[2])["result"]
     assert list(result) == ["protocolVersion", "capabilities", "serverInfo", "instructions"]
 
@@ -155,21 +159,56 @@ def test_what_is_not_json_is_refused(wire: Wire, body: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "body",
+    ("body", "echoed"),
     [
-        {},
-        [],
-        5,
-        {"method": "ping", "id": 1},
-        {"jsonrpc": "2.0", "id": True, "method": "ping"},
-        {"jsonrpc": "2.0", "id": 1},
-        {"jsonrpc": "2.0", "id": 1, "method": "ping", "params": []},
-        [{"jsonrpc": "2.0", "id": 1, "method": "ping"}, 5],
+        ({}, None),
+        (5, None),
+        ({"method": "ping", "id": 1}, 1),
+        ({"jsonrpc": "1.0", "id": 7, "method": "ping"}, 7),
+        ({"jsonrpc": "2.0", "id": 1.5, "method": "ping"}, 1.5),
+        ({"jsonrpc": "2.0", "id": True, "method": "ping"}, None),
+        ({"jsonrpc": "2.0", "id": "a"}, "a"),
+        ({"jsonrpc": "2.0", "id": 1, "method": "ping", "params": []}, 1),
+        ({"jsonrpc": "2.0", "id": 1, "method": "ping", "more": 1}, 1),
+        ({"jsonrpc": "2.0", "id": 1, "error": 5}, 1),
     ],
 )
-def test_what_is_not_json_rpc_is_refused(wire: Wire, body: object) -> None:
+def test_what_is_not_json_rpc_is_refused_with_its_id(wire: Wire, body: object, echoed: object) -> None:
     message = "Bad Request: the request body is not a valid JSON-RPC message"
-    assert refused(wire.post(body)) == (400, -32600, message, None)
+    assert refused(wire.post(body)) == (400, -32600, message, echoed)
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ([], "empty JSON-RPC batch"),
+        ([{"jsonrpc": "2.0", "id": 1, "method": "ping"}, 5], "JSON-RPC batch contains an invalid message"),
+    ],
+)
+def test_a_batch_that_is_none_is_refused(wire: Wire, body: object, problem: str) -> None:
+    assert refused(wire.post(body)) == (400, -32600, f"Bad Request: {problem}", None)
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "code", "start", "paths"),
+    [
+        ("initialize", None, -32603, "", [["params"]]),
+        ("initialize", {"protocolVersion": 5}, -32603, "", ["protocolVersion", "capabilities", "clientInfo"]),
+        ("tools/call", None, -32602, "Invalid tools/call request: ", [["params"]]),
+        ("tools/call", {"name": 5, "arguments": []}, -32602, "Invalid tools/call request: ", ["name", "arguments"]),
+        ("tools/list", {"cursor": 5}, -32603, "", ["cursor"]),
+    ],
+)
+def test_parameters_that_do_not_fit_are_listed_as_the_validator_does(
+    wire: Wire, method: str, params: dict[str, Any] | None, code: int, start: str, paths: list[Any]
+) -> None:
+    response = wire.legacy(method, params)
+    assert response.status_code == 200
+    error = json.loads(response.text.partition("data: ")[2])["error"]
+    assert error["code"] == code
+    assert error["message"].startswith(f"{start}[\n  {{\n")
+    wanted = [path if isinstance(path, list) else ["params", path] for path in paths]
+    assert [issue["path"] for issue in json.loads(error["message"].removeprefix(start))] == wanted
 
 
 def test_an_unknown_version_in_the_header_is_refused_except_to_initialize(wire: Wire) -> None:

@@ -13,6 +13,13 @@ if TYPE_CHECKING:
 
 TOOL = "auditlogs_by_account_id"
 WINDOW = {"since": "2026-10-01", "before": "2026-11-21", "limit": 1}
+DISAGREE = "Bad Request: the request headers and body disagree: "
+VERSION, CAPABILITIES = "io.modelcontextprotocol/protocolVersion", "io.modelcontextprotocol/clientCapabilities"
+INCOMPLETE = (
+    "Invalid params: the MCP-Protocol-Version header names protocol revision 2026-07-28, "
+    "but the request is missing the required per-request envelope key(s): "
+)
+MALFORMED = "Invalid _meta envelope for protocol revision 2026-07-28: "
 INFO = '"_meta":{"io.modelcontextprotocol/serverInfo":{"name":"auditlogs","version":"1.0.0"}}'
 META = {
     "io.modelcontextprotocol/protocolVersion": "2026-07-28",
@@ -22,7 +29,8 @@ META = {
 
 def error(response: httpx2.Response) -> tuple[int, int, str]:
     body = response.json()
-    assert list(body) == ["jsonrpc", "id", "error"]
+    # What is refused before a method is looked for is written in another order.
+    assert list(body) == (["jsonrpc", "error", "id"] if response.status_code == 400 else ["jsonrpc", "id", "error"])
     return response.status_code, body["error"]["code"], body["error"]["message"]
 
 
@@ -84,31 +92,82 @@ def test_the_name_of_the_tool_must_stand_in_the_header_too(wire: Wire) -> None:
         "but the required Mcp-Name header is absent"
     )
     assert error(response) == (400, -32020, message)
-    assert response.json()["error"]["data"]["mismatch"] == {"header": None, "body": TOOL}
+    problem = f'the body carries params.name="{TOOL}" but the required Mcp-Name header is absent'
+    assert response.json()["error"]["data"] == {"mismatch": {"header": "(missing)", "body": problem}}
     response = wire.modern("tools/call", {"name": TOOL, "arguments": WINDOW}, mcp_name="other")
-    assert error(response)[:2] == (400, -32020)
+    problem = f'the body carries params.name="{TOOL}" but the Mcp-Name header names "other"'
+    assert error(response) == (400, -32020, f"{DISAGREE}{problem}")
+    assert response.json()["error"]["data"] == {"mismatch": {"header": "other", "body": problem}}
 
 
-def test_method_and_version_must_agree_with_their_headers(wire: Wire) -> None:
-    assert error(wire.modern("tools/list", mcp_method="tools/call"))[:2] == (400, -32020)
-    assert error(wire.modern("tools/list", mcp_protocol_version="2025-11-25"))[:2] == (400, -32020)
+@pytest.mark.parametrize(
+    ("headers", "sent", "problem"),
+    [
+        (
+            {"mcp_method": "tools/call"},
+            "tools/call",
+            "the body names method tools/list but the Mcp-Method header names tools/call",
+        ),
+        (
+            {"mcp_protocol_version": "2025-11-25"},
+            "2025-11-25",
+            "the body envelope names protocol version 2026-07-28 but the MCP-Protocol-Version header names 2025-11-25",
+        ),
+    ],
+)
+def test_method_and_version_must_agree_with_their_headers(
+    wire: Wire, headers: dict[str, str], sent: str, problem: str
+) -> None:
+    response = wire.modern("tools/list", **headers)
+    assert error(response) == (400, -32020, f"{DISAGREE}{problem}")
+    assert response.json()["error"]["data"] == {"mismatch": {"header": sent, "body": problem}}
+
+
+def test_without_the_header_of_the_method_a_request_is_refused_and_without_that_of_the_version_it_is_not(
+    wire: Wire,
+) -> None:
     without = wire.legacy("tools/list", {"_meta": META}, mcp_protocol_version="2026-07-28")
-    assert error(without)[:2] == (400, -32020)
-    assert error(wire.legacy("tools/list", {"_meta": META}, mcp_method="tools/list"))[:2] == (400, -32020)
+    problem = "the body names method tools/list but the required Mcp-Method header is absent"
+    assert error(without) == (400, -32020, f"{DISAGREE}{problem}")
+    answered = wire.legacy("tools/list", {"_meta": META}, mcp_method="tools/list")
+    assert answered.json()["result"]["resultType"] == "complete"
 
 
 def test_initialize_belongs_to_the_other_era(wire: Wire) -> None:
     response = wire.legacy("initialize", {"protocolVersion": "2026-07-28"}, mcp_protocol_version="2026-07-28")
-    assert error(response)[:2] == (400, -32020)
+    problem = "an initialize request (legacy handshake) was sent with a modern MCP-Protocol-Version header"
+    assert error(response) == (400, -32020, f"{DISAGREE}{problem}")
 
 
-def test_the_envelope_is_required(wire: Wire) -> None:
-    response = wire.legacy("tools/list", mcp_protocol_version="2026-07-28", mcp_method="tools/list")
-    message = (
-        "Invalid params: the MCP-Protocol-Version header names protocol revision 2026-07-28, "
-        "but the request is missing the required per-request envelope key(s): _meta"
-    )
+@pytest.mark.parametrize(
+    ("params", "message", "envelope"),
+    [
+        (None, f"{INCOMPLETE}_meta", {"missing": ["_meta"]}),
+        ({"_meta": {CAPABILITIES: {}}}, f"{INCOMPLETE}{VERSION}", {"missing": [VERSION]}),
+        (
+            {"_meta": {VERSION: "2026-07-28"}},
+            f"{MALFORMED}{CAPABILITIES}: missing",
+            {"key": CAPABILITIES, "problem": "missing"},
+        ),
+        (
+            {"_meta": {VERSION: 5, CAPABILITIES: {}}},
+            f"{MALFORMED}{VERSION}: Invalid input: expected string, received number",
+            {"key": VERSION, "problem": "Invalid input: expected string, received number"},
+        ),
+    ],
+)
+def test_the_envelope_is_required(
+    wire: Wire, params: dict[str, Any] | None, message: str, envelope: dict[str, Any]
+) -> None:
+    response = wire.legacy("tools/list", params, mcp_protocol_version="2026-07-28", mcp_method="tools/list")
     assert error(response) == (400, -32602, message)
+    assert response.json()["error"]["data"] == {"envelope": envelope}
+
+
+def test_a_subscription_names_what_it_wants_to_hear(wire: Wire) -> None:
+    response = wire.modern("subscriptions/listen")
+    assert response.status_code == 200
+    assert response.json()["error"]["code"] == -32602
 
 
 def test_another_modern_version_is_answered_with_the_supported_ones(wire: Wire) -> None:
@@ -132,7 +191,8 @@ def test_notifications_are_accepted_without_an_answer(wire: Wire) -> None:
 
 def test_a_batch_is_refused(wire: Wire) -> None:
     response = wire.post([{"jsonrpc": "2.0", "id": 1, "method": "ping"}], mcp_protocol_version="2026-07-28")
-    assert (response.status_code, response.json()["error"]["code"]) == (400, -32600)
+    message = "Bad Request: JSON-RPC batches may not contain requests for protocol revision 2026-07-28 or later"
+    assert error(response) == (400, -32600, message)
 
 
 def test_a_subscription_is_acknowledged_and_stays_open(connect: Connect) -> None:

@@ -170,7 +170,9 @@ def test_by_default_a_client_gets_a_secret_for_90_days(site: Site, clock: Clock)
     ("changes", "problem"),
     [
         ({"redirect_uris": []}, "At least one redirect URI is required"),
-        ({"redirect_uris": None}, "At least one redirect URI is required"),
+        ({"redirect_uris": None}, "Field must be an array"),
+        ({"client_name": 5}, "Invalid client_name: expected string, got number"),
+        ({"contacts": {}}, "Field must be an array"),
         ({"redirect_uris": ["javascript:alert(1)"]}, "Invalid redirect URI"),
         ({"redirect_uris": ["data:text/html,x"]}, "Invalid redirect URI"),
         ({"redirect_uris": [7]}, "Invalid redirect URI"),
@@ -183,6 +185,33 @@ def test_bad_client_metadata_is_refused(site: Site, changes: dict[str, Any], pro
 
 def test_custom_schemes_are_fine(site: Site) -> None:
     assert site.register(redirect_uris=["cfaudit://callback"]).status_code == 201
+
+
+@pytest.mark.parametrize("body", [[], "x", 5])
+def test_a_registration_that_is_no_object_lacks_its_redirects(site: Site, body: object) -> None:
+    problem = "At least one redirect URI is required"
+    assert said(site.http.post("/register", json=body)) == (400, "invalid_client_metadata", problem)
+
+
+def test_a_registration_is_echoed_as_far_as_it_is_known(site: Site) -> None:
+    links = {"logo_uri": "https://x/logo", "client_uri": "https://x", "contacts": ["a\ud800"]}
+    sent = json.dumps({"redirect_uris": [REDIRECT], "software_id": "z"} | links)
+    body = site.http.post("/register", content=sent).json()
+    assert links.items() <= body.items()
+    assert not {"client_name", "software_id"} & body.keys()
+
+
+def test_a_registration_of_more_than_a_mebibyte_is_refused(site: Site) -> None:
+    problem = "Request payload too large, must be under 1 MiB"
+    assert said(site.register(client_name="x" * 1_048_576)) == (413, "invalid_request", problem)
+
+
+@pytest.mark.parametrize("path", ["/register", "/token", "/.well-known/oauth-authorization-server"])
+def test_a_preflight_is_answered_by_the_library(site: Site, path: str) -> None:
+    response = site.http.options(path, headers={"Origin": "https://page.example"})
+    assert (response.status_code, response.content) == (204, b"")
+    assert response.headers["access-control-allow-origin"] == "https://page.example"
+    assert "access-control-allow-origin" not in site.http.options(path).headers
 
 
 def test_registration_wants_a_post_of_json(site: Site) -> None:
@@ -256,9 +285,10 @@ def test_an_expired_client_is_unknown(site: Site, clock: Clock) -> None:
     assert site.authorize(client_id=client).status_code == 500
 
 
-def test_a_missing_client_id_is_named(site: Site) -> None:
+def test_a_missing_client_id_is_an_error_page_and_a_missing_response_type_is_none(site: Site) -> None:
     response = site.http.get("/oauth/authorize", params={"response_type": "code"})
-    assert said(response) == (400, "invalid_request", "Missing client_id parameter")
+    assert said(response) == (500, "server_error", "Internal Error")
+    assert "<form" in site.authorize(response_type=None).text
 
 
 def test_the_consent_form_must_come_from_our_page(site: Site) -> None:

@@ -337,7 +337,11 @@ def test_only_forms_without_repetition_are_read(site: Site) -> None:
     assert said(site.http.post("/token", json={})) == (400, "invalid_request", problem)
     twice = b"client_id=a&client_id=b"
     form = {"Content-Type": "application/x-www-form-urlencoded"}
-    assert said(site.http.post("/token", content=twice, headers=form))[:2] == (400, "invalid_request")
+    repeated = 'Request parameter "client_id" must not be repeated'
+    assert said(site.http.post("/token", content=twice, headers=form)) == (400, "invalid_request", repeated)
+    basic = form | {"Authorization": "Basic !"}
+    problem = "Client authentication failed: invalid Basic credentials"
+    assert said(site.http.post("/token", content=b"", headers=basic)) == (401, "invalid_client", problem)
     assert site.http.get("/token").status_code == 405
 
 
@@ -351,6 +355,8 @@ def test_revoking_an_access_token_ends_only_it(site: Site) -> None:
     tokens = site.sign_in()
     response = site.token(token=tokens["access_token"])
     assert (response.status_code, response.content) == (200, b"")
+    assert response.headers["content-type"] == "text/plain; charset=utf-8"
+    assert "cache-control" not in response.headers
     assert not site.works(tokens["access_token"])
     assert site.refresh(tokens["refresh_token"]).status_code == 200
 

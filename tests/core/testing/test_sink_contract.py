@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from cfaudit_export import Batch, LoadUnknownError, Receipt, Rejected, Window, read_batch
+from cfaudit_export import Batch, LoadUnknownError, Receipt, Rejected, SinkError, Window, read_batch
 from cfaudit_export.schema import schema
 from cfaudit_export.testing import SinkContract, SinkTarget
 
@@ -158,6 +159,26 @@ class Refusing(GoodSink):
         return events.slice(1)
 
 
+class Believing(GoodSink):
+    """Takes the page of a portal for a success, and its 404 for absence."""
+
+    def load(self, batch: Batch) -> Receipt:
+        return Receipt(batch.batch_id, batch.rows)
+
+    def find(self, batch_id: str, window: Window) -> Receipt | None:
+        return None
+
+
+class Doubting(GoodSink):
+    """Knows a portal by its page."""
+
+    def load(self, batch: Batch) -> Receipt:
+        raise SinkError("this is not how the destination answers")
+
+    def find(self, batch_id: str, window: Window) -> Receipt | None:
+        raise LoadUnknownError("this is not how the destination answers")
+
+
 class Suite(SinkContract):
     many = 2_000
 
@@ -176,7 +197,14 @@ def load_half(store: Store, *, forget: bool) -> Callable[[Batch], None]:
     return load
 
 
-def failures(sink: type[GoodSink], folder: Path, suite: SinkContract, *, interrupted: str = "") -> set[str]:
+def failures(
+    sink: type[GoodSink],
+    folder: Path,
+    suite: SinkContract,
+    *,
+    interrupted: str = "",
+    impostor: type[GoodSink] = Doubting,
+) -> set[str]:
     """Run every test of the suite against the sink, and return the names of those that fail."""
     failed = set()
     for name, test in inspect.getmembers(suite, inspect.ismethod):
@@ -184,7 +212,8 @@ def failures(sink: type[GoodSink], folder: Path, suite: SinkContract, *, interru
             continue
         store = Store()
         loads = (load_half(store, forget=interrupted == "forgotten"),) if interrupted else ()
-        target = SinkTarget(lambda store=store: sink(store), store.stored, loads)  # type: ignore[misc]  # the loop binds it
+        new_sink, new_impostor = partial(sink, store), partial(impostor, store)
+        target = SinkTarget(new_sink, store.stored, loads, (new_impostor,))
         given: dict[str, Any] = {"target": target, "sink": sink(store), "folder": folder, "shape": "whole"}
         try:
             test(**{name: given[name] for name in inspect.signature(test).parameters})
@@ -226,6 +255,13 @@ def test_a_sink_that_keeps_every_promise_passes(sink: type[GoodSink], tmp_path: 
 
 def test_a_sink_that_repeats_passes_where_the_suite_allows_it(tmp_path: Path) -> None:
     assert failures(Repeating, tmp_path, LenientSuite()) == set()
+
+
+def test_a_sink_that_believes_whatever_answers_is_noticed(tmp_path: Path) -> None:
+    assert failures(GoodSink, tmp_path, Suite(), impostor=Believing) == {
+        "test_nothing_counts_as_stored_on_the_word_of_something_else",
+        "test_nothing_counts_as_absent_on_the_word_of_something_else",
+    }
 
 
 def test_half_a_batch_that_stays_is_noticed(tmp_path: Path) -> None:

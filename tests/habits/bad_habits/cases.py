@@ -9,7 +9,7 @@ from typing import Any
 from bad_habits import habits as h
 from bad_habits import network as n
 from bad_habits.faults import Habit
-from bad_habits.log import Event, World, world
+from bad_habits.log import Event, World, with_events, world
 from bad_habits.server import Source
 
 
@@ -25,7 +25,7 @@ class Case:
         config: settings of the source.
         settings: settings of the run.
         codes: exit codes that the first run may end with; empty for any that the oracle allows.
-        calls: most calls of the first run; 0 for the general bound.
+        lost: most rows that may be missing after the first run, gap or not; None for any number.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Case:
     config: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     codes: tuple[int, ...] = ()
-    calls: int = 0
+    lost: int | None = None
 
     def __str__(self) -> str:
         return f"{self.source}: {self.name}"
@@ -79,9 +79,10 @@ SILENT_LOSS = [
         dense(60, odd=[10], cap=20),
         config={"page_size": 1000},
         codes=(65,),
+        lost=1,
     ),
-    Case("a millisecond of more rows than a page, one of them rejected", dense(60, odd=[35]), codes=(65,)),
-    Case("a millisecond of one row more than a page, the last one rejected", dense(21, odd=[20]), codes=(65,)),
+    Case("a millisecond of more rows than a page, one of them rejected", dense(60, odd=[35]), codes=(65,), lost=1),
+    Case("a millisecond of one row more than a page, the last one rejected", dense(21, odd=[20]), codes=(65,), lost=1),
     Case("a millisecond of many pages, rejected rows more than a page apart", dense(90, odd=[10, 70]), codes=(65,)),
     *both(Case("a millisecond of more rows than a page", dense(90), codes=(0,))),
     Case("a page is rejected once, then given", PLAIN, (h.rejects_passing().at(3, 1),), codes=(0,)),
@@ -123,24 +124,34 @@ SILENT_LOSS = [
 ]
 
 ODD_TIMES = (
-    "2026-11-19T06:00:01.1234567891Z",
-    "2026-11-19T06:00:60Z",
-    "2026-11-19T06:00:01.000z",
-    "2026-11-19T06:00:01.000",
-    "2026-11-19T06:00:01,000Z",
-    1795000000,
+    '"2026-11-19T06:00:01.1234567891Z"',
+    '"2026-11-19T06:00:60Z"',
+    '"2026-11-19T06:00:01.000z"',
+    '"2026-11-19T06:00:01.000"',
+    '"2026-11-19T06:00:01,000Z"',
     "1795000000",
-    None,
-    "",
-    "soon",
-    "2026-11-19T08:00:01.000+02:00",
+    '"1795000000"',
+    "null",
+    "absent",
+    '""',
+    '"soon"',
+    "{}",
+)
+ODD_ROWS = (
+    "null",
+    "5",
+    '"text"',
+    "[]",
+    "{}",
+    "[" * 5_000 + "]" * 5_000,
+    '{"description":' + "[" * 5_000 + "]" * 5_000 + "}",
 )
 
 GETS_NOWHERE = [
     Case("half of the rows of a millisecond are rejected", dense(60, odd=range(0, 60, 2)), codes=(65,)),
     Case("every row of a millisecond of many pages is rejected", dense(60, odd=range(60)), codes=(65,)),
-    Case("one in a hundred rows is rejected", world(line(400), odd=range(50, 400, 100)), codes=(65,)),
-    Case("one in six rows is rejected", world(line(240), odd=range(3, 240, 6)), codes=(65,)),
+    Case("one in a hundred rows is rejected", world(line(400), odd=range(50, 400, 100)), codes=(65,), lost=4),
+    Case("one in six rows is rejected", world(line(240), odd=range(3, 240, 6)), codes=(65,), lost=40),
     Case("every row is rejected", world(line(60), odd=range(60)), codes=(65,)),
 ]
 
@@ -179,14 +190,14 @@ _CUTS = [
 
 
 def _network(during: Any, first: int, nature: dict[str, Any]) -> list[Case]:
-    where = "at opening" if during == "opening" else "in the middle"
+    where = f"at request {first} of the opening" if during == "opening" else "in the middle"
     kept = [cut for cut in _CUTS if cut.layer in ("http", "wire") or during == "calls"]
     return [
         one
         for cut in kept
         for one in both(
             Case(
-                f"{cut.label}, {where}, {' '.join(map(str, nature.values()))}",
+                f"{cut.label}, {where}, {'plain ' * ('plain' in nature)}{nature['eras']}",
                 world(line(120), **nature),
                 (cut.at(first, 1, during=during),),
                 config={"timeout_seconds": 5.0},
@@ -229,9 +240,58 @@ ENDED_SESSIONS = [
 ]
 
 ODD_VALUES = [
-    one
-    for time in ODD_TIMES
-    for one in both(Case(f"one row has the time {time!r}", world(line(120)), (h.odd_time(time).at(2, 1),)))
+    *(
+        one
+        for said in ODD_TIMES
+        for one in both(
+            Case(
+                f"the time of a row is {said}",
+                with_events(world(line(120)), {47: {"said": said}}),
+                codes=(0, 65),
+                lost=1,
+            )
+        )
+    ),
+    *(
+        one
+        for said in ODD_ROWS
+        for one in both(
+            Case(f"a row is {said[:30]}", with_events(world(line(120)), {47: {"instead": said}}), codes=(0, 65), lost=1)
+        )
+    ),
 ]
 
-ALL = [*SILENT_LOSS, *GETS_NOWHERE, *NETWORK, *ENDED_SESSIONS, *ODD_VALUES]
+_TOOL = [
+    n.changes_tool(inputSchema=True),
+    n.changes_tool(inputSchema=None),
+    n.changes_tool(inputSchema={"type": "object", "properties": True}),
+    n.changes_tool(inputSchema={"type": "object", "properties": None}),
+    n.changes_tool(inputSchema={"type": "object", "properties": {"action_type": {"enum": None}, "code": True}}),
+    n.changes_tool(inputSchema={"type": "object", "properties": {"action_type": None, "code": {}, "limit": True}}),
+    n.changes_tool(inputSchema={"type": "object", "properties": {"limit": {"maximum": 1e400}, "code": {}}}),
+    n.changes_tool(outputSchema={"type": "object", "properties": {}}),
+    n.changes_tool(name=None),
+    n.changes_tool(description=5),
+]
+_HEADERS = [
+    ("Date", "Thu, 01 Jan 1970 00:00:00 GMT"),
+    ("Date", "Fri, 31 Dec 99999 23:59:59 GMT"),
+    ("Date", "Fri, 31 Dec 9999 23:59:59 GMT"),
+    ("Date", "Thu, 01 Jan 1970 00:00:00 -9999"),
+    ("Date", "soon"),
+    ("Content-Encoding", "unheard-of"),
+    ("Content-Type", "application/json; charset=none"),
+]
+# Whatever they end with, it is no fault in the program.
+HOSTILE = [
+    *(one for habit in _TOOL for one in both(Case(habit.label, world(line(60)), (habit,)))),
+    *(one for pair in _HEADERS for one in both(Case(f"sends {pair}", world(line(60)), (n.header(*pair),)))),
+    *(one for habit in (n.gzip_bomb(),) for one in both(Case(habit.label, world(line(60)), (habit.at(1, 1),)))),
+]
+ENDLESS = [
+    Case(f"{habit.label} {during}", world(line(60)), (habit.at(1, 1, during=during),))
+    for during in ("calls", "opening")
+    for habit in (n.endless("json"), n.endless("stream"), n.endless("json", 503))
+]
+
+ALL = [*SILENT_LOSS, *GETS_NOWHERE, *NETWORK, *ENDED_SESSIONS, *ODD_VALUES, *HOSTILE]

@@ -10,7 +10,7 @@ Layer = Literal["ask", "page", "tool", "http", "wire"]
 During = Literal["calls", "opening", "all"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class When:
     """Moments, counted from 0 among the requests that a habit can meet.
 
@@ -26,12 +26,15 @@ class When:
     every: int = 1
     during: During = "calls"
 
+    def __repr__(self) -> str:
+        return f"({self.first}, {self.times}, {self.every}, {self.during!r})"
+
     def holds(self, number: int) -> bool:
         at = number - self.first
         return at >= 0 and (self.times is None or at < self.times) and at % self.every == 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Habit:
     """A bad habit of a server.
 
@@ -49,6 +52,9 @@ class Habit:
     act: Callable[..., Any] = field(repr=False, compare=False)
     when: When = When()
     detail: str = ""
+
+    def __repr__(self) -> str:
+        return f"<{self.label}>.at{self.when!r}"
 
     def at(self, first: int = 0, times: int | None = None, every: int = 1, during: During | None = None) -> Habit:
         """The same habit at other moments."""

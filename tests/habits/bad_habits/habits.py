@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from bad_habits.faults import Habit, When
-from bad_habits.log import Ask, Event, Page, text
+from bad_habits.log import Ask, Event, Page
 from bad_habits.server import Moment
 from bad_habits.tools import Said, UpstreamError, failed
 
@@ -181,19 +181,6 @@ def renames(old: str, new: str) -> Habit:
     return Habit(
         "renames", "tool", lambda said, _moment: replace(said, text=said.text.replace(old, new)), detail=f"{old} {new}"
     )
-
-
-def odd_time(time: Any) -> Habit:
-    """Give the first row of each page a time that no server ought to give; None leaves it out."""
-
-    def act(said: Said, _moment: Moment) -> Said:
-        at = said.text.find('"time":"')
-        if at < 0 or said.is_error:
-            return said
-        end = said.text.index('"', at + 8) + 1
-        return replace(said, text=f'{said.text[:at]}"time":{text(time)}{said.text[end:]}')
-
-    return Habit("gives an odd time", "tool", act, detail=text(time))
 
 
 def truncates(units: int = 24_000) -> Habit:

@@ -6,7 +6,7 @@ import json
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Literal
@@ -34,7 +34,7 @@ _PATHS: Mapping[str, tuple[str, str]] = {
 }
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True, order=True, repr=False)
 class Event:
     """One event.
 
@@ -46,6 +46,8 @@ class Event:
         arrived_ms: when it reached the log, for a server that filters by that; 0 for its own time.
         from_call: the call from which on it is there: a latecomer.
         size: bytes of filler in its description.
+        said: JSON that stands in the place of its time; `absent` leaves it out.
+        instead: JSON that stands in the place of the whole row.
     """
 
     at_ns: int
@@ -55,6 +57,17 @@ class Event:
     arrived_ms: int = 0
     from_call: int = 0
     size: int = 0
+    said: str = ""
+    instead: str = ""
+
+    def __repr__(self) -> str:
+        """Show it so that it can be pasted into a test."""
+        ms, ns = divmod(self.at_ns - START_MS * _MS, _MS)
+        more = {"ns": ns, **{one.name: getattr(self, one.name) for one in fields(self)[2:] if getattr(self, one.name)}}
+        if "arrived_ms" in more:
+            more["delay_ms"] = more.pop("arrived_ms") - self.at_ms
+        shown = [str(ms), str(self.number), *(f"{name}={value!r}" for name, value in more.items() if value)]
+        return f"event({', '.join(shown)})"
 
     @property
     def at_ms(self) -> int:
@@ -115,6 +128,12 @@ class Event:
         return bool(self.record.get(part, {}).get(key) == wanted)
 
 
+def event(ms: int, number: int, *, ns: int = 0, delay_ms: int = 0, **more: Any) -> Event:
+    """Make an event at a millisecond after the start of worlds, and nanoseconds into it; it arrives later than that."""
+    at_ms = START_MS + ms
+    return Event(at_ms * _MS + ns, number, arrived_ms=at_ms + delay_ms, **more)
+
+
 def text(value: Any) -> str:
     """JSON as JavaScript writes it."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
@@ -153,7 +172,7 @@ class BadAskError(Exception):
     """The log cannot answer that: a 400."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class World:
     """Events, and all that honest servers differ in.
 
@@ -187,6 +206,11 @@ class World:
         order = tuple(sorted(self.events))
         object.__setattr__(self, "_order", order)
         object.__setattr__(self, "_times", tuple(event.at_ns for event in order))
+
+    def __repr__(self) -> str:
+        own = [one for one in fields(self) if one.repr and one.name != "events"]
+        nature = [f"{one.name}={getattr(self, one.name)!r}" for one in own if getattr(self, one.name) != one.default]
+        return f"World({', '.join([repr(self.events), *nature])})"
 
     def page(self, ask: Ask, call: int) -> Page:
         """Answer honestly, at the moment of a call.
@@ -261,7 +285,15 @@ def _place(event: Event) -> tuple[int, int]:
 @lru_cache(200_000)
 def text_of(event: Event, source: str) -> str:
     """An event as a source gives it."""
-    return text(event.row if source == "auditlogs" else event.record)
+    if event.instead:
+        return event.instead
+    whole = text(event.row if source == "auditlogs" else event.record)
+    if not event.said:
+        return whole
+    own = f'"time":{text(event.time)}'
+    if event.said == "absent":
+        return whole.replace(f",{own}", "")
+    return whole.replace(own, f'"time":{event.said}')
 
 
 def world(times: Iterable[int], *, odd: Mapping[int, str] | Iterable[int] = (), **nature: Any) -> World:
@@ -269,11 +301,17 @@ def world(times: Iterable[int], *, odd: Mapping[int, str] | Iterable[int] = (), 
 
     Looks differ from event to event, so that none has a twin.
     """
-    fields = odd if isinstance(odd, Mapping) else dict.fromkeys(odd, "resource.response")
-    events = [Event((START_MS + ms) * _MS, number, number, fields.get(number, "")) for number, ms in enumerate(times)]
+    why = odd if isinstance(odd, Mapping) else dict.fromkeys(odd, "resource.response")
+    events = [Event((START_MS + ms) * _MS, number, number, why.get(number, "")) for number, ms in enumerate(times)]
     return World(tuple(events), **nature)
 
 
-def changed(of: World, **fields: Any) -> World:
+def with_events(of: World, changes: Mapping[int, Mapping[str, Any]]) -> World:
+    """The same world with fields of some events changed, by their places."""
+    events = tuple(replace(one, **changes.get(at, {})) for at, one in enumerate(of.events))
+    return replace(of, events=events)
+
+
+def changed(of: World, **nature: Any) -> World:
     """The same world with another nature."""
-    return replace(of, **fields)
+    return replace(of, **nature)

@@ -29,7 +29,8 @@ def answers(status: int, body: bytes = b"", kind: str = "text/html", headers: Ma
     def act(_answer: Answer, _moment: Moment) -> Answer:
         return Answer(status, body, kind, pairs)
 
-    return Habit("answers", "http", act, detail=f"{status} {body[:20]!r}")
+    shown = " ".join([str(status), body[:24].decode("latin-1"), *(f"{name}: {value}" for name, value in pairs)])
+    return Habit("answers", "http", act, detail=shown.strip())
 
 
 def html(status: int) -> Habit:
@@ -73,6 +74,20 @@ def half_an_event() -> Habit:
         return Answer(200, b"event: message\ndata: " + answer.body[:10], "text/event-stream", chunked=True)
 
     return Habit("ends the stream before its reply", "http", act)
+
+
+def changes_tool(**fields: Any) -> Habit:
+    """List the tool with other fields: a schema that is none, an output schema."""
+
+    def act(answer: Answer, moment: Moment) -> Answer:
+        if moment.method != "tools/list":
+            return answer
+        old = protocol.text(moment.server.tool())
+        new = protocol.text({**moment.server.tool(), **fields})
+        plain = answer.body.replace(b"\\/", b"/").decode()
+        return answer.having(body=plain.replace(old, new).encode())
+
+    return Habit("changes the tool", "http", act, When(during="opening"), protocol.text(fields)[:60])
 
 
 def gzip_bomb(megabytes: int = 200) -> Habit:
@@ -152,6 +167,21 @@ def goes_away(seconds: float) -> Habit:
         line.reset()
 
     return _wire("refuses connections", act, f"{seconds:g} s")
+
+
+def endless(kind: str, status: int = 200, most: int = 400_000_000) -> Habit:
+    """Send a body without end, `json` or an event `stream`, until the client has had enough; `sent` notes how much."""
+
+    async def act(line: Line, _answer: Answer, moment: Moment) -> None:
+        is_stream = kind == "stream"
+        content = "text/event-stream" if is_stream else "application/json"
+        await line.send(Answer(status, kind=content, chunked=True).head())
+        block = b"data: " + b"x" * 999_993 + b"\n" if is_stream else b" " * 1_000_000
+        while moment.server.notes.get("sent", 0) < most:
+            await line.send(b"%x\r\n%s\r\n" % (len(block), block))
+            moment.server.notes["sent"] = moment.server.notes.get("sent", 0) + len(block)
+
+    return _wire("sends without end", act, f"{kind} {status}")
 
 
 def _part(answer: Answer, where: str) -> bytes:

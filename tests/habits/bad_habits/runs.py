@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,6 +33,7 @@ from cfaudit_export.stores.file import FileStore
 
 SINCE = NOW - timedelta(days=3)
 UNTIL = NOW - timedelta(hours=1)
+COLUMNS = ["event_id", "event_key", "event_raw", "event_time", "fidelity", "replaces"]
 
 
 @dataclass
@@ -70,9 +73,7 @@ class Memory:
         self.on_load(number, "before")
         already = batch.batch_id in self.batches
         if not already:
-            self.batches[batch.batch_id] = read_batch(batch).select(
-                ["event_id", "event_key", "event_raw", "event_time"]
-            )
+            self.batches[batch.batch_id] = read_batch(batch).select(COLUMNS)
         self.on_load(number, "after")
         return Receipt(batch.batch_id, batch.rows, ("memory",), already)
 
@@ -87,7 +88,10 @@ class Memory:
         return [value for table in self.batches.values() for value in table[name].to_pylist()]
 
     def texts(self) -> Counter[str]:
-        return Counter(self.column("event_raw"))
+        """The rows that stand for events: not shadows of rejected ones, and not what a later row replaces."""
+        replaced = set(self.column("replaces"))
+        pairs = zip(self.column("event_id"), self.column("event_raw"), strict=True)
+        return Counter(raw for name, raw in pairs if raw is not None and name not in replaced)
 
 
 @cache
@@ -139,6 +143,12 @@ class Machine:
         self.reports.append(report)
         return report
 
+    def run_to_death(self, how: str, number: int, **more: Any) -> RunReport | None:
+        """Run, and die at a call, `before load` or `after load`, if it gets there; None when it died."""
+        with dying(self, how, number) as died:
+            report = self.run(**more)
+        return None if died.is_set() else report
+
     def _plugins(self) -> Plugins:
         record = SinkPlugin("memory", _NoSettings, lambda _config: self.sink, "keeps batches in memory")
         found = _installed()
@@ -151,6 +161,11 @@ class Machine:
 
     def missing(self) -> Counter[str]:
         return self.server.world.texts(self.source) - self.sink.texts()
+
+    def readable_missing(self) -> Counter[str]:
+        """What is missing of the rows that the server does not reject."""
+        odd = Counter(text_of(event, self.source) for event in self.server.world.events if event.odd)
+        return self.missing() - (odd if self.source == "auditlogs" else Counter())
 
     def added(self) -> Counter[str]:
         return self.sink.texts() - self.server.world.texts(self.source)
@@ -167,13 +182,51 @@ def machine(world: World, *habits: Habit, source: Source = "auditlogs", **config
         shutil.rmtree(root, ignore_errors=True)
 
 
+class KilledError(BaseException):
+    """The process ends here, as far as the program can tell."""
+
+
+@contextmanager
+def dying(one: Machine, how: str, number: int) -> Iterator[threading.Event]:
+    """Raise `KilledError` in the main thread at a moment of a run; the event says whether it came to that."""
+    died, armed, first_call, first_load = threading.Event(), True, one.server.calls, one.sink.loads
+
+    def die(*_: Any) -> None:
+        if armed and not died.is_set():
+            died.set()
+            raise KilledError
+
+    def on_call(at: int) -> None:
+        if how == "call" and at - first_call == number:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+    def on_load(at: int, when: str) -> None:
+        if how == f"{when} load" and at - first_load == number:
+            die()
+
+    before = signal.signal(signal.SIGUSR1, die)
+    one.server.on_call, one.sink.on_load = on_call, on_load
+    try:
+        yield died
+    except KilledError:
+        died.set()
+    finally:
+        armed = False
+        one.server.on_call, one.sink.on_load = lambda _at: None, lambda _at, _when: None
+        signal.signal(signal.SIGUSR1, before)
+
+
 # -- the oracle ---------------------------------------------------------------------------------------
 
 
-def most_calls(world: World, page_size: int, workers: int, faults: int = 0) -> int:
-    """Calls that a run may take at most: some for every page, for every rejected row, and for every fault."""
+def most_calls(world: World, page_size: int, workers: int, *, faults: int = 0, recovers: bool = False) -> int:
+    """Calls that a run may take at most: some for every page, for every rejected row, and for every fault.
+
+    Rebuilding columns takes some forty calls for each page and each piece.
+    """
     pages = len(world.events) // min(page_size, world.cap) + 1
-    return 60 + 8 * workers + 8 * pages + 40 * world.odd + 12 * faults
+    plain = 60 + 8 * workers + 8 * pages + 40 * world.odd + 12 * faults
+    return plain * 40 if recovers else plain
 
 
 def judge(one: Machine, report: RunReport) -> None:
@@ -206,15 +259,10 @@ def judge_healed(one: Machine) -> None:
         assert report.exit_code in (ExitCode.OK, ExitCode.INCOMPLETE), f"healed, and {report.error}"
         if report.gaps:
             judge(one, one.run(only_gaps=True))
-        if not _readable_missing(one):
+        if not one.readable_missing():
             return
-    missing = _readable_missing(one)
+    missing = one.readable_missing()
     raise AssertionError(f"healed, and {missing.total()} readable rows never came: {_some(missing)}")
-
-
-def _readable_missing(one: Machine) -> Counter[str]:
-    odd = Counter(text_of(event, one.source) for event in one.server.world.events if event.odd)
-    return one.missing() - (odd if one.source == "auditlogs" else Counter())
 
 
 def _in_gaps(one: Machine, report: RunReport) -> Counter[str]:

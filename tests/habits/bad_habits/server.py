@@ -98,19 +98,22 @@ class BadServer:
         answer = answer.with_header("Date", format_datetime(NOW, usegmt=True))
         return self._bent("http", answer, moment), moment
 
-    def _answer(self, moment: Moment) -> Answer:
-        tool = {
-            "auditlogs": (tools.AUDITLOGS, tools.auditlogs_schema()),
-            "codemode": (tools.CODEMODE, tools.codemode_schema()),
-        }[self.source]
-        listed = {"name": tool[0], "description": "reads", "inputSchema": tool[1]}
+    def tool(self) -> dict[str, Any]:
+        """The tool as it is listed."""
+        is_codemode = self.source == "codemode"
+        return {
+            "name": tools.CODEMODE if is_codemode else tools.AUDITLOGS,
+            "description": "reads",
+            "inputSchema": tools.codemode_schema() if is_codemode else tools.auditlogs_schema(),
+        }
 
+    def _answer(self, moment: Moment) -> Answer:
         def call(params: Mapping[str, Any]) -> tools.Said:
             run = tools.auditlogs if self.source == "auditlogs" else tools.codemode
             said = run(params.get("arguments", {}), lambda ask: self._page(ask, moment))
             return self._bent("tool", said, moment)
 
-        answer = protocol.answer(self.world, moment.headers, moment.message, listed, call)
+        answer = protocol.answer(self.world, moment.headers, moment.message, self.tool(), call)
         if moment.method == "initialize" and self.world.sessions and answer.status == 200:
             session = f"session-{len(self.sessions)}"
             self.sessions.add(session)

@@ -7,7 +7,7 @@ import os
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Barrier
 from typing import Any
@@ -16,6 +16,7 @@ import pytest
 
 import cfaudit_bigquery.service
 from cfaudit_bigquery.attempts import last_attempt
+from cfaudit_bigquery.sink import BigQuerySink
 from cfaudit_export import Batch, LoadUnknownError, SinkError, SinkRefusedError, Window, read_batch
 from cfaudit_export.errors import ExitCode
 from cfaudit_export.testing.batches import make_batch
@@ -222,6 +223,35 @@ def test_a_job_that_stored_less_than_it_was_given_is_no_success(standin: Any, ba
 def test_a_table_that_drops_days_may_count_less(standin: Any, batch: Batch) -> None:
     standin.job_fault(".", output_rows=19)
     assert standin.sink(partition_expiry_days=1).load(batch).rows == 20
+
+
+def test_a_job_that_does_not_say_what_it_stored_is_no_success(standin: Any, batch: Batch) -> None:
+    standin.job_fault(".", output_rows=None)
+    with pytest.raises(LoadUnknownError, match="does not say how many of 20 events it stored"):
+        standin.sink(retry_seconds=0).load(batch)
+
+
+# -- tables that forget -------------------------------------------------------------------------------
+
+
+def test_a_dataset_that_drops_days_on_its_own_is_named_and_swallows_nothing(
+    standin: Any, batch: Batch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A sandbox keeps 60 days; BigQuery drops an older event when it is loaded, and counts it as stored."""
+    standin.say("dataset", name="proj.audit", location="EU", partition_expiry_days=60)
+    loaded_on = datetime(2026, 11, 2, tzinfo=UTC)
+    recent = BigQuerySink(standin.config(), clock=lambda: loaded_on)
+    with caplog.at_level(logging.WARNING):
+        assert recent.load(batch).rows == 20
+    assert "the table does not keep events" in caplog.messages
+    assert "drops the events of a day after 60 days, which no setting asks for" in recent.check()
+    late = BigQuerySink(standin.config(), clock=lambda: loaded_on + timedelta(days=59))
+    other = make_batch(tmp_path, rows=20, days=2, seed=2)
+    with pytest.raises(SinkRefusedError, match=r"after 60 days, and 10 of 20 events are older"):
+        late.load(other)
+    assert len(standin.jobs()) == 1
+    accepted = BigQuerySink(standin.config(partition_expiry_days=60), clock=lambda: loaded_on + timedelta(days=59))
+    assert accepted.load(other).rows == 20
 
 
 # -- two at once --------------------------------------------------------------------------------------

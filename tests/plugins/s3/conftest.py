@@ -11,9 +11,11 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import cycle, product
 from pathlib import Path
 from typing import Any
 
@@ -237,3 +239,55 @@ def proxy_to() -> Any:
 @pytest.fixture
 def new_weather() -> Any:
     return _WEATHER.Weather
+
+
+_HTML = b"<!DOCTYPE html><html><head><title>Sign in<br></head><body>Please accept our terms"
+_XHTML = b'<?xml version="1.0"?><html xmlns="http://www.w3.org/1999/xhtml"><ETag>"1"</ETag></html>'
+_TAGGED = (("ETag", '"5d41402abc4b2a76b9719d911017c592"'), ("Content-Type", "text/html"))
+
+
+@pytest.fixture(scope="session")
+def pages() -> dict[str, Any]:
+    """What proxies and portals have been seen to say in the place of a store, by name."""
+    page = _WEATHER.Page
+    return {
+        "nothing": page(),
+        "nothing, after the store has heard it": page(forwarded=True),
+        "no content": page(204),
+        "a page": page(body=_HTML, headers=(("Content-Type", "text/html"),)),
+        "a page with a tag": page(body=_HTML, headers=_TAGGED),
+        "another document": page(body=_XHTML, headers=(("Content-Type", "application/xml"),)),
+        "not found": page(404, _HTML, (("Content-Type", "text/html"),)),
+        "not found, without a word": page(404),
+        "not allowed": page(403, _HTML),
+        "sign in first": page(401),
+        "over there": page(302, b"", (("Location", "http://127.0.0.1:9/sign-in"),)),
+        "not as it was": page(412, _HTML),
+    }
+
+
+@pytest.fixture
+def impostors_of(pages: dict[str, Any]) -> Iterator[Any]:
+    """Return what opens something on a place behind a proxy that answers requests of a kind itself.
+
+    Each page is shown once, or of `every` kind of request. One at a time: the next that is opened has the proxy for
+    itself.
+    """
+    weather = _WEATHER.Weather()
+    with ExitStack() as stack:
+
+        def make(
+            place: Place, kinds: Iterable[str], opened: Callable[[Place], Any], *, every: bool
+        ) -> tuple[Callable[[], Any], ...]:
+            behind = place.through(stack.enter_context(_WEATHER.proxied(place.url, weather)))
+
+            def open_one(kind: str, page: Any) -> Any:
+                weather.strike(kind, page)
+                return opened(behind)
+
+            pairs = (
+                list(product(kinds, pages.values())) if every else list(zip(cycle(kinds), pages.values(), strict=False))
+            )
+            return tuple(partial(open_one, kind, page) for kind, page in pairs)
+
+        yield make

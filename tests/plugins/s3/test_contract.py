@@ -12,7 +12,9 @@ from cfaudit_export.testing import CheckpointStoreContract, SinkContract, SinkTa
 from cfaudit_s3.store import S3Store
 
 # The requests of a load of two days, with the one that finds out about conditions.
-REQUESTS = range(8)
+REQUESTS = range(10)
+# Each is answered by something else than the store, by each of `pages`.
+KINDS = ("PUT note", "PUT data part", "POST data begin", "POST data complete", "GET note", "HEAD data", "GET data")
 CONDITIONS = frozenset({"if-match", "if-none-match"})
 
 
@@ -33,12 +35,13 @@ def cut_at(place: Any, proxy_to: Any, weather: Any, number: int) -> Callable[[Ba
 
 
 @pytest.fixture
-def target_at(proxy_to: Any, new_weather: Any) -> Callable[[Any, Iterable[int]], SinkTarget]:
-    """Return what makes a target of a place, whose loads are cut at these requests."""
+def target_at(proxy_to: Any, new_weather: Any, impostors_of: Any) -> Callable[..., SinkTarget]:
+    """Return what makes a target of a place, whose loads are cut at these requests, or answered by others."""
 
-    def make(place: Any, requests: Iterable[int]) -> SinkTarget:
+    def make(place: Any, requests: Iterable[int], kinds: Iterable[str] = (), *, every: bool = False) -> SinkTarget:
         cuts = tuple(cut_at(place, proxy_to, new_weather, number) for number in requests)
-        return SinkTarget(place.sink, place.events, cuts)
+        impostors = impostors_of(place, kinds, lambda behind: behind.sink(attempts=1), every=every)
+        return SinkTarget(place.sink, place.events, cuts, impostors)
 
     return make
 
@@ -48,13 +51,22 @@ class TestSinkOnMoto(SinkContract):
 
     @pytest.fixture
     def target(self, place: Any, target_at: Any) -> SinkTarget:
-        return target_at(place, REQUESTS)
+        return target_at(place, REQUESTS, KINDS)
 
 
 class TestSinkOnSeaweed(SinkContract):
     @pytest.fixture
     def target(self, place_at: Any, seaweed: str, target_at: Any) -> SinkTarget:
         return target_at(place_at(seaweed), REQUESTS)
+
+
+@pytest.mark.soak
+class TestSinkOnMotoBehindEveryImpostor(SinkContract):
+    many = 10
+
+    @pytest.fixture
+    def target(self, place: Any, target_at: Any) -> SinkTarget:
+        return target_at(place, (), KINDS, every=True)
 
 
 class TestSinkOnAStoreThatIgnoresConditions(SinkContract):
@@ -78,9 +90,21 @@ class TestSinkOnAStoreThatRefusesConditions(SinkContract):
 
 class TestStoreOnSeaweed(CheckpointStoreContract):
     @pytest.fixture
-    def new_store(self, place_at: Any, seaweed: str) -> Callable[[], S3Store]:
-        place = place_at(seaweed)
-        return lambda: S3Store(place.store_config())
+    def here(self, place_at: Any, seaweed: str) -> Any:
+        return place_at(seaweed)
+
+    @pytest.fixture
+    def new_store(self, here: Any) -> Callable[[], S3Store]:
+        return lambda: S3Store(here.store_config())
+
+    @pytest.fixture
+    def impostors(self, here: Any, impostors_of: Any) -> tuple[Callable[[], S3Store], ...]:
+        """Stores behind a proxy that answers a kind of request itself, or everything."""
+        kinds = ("", "GET state", "PUT state", "GET lease")
+        made: tuple[Callable[[], S3Store], ...] = impostors_of(
+            here, kinds, lambda behind: S3Store(behind.store_config(attempts=1)), every=False
+        )
+        return made
 
 
 @pytest.mark.soak  # all other tests of the store are on moto

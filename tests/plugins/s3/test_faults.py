@@ -145,9 +145,10 @@ def test_no_error_shows_a_secret(behind: Any, weather: Any, batch: Batch, status
     assert KEY_ID not in shown
 
 
-def test_words_of_a_store_are_shown_as_one_harmless_line(behind: Any, weather: Any, batch: Batch) -> None:
-    weather.strike("", (400, "Bad\x1b[31m\nCode\u202e"))
-    with pytest.raises(SinkRefusedError) as refusal:
+@pytest.mark.parametrize("code", ["Bad\u202e[31m\nCode", "NoXml\x1b[31m"])
+def test_words_of_a_store_are_shown_as_one_harmless_line(behind: Any, weather: Any, batch: Batch, code: str) -> None:
+    weather.strike("", (400, code))
+    with pytest.raises(SinkError) as refusal:
         behind.sink(attempts=1).load(batch)
     assert str(refusal.value).isprintable()
 
@@ -162,14 +163,29 @@ def hidden(behind: Any, weather: Any) -> Any:
     return behind
 
 
-def test_find_is_certain_without_the_right_to_list(hidden: Any, batch: Batch, tmp_path: Path) -> None:
+def test_find_is_certain_by_a_list_where_a_store_hides_what_is_not_there(
+    hidden: Any, batch: Batch, tmp_path: Path
+) -> None:
     sink = hidden.sink()
     assert sink.find(batch.batch_id, batch.window) is None
-    assert hidden.listed() == [], "what it wrote to find out is gone again"
+    assert hidden.listed() == []
     sink.load(batch)
     assert hidden.sink().find(batch.batch_id, batch.window) is not None
     other = make_batch(tmp_path, rows=3, seed=9)
     assert hidden.sink().find(other.batch_id, other.window) is None
+
+
+def test_find_will_not_guess_without_the_right_to_list(hidden: Any, weather: Any, batch: Batch) -> None:
+    weather.fate = lambda seen: (403, "AccessDenied") if "list-type" in seen.path else "pass"
+    with pytest.raises(SinkRefusedError, match="grant s3:GetObject and s3:ListBucket"):
+        hidden.sink().find(batch.batch_id, batch.window)
+
+
+def test_an_archived_note_is_not_a_missing_one(behind: Any, weather: Any, batch: Batch) -> None:
+    behind.sink().load(batch)
+    weather.strike("GET note", (403, "InvalidObjectState"))
+    with pytest.raises(SinkRefusedError, match="the object is archived; restore it"):
+        behind.sink().find(batch.batch_id, batch.window)
 
 
 def test_find_will_not_guess_without_the_right_to_read(behind: Any, weather: Any, batch: Batch) -> None:

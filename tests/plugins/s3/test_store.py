@@ -148,6 +148,13 @@ def test_a_missing_right_is_named(new_store_behind: Any, weather: Any) -> None:
         store.save(OLD, expected=None)
 
 
+def test_a_checkpoint_that_may_not_be_read_is_no_new_stream(new_store_behind: Any, weather: Any) -> None:
+    new_store_behind().save(OLD, expected=None)
+    weather.strike("GET state", (403, "AccessDenied"))
+    with pytest.raises(SettingsError, match="grant s3:GetObject and s3:ListBucket"):
+        new_store_behind().load(STREAM.id)
+
+
 # -- leases ------------------------------------------------------------------------------------------------------
 
 
@@ -310,7 +317,7 @@ def test_a_lease_that_cannot_be_read_is_shown_to_a_person(place: Any, new_store:
 def short_lease(behind: Any, clock: Clock) -> Iterator[Lease]:
     """A lease of 150 ms by a clock that stands still: it is renewed every 50 ms, to an end that does not move."""
     faults = Faults(SettingsError, TryAgainError, TryAgainError)
-    bucket = Bucket(behind.store_config(), faults, spare_key=f"{behind.prefix}spare")
+    bucket = Bucket(behind.store_config(), faults)
     lease = Lease(bucket, f"{behind.prefix}state/{STREAM.id}.lease", timedelta(milliseconds=150), clock)
     lease.acquire()
     yield lease

@@ -39,8 +39,25 @@ class Seen:
         return f"{self.method} {thing} {kind}".strip()
 
 
-Fate = str | tuple[int, str]
-"""What becomes of a request: `pass`, `lose` its answer, `drop` it unseen, or instead an HTTP status with a code."""
+@dataclass(frozen=True)
+class Page:
+    """What a proxy or a portal says in the store's place.
+
+    Attributes:
+        status: HTTP status.
+        body: what it shows.
+        headers: beside the length.
+        forwarded: whether the store hears of the request nevertheless.
+    """
+
+    status: int = 200
+    body: bytes = b""
+    headers: tuple[tuple[str, str], ...] = ()
+    forwarded: bool = False
+
+
+Fate = str | tuple[int, str] | Page
+"""What becomes of a request: `pass`, `lose` its answer, `drop` it unseen, or a status with a code, or a page."""
 
 
 @dataclass
@@ -89,6 +106,10 @@ class _Handler(BaseHTTPRequestHandler):
         fate = self.weather.fate(seen)
         if fate == "drop":
             self._hang_up()
+        elif isinstance(fate, Page):
+            if fate.forwarded:
+                self._forward(headers, body)
+            self._answer(fate.status, list(fate.headers), fate.body)
         elif isinstance(fate, tuple):
             status, code = fate
             self._answer(status, [], f"<Error><Code>{code}</Code><Message>so it is</Message></Error>".encode())

@@ -34,7 +34,7 @@ class Fault:
             snippet do what it does.
         message: the server's words, printable.
         wait_seconds: how long it asks us to wait.
-        accounts: id and name of the accounts to choose from, with `account`.
+        accounts: id and name of some of the accounts to choose from, with `account`; the text may be cut.
         bytes: of the page that is too large, where that is known.
     """
 

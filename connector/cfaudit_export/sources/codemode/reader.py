@@ -81,13 +81,18 @@ class Reader:
         """Ask which account the server chooses for this credential, without reading anything.
 
         Raises:
-            SettingsError: there are several, or none.
+            AccountChoiceError: there are several, or none; it names some of them.
             AccessError, ThrottledError, SourceUnavailableError, ProtocolError: there is no answer.
         """
-        frame, _ = await self._persist(lambda: Parameters(self._target.account))
+        frame = await self.read(Parameters(self._target.account))
         if frame.header.account is None:
             raise ProtocolError("the server does not say which account it reads; name one with --account")
         return frame.header.account
+
+    async def read(self, parameters: Parameters) -> Frame:
+        """Ask one thing until there is an answer. Raises: as `pages`."""
+        frame, _ = await self._persist(lambda: parameters)
+        return frame
 
     async def pages(self, query: Query, most_pages: int) -> list[Page]:
         """Read one page or more, at most so many.

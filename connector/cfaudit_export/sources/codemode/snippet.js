@@ -1,5 +1,6 @@
-// Reads pages of one account's audit log, and can do nothing else: the address is fixed but for the account's id,
-// the method is GET, no redirect is followed, and all that is asked arrives as JSON in the one place below.
+// Reads pages of one account's audit log, or of the list of accounts, and can do nothing else: the address is fixed but
+// for the account's id, the method is GET, no redirect is followed, and all that is asked arrives as JSON in the one
+// place below.
 // Answers with a line of JSON, then the bodies of the pages as they came. Sizes are in bytes of UTF-8.
 async () => {
   const ask = PARAMETERS;
@@ -13,9 +14,12 @@ async () => {
   const behind = (page) => page.result_info?.cursor || page.result_info?.cursors?.after || null;
   const parse = (body) => { try { return JSON.parse(body); } catch { return null; } };
   try {
-    head.account = ask.account ?? accountId;
-    if (!/^[0-9a-f]{32}$/.test(head.account)) throw new Error("not an account id");
-    const address = `https://api.cloudflare.com/client/v4/accounts/${head.account}/logs/audit`;
+    let address = "https://api.cloudflare.com/client/v4/accounts";
+    if (!ask.listing) {
+      head.account = ask.account ?? accountId;
+      if (!/^[0-9a-f]{32}$/.test(head.account)) throw new Error("not an account id");
+      address += `/${head.account}/logs/audit`;
+    }
     let cursor = ask.cursor;
     while (head.err === null && head.pages.length < ask.pages) {
       const query = new URLSearchParams(ask.query);

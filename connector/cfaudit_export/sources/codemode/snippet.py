@@ -19,10 +19,11 @@ class Parameters:
 
     Attributes:
         account: whose log, 32 hex digits; None for the one that the server chooses.
-        query: parameters of the audit endpoint, name and value.
+        query: parameters of the endpoint, name and value.
         cursor: where the first page starts; None for the beginning.
         pages: how many pages at most; with 0 nothing is read, and only the account is told.
         most: bytes of all pages together, at most; a page beyond is left out.
+        listing: read the list of accounts, and no log.
     """
 
     account: str | None
@@ -30,6 +31,7 @@ class Parameters:
     cursor: str | None = None
     pages: int = 0
     most: int = 0
+    listing: bool = False
 
 
 def write_code(parameters: Parameters) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import groupby
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -14,7 +14,7 @@ import pyarrow as pa
 from anyio.from_thread import BlockingPortal
 from anyio.streams.memory import MemoryObjectSendStream
 
-from cfaudit_export.errors import ProtocolError, SettingsError
+from cfaudit_export.errors import AccountChoiceError, ProtocolError, SettingsError
 from cfaudit_export.interfaces import Extract
 from cfaudit_export.model import Connection, Gap, Window, from_ms, to_ms
 from cfaudit_export.records import SourceContext
@@ -24,6 +24,7 @@ from cfaudit_export.sources.auditlogs.contract import Query, Unreadable
 from cfaudit_export.sources.auditlogs.decode import Page
 from cfaudit_export.sources.auditlogs.walk import Manner, Piece, Walk
 from cfaudit_export.sources.bridge import produced
+from cfaudit_export.sources.codemode.accounts import all_accounts
 from cfaudit_export.sources.codemode.decode import WHOLE_SCHEMA
 from cfaudit_export.sources.codemode.reader import Ahead, Reader, Target
 from cfaudit_export.sources.codemode.size import Size
@@ -163,7 +164,13 @@ class CodeModeSource:
         )
         size = Size(config.page_size, config.pages_per_call)
         reader = Reader(session, target, self._pace, credential, size)
-        account = asked or await reader.account()
+        try:
+            account = asked or await reader.account()
+        except AccountChoiceError as choice:
+            # The first generation runs nothing before an account is named, and the list is the same for each.
+            named = {"account_id": choice.accounts[0][0]} if choice.accounts and "account_id" in properties else {}
+            lister = Reader(session, replace(target, arguments=named), self._pace, credential, size)
+            raise AccountChoiceError(await all_accounts(lister.read, choice.accounts)) from choice
         connection = Connection(
             account_id=self._context.stream.account_found(account),
             account_name=None,

@@ -21,6 +21,7 @@ import jobs
 from faults import Faults
 from state import ApiError, State, Upload
 
+_PAGE = "<html><h1>Sign in to the network</h1></html>"
 _QUANTUM = 256 << 10
 _RANGE = re.compile(r"bytes (\*|(\d+)-(\d+))/(\*|\d+)")
 
@@ -49,14 +50,9 @@ class Handler(BaseHTTPRequestHandler):
         action = fault.get("action")
         entry = [self.command, self.path, None]
         self.log.append(entry)
-        if action == "drop":
-            self.hang_up()
-            return
-        if action == "refuse":
-            entry[2] = fault["status"]
-            self.send_error_object(
-                ApiError(fault["status"], fault["reason"], fault.get("message", "asked for by a test"))
-            )
+        if action in {"drop", "refuse", "page"}:
+            entry[2] = fault.get("status")
+            self.answer_for_service(fault)
             return
         if action == "hold":
             self.faults.held.set()
@@ -80,6 +76,17 @@ class Handler(BaseHTTPRequestHandler):
             self.send_error_object(ApiError(fault["status"], fault["reason"], "asked for by a test"))
         else:
             self.send_object(status, answer, headers)
+
+    def answer_for_service(self, fault: dict[str, Any]) -> None:
+        """Answer without a word of the service."""
+        match fault["action"]:
+            case "drop":
+                self.hang_up()
+            case "refuse":
+                words = fault.get("message", "asked for by a test")
+                self.send_error_object(ApiError(fault["status"], fault["reason"], words))
+            case "page":
+                self.send_bytes(fault["status"], fault.get("body", _PAGE).encode(), {"Content-Type": "text/html"})
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer  # noqa: N815 - names of the base class
 

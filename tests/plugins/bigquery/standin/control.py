@@ -35,6 +35,9 @@ def answer(handler: Handler, url: SplitResult, body: bytes) -> None:
             state.store.close()
             type(handler).state, type(handler).faults, type(handler).log = State(), Faults(), []
         handler.send_object(200, {})
+    elif what == "heal":
+        faults.requests.clear()
+        handler.send_object(200, {})
     else:
         with state.lock:
             _steer(state, faults, what, asked)
@@ -45,6 +48,7 @@ def _steer(state: State, faults: Faults, what: str, asked: dict[str, Any]) -> No
     match what:
         case "dataset":
             state.datasets[asked["name"]] = asked["location"]
+            state.expiry_days[asked["name"]] = asked.get("partition_expiry_days", 0)
         case "table":
             project, dataset, table = asked["name"].split(".")
             reference = {"projectId": project, "datasetId": dataset, "tableId": table}

@@ -11,8 +11,9 @@ from typing import Any
 
 # refuse: answer with an error and do nothing. lose: do it, and close the connection. drop: close the connection and do
 # nothing. lie: do it, and answer with an error. half: keep half of a chunk. hold: do it when `release` was called.
+# page: answer with a status and a page for people, and do nothing.
 # garble: do it, and answer 200 with a page for people, as some proxies do. empty: do it, and answer 200 with nothing.
-ACTIONS = {"refuse", "lose", "drop", "lie", "half", "hold", "garble", "empty"}
+ACTIONS = {"refuse", "lose", "drop", "lie", "half", "hold", "garble", "empty", "page"}
 
 
 @dataclass
@@ -53,7 +54,7 @@ class Faults:
 
     def of_request(self, method: str, path: str) -> dict[str, Any]:
         for fault in self.requests:
-            if fault["method"] == method and re.search(fault["path"], path):
+            if fault["method"] in ("", method) and re.search(fault["path"], path):
                 if fault["skip"] > 0:
                     fault["skip"] -= 1
                     continue

@@ -158,7 +158,8 @@ def _run(state: State, faults: Faults, job: dict[str, Any], run: Any) -> dict[st
     except ApiError as error:
         errors = [{"reason": error.reason, "message": error.message}]
     if "output_rows" in fault:
-        statistics["load"]["outputRows"] = str(fault["output_rows"])
+        count = fault["output_rows"]
+        statistics["load"] = {} if count is None else {"outputRows": str(count)}
     now = str(int(time.time() * 1000))
     job["statistics"] = {"creationTime": now, "startTime": now, "endTime": now, **statistics}
     job["status"] = {"state": "DONE"}

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import duckdb
@@ -51,6 +52,7 @@ class State:
     """Everything, in memory."""
 
     datasets: dict[str, str] = field(default_factory=dict)
+    expiry_days: dict[str, int] = field(default_factory=dict)
     tables: dict[str, dict[str, Any]] = field(default_factory=dict)
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
     polls: dict[str, int] = field(default_factory=dict)
@@ -95,6 +97,8 @@ class State:
             raise ApiError(409, "duplicate", f"Already Exists: Table {_colon(name)}")
         if unknown := set(resource) - _TABLE_KEYS:
             raise ApiError(400, "invalid", f"Unknown fields {sorted(unknown)}")
+        if (days := self.expiry_days.get(name.rpartition(".")[0])) and "timePartitioning" in resource:
+            resource["timePartitioning"].setdefault("expirationMs", str(days * 86_400_000))
         fields = resource["schema"]["fields"]
         _verify_layout(resource, {one["name"]: one for one in fields})
         verify_labels(resource.get("labels", {}))
@@ -140,11 +144,20 @@ class State:
         return {**table, "etag": _etag(table)}
 
     def append(self, name: str, found: list[dict[str, Any]]) -> None:
+        found = [row for row in found if not self._is_expired(name, row)]
         if found:
             arrow = rows.as_table(found, self.tables[name]["schema"]["fields"])
             self.store.register("arriving", arrow)
             self.store.execute(f'INSERT INTO "{name}" BY NAME SELECT * FROM arriving')  # noqa: S608 - a name of ours
             self.store.unregister("arriving")
+
+    def _is_expired(self, name: str, row: dict[str, Any]) -> bool:
+        """Tell whether a row is of a day that the table does not keep; BigQuery drops it without a word."""
+        partitioning = self.tables[name].get("timePartitioning") or {}
+        if not partitioning.get("expirationMs") or "field" not in partitioning:
+            return False
+        oldest = datetime.now(UTC).replace(tzinfo=None) - timedelta(milliseconds=int(partitioning["expirationMs"]))
+        return bool(row[partitioning["field"]] < oldest - timedelta(days=1))
 
 
 def verify_labels(labels: Mapping[str, str]) -> None:
