@@ -65,9 +65,21 @@ def run(shell: Shell, settings: Settings, *, json: Json = False) -> int:
 
 
 def _run(shell: Shell, settings: Settings, *, json: bool) -> int:
-    workshop = prepare(shell, settings)
-    with observing(settings.metrics_file, settings.otlp_endpoint, shell.environ) as observer:
-        reports = export_all(shell, workshop, observer)
+    file, name = settings.metrics_file, settings.name_in_metrics
+
+    def observed() -> int:
+        with observing(file, settings.otlp_endpoint, shell.environ, name) as observer:
+            teller = replace(observer, file=None)
+            return teller.concluding(
+                settings.source, shell.clock, lambda: _exported(shell, settings, observer, json=json)
+            )
+
+    # The file says how it ended also where no collector can be told, and where no run can begin.
+    return Observer(file, export=name).concluding(settings.source, shell.clock, observed)
+
+
+def _exported(shell: Shell, settings: Settings, observer: Observer, *, json: bool) -> int:
+    reports = export_all(shell, prepare(shell, settings), observer)
     if json:
         shell.terminal.answer(as_json(reports))
     return worst(report.exit_code for report in reports)

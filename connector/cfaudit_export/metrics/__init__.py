@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 PREFIX = "cfaudit"
-STREAM = ("account", "source", "stream")
+EXPORT = ("export", "source")
+STREAM = (*EXPORT, "account", "stream")
 SINK = (*STREAM, "sink")
 
 _UNIT_SUFFIX = {"s": "_seconds", "By": "_bytes"}
@@ -27,7 +28,7 @@ class Metric:
         name: words with dots, without the prefix.
         kind: `counter` counts what a run adds, `gauge` says how things are when it ends.
         help: what it is, as a phrase.
-        labels: names of its labels. Their values are bounded: accounts, sources, sinks, exit codes.
+        labels: names of its labels. Their values are bounded: exports, accounts, sources, sinks, exit codes.
         unit: of UCUM, as OpenTelemetry wants it: `s`, `By`, or none for a count.
     """
 
@@ -51,11 +52,12 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A measured value."""
+    """A measured value; an initial one counts only where nothing was measured before."""
 
     metric: Metric
     labels: Mapping[str, str]
     value: float
+    initial: bool = False
 
 
 METRICS: tuple[Metric, ...] = (
@@ -76,7 +78,10 @@ METRICS: tuple[Metric, ...] = (
     Metric("last_run.timestamp", "gauge", "when the last run ended", unit="s"),
     Metric("last_run.duration", "gauge", "how long the last run took", unit="s"),
     Metric(
-        "last_success.timestamp", "gauge", "when a run last delivered all it could read (exit code 0 or 65)", unit="s"
+        "last_success.timestamp",
+        "gauge",
+        "when a run last delivered all it could read (exit code 0 or 65); 0 before the first one",
+        unit="s",
     ),
     Metric("gaps", "gauge", "windows that could not be read"),
     Metric("gap_rows", "gauge", "rows known to be unreadable in them"),
@@ -91,6 +96,9 @@ METRICS: tuple[Metric, ...] = (
     Metric("holes", "gauge", "times never read between those that the sink has", SINK),
     Metric("pending_batches", "gauge", "batches promised to the sink and not delivered yet", SINK),
     Metric("quarantined_rows", "gauge", "events set aside because the sink refuses them", SINK),
-    Metric("sign_in_end.timestamp", "gauge", "when somebody has to sign in again", ("source",), "s"),
+    Metric("sign_in_end.timestamp", "gauge", "when somebody has to sign in again", EXPORT, "s"),
+    Metric("last_end.timestamp", "gauge", "when the command last ended, also where no run could begin", EXPORT, "s"),
+    Metric("last_end.exit_code", "gauge", "the exit code it ended with", EXPORT),
+    Metric("last_good_end.timestamp", "gauge", "when it last ended with 0 or 65; 0 before the first time", EXPORT, "s"),
 )
 """Every metric, in the order of the documentation."""

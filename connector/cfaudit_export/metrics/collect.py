@@ -19,18 +19,20 @@ Labels = dict[str, str]
 
 
 def collect(
-    report: RunReport, checkpoint: Checkpoint | None, sign_in_ends_at: datetime | None = None
+    report: RunReport, checkpoint: Checkpoint | None, sign_in_ends_at: datetime | None = None, *, export: str = ""
 ) -> Iterator[Sample]:
     """Yield what a run measured; without a checkpoint only what the run itself knows.
 
-    A slice counts for its stream, and says nothing of how things are there.
+    A slice counts for its stream, and says nothing of how things are there. `export` names the export, where several
+    are measured beside each other.
     """
     if report.stream.slice is not None:
         whole = replace(report, stream=replace(report.stream, slice=None))
-        yield from (sample for sample in collect(whole, None) if sample.metric.kind == "counter")
+        yield from (sample for sample in collect(whole, None, export=export) if sample.metric.kind == "counter")
         return
     stream = report.stream
-    labels = {"account": stream.account_id, "source": stream.source, "stream": stream.id}
+    of_export = {"export": export, "source": stream.source}
+    labels = of_export | {"account": stream.account_id, "stream": stream.id}
     yield from _of_run(report, labels)
     for one in report.sinks:
         yield from _of_loads(one, labels | {"sink": one.name})
@@ -39,7 +41,15 @@ def collect(
         for name, progress in checkpoint.sinks.items():
             yield from _of_progress(progress, report.finished_at, labels | {"sink": name})
     if sign_in_ends_at is not None:
-        yield _sample("sign_in_end.timestamp", sign_in_ends_at.timestamp(), {"source": stream.source})
+        yield _sample("sign_in_end.timestamp", sign_in_ends_at.timestamp(), of_export)
+
+
+def collect_end(export: str, source: str, exit_code: int, at: datetime) -> Iterator[Sample]:
+    """Yield how the command ended, whatever came of it."""
+    labels = {"export": export, "source": source}
+    yield _sample("last_end.timestamp", at.timestamp(), labels)
+    yield _sample("last_end.exit_code", exit_code, labels)
+    yield _success("last_good_end.timestamp", exit_code, at, labels)
 
 
 def _of_run(report: RunReport, labels: Labels) -> Iterator[Sample]:
@@ -55,8 +65,7 @@ def _of_run(report: RunReport, labels: Labels) -> Iterator[Sample]:
     yield _sample("exit_code", code, labels)
     yield _sample("last_run.timestamp", ended, labels)
     yield _sample("last_run.duration", (report.finished_at - report.started_at).total_seconds(), labels)
-    if report.exit_code in _DELIVERED:
-        yield _sample("last_success.timestamp", ended, labels)
+    yield _success("last_success.timestamp", report.exit_code, report.finished_at, labels)
     yield _sample("gaps", len(report.gaps), labels)
     yield _sample("gap_rows", sum(gap.rows for gap in report.gaps), labels)
 
@@ -97,6 +106,13 @@ def quantile(late: Lateness, share: float) -> float:
         if seen >= share * late.count and 0 < minutes * 60 < late.max_seconds:
             return minutes * 60.0
     return late.max_seconds
+
+
+def _success(name: str, exit_code: int, at: datetime, labels: Labels) -> Sample:
+    """Tell when it last went well: now, or as before; an alert needs a value also where it never did."""
+    if exit_code in _DELIVERED:
+        return _sample(name, at.timestamp(), labels)
+    return Sample(_METRICS[name], labels, 0, initial=True)
 
 
 def _sample(name: str, value: float, labels: Labels) -> Sample:

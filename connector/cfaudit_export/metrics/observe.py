@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+import sys
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cfaudit_export.errors import SettingsError
-from cfaudit_export.metrics.collect import collect
+from cfaudit_export.errors import CfauditError, ExitCode, SettingsError
+from cfaudit_export.metrics.collect import collect, collect_end
 from cfaudit_export.metrics.textfile import write_textfile
 from cfaudit_export.model import Checkpoint, RunReport
 
 if TYPE_CHECKING:
     from cfaudit_export.metrics.otlp import Otlp
 
+STOPPED = 130
+"""The exit code that is told of a command that was stopped."""
 _LOG = logging.getLogger(__name__)
 _INSTALL = "pip install 'cfaudit-export[otel]'"
 _ENDPOINTS = (
@@ -29,10 +33,17 @@ _ENDPOINTS = (
 
 @dataclass(frozen=True, slots=True)
 class Observer:
-    """Who is told of runs. What goes wrong there is logged, and changes nothing about a run."""
+    """Who is told of runs. What goes wrong there is logged, and changes nothing about a run.
+
+    Attributes:
+        file: the metrics file.
+        otlp: the OpenTelemetry collector.
+        export: the name under which all is told, for several exports on one machine.
+    """
 
     file: Path | None = None
     otlp: Otlp | None = None
+    export: str = ""
 
     def trace(self, step: str) -> AbstractContextManager[dict[str, Any]]:
         """Tell that a step begins; see `cfaudit_export.pipeline.job.Trace`."""
@@ -40,31 +51,56 @@ class Observer:
 
     def ended(self, report: RunReport, checkpoint: Checkpoint | None, sign_in_ends_at: datetime | None = None) -> None:
         """Tell what a run measured."""
-        samples = list(collect(report, checkpoint, sign_in_ends_at))
+        samples = list(collect(report, checkpoint, sign_in_ends_at, export=self.export))
         if self.file:
             write_textfile(self.file, samples)
         if self.otlp:
-            self.otlp.send(samples)
+            self.otlp.send(samples, _instance(self.export, report.stream.id))
+
+    def concluding(self, source: str, clock: Callable[[], datetime], work: Callable[[], int]) -> int:
+        """Do the work of a whole command, and tell how it ended, also where it never came to a run."""
+        code = ExitCode.BUG
+        try:
+            code = ExitCode(work())
+        except CfauditError as error:
+            code = error.exit_code
+            raise
+        finally:
+            stopped = isinstance(sys.exception(), KeyboardInterrupt)
+            samples = list(collect_end(self.export, source, STOPPED if stopped else code, clock()))
+            if self.file:
+                write_textfile(self.file, samples)
+            if self.otlp:
+                self.otlp.send(samples, _instance(self.export, source))
+        return code
 
 
 @contextmanager
-def observing(file: Path | None, endpoint: str | None, environ: Mapping[str, str]) -> Iterator[Observer]:
+def observing(
+    file: Path | None, endpoint: str | None, environ: Mapping[str, str], export: str = ""
+) -> Iterator[Observer]:
     """Yield the observer of this process; what it still holds is sent when the context ends.
 
     Args:
         file: the metrics file that is wanted.
         endpoint: the OpenTelemetry collector that is wanted; None asks the variables.
         environ: the variables.
+        export: the name of the export.
 
     Raises:
         SettingsError: a collector is named in the settings, and the libraries are not installed.
     """
     otlp = _otlp(endpoint, environ)
     try:
-        yield Observer(file, otlp)
+        yield Observer(file, otlp, export)
     finally:
         if otlp:
             otlp.close()
+
+
+def _instance(*words: str) -> str:
+    """Return the same id for the same export and stream at every run, so that their counters go on."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, "/".join(("cfaudit-export", *words))))
 
 
 def _otlp(endpoint: str | None, environ: Mapping[str, str]) -> Otlp | None:

@@ -50,6 +50,7 @@ class Otlp:
         self._is_sick = False
         self._metrics_url = f"{endpoint.rstrip('/')}/v1/metrics" if endpoint else None
         self._resource = _resource(environ)
+        self._has_instance = "service.instance.id=" in environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
         self._is_cumulative = environ.get(_TEMPORALITY, "").lower() == "cumulative"
         self._metrics_wanted = environ.get("OTEL_METRICS_EXPORTER") != "none"
         self._tracing = TracerProvider(resource=self._resource, shutdown_on_exit=False)
@@ -79,15 +80,26 @@ class Otlp:
                 if isinstance(span, Span) and facts.get("exit_code"):
                     span.set_status(Status(StatusCode.ERROR, f"exit code {facts['exit_code']}"))
 
-    def send(self, samples: Iterable[Sample]) -> None:
-        """Send the samples of a run."""
+    def send(self, samples: Iterable[Sample], instance: str) -> None:
+        """Send the samples of a run.
+
+        Args:
+            samples: what was measured; initial values are left out, as the collector knows what came before.
+            instance: the `service.instance.id`, unless the variables of the SDK give one. The same for each run of a
+                stream, so that a collector adds up what they count.
+        """
         if not self._metrics_wanted:
             return
         temporality = AggregationTemporality.CUMULATIVE if self._is_cumulative else AggregationTemporality.DELTA
         reader = InMemoryMetricReader(preferred_temporality={Counter: temporality})
-        provider = MeterProvider([reader], self._resource, shutdown_on_exit=False)
+        resource = self._resource
+        if not self._has_instance:  # the SDK makes up another one for every process
+            resource = resource.merge(Resource({"service.instance.id": instance}))
+        provider = MeterProvider([reader], resource, shutdown_on_exit=False)
         meter = provider.get_meter(NAME, version(NAME))
         for sample in samples:
+            if sample.initial:
+                continue
             metric, labels = sample.metric, dict(sample.labels)
             if metric.kind == "counter":
                 meter.create_counter(metric.otel_name, metric.unit, metric.help).add(sample.value, labels)

@@ -1,7 +1,7 @@
 """Samples -> a text file that the node exporter of Prometheus serves (`--collector.textfile.directory`).
 
 A run lasts seconds, and what scrapes comes by once a minute: so counters go on from what the file said before, and
-what other runs left there about other streams stays. Whoever deletes the file starts anew, as after a restart.
+what other runs left there about other streams stays. Without the file everything starts anew, as after a restart.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import logging
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cfaudit_export.durable import replace_file
@@ -19,6 +20,7 @@ _LOG = logging.getLogger(__name__)
 # Readable for the node exporter, which runs as somebody else; there are no secrets in it.
 _MODE = 0o644
 _LINE = re.compile(r'(\w+)(\{(?:[^"\\]|"(?:[^"\\]|\\.)*")*\}) (\S+)')
+_LABEL = re.compile(r'(\w+)="(?:[^"\\]|\\.)*"')
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
 _Values = dict[tuple[str, str], float]
@@ -27,11 +29,12 @@ _Values = dict[tuple[str, str], float]
 def write_textfile(path: Path, samples: Iterable[Sample]) -> None:
     """Put the samples into the file, whole or not at all. One that cannot be written is logged, and changes nothing.
 
-    One process at a time: two that write at once may lose what one of them counted.
+    Processes that write at the same moment wait for each other, so that none loses what another one counted.
     """
     try:
-        values = _added(_read(path), samples)
-        _replace(path, "".join(f"{line}\n" for line in _lines(values)))
+        with _alone(path.parent):
+            values = _added(_read(path), samples)
+            _replace(path, "".join(f"{line}\n" for line in _lines(values)))
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else "it holds something else than metrics of this program"
         _LOG.warning("metrics file cannot be written", extra={"path": str(path), "error": why or str(error)})
@@ -41,6 +44,8 @@ def _added(before: _Values, samples: Iterable[Sample]) -> _Values:
     values = dict(before)
     for sample in samples:
         key = sample.metric.prometheus_name, _labels(sample.labels)
+        if sample.initial and key in values:
+            continue
         values[key] = sample.value + (before.get(key, 0) if sample.metric.kind == "counter" else 0)
     return values
 
@@ -55,7 +60,7 @@ def _read(path: Path) -> _Values:
         lines = path.read_text("utf-8").split("\n")
     except FileNotFoundError:
         return {}
-    names = {metric.prometheus_name for metric in METRICS}
+    labels_of = {metric.prometheus_name: set(metric.labels) for metric in METRICS}
     values: _Values = {}
     for line in lines:
         if not line or line.startswith("#"):
@@ -64,9 +69,27 @@ def _read(path: Path) -> _Values:
         if found is None:
             raise ValueError(line)
         name, labels, value = found.groups()
-        if name in names:
+        # What an earlier version wrote with other labels would never be written again, and stay for ever.
+        if labels_of.get(name) == set(_LABEL.findall(labels or "")):
             values[name, labels] = float(value)
     return values
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the folder, where the system can, as long as a file in it is read and replaced; nothing is left behind."""
+    try:
+        import fcntl
+    except ImportError:  # there is no such lock on this system
+        yield
+        return
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(held)
 
 
 def _lines(values: _Values) -> Iterator[str]:

@@ -81,6 +81,7 @@ class Settings:
     max_wait: timedelta | None = None
     recover: Mapping[str, Any] = field(default_factory=lambda: {"mode": "auto"})
     metrics_file: Path | None = None
+    metrics_name: str | None = None
     otlp_endpoint: str | None = None
     ping_url: str | None = field(default=None, repr=False)
     sql_memory_mb: int = 1024
@@ -93,6 +94,11 @@ class Settings:
     transforms: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
     checkpoint: Mapping[str, Any] = field(default_factory=dict, repr=False)
     file: Path | None = None
+
+    @property
+    def name_in_metrics(self) -> str:
+        """Return what tells this export from others on one machine: its name, or that of its metrics file."""
+        return self.metrics_name or (self.metrics_file.stem if self.metrics_file else "cfaudit-export")
 
     @property
     def named_accounts(self) -> tuple[str, ...]:

@@ -194,6 +194,15 @@ OPTIONS: tuple[Option, ...] = (
         "metrics_file", values.path, "file for Prometheus' node exporter to serve", WATCH, "FILE", ("--metrics-file",)
     ),
     Option(
+        "metrics_name",
+        values.text,
+        "name of this export in metrics, to tell several apart",
+        WATCH,
+        "NAME",
+        ("--metrics-name",),
+        "that of the metrics file",
+    ),
+    Option(
         "otlp_endpoint",
         values.url,
         "OpenTelemetry collector that gets metrics and traces",

@@ -27,6 +27,7 @@ def test_names_are_told_apart_and_only_bounded_labels_are_used() -> None:
         len({metric.prometheus_name for metric in METRICS}) == len({metric.name for metric in METRICS}) == len(METRICS)
     )
     assert {label for metric in METRICS for label in metric.labels} == {
+        "export",
         "account",
         "source",
         "stream",

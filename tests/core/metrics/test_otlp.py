@@ -101,11 +101,12 @@ def test_every_metric_arrives_with_its_labels_and_counters_say_what_this_run_add
     collector: Collector, report: Callable[..., RunReport], checkpoint: Checkpoint
 ) -> None:
     done = report(exit_code=ExitCode.OK)
-    with observing(None, collector.url, {}) as observer:
+    with observing(None, collector.url, {}, "nightly") as observer:
         observer.ended(done, checkpoint, done.finished_at)
-    [received] = collector.metrics
-    assert attributes(received.resource)["service.name"] == "cfaudit-export"
-    metrics = {metric.name: metric for scope in received.scope_metrics for metric in scope.metrics}
+        assert observer.concluding("auditlogs", lambda: done.finished_at, lambda: 0) == 0
+    received = collector.metrics
+    assert [attributes(one.resource)["service.name"] for one in received] == ["cfaudit-export"] * 2
+    metrics = {metric.name: metric for one in received for scope in one.scope_metrics for metric in scope.metrics}
     assert metrics.keys() == {metric.otel_name for metric in METRICS}
     for metric in METRICS:
         sent = metrics[metric.otel_name]
@@ -119,6 +120,31 @@ def test_every_metric_arrives_with_its_labels_and_counters_say_what_this_run_add
     assert events.as_int == 1_000
     lag = {attributes(point)["sink"]: point.as_double for point in points(metrics["cfaudit.lag"])}
     assert lag == {"parquet": 3_600.0, "s3": 6 * 3_600.0}
+
+
+def test_the_runs_of_a_stream_are_one_instance_to_a_collector_and_other_exports_are_others(
+    collector: Collector, report: Callable[..., RunReport]
+) -> None:
+    for name in ("files", "files", "splunk"):
+        with observing(None, collector.url, {}, name) as observer:
+            observer.ended(report(), None)
+    first, second, other = [attributes(one.resource)["service.instance.id"] for one in collector.metrics]
+    assert first == second != other
+
+
+def test_a_command_that_cannot_begin_is_told_too_and_a_success_of_before_is_not_taken_back(
+    collector: Collector,
+) -> None:
+    def refused() -> int:
+        raise SettingsError("no sink")
+
+    with observing(None, collector.url, {}) as observer, pytest.raises(SettingsError):
+        observer.concluding("auditlogs", lambda: datetime.now(UTC), refused)
+    [received] = collector.metrics
+    metrics = {metric.name: metric for scope in received.scope_metrics for metric in scope.metrics}
+    [code] = points(metrics["cfaudit.last_end.exit_code"])
+    assert (code.as_int or code.as_double) == 78
+    assert "cfaudit.last_good_end.timestamp" not in metrics
 
 
 def test_the_variables_of_the_sdk_are_heard(

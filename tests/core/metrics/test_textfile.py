@@ -3,7 +3,9 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 
 from cfaudit_export.errors import ExitCode
 from cfaudit_export.metrics import METRICS, Sample
-from cfaudit_export.metrics.collect import collect
+from cfaudit_export.metrics.collect import collect, collect_end
 from cfaudit_export.metrics.textfile import write_textfile
 from cfaudit_export.model import Checkpoint, RunReport, Stream
 
@@ -32,6 +34,7 @@ def test_every_metric_is_in_the_file_with_its_help_and_type(
     path = tmp_path / "cfaudit.prom"
     done = report(exit_code=ExitCode.OK)
     write_textfile(path, collect(done, checkpoint, done.finished_at))
+    write_textfile(path, collect_end("nightly", "auditlogs", 0, done.finished_at))
     text = path.read_text()
     assert parsed(path).keys() == {metric.prometheus_name for metric in METRICS}
     for metric in METRICS:
@@ -45,7 +48,7 @@ def test_what_a_run_did_is_in_the_file(
     write_textfile(path, collect(report(), checkpoint))
     found = parsed(path)
     stream = report().stream
-    labels = (("account", stream.account_id), ("source", "auditlogs"), ("stream", stream.id))
+    labels = (("account", stream.account_id), ("export", ""), ("source", "auditlogs"), ("stream", stream.id))
     assert found["cfaudit_events_total"] == {labels: 1_000}
     assert found["cfaudit_runs_total"] == {(labels[0], ("exit_code", "69"), *labels[1:]): 1}
     ones = {
@@ -67,7 +70,7 @@ def test_what_a_run_did_is_in_the_file(
         "lateness_max_seconds": 7_000.5,
     }
     assert {name: only(found[f"cfaudit_{name}"]) for name in ones} == ones
-    assert "cfaudit_last_success_timestamp_seconds" not in found
+    assert only(found["cfaudit_last_success_timestamp_seconds"]) == 0
     parquet = {"rows_total": 900, "late_rows_total": 30, "batches_total": 2, "loaded_bytes_total": 123_456}
     parquet |= {"refused_rows_total": 5, "sink_failed": 0, "lag_seconds": 3_600, "holes": 0, "quarantined_rows": 5}
     assert {name: sink(found[f"cfaudit_{name}"], "parquet") for name in parquet} == parquet
@@ -142,13 +145,50 @@ def test_a_file_that_cannot_be_written_is_logged_and_no_error(
     assert (record.message, vars(record)["error"]) == ("metrics file cannot be written", "No such file or directory")
 
 
+def test_an_export_that_never_worked_is_told_with_a_zero_that_no_later_failure_brings_back(
+    tmp_path: Path, parsed: Any
+) -> None:
+    path, name = tmp_path / "cfaudit.prom", "cfaudit_last_good_end_timestamp_seconds"
+    for minute, code, good in ((0, 77, 0), (1, 0, 60), (2, 78, 60)):
+        write_textfile(path, collect_end("x", "auditlogs", code, datetime.fromtimestamp(60 * minute, UTC)))
+        found = parsed(path)
+        assert (only(found["cfaudit_last_end_exit_code"]), only(found[name])) == (code, good)
+        assert only(found["cfaudit_last_end_timestamp_seconds"]) == 60 * minute
+
+
+def test_two_exports_of_one_stream_have_series_of_their_own(
+    tmp_path: Path, report: Callable[..., RunReport], parsed: Any
+) -> None:
+    path = tmp_path / "cfaudit.prom"
+    write_textfile(path, collect(report(exit_code=ExitCode.OK), None, export="files"))
+    write_textfile(path, collect(report(exit_code=ExitCode.SINK_DOWN), None, export="splunk"))
+    codes = {dict(labels)["export"]: value for labels, value in parsed(path)["cfaudit_exit_code"].items()}
+    assert codes == {"files": 0, "splunk": 69}
+
+
+def test_processes_that_write_at_once_lose_nothing(tmp_path: Path, parsed: Any) -> None:
+    path = tmp_path / "cfaudit.prom"
+    labels = dict.fromkeys(METRICS[1].labels, "x")
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda _: write_textfile(path, [Sample(METRICS[1], labels, 1)]), range(40)))
+    assert only(parsed(path)["cfaudit_events_total"]) == 40
+
+
+def test_what_was_written_with_other_labels_goes_from_the_file(tmp_path: Path, parsed: Any) -> None:
+    path = tmp_path / "cfaudit.prom"
+    path.write_text('cfaudit_last_success_timestamp_seconds{account="x",source="auditlogs",stream="s"} 5\n')
+    write_textfile(path, collect_end("x", "auditlogs", 0, datetime.fromtimestamp(0, UTC)))
+    assert "cfaudit_last_success_timestamp_seconds" not in parsed(path)
+
+
 def test_a_metric_that_is_gone_from_the_program_goes_from_the_file(
     tmp_path: Path, report: Callable[..., RunReport], parsed: Any
 ) -> None:
     path = tmp_path / "cfaudit.prom"
     path.write_text('cfaudit_of_old{account="x"} 5\n')
-    write_textfile(path, [Sample(METRICS[1], {"account": "x"}, 2)])
-    assert parsed(path) == {"cfaudit_events_total": {(("account", "x"),): 2}}
+    labels = dict.fromkeys(METRICS[1].labels, "x")
+    write_textfile(path, [Sample(METRICS[1], labels, 2)])
+    assert parsed(path) == {"cfaudit_events_total": {tuple(sorted(labels.items())): 2}}
 
 
 def test_prometheus_own_linter_has_nothing_to_say(
