@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from cfaudit_export import CheckpointStorePlugin, SinkPlugin, hookimpl
+from cfaudit_export.urls import is_safe, without_secrets
 
 if TYPE_CHECKING:
     from cfaudit_s3.sink import S3Sink
@@ -46,6 +47,7 @@ class S3Access:
         path_style: put the bucket into the path and not into the host name; by default wherever the store is not AWS.
         attempts: how often a request is tried in all.
         timeout_seconds: how long one attempt may be silent.
+        insecure_http: whether events and signatures may travel unencrypted; never needed on the loopback.
     """
 
     bucket: str
@@ -62,6 +64,7 @@ class S3Access:
     path_style: bool | None = None
     attempts: int = 5
     timeout_seconds: float = 60.0
+    insecure_http: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +146,7 @@ def _verify(access: S3Access) -> None:
         raise ValueError(f"timeout_seconds must be positive, not {access.timeout_seconds:g}")
     if access.endpoint_url is not None:
         _verify_endpoint(access.endpoint_url)
+        require_encryption(access.endpoint_url, access)
 
 
 def _verify_endpoint(url: str) -> None:
@@ -151,6 +155,19 @@ def _verify_endpoint(url: str) -> None:
         raise ValueError("endpoint_url must not hold credentials; put them into a profile or the environment")
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError(f"endpoint_url must be like 'https://minio.example.com', not '{url}'")
+
+
+def require_encryption(url: str, access: S3Access) -> None:
+    """Refuse an endpoint to which nothing secret may be sent.
+
+    Raises:
+        ValueError: it is one.
+    """
+    if not is_safe(url, insecure_http=access.insecure_http):
+        raise ValueError(
+            f"endpoint '{without_secrets(url)}' would get events and signatures unencrypted; use https, or set"
+            " insecure_http = true"
+        )
 
 
 def _verify_template(prefix: str) -> None:

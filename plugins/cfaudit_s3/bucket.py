@@ -8,9 +8,11 @@ An object is absent only where the store says so in its own words: by its code, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal
 
 from cfaudit_export import CfauditError
@@ -45,13 +47,17 @@ class Bucket:
         conditional: whether the store honours conditional writes; None until that is known.
     """
 
-    def __init__(self, access: S3Access, faults: Faults) -> None:
+    def __init__(self, access: S3Access, faults: Faults, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.conditional: bool | None = None
-        self._wire = Wire(access, faults)
+        self._wire = Wire(access, faults, monotonic)
 
     def url(self, key: str) -> str:
         """Return the name of an object that people and tools know."""
         return self._wire.url(key)
+
+    def now(self) -> datetime:
+        """Return the time by the store's clock; as `Wire.now`."""
+        return self._wire.now()
 
     @property
     def endpoint(self) -> str:

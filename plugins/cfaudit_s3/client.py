@@ -14,7 +14,7 @@ from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshabl
 from botocore.exceptions import NoCredentialsError
 from botocore.session import Session
 
-from cfaudit_s3 import S3Access
+from cfaudit_s3 import S3Access, require_encryption
 from cfaudit_s3.answers import unmask
 
 _AWS = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws", ".amazonaws.eu")
@@ -31,6 +31,7 @@ def connect(access: S3Access) -> Any:
     if access.endpoint_url is None and not on_aws(client.meta.endpoint_url):
         client.close()  # the environment or the profile names an endpoint of its own
         client = _client(access, elsewhere=True)
+    require_encryption(client.meta.endpoint_url, access)
     return client
 
 
@@ -77,6 +78,13 @@ def _session(access: S3Access) -> Session:
     return session
 
 
+def _encrypted_client(session: Session, access: S3Access, *names: str, **options: Any) -> Any:
+    """Return a client for what gives out keys; the environment may have named its endpoint."""
+    client = session.create_client(*names, **options)
+    require_encryption(client.meta.endpoint_url, access)
+    return client
+
+
 def _role(access: S3Access, session: Session) -> DeferredRefreshableCredentials:
     """Return the credentials of the role, fetched when first needed and again before they expire."""
     source = session.get_credentials()
@@ -87,7 +95,7 @@ def _role(access: S3Access, session: Session) -> DeferredRefreshableCredentials:
     if access.external_id:
         extra["ExternalId"] = access.external_id
     fetcher = AssumeRoleCredentialFetcher(
-        client_creator=partial(session.create_client, region_name=region),
+        client_creator=partial(_encrypted_client, session, access, region_name=region),
         source_credentials=source,
         role_arn=access.role_arn,
         extra_args=extra,

@@ -2,6 +2,8 @@
 
 The fence counts the owners. Who takes over after an owner that did not let go also rewrites the stream's checkpoint
 under the new fence, so that a former owner who wakes up holds a version that is no longer there.
+
+All times are by the store's clock, so that the clocks of the machines do not matter.
 """
 
 from __future__ import annotations
@@ -11,10 +13,10 @@ import os
 import socket
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import msgspec
@@ -25,8 +27,8 @@ from cfaudit_s3.faults import one_line
 
 _LOG = logging.getLogger(__name__)
 
-# Clocks of two machines may differ by this much before an owner is robbed that still believes in its claim.
-_CLOCKS_DIFFER = timedelta(seconds=10)
+# The store tells whole seconds, and a renewal that was sent in time takes a while.
+_GRACE = timedelta(seconds=10)
 _JOIN_SECONDS = 10
 
 
@@ -54,12 +56,11 @@ class Lease:
         robbed: True when it was taken over from an owner that did not let go.
     """
 
-    def __init__(self, bucket: Bucket, key: str, duration: timedelta, clock: Callable[[], datetime]) -> None:
+    def __init__(self, bucket: Bucket, key: str, duration: timedelta) -> None:
         self._bucket = bucket
         self._key = key
         self._duration = duration
-        self._clock = clock
-        self._claim = Claim("", 0, clock())
+        self._claim = Claim("", 0, datetime.min.replace(tzinfo=UTC))
         self._etag = ""
         self._lost = False
         self._renewing = threading.Lock()
@@ -83,7 +84,7 @@ class Lease:
             etag = self._bucket.put_new(self._key, _encode(self._claim))
         else:
             current, version = found
-            if not current.released and self._clock() < current.ends_at + _CLOCKS_DIFFER:
+            if not current.released and self._bucket.now() < current.ends_at + _GRACE:
                 raise LockedError(
                     f"another run ({one_line(current.owner)}) holds the stream until "
                     f"{current.ends_at:%Y-%m-%d %H:%M:%SZ}, see '{self._bucket.url(self._key)}'; try again later"
@@ -114,7 +115,7 @@ class Lease:
         Raises:
             CheckpointConflictError: it was lost.
         """
-        if self._clock() >= self._claim.ends_at:
+        if self._bucket.now() >= self._claim.ends_at:
             self.renew()
         if self._lost:
             raise self._conflict()
@@ -179,7 +180,7 @@ class Lease:
         return found[1] if found and found[0].owner == self._claim.owner and not found[0].released else ""
 
     def _end(self) -> datetime:
-        return self._clock() + self._duration
+        return self._bucket.now() + self._duration
 
     def _conflict(self) -> CheckpointConflictError:
         return CheckpointConflictError(

@@ -8,10 +8,10 @@ checkpoints, and is refused.
 from __future__ import annotations
 
 import re
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 
 import msgspec
 
@@ -45,12 +45,12 @@ class _Fenced(msgspec.Struct, frozen=True):
 class S3Store:
     """Keep checkpoints in one bucket. Fits `cfaudit_export.CheckpointStore`; one instance serves one run."""
 
-    def __init__(self, config: S3StoreConfig, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(self, config: S3StoreConfig, monotonic: Callable[[], float] = time.monotonic) -> None:
+        """`monotonic` tells how many seconds pass; what time it is, the store tells."""
         self._config = config
-        self._clock = clock
         self._probe_key = f"{config.prefix}conditions"
         faults = Faults(SettingsError, TryAgainError, TryAgainError)
-        self._bucket = Bucket(config, faults)
+        self._bucket = Bucket(config, faults, monotonic)
         self._proved = False
         self._held: dict[str, Lease] = {}
 
@@ -78,7 +78,7 @@ class S3Store:
     def hold(self, stream_id: str) -> Iterator[None]:
         """Hold the stream while the context lasts; a holder that dies holds it until its lease ends."""
         self._require_conditions()
-        lease = Lease(self._bucket, f"{self._config.prefix}{stream_id}.lease", self._config.lease, self._clock)
+        lease = Lease(self._bucket, f"{self._config.prefix}{stream_id}.lease", self._config.lease)
         lease.acquire()
         with lease.renewed():
             if lease.robbed:
@@ -144,7 +144,19 @@ class S3Store:
                 f"the store at '{bucket.endpoint}' ignores conditional writes (If-Match, If-None-Match), so it cannot "
                 "keep checkpoints safely; keep them in another store, or set checkpoint.store = 'file'"
             )
+        if not any(self._gives_versions(key) for _ in range(_TAKEOVERS)):  # another run may be at it, too
+            raise SettingsError(
+                f"the store at '{bucket.endpoint}' does not tell the version (ETag) of an object alike in all answers, "
+                "so no save could follow another; keep checkpoints elsewhere, or set checkpoint.store = 'file'"
+            )
         self._proved = True
+
+    def _gives_versions(self, key: str) -> bool:
+        """Tell whether what was read can be replaced, and has the version then that the answer to that told."""
+        found = self._bucket.get(key)
+        version = found and self._bucket.put_over(key, _PROBE, found.etag)
+        again = version and self._bucket.get(key)
+        return bool(again and again.etag == version)
 
 
 def _wrapped(fence: int, document: bytes) -> bytes:

@@ -7,8 +7,10 @@ import random
 import time
 import zlib
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import Any
 
@@ -65,9 +67,25 @@ class Declined(Exception):  # noqa: N818 - an answer, and an error only where no
 class Wire:
     """A client for one bucket, opened at the first request. May be used by several threads."""
 
-    def __init__(self, access: S3Access, faults: Faults) -> None:
+    def __init__(self, access: S3Access, faults: Faults, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.access = access
         self.faults = faults
+        self._monotonic = monotonic
+        self._heard: tuple[datetime, float] | None = None
+
+    def now(self) -> datetime:
+        """Return the time by the store's clock: the `Date` of its last answer (RFC 9110, 6.6.1) and what passed since.
+
+        Raises:
+            CfauditError: its answers have none.
+        """
+        if self._heard is None:
+            raise self.faults.refused(
+                f"the answers of the store at '{self.endpoint}' have no Date, so nothing can be held there for a time;"
+                " keep checkpoints in another store, or set checkpoint.store = 'file'"
+            )
+        date, at = self._heard
+        return date + timedelta(seconds=self._monotonic() - at)
 
     def url(self, key: str) -> str:
         """Return the name of an object that people and tools know."""
@@ -154,9 +172,19 @@ class Wire:
     @cached_property
     def _client(self) -> Any:
         try:
-            return connect(self.access)
+            client = connect(self.access)
         except (BotoCoreError, ValueError) as error:
             raise self.error("reach", "", error) from error
+        client.meta.events.register("before-parse.s3.*", self._hear)
+        return client
+
+    def _hear(self, response_dict: dict[str, Any], **_: Any) -> None:
+        """Note what time it is where an answer comes from."""
+        try:
+            date = parsedate_to_datetime(response_dict["headers"].get("date") or "")
+        except ValueError:
+            return
+        self._heard = date.replace(tzinfo=date.tzinfo or UTC), self._monotonic()
 
     def _once(self, operation: str, **parameters: Any) -> dict[str, Any]:
         answer: dict[str, Any] = getattr(self._client, operation)(Bucket=self.access.bucket, **parameters)

@@ -57,6 +57,7 @@ def test_building_sends_and_reads_nothing() -> None:
         ({"part_bytes": 1024}, "part_bytes must be from 5242880 to 1073741824, not 1024"),
         ({"attempts": 0}, "attempts must be at least 1"),
         ({"timeout_seconds": 0.0}, "timeout_seconds must be positive"),
+        ({"endpoint_url": "http://minio.example.com"}, "unencrypted; use https, or set insecure_http = true"),
         ({"endpoint_url": "minio.example.com"}, "endpoint_url must be like 'https://minio.example.com'"),
         ({"endpoint": "x"}, "did you mean 'endpoint_url'"),
     ],
@@ -71,6 +72,21 @@ def test_credentials_in_an_endpoint_are_refused_and_not_shown() -> None:
     with pytest.raises(SettingsError, match="must not hold credentials") as refusal:
         to_config(S3Config, {"bucket": "b", "endpoint_url": "https://me:hunter2@minio"}, "sinks.s3")
     assert "hunter2" not in str(refusal.value)
+
+
+def test_an_endpoint_without_encryption_is_used_where_the_settings_say_so() -> None:
+    for config in (S3Config, S3StoreConfig):
+        table = {"bucket": "b", "endpoint_url": "http://minio.example.com", "insecure_http": True}
+        assert to_config(config, table, "sinks.s3").insecure_http
+
+
+@pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"])
+def test_an_endpoint_without_encryption_is_refused_from_the_environment_too(
+    monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv(variable, "http://minio.example.com")
+    with pytest.raises(ValueError, match="unencrypted"):
+        client_of()
 
 
 def test_the_store_takes_its_lease_as_a_duration() -> None:
@@ -180,6 +196,12 @@ def test_a_role_is_assumed_and_its_credentials_are_used(
     assert set(users[1:]) != {"AKIDFORTESTS"}
     assert len(set(users[1:])) == 1
     assert all("x-amz-security-token" in seen.headers for seen in weather.seen[1:])
+
+
+def test_keys_of_a_role_never_travel_unencrypted(behind: Any, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", "http://sts.example.com")
+    with pytest.raises(SinkRefusedError, match="'http://sts.example.com' would get events and signatures unencrypted"):
+        behind.sink(role_arn=ROLE).load(batch)
 
 
 def test_a_role_that_may_not_be_assumed_is_refused_by_name(

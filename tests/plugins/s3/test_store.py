@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
@@ -45,24 +46,34 @@ class Clock:
     def __call__(self) -> datetime:
         return self.now
 
+    def date(self) -> str:
+        """Return the time as the header `Date` has it."""
+        return format_datetime(self.now, usegmt=True)
+
+    def monotonic(self) -> float:
+        return self.now.timestamp()
+
     def pass_by(self, **length: float) -> None:
         self.now += timedelta(**length)
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock(weather: Any) -> Clock:
+    """The clock of the bucket behind the weather, and of the processes that use it."""
+    clock = Clock()
+    weather.date = clock.date
+    return clock
 
 
 @pytest.fixture
-def new_store(place: Any, clock: Clock) -> Callable[[], S3Store]:
-    return lambda: S3Store(place.store_config(), clock)
+def new_store(behind: Any, clock: Clock) -> Callable[[], S3Store]:
+    return lambda: S3Store(behind.store_config(), clock.monotonic)
 
 
 @pytest.fixture
-def new_store_behind(behind: Any, clock: Clock) -> Callable[[], S3Store]:
+def new_store_behind(new_store: Callable[[], S3Store]) -> Callable[[], S3Store]:
     """Return what opens a store whose requests meet the weather."""
-    return lambda: S3Store(behind.store_config(), clock)
+    return new_store
 
 
 def lease_of(place: Any) -> dict[str, Any]:
@@ -220,9 +231,9 @@ def test_a_holder_whose_lease_has_ended_saves_nothing_if_somebody_took_it(
 
 
 def test_whoever_takes_over_shuts_out_a_holder_whose_clock_stands_still(
-    place: Any, new_store: Any, clock: Clock, asleep: ExitStack
+    behind: Any, place: Any, new_store: Any, clock: Clock, asleep: ExitStack
 ) -> None:
-    sleeper = S3Store(place.store_config(), Clock())
+    sleeper = S3Store(behind.store_config(), Clock().monotonic)
     asleep.enter_context(sleeper.hold(STREAM.id))
     version = sleeper.save(OLD, expected=None)
     clock.pass_by(minutes=3)
@@ -237,9 +248,9 @@ def test_whoever_takes_over_shuts_out_a_holder_whose_clock_stands_still(
 
 
 def test_whoever_takes_over_shuts_out_a_holder_that_has_not_saved_yet(
-    place: Any, new_store: Any, clock: Clock, asleep: ExitStack
+    behind: Any, place: Any, new_store: Any, clock: Clock, asleep: ExitStack
 ) -> None:
-    sleeper = S3Store(place.store_config(), Clock())
+    sleeper = S3Store(behind.store_config(), Clock().monotonic)
     asleep.enter_context(sleeper.hold(STREAM.id))
     clock.pass_by(minutes=3)
     with new_store().hold(STREAM.id), pytest.raises(CheckpointConflictError, match="another run took over the lease"):
@@ -248,9 +259,9 @@ def test_whoever_takes_over_shuts_out_a_holder_that_has_not_saved_yet(
 
 
 def test_a_holder_that_was_robbed_does_not_let_go_of_what_is_not_its_own(
-    place: Any, new_store: Any, clock: Clock
+    behind: Any, place: Any, new_store: Any, clock: Clock
 ) -> None:
-    sleeping = S3Store(place.store_config(), Clock()).hold(STREAM.id)
+    sleeping = S3Store(behind.store_config(), Clock().monotonic).hold(STREAM.id)
     sleeping.__enter__()
     clock.pass_by(minutes=3)
     with new_store().hold(STREAM.id):
@@ -310,6 +321,47 @@ def test_a_lease_that_cannot_be_read_is_shown_to_a_person(place: Any, new_store:
         new_store().hold(STREAM.id).__enter__()
 
 
+def test_a_lease_is_judged_by_the_clock_of_the_store_and_by_no_other(behind: Any, weather: Any, place: Any) -> None:
+    """The clock of this machine is ten minutes ahead; the holder's lease has a minute to go."""
+    behind_us = datetime.now(UTC) - timedelta(minutes=10)
+    weather.date = lambda: format_datetime(behind_us, usegmt=True)
+    claim = {"owner": "elsewhere", "fence": 1, "ends_at": (behind_us + timedelta(minutes=1)).isoformat()}
+    key = f"{place.prefix}state/{STREAM.id}.lease"
+    place.client.put_object(Bucket=place.bucket, Key=key, Body=json.dumps(claim).encode())
+    with pytest.raises(LockedError, match="another run"), S3Store(behind.store_config()).hold(STREAM.id):
+        pass
+
+
+def test_a_store_that_tells_no_time_is_refused(behind: Any, weather: Any) -> None:
+    weather.date = lambda: "soon"
+    with pytest.raises(SettingsError, match="have no Date.*set checkpoint.store = 'file'"):
+        S3Store(behind.store_config()).hold(STREAM.id).__enter__()
+
+
+# -- versions ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["bare", "weak"])
+@pytest.mark.parametrize("method", ["PUT", "GET"])
+def test_a_version_is_the_same_with_quotes_and_without(new_store: Any, weather: Any, form: str, method: str) -> None:
+    weather.etag = lambda seen, etag: (
+        etag if seen.method != method else etag.strip('"') if form == "bare" else f"W/{etag}"
+    )
+    with new_store().hold(STREAM.id):
+        pass
+    version = new_store().save(OLD, expected=None)
+    found = new_store().load(STREAM.id)
+    assert found.version == version
+    new_store().save(NEW, expected=found.version)
+    assert new_store().load(STREAM.id).checkpoint == NEW
+
+
+def test_a_store_that_tells_a_version_in_two_ways_is_refused_at_once(new_store: Any, weather: Any) -> None:
+    weather.etag = lambda seen, etag: '"00000000000000000000000000000001"' if seen.method == "GET" else etag
+    with pytest.raises(SettingsError, match=r"does not tell the version \(ETag\) of an object alike"):
+        new_store().save(OLD, expected=None)
+
+
 # -- renewal -----------------------------------------------------------------------------------------------------
 
 
@@ -317,8 +369,8 @@ def test_a_lease_that_cannot_be_read_is_shown_to_a_person(place: Any, new_store:
 def short_lease(behind: Any, clock: Clock) -> Iterator[Lease]:
     """A lease of 150 ms by a clock that stands still: it is renewed every 50 ms, to an end that does not move."""
     faults = Faults(SettingsError, TryAgainError, TryAgainError)
-    bucket = Bucket(behind.store_config(), faults)
-    lease = Lease(bucket, f"{behind.prefix}state/{STREAM.id}.lease", timedelta(milliseconds=150), clock)
+    bucket = Bucket(behind.store_config(), faults, clock.monotonic)
+    lease = Lease(bucket, f"{behind.prefix}state/{STREAM.id}.lease", timedelta(milliseconds=150))
     lease.acquire()
     yield lease
     bucket.close()

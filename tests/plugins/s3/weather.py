@@ -70,6 +70,8 @@ class Weather:
         status: may put another status in the place of the store's.
         garbled: says whose body is changed on the way.
         without_headers: headers that get lost on the way.
+        date: the time by the store's clock, None for what it says itself.
+        etag: rewrites the ETag of an answer.
         seen: all requests so far.
     """
 
@@ -78,6 +80,8 @@ class Weather:
     status: Callable[[Seen, int], int] = lambda _seen, status: status
     garbled: Callable[[Seen], bool] = lambda _seen: False
     without_headers: frozenset[str] = frozenset()
+    date: Callable[[], str] | None = None
+    etag: Callable[[Seen, str], str] = lambda _seen, etag: etag
     seen: list[Seen] = field(default_factory=list)
     count: Iterator[int] = field(default_factory=itertools.count)
 
@@ -117,6 +121,9 @@ class _Handler(BaseHTTPRequestHandler):
             body = body[:-1] + b"?" if self.weather.garbled(seen) else body
             status, answer, content = self._forward(headers, body)
             status = self.weather.status(seen, status)
+            answer = [
+                (name, self.weather.etag(seen, text) if name.lower() == "etag" else text) for name, text in answer
+            ]
             self.weather.after(seen)
             if fate == "lose":
                 self._hang_up()
@@ -134,6 +141,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, status: int, headers: list[tuple[str, str]], content: bytes) -> None:
         self.send_response_only(status)
+        if self.weather.date:
+            headers = [(name, text) for name, text in headers if name.lower() != "date"]
+            headers.append(("Date", self.weather.date()))
         length = {name.lower(): value for name, value in headers}.get("content-length", str(len(content)))
         for name, value in headers:
             if name.lower() not in {"content-length", "transfer-encoding", "connection"}:
