@@ -27,6 +27,8 @@ _LOG = logging.getLogger(__name__)
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 # Shorter ones would hide half of every line.
 _SECRET_LENGTH = 8
+# A number of fewer digits may be a count of rows.
+_NUMBER_LENGTH = 16
 _STARS = "***"
 # So many characters at the beginning of a secret are one where a text was cut, so many anywhere.
 _CUT_LENGTH = 5
@@ -75,7 +77,7 @@ class Redaction:
 
     def hide(self, secret: str | None) -> None:
         """Remember a secret, in the forms in which it may appear in text, in JSON, in a URL, and in a header."""
-        if secret and len(secret) >= _SECRET_LENGTH:
+        if secret and len(secret) >= (_NUMBER_LENGTH if secret.isdigit() else _SECRET_LENGTH):
             # A header `Bearer x` is a secret because of x.
             for one in {secret, *(word for word in secret.split() if len(word) >= _SECRET_LENGTH)}:
                 self._hidden |= _forms(one)
@@ -102,12 +104,14 @@ def _without(text: str, secret: str) -> str:
         length = next(
             (at for at, letter in enumerate(secret) if text[start + at : start + at + 1] != letter), len(secret)
         )
+        while length and secret[length - 1] == "\\":  # half of an escape in JSON, whose other half stays
+            length -= 1
         end = start + length
         is_cut = text.startswith(_MARKS, end) or (length >= _SECRET_LENGTH and text[end : end + 1] in _ENDS)
         if is_cut or length >= max(_LONG_LENGTH, len(secret) // 3):
             text = f"{text[:start]}{_STARS}{text[end:]}"
             end = start + len(_STARS)
-        start = text.find(secret[:_CUT_LENGTH], end)
+        start = text.find(secret[:_CUT_LENGTH], max(end, start + 1))
     return text
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
@@ -124,7 +123,7 @@ class CloudflareAuditExportOperator(BaseOperator):  # type: ignore[misc]  # type
             for sink in one["sinks"]:
                 sink["locations"] = len(sink["locations"])  # thousands of names are not for the database of Airflow
         # A server may have said a secret back, and Airflow masks its logs alone.
-        report = json.loads(workshop.redact(json.dumps(report)))
+        report = _redacted(report, workshop.redact)
         self._judge(context, reports, report)
         self._announce(context, reports)
         return report
@@ -253,3 +252,12 @@ def _problems(report: RunReport) -> list[str]:
     if report.gaps:
         found.append(f"account {account}: windows that could not be read: {len(report.gaps)}")
     return found or [f"account {account}: events that a sink refuses are set aside"]
+
+
+def _redacted(value: Any, redact: Callable[[str], str]) -> Any:
+    """Return plain values without secrets in their texts."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, Mapping):
+        return {key: _redacted(one, redact) for key, one in value.items()}
+    return [_redacted(one, redact) for one in value] if isinstance(value, list | tuple) else value

@@ -82,9 +82,16 @@ def _merged_into(file: Path) -> Iterator[Visible]:
     for name in _names(file.parent):
         if name.startswith(MERGED_PREFIX) and name.endswith(".parquet"):
             path = file.with_name(name)
-            merged = merged_files(_notes(path))
+            merged = _merged(path)
             if file.name in merged:
                 yield Visible(path, merged[file.name])
+
+
+def _merged(path: Path) -> dict[str, dict[str, str]]:
+    try:
+        return merged_files(_notes(path))
+    except ValueError as error:
+        raise LoadUnknownError(f"'{path}' is no file that 'compact' made; move it away") from error
 
 
 def _names(folder: Path) -> list[str]:

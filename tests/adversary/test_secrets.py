@@ -22,6 +22,7 @@ from cfaudit_export.cli import main
 from cfaudit_export.log import Redaction
 from cfaudit_export.model import Checkpoint, Gap, Stream, Window
 from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
+from cfaudit_export.settings.secret_values import secret_variables
 from cfaudit_export.stores.file import FileStore
 from cfaudit_export.stores.redacted import RedactedStore
 
@@ -286,3 +287,30 @@ def test_a_checkpoint_keeps_no_secret_that_a_server_put_into_the_reason_of_a_gap
     assert found is not None
     assert found.version == version
     assert found.checkpoint.gaps[0].reason == "unknown token '***'"
+
+
+def test_secrets_are_found_by_names_of_variables_and_in_urls(tmp_path: Path) -> None:
+    (tmp_path / "key.json").write_text("{}")
+    found = set(
+        secret_variables(
+            {
+                "GITHUB_TOKEN": "one",
+                "DB_PASSWORD": "two",
+                "GOOGLE_APPLICATION_CREDENTIALS": str(tmp_path / "key.json"),
+                "WEBHOOK": "https://hooks.example.com/services/T0001/abcdefgh0123456789",
+                "https_proxy": "http://me:th%40ree@proxy.example.com:3128",
+                "OTEL_EXPORTER_OTLP_TRACES_HEADERS": "a=four,b=five%20six",
+                "CFAUDIT_SERVER_URL": "https://example.com/mcp?key=seven",
+                "LANG": "C.UTF-8",
+            }
+        )
+    )
+    assert found == {"one", "two", "abcdefgh0123456789", "th%40ree", "th@ree", "four", "five six", "seven"}
+
+
+@pytest.mark.parametrize("secret", ["\\\\\\\\\\\\\\\\", 'pass\\word"with-quotes', "12345678"])
+def test_what_is_hidden_in_json_leaves_json(secret: str) -> None:
+    redaction = Redaction()
+    redaction.hide(secret)
+    for cut in range(len(secret) + 1):
+        json.loads(redaction(json.dumps({"said": secret[:cut], "then": 12345678})))

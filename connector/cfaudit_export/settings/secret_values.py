@@ -32,7 +32,7 @@ def secret_variables(environ: Mapping[str, str]) -> Iterator[str]:
             for pair in value.split(","):
                 yield unquote(pair.partition("=")[2].strip())
         elif _SECRET.search(name) and not name.lower().endswith(("_file", "_env", "_path")):
-            yield value
+            yield from () if _is_path(value) else (value,)
         yield from _in_urls(value)
 
 
@@ -80,6 +80,13 @@ def _in_file(path: Path) -> Iterator[str]:
         text = file.read(_MOST_BYTES).decode().strip()
         yield text
         yield from text.split("\n")
+
+
+def _is_path(text: str) -> bool:
+    """Say whether a text names a file that is there, as variables do whose names speak of credentials."""
+    with suppress(OSError, ValueError):
+        return text.startswith(("/", "~")) and Path(text).expanduser().exists()
+    return False
 
 
 def _in_urls(text: str) -> Iterator[str]:
