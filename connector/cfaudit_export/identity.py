@@ -58,6 +58,11 @@ def shadow_key(account_id: str, at: datetime, number: int) -> str:
     return sha256(f"shadow,{account_id},{to_ms(at)},{number}".encode()).hexdigest()[:32]
 
 
+def completion_key(key: str) -> str:
+    """Return the id of a row that takes the place of a trimmed one; `key` is that of both, and the id of the other."""
+    return sha256(f"complete,{key}".encode()).hexdigest()[:32]
+
+
 def _canonical(account_id: str, events: pa.Table) -> pa.Array:
     """Return the canonical form of every event, as if it were the first of its kind."""
     times = pc.cast(pc.cast(events["event_time"], _NANOSECONDS), pa.int64())

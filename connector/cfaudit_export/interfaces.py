@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from cfaudit_export.model import Batch, Checkpoint, Connection, Gap, Receipt, Window
 
@@ -56,6 +56,8 @@ class Source(Protocol):
     A source that can read a window in a second, independent way may also have
     `recount(window: Window, page_rows: int, filters: Iterable[tuple[str, str]] = ()) -> Extract`: `verify` compares
     exports with it. `filters` restrict further than those of the stream; `gaps` are where it could not look.
+
+    One for which `extract` is dear may also be a `Rereading`, and one that trims a `Completing`.
     """
 
     def connect(self) -> Connection:
@@ -92,6 +94,46 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Release everything. May be called twice, and on a source that never connected."""
+        ...
+
+
+@runtime_checkable
+class Rereading(Protocol):
+    """What a source may offer beside: to read again what was read before, as cheaply as can be."""
+
+    def reread(
+        self, windows: Iterable[Window], known: Iterable[Window], *, columns: bool
+    ) -> Generator[Extract, None, None]:
+        """Read the windows as `extract` does; it is likely that nothing in them is new.
+
+        Args:
+            windows: what to read.
+            known: windows in which rows are known that cannot be read, ascending and disjoint. Each is read around,
+                and asked for again with one call at most; what still cannot be read there is a gap, as ever.
+            columns: whether columns that are cut off are rebuilt as `extract` does. Without them no shadows are cast,
+                and no event counts as trimmed.
+
+        Raises: as `Source.extract`.
+        """
+        ...
+
+
+@runtime_checkable
+class Completing(Protocol):
+    """What a source may offer beside: to give the columns of what was read trimmed, when it has calls to spare."""
+
+    def complete(self, windows: Iterable[Window], known: Iterable[Window]) -> Generator[Extract, None, None]:
+        """Read windows again with all columns, in this order, and end where that would take calls that are needed.
+
+        Args:
+            windows: what to read; disjoint.
+            known: as for `Rereading.reread`.
+
+        Yields:
+            Pieces of the windows that have all columns, and no others.
+
+        Raises: as `Source.extract`.
+        """
         ...
 
 

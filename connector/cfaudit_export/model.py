@@ -17,6 +17,8 @@ from cfaudit_export.errors import ExitCode
 
 MILLISECOND = timedelta(milliseconds=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+TRIMMED_SHARE = 0.01
+"""Of all rows, how many may stay trimmed before that is worth a warning."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -137,6 +139,36 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True)
+class Trimmed:
+    """An interval of which a sink has every row trimmed, for want of calls: to be completed when there are some.
+
+    Attributes:
+        window: the interval.
+        rows: how many rows these are; of a part of an interval that was cut since, an estimate.
+        since: when they were read.
+    """
+
+    window: Window
+    rows: int
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Trimming:
+    """What a delivery changes in what a sink has trimmed.
+
+    Attributes:
+        added: intervals that are trimmed from now on.
+        completed: intervals that are trimmed no longer.
+        rows: rows delivered that take the place of trimmed ones.
+    """
+
+    added: tuple[Trimmed, ...] = ()
+    completed: tuple[Window, ...] = ()
+    rows: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Intent:
     """A promise written before a load: this batch is about to be in that sink.
 
@@ -147,6 +179,7 @@ class Intent:
         digest: SHA-256 of the staged file, hex.
         seen: keys of the batch to be remembered once it is loaded, as in `SinkProgress.seen`.
         late_rows: how many of the rows are latecomers.
+        trimming: what is trimmed, and what no longer, once the batch is loaded.
     """
 
     batch_id: str
@@ -155,6 +188,7 @@ class Intent:
     digest: str
     seen: dict[str, str] = field(default_factory=dict)
     late_rows: int = 0
+    trimming: Trimming = Trimming()
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +276,8 @@ class SinkProgress:
         quarantined: events the sink refused for good and that are set aside.
         replayed: the batch of refused events that was replayed and counted last; if it is still set aside, the replay
             died then.
+        trimmed: intervals whose rows it has trimmed, ascending; later runs complete them.
+        trimmed_rows: rows that it has trimmed for want of calls, and nothing has taken the place of.
     """
 
     covered: tuple[Window, ...] = ()
@@ -251,6 +287,17 @@ class SinkProgress:
     rows: int = 0
     quarantined: int = 0
     replayed: str | None = None
+    trimmed: tuple[Trimmed, ...] = ()
+    trimmed_rows: int = 0
+
+    def overdue_rows(self, now: datetime) -> int:
+        """Return how many rows are trimmed though a day went by in which they could have been completed.
+
+        0 where these are no more than a hundredth of all.
+        """
+        young = sum(one.rows for one in self.trimmed if now - one.since < timedelta(days=1))
+        overdue = max(self.trimmed_rows - young, 0)
+        return overdue if overdue > self.rows * TRIMMED_SHARE else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,7 +386,8 @@ class RunReport:
         windows: windows extracted.
         events: events read, before those already delivered were left out.
         calls: tool calls made.
-        trimmed: events delivered with facets left out for want of budget.
+        trimmed: events delivered with columns left out for want of budget.
+        completed: events delivered again with all columns, in the place of trimmed ones.
         sinks: per sink.
         gaps: gaps that remain in the checkpoint.
         error: what stopped the run early, in one line.
@@ -356,6 +404,7 @@ class RunReport:
     events: int = 0
     calls: int = 0
     trimmed: int = 0
+    completed: int = 0
     sinks: tuple[SinkReport, ...] = ()
     gaps: tuple[Gap, ...] = ()
     error: str | None = None

@@ -31,7 +31,7 @@ PUBLIC = {
 
 STEPS = {"plan", "map", "stage", "load", "commit"}
 # A run, and a run of a slice, which begins and ends in the stream's checkpoint.
-CONDUCTORS = {"run", "slices"}
+CONDUCTORS = {"run", "slices", "deliver"}
 
 # Heavy or delicate libraries, and the only places that know them. Others may be used wherever they help.
 HOMES = {

@@ -1,4 +1,4 @@
-"""The flow, one file a step; no step imports another, only `run` imports them all.
+"""The flow, one file a step; no step imports another, only `run` and its `deliver` import them all.
 
 plan     what is wanted, less what is covered, plus the rescan horizon   -> windows
 extract  the source reads the windows, concurrently                      -> pieces with their gaps
@@ -7,7 +7,8 @@ stage    what a sink has not seen is written to disk: fsync, rename      -> batc
 load     the sink makes the batch durable                                -> receipt
 commit   the checkpoint says so: intent before the load, covered after it
 
-Beside them: `job` is what a run is given, `share` finds what a sink lacks of a piece, `seen` knows which events it has,
-`ledger` writes the checkpoint, `answer` takes what a sink says with care, `quarantine` keeps what it refuses for good,
-`replay` loads that again; `slices` runs parts of a stream beside each other.
+Beside them: `job` is what a run is given, `deliver` does what comes after `map`, `again` finds what is new where it is
+likely that nothing is, `share` finds what a sink lacks of a piece, `seen` knows which events it has, `ledger` writes
+the checkpoint, `answer` takes what a sink says with care, `quarantine` keeps what it refuses for good, `replay` loads
+that again; `slices` runs parts of a stream beside each other.
 """

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from cfaudit_export.intervals import intersect, subtract, union
-from cfaudit_export.model import Checkpoint, Gap, Intent, Lateness, Receipt, SinkProgress, Window
+from cfaudit_export.model import Checkpoint, Gap, Intent, Lateness, Receipt, SinkProgress, Trimming, Window
 from cfaudit_export.pipeline.ledger import Change
 from cfaudit_export.pipeline.seen import close_gaps, forget, merge
+from cfaudit_export.pipeline.trimmed import trimmed_after
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,7 @@ class Loaded:
         seen: entries of `cfaudit_export.pipeline.seen` to be remembered.
         batch_id: whose intent is kept now.
         receipt: what the sink said.
+        trimming: what is trimmed, and what no longer.
     """
 
     sink: str
@@ -29,6 +31,7 @@ class Loaded:
     seen: dict[str, str] = field(default_factory=dict)
     batch_id: str | None = None
     receipt: Receipt | None = None
+    trimming: Trimming = field(default_factory=Trimming)
 
 
 def intend(intents: Iterable[tuple[str, Intent]], seen_since: datetime) -> Change:
@@ -69,6 +72,7 @@ def _covered(progress: SinkProgress, one: Loaded, seen_since: datetime) -> SinkP
         seen_since=progress.seen_since or seen_since,
         seen=merge(close_gaps(progress.seen, one.window), one.seen),
     )
+    progress = trimmed_after(progress, one.trimming)
     if one.receipt is None:
         return progress
     return replace(

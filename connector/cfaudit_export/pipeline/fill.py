@@ -11,7 +11,7 @@ from itertools import chain
 import pyarrow as pa
 
 from cfaudit_export.errors import CfauditError, ProtocolError
-from cfaudit_export.interfaces import Extract, Source
+from cfaudit_export.interfaces import Completing, Extract, Rereading, Source
 from cfaudit_export.intervals import intersect, subtract, union
 from cfaudit_export.model import Connection, Gap, Window
 from cfaudit_export.pipeline.seen import within
@@ -55,7 +55,23 @@ class FilledSource:
 
     def extract(self, windows: Iterable[Window]) -> Generator[Extract, None, None]:
         """Read the windows, and gaps in them from the second source; as `Source.extract`."""
-        with closing(self._first.extract(windows)) as pieces:
+        return self._with_gaps_filled(self._first.extract(windows))
+
+    def reread(
+        self, windows: Iterable[Window], known: Iterable[Window], *, columns: bool
+    ) -> Generator[Extract, None, None]:
+        """Read windows again, and gaps in them from the second source; as `Rereading.reread`, if the first one can."""
+        if isinstance(self._first, Rereading):
+            return self._with_gaps_filled(self._first.reread(windows, known, columns=columns))
+        return self.extract(windows)
+
+    def complete(self, windows: Iterable[Window], known: Iterable[Window]) -> Generator[Extract, None, None]:
+        """Complete windows from the first source; as `Completing.complete`, if it can."""
+        if isinstance(self._first, Completing):
+            yield from self._first.complete(windows, known)
+
+    def _with_gaps_filled(self, pieces: Generator[Extract, None, None]) -> Generator[Extract, None, None]:
+        with closing(pieces):
             for piece in pieces:
                 yield from self._filled(piece) if piece.gaps and not self._failed else (piece,)
 

@@ -77,6 +77,11 @@ def carry_keys(seen: Mapping[str, str], read: Mapping[str, str], shadows: Iterab
     return carried
 
 
+def filled_windows(seen: Mapping[str, str]) -> tuple[Window, ...]:
+    """Return the windows that could be read after all, and may be read again."""
+    return tuple(window for window, _ in _entries(seen))
+
+
 def _is_nothing_new(known: Window, keys: set[str], rows: pa.Table, gaps: tuple[Gap, ...]) -> bool:
     odd = [gap for gap in gaps if intersect([gap.window], [known])]
     if not odd or not all(gap.rows and intersect([gap.window], [known]) == (gap.window,) for gap in odd):

@@ -84,3 +84,7 @@ class Job:
     after_load: Callable[[Batch, Receipt], None] = lambda _batch, _receipt: None
     progress: Callable[[Progress], None] = field(default=lambda _progress: None)
     trace: Trace = no_trace
+
+    def horizon(self, before: datetime) -> datetime:
+        """Return the whole hour from which on keys are remembered, by a run that reads up to `before`."""
+        return (before - self.rescan).replace(minute=0, second=0, microsecond=0)

@@ -6,12 +6,16 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Literal
 
 from cfaudit_export.intervals import contains, intersect, subtract, union
-from cfaudit_export.model import EPOCH, MILLISECOND, Checkpoint, SinkProgress, Window, floor_ms
+from cfaudit_export.model import EPOCH, MILLISECOND, Checkpoint, Gap, SinkProgress, Window, floor_ms
 from cfaudit_export.pipeline.seen import gap_windows
+from cfaudit_export.pipeline.trimmed import to_complete
 
 FIRST_RUN = timedelta(days=30)
+# How long a gap waits for its next try: for the first one, and so on; the last one comes again and again.
+_TRIES = (timedelta(hours=1), timedelta(hours=6), timedelta(days=1), timedelta(days=7))
 
 _LOG = logging.getLogger(__name__)
 
@@ -30,7 +34,7 @@ class Wish:
         since: oldest moment wanted; None continues at the checkpoint, 30 days back without one.
         until: newest moment wanted; None, or later than that, is `settle_lag` behind now.
         settle_lag: how far behind now a run stops, because events arrive late.
-        retry: how many gaps behind the rescan horizon to try again, those that have waited longest.
+        retry: how many gaps behind the rescan horizon to try again, if it is time: those that have waited longest.
         only_gaps: to try again every gap from `since` to `until`, and read nothing else.
         latecomers: look for latecomers also before an `until`, as the next in a row of intervals does.
     """
@@ -49,11 +53,22 @@ class Wish:
         return self.until is not None and not self.latecomers
 
 
+How = Literal["extract", "reread", "complete"]
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Windows that are read together, and the sinks whose rescan horizon may move once they are delivered."""
+    """Windows that are read together.
+
+    Attributes:
+        windows: what is read.
+        how: `extract` with columns rebuilt; `reread`, where it is likely that nothing is new, as cheaply as can be;
+            `complete` what was delivered trimmed, if there are calls to spare.
+        settles: the sinks whose rescan horizon may move once the windows are delivered.
+    """
 
     windows: tuple[Window, ...]
+    how: How = "extract"
     settles: tuple[str, ...] = ()
 
 
@@ -65,7 +80,10 @@ class Plan:
         wanted: from the oldest to the newest moment that will be complete; None when there is nothing to do.
         read: the windows to read, for all sinks together.
         missing: per sink, what it lacks.
-        rescan: per sink, what it has and is read again: for latecomers, and where gaps may have healed.
+        rescan: per sink, what it has and is read again for latecomers.
+        gaps: per sink, gaps behind the rescan horizon that are tried again, or healed while it was away.
+        trimmed: per sink, what it has trimmed.
+        shadowed: windows of those gaps whose rows were delivered as shadows already.
         first: the oldest millisecond of what lies before all that a sink has, ascending.
         before: where reading ends; the rescan horizon counts from here.
         bounded: whether the end or the gaps were asked for, so that the rescan horizon stays where it is.
@@ -75,31 +93,50 @@ class Plan:
     read: tuple[Window, ...]
     missing: dict[str, tuple[Window, ...]]
     rescan: dict[str, tuple[Window, ...]]
+    gaps: dict[str, tuple[Window, ...]]
+    trimmed: dict[str, tuple[Window, ...]]
+    shadowed: tuple[Window, ...]
     first: tuple[Window, ...]
     before: datetime
     bounded: bool
 
     def wants(self, sink: str) -> tuple[Window, ...]:
         """Return what is read for a sink."""
-        return union(*self.missing[sink], *self.rescan[sink])
+        return union(*self.missing[sink], *self.rescan[sink], *self.gaps[sink], *self.trimmed[sink])
 
     def steps(self, horizon: datetime) -> tuple[Step, ...]:
-        """Return the windows in the order in which they must be committed.
+        """Return the windows in the order in which calls are spent on them, and in which they must be committed.
 
         1. The oldest millisecond. Windows come back in any order and in pieces, and a checkpoint goes on from the
            oldest that it has: with this one, which has no pieces, a run that dies leaves holes that the next one sees.
         2. Where so much is missing that all remembered keys are older than the new horizon, what is read again:
            then the keys can go, instead of growing by all that is missing.
-        3. The rest.
+        3. What is new.
+        4. The rest of what is read again.
+        5. What was delivered trimmed, the newest first.
+        6. Gaps: first those that cost a call each, then those that have no shadow yet, which may cost many.
         """
         stale = () if self.bounded else tuple(name for name in self.missing if contains(self.missing[name], horizon))
         before_horizon = Window(EPOCH, horizon)
-        again = subtract(
-            (window for name in stale for window in intersect(self.rescan[name], [before_horizon])), self.first
+        new = subtract(_all(self.missing), self.first)
+        again = subtract(_all(self.rescan), [*self.first, *new])
+        early = intersect((window for name in stale for window in self.rescan[name]), [before_horizon])
+        gaps = subtract(_all(self.gaps), [*self.first, *new, *again])
+        return (
+            *(Step((window,)) for window in self.first),
+            Step(intersect(new, early)),
+            Step(intersect(again, early), "reread", stale),
+            Step(subtract(new, early)),
+            Step(subtract(again, early), "reread", () if self.bounded else tuple(self.missing)),
+            Step(_all(self.trimmed)[::-1], "complete"),
+            Step(intersect(gaps, self.shadowed), "reread"),
+            Step(subtract(gaps, self.shadowed)),
         )
-        rest = subtract(self.read, [*self.first, *again])
-        firsts = (Step((window,)) for window in self.first)
-        return *firsts, Step(again, stale), Step(rest, () if self.bounded else tuple(self.missing))
+
+
+def _all(windows: Mapping[str, Iterable[Window]]) -> tuple[Window, ...]:
+    """Return the windows of all sinks together."""
+    return union(*(window for some in windows.values() for window in some))
 
 
 def server_time(ours: datetime, ahead_seconds: float) -> datetime:
@@ -128,30 +165,39 @@ def plan_stream(checkpoint: Checkpoint | None, sinks: Iterable[str], wish: Wish)
     known = checkpoint.sinks if checkpoint else {}
     progress = {name: known.get(name, SinkProgress()) for name in sinks}
     if wish.only_gaps:
-        return _only_gaps(progress, Window(floor_ms(wish.since) if wish.since else EPOCH, before))
+        return _only_gaps(checkpoint, progress, Window(floor_ms(wish.since) if wish.since else EPOCH, before))
     lent = checkpoint.lent if checkpoint else ()
     missing = {name: subtract(_missing(one, known, wish, before), lent) for name, one in progress.items()}
     rescan = {name: () if wish.bounded else _rescan(one, before) for name, one in progress.items()}
+    gaps: dict[str, tuple[Window, ...]] = dict.fromkeys(progress, ())
     if checkpoint and not wish.bounded:
-        for name, windows in _gaps(checkpoint, progress, rescan, wish.retry).items():
-            rescan[name] = union(*rescan[name], *intersect(windows, [Window(EPOCH, before)]))
-    read = union(*(window for windows in (*missing.values(), *rescan.values()) for window in windows))
+        gaps = _gaps(checkpoint, progress, rescan, wish, before)
+    trimmed = {name: () if wish.bounded else to_complete(one) for name, one in progress.items()}
+    read = union(*_all(missing), *_all(rescan), *_all(gaps))
     return Plan(
         wanted=Window(read[0].since, read[-1].before) if read else None,
         read=read,
         missing=missing,
         rescan=rescan,
+        gaps=gaps,
+        trimmed=trimmed,
+        shadowed=_shadowed(checkpoint),
         first=tuple(sorted({at for name in progress for at in _first(missing[name], progress[name].covered)})),
         before=before,
         bounded=wish.bounded,
     )
 
 
-def _only_gaps(progress: Mapping[str, SinkProgress], within: Window) -> Plan:
+def _only_gaps(checkpoint: Checkpoint | None, progress: Mapping[str, SinkProgress], within: Window) -> Plan:
     lacking = {name: intersect(gap_windows(one.seen), [within]) for name, one in progress.items()}
-    read = union(*(window for windows in lacking.values() for window in windows))
+    read = _all(lacking)
+    none: dict[str, tuple[Window, ...]] = dict.fromkeys(lacking, ())
     wanted = Window(read[0].since, read[-1].before) if read else None
-    return Plan(wanted, read, dict.fromkeys(lacking, ()), lacking, (), within.before, bounded=True)
+    return Plan(wanted, read, none, none, lacking, none, _shadowed(checkpoint), (), within.before, bounded=True)
+
+
+def _shadowed(checkpoint: Checkpoint | None) -> tuple[Window, ...]:
+    return union(*(gap.window for gap in checkpoint.gaps if gap.shadows)) if checkpoint else ()
 
 
 def _missing(
@@ -181,14 +227,25 @@ def _rescan(progress: SinkProgress, before: datetime) -> tuple[Window, ...]:
 
 
 def _gaps(
-    checkpoint: Checkpoint, sinks: Mapping[str, SinkProgress], rescan: Mapping[str, tuple[Window, ...]], retry: int
+    checkpoint: Checkpoint,
+    sinks: Mapping[str, SinkProgress],
+    rescan: Mapping[str, tuple[Window, ...]],
+    wish: Wish,
+    before: datetime,
 ) -> dict[str, tuple[Window, ...]]:
     """Return per sink the windows of gaps to read: some that are still open, and what healed while it was away."""
-    near = union(*(window for windows in rescan.values() for window in windows))
-    old = [gap for gap in checkpoint.gaps if not intersect([gap.window], near)]
-    tried = [gap.window for gap in sorted(old, key=lambda gap: gap.last_tried_at)[:retry]]
+    near = _all(rescan)
+    old = [gap for gap in checkpoint.gaps if not intersect([gap.window], near) and is_due(gap, wish.now)]
+    tried = [gap.window for gap in sorted(old, key=lambda gap: gap.last_tried_at)[: wish.retry]]
     still_open = [gap.window for gap in checkpoint.gaps]
     lacking = {name: gap_windows(progress.seen) for name, progress in sinks.items()}
-    return {
+    wanted = {
         name: union(*intersect(windows, tried), *subtract(windows, still_open)) for name, windows in lacking.items()
     }
+    return {name: intersect(windows, [Window(EPOCH, before)]) for name, windows in wanted.items()}
+
+
+def is_due(gap: Gap, now: datetime) -> bool:
+    """Say whether it is time to try a gap again: the older it was when it was tried last, the longer that takes."""
+    age = gap.last_tried_at - gap.first_seen_at
+    return now - gap.last_tried_at >= next((wait for wait in _TRIES if wait > age), _TRIES[-1])

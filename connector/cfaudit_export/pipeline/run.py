@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import pyarrow as pa
 
-from cfaudit_export.errors import CfauditError, ExitCode, SinkError, worst
-from cfaudit_export.interfaces import Extract
-from cfaudit_export.model import Batch, Intent, Lateness, Receipt, RunReport, Window
-from cfaudit_export.pipeline.commit import Loaded, cover, intend, observe, settle_horizon, use_tool, withdraw
+from cfaudit_export.errors import CfauditError, ExitCode, worst
+from cfaudit_export.interfaces import Completing, Extract, Rereading
+from cfaudit_export.intervals import subtract, union
+from cfaudit_export.model import RunReport, Window
+from cfaudit_export.pipeline.again import known_gaps, part_of, unseen_windows
+from cfaudit_export.pipeline.commit import settle_horizon, use_tool
+from cfaudit_export.pipeline.deliver import Delivery, Part
 from cfaudit_export.pipeline.job import Job, Progress
 from cfaudit_export.pipeline.ledger import Ledger
 from cfaudit_export.pipeline.load import Outlet
 from cfaudit_export.pipeline.map import map_extract, transformed
 from cfaudit_export.pipeline.plan import Plan, Step, Wish, plan_stream, server_time
 from cfaudit_export.pipeline.quarantine import quarantine_of
-from cfaudit_export.pipeline.shadows import name_shadows
-from cfaudit_export.pipeline.share import Share, Want, is_lacked, shares_of
-from cfaudit_export.pipeline.stage import Staging
+from cfaudit_export.pipeline.seen import within
 
 _LOG = logging.getLogger(__name__)
 
@@ -45,22 +47,12 @@ def conduct(job: Job) -> RunReport:
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
-    """A sink's share of a piece, and the batch of what is new there, if anything is."""
+class _Promised:
+    """A window that is promised and not loaded yet."""
 
-    outlet: Outlet
-    share: Share
-    batch: Batch | None
-
-    def intent(self) -> Iterator[tuple[str, Intent]]:
-        if batch := self.batch:
-            share = self.share
-            intent = Intent(batch.batch_id, batch.window, batch.rows, batch.digest, share.seen, share.late.count)
-            yield self.outlet.name, intent
-
-    def loaded(self, receipt: Receipt | None) -> Loaded:
-        batch_id = self.batch.batch_id if self.batch else None
-        return Loaded(self.outlet.name, self.share.window, self.share.seen, batch_id, receipt)
+    window: Window
+    facts: dict[str, int]
+    parts: list[Part]
 
 
 class _Run:
@@ -68,10 +60,12 @@ class _Run:
         self._job = job
         self._started_at = job.clock()
         self._ledger = Ledger(job.store, job.stream)
-        self._staging = Staging(job.staging / job.stream.id)
         self._quarantine = quarantine_of(job.staging.parent, job.stream)
         self._outlets = {name: Outlet(name, sink) for name, sink in job.sinks.items()}
-        self._windows = self._events = self._calls = self._trimmed = 0
+        self._delivery = Delivery(job, self._ledger, self._outlets, self._quarantine)
+        self._windows = self._events = self._calls = 0
+        self._trimmed: Counter[str] = Counter()
+        self._completed: Counter[str] = Counter()
         self._done = timedelta()
         self._error: CfauditError | None = None
 
@@ -79,7 +73,7 @@ class _Run:
         plan = None
         try:
             with self._job.trace("settle"):
-                self._settle_leftovers()
+                self._delivery.settle_leftovers()
             self._look_at_tool()
             with self._job.trace("plan") as facts:
                 plan = self._plan()
@@ -90,33 +84,6 @@ class _Run:
             _LOG.error("run stopped", extra={"error": str(error)})
             self._error = error
         return self._report(plan)
-
-    def _alive(self) -> list[Outlet]:
-        return [outlet for outlet in self._outlets.values() if not outlet.error]
-
-    # -- what an earlier run promised ---------------------------------------------------------------
-
-    def _settle_leftovers(self) -> None:
-        for outlet in self._outlets.values():
-            for intent in self._ledger.progress(outlet.name).intents:
-                if not outlet.error:
-                    self._settle(outlet, intent)
-        self._staging.sweep(set(self._ledger.promised()))
-
-    def _settle(self, outlet: Outlet, intent: Intent) -> None:
-        """Load a promised batch again, or ask the sink for it where the staged file is lost."""
-        batch = self._staging.find(intent, self._ledger.earlier)
-        receipt = outlet.load(batch, intent.late_rows) if batch else outlet.find(intent)
-        if receipt is not None:
-            self._accept(outlet, batch, receipt)
-        if outlet.error:
-            return
-        if receipt is None:  # neither here nor there: it never arrived, and its window is read again
-            _LOG.warning("batch lost, reading again", extra={"sink": outlet.name, "batch": intent.batch_id})
-            self._ledger.write(withdraw(outlet.name, intent.batch_id), self._job.clock())
-            return
-        loaded = Loaded(outlet.name, intent.window, intent.seen, intent.batch_id, receipt)
-        self._ledger.write(cover([loaded], self._horizon(intent.window.before)), self._job.clock())
 
     # -- the flow -----------------------------------------------------------------------------------
 
@@ -131,7 +98,7 @@ class _Run:
 
     def _plan(self) -> Plan:
         job = self._job
-        alive = [outlet.name for outlet in self._alive()]
+        alive = [outlet.name for outlet in self._delivery.alive()]
         now = server_time(self._started_at, job.connection.clock_ahead_seconds)
         wish = Wish(now, job.since, job.until, job.settle_lag, job.retry, job.only_gaps, job.latecomers)
         plan = plan_stream(self._ledger.checkpoint, alive, wish)
@@ -139,127 +106,82 @@ class _Run:
         return plan
 
     def _export(self, plan: Plan) -> None:
-        horizon = self._horizon(plan.before)
+        horizon = self._job.horizon(plan.before)
         for step in plan.steps(horizon):
-            if step.windows and self._alive():
+            if step.windows and self._delivery.alive():
                 self._read(step, plan, horizon)
-            complete = [outlet.name for outlet in self._alive() if outlet.name in step.settles]
+            complete = [outlet.name for outlet in self._delivery.alive() if outlet.name in step.settles]
             self._ledger.write(settle_horizon(complete, horizon), self._job.clock())
 
     def _read(self, step: Step, plan: Plan, horizon: datetime) -> None:
-        wanted = sum((window.duration for window in plan.read), timedelta())
-        with closing(self._job.source.extract(step.windows)) as pieces:
-            while (extract := self._next(pieces)) is not None:
-                window = extract.window
-                facts = {"events": extract.events.num_rows, "gaps": len(extract.gaps), "calls": extract.calls}
+        """Read the windows of a step, and deliver each piece as it comes."""
+        source, gaps = self._job.source, known_gaps(self._ledger.checkpoint)
+        if step.how == "complete":
+            if isinstance(source, Completing):
+                self._deliver(source.complete(step.windows, gaps), plan, horizon)
+            return
+        if step.how == "extract" or not isinstance(source, Rereading):
+            self._deliver(source.extract(step.windows), plan, horizon)
+            return
+        left = self._deliver(source.reread(step.windows, gaps, columns=False), plan, horizon, is_bare=True)
+        if left and self._delivery.alive():
+            self._deliver(source.reread(left, gaps, columns=True), plan, horizon)
+
+    def _deliver(
+        self, pieces: Generator[Extract, None, None], plan: Plan, horizon: datetime, *, is_bare: bool = False
+    ) -> tuple[Window, ...]:
+        """Deliver pieces; of bare ones not the intervals where something is new, which are returned.
+
+        These are to be read with columns before they are delivered, as what is delivered once is not delivered again.
+        """
+        left: list[Window] = []
+        with closing(pieces):
+            while self._delivery.alive() and (extract := self._next(pieces)) is not None:
+                table = self._mapped(extract)
+                wants = (want for _, want in self._delivery.wants(plan, horizon))
+                new = unseen_windows(table, extract.gaps, wants) if is_bare else ()
+                left += new
                 with self._job.trace("deliver") as told:
-                    told.update(window=str(window), events=facts["events"])
-                    parts = self._promise(extract, plan, horizon)
-                    del extract  # it is on the disk, and the sinks need memory of their own
-                    new = self._load(parts, horizon)
-                _LOG.info("window done", extra={"window": str(window), **facts, "new": new})
-                self._done += window.duration
-                rows = sum(outlet.rows for outlet in self._outlets.values())
-                self._job.progress(Progress(self._done / wanted, self._windows, self._events, rows))
-                if not self._alive():
-                    return
+                    told.update(window=str(extract.window), events=extract.events.num_rows)
+                    windows = subtract([extract.window], new)
+                    promised = [self._promise(part_of(extract, one), within(table, [one]), plan) for one in windows]
+                    del extract, table  # they are on the disk, and the sinks need memory of their own
+                    for one in promised:
+                        self._load(one, plan)
+        return union(*left)
 
     def _next(self, pieces: Iterator[Extract]) -> Extract | None:
         with self._job.trace("extract") as facts:
             extract = next(pieces, None)
             if extract is not None:
                 facts.update(calls=extract.calls, gaps=len(extract.gaps))
+                self._calls += extract.calls
         return extract
 
-    def _promise(self, extract: Extract, plan: Plan, horizon: datetime) -> list[_Part]:
-        """Map a piece, stage what is new in it for each sink, and promise it: it is loaded, whatever happens."""
-        trace = self._job.trace
-        with trace("map"):
-            table = transformed(map_extract(extract, self._job.stream, self._job.connection), self._job.transforms)
+    def _mapped(self, extract: Extract) -> pa.Table:
+        with self._job.trace("map"):
+            return transformed(map_extract(extract, self._job.stream, self._job.connection), self._job.transforms)
+
+    def _promise(self, extract: Extract, table: pa.Table, plan: Plan) -> _Promised:
+        facts = {"events": extract.events.num_rows, "gaps": len(extract.gaps), "calls": extract.calls}
         self._windows += 1
         self._events += extract.events.num_rows
-        self._calls += extract.calls
-        self._trimmed += extract.trimmed
-        with trace("stage") as facts:
-            parts = list(self._parts(table, extract, plan, horizon))
-            facts.update(rows=sum(part.batch.rows for part in parts if part.batch))
-        shares = [part.share for part in parts]
-        late = max((share.late for share in shares), key=lambda late: late.count, default=Lateness())
-        # The gaps are written with the promise: whoever settles it after a crash covers the window.
-        gaps = [gap for gap in extract.gaps if is_lacked(shares, gap)]
-        observed = observe(extract.window, name_shadows(gaps, table), late)
-        promised = intend([promise for part in parts for promise in part.intent()], horizon)
-        with trace("promise"):
-            self._ledger.write(lambda checkpoint: promised(observed(checkpoint)), self._job.clock())
-        return parts
-
-    def _parts(self, table: pa.Table, extract: Extract, plan: Plan, horizon: datetime) -> Iterator[_Part]:
-        staged: list[tuple[pa.Table, Batch]] = []
-        for outlet in self._alive():
-            progress, rescan = self._ledger.progress(outlet.name), plan.rescan[outlet.name]
-            want = Want(self._job.stream.account_id, plan.wants(outlet.name), rescan, progress, horizon)
-            for share, new in shares_of(table, extract, want):
-                yield _Part(outlet, share, self._stage(new, share.window, staged) if new.num_rows else None)
-
-    def _stage(self, rows: pa.Table, window: Window, staged: list[tuple[pa.Table, Batch]]) -> Batch:
-        """Stage rows once, however many sinks lack them."""
-        for others, known in staged:
-            if all(others[name].equals(rows[name]) for name in ("event_id", "replaces")):
-                return replace(known, window=window)
-        batch = self._staging.stage(rows, self._job.stream, window, self._ledger.promised())
-        staged.append((rows, batch))
-        return batch
-
-    def _load(self, parts: list[_Part], horizon: datetime) -> int:
-        """Load the parts, only then call the piece covered, and return how many rows were taken by all sinks together.
-
-        One sink after the other, in this thread, because a run that is told to stop can break off a load only in its
-        own thread, and a sink that fails is left alone, so that it holds the others back once at most.
-        """
-        loaded = []
+        parts = self._delivery.promise(extract, table, plan, self._job.horizon(plan.before))
         for part in parts:
-            outlet, batch = part.outlet, part.batch
-            if outlet.error:
-                continue
-            if batch is None:
-                loaded.append(part.loaded(None))
-                continue
-            with self._job.trace("load") as told:
-                told.update(sink=outlet.name, batch=batch.batch_id, rows=batch.rows)
-                receipt = outlet.load(batch, part.share.late.count)
-                told.update(loaded=receipt is not None)
-            if receipt is not None and self._accept(outlet, batch, receipt):
-                loaded.append(part.loaded(receipt))
-        with self._job.trace("commit"):
-            self._ledger.write(cover(loaded, horizon), self._job.clock())
-        promised = self._ledger.promised()
-        for batch_id in {part.batch.batch_id for part in parts if part.batch}:
-            if batch_id not in promised:
-                self._staging.remove(batch_id)
-        return sum(one.receipt.rows for one in loaded if one.receipt)
+            change = part.share.trimming
+            self._trimmed[part.outlet.name] += sum(one.rows for one in change.added)
+            self._completed[part.outlet.name] += change.rows
+        return _Promised(extract.window, facts, parts)
 
-    def _accept(self, outlet: Outlet, batch: Batch | None, receipt: Receipt) -> bool:
-        """Set aside what the sink refused, before its batch counts as delivered; False when the sink makes no sense."""
-        if receipt.rejected:
-            facts = {"sink": outlet.name, "batch": receipt.batch_id, "events": len(receipt.rejected)}
-            if batch is None:
-                _LOG.error("events refused by the sink are lost with their staged file", extra=facts)
-                return True
-            try:
-                self._quarantine.set_aside(outlet.name, batch, receipt.rejected)
-            except SinkError as error:
-                outlet.fail(error)
-                return False
-            _LOG.warning("events refused by the sink are set aside", extra=facts)
-        if batch is not None:
-            self._job.after_load(batch, receipt)
-        return True
+    def _load(self, promised: _Promised, plan: Plan) -> None:
+        new = self._delivery.load(promised.parts, self._job.horizon(plan.before))
+        _LOG.info("window done", extra={"window": str(promised.window), **promised.facts, "new": new})
+        self._done += promised.window.duration
+        wanted = sum((window.duration for window in plan.read), timedelta())
+        rows = sum(outlet.rows for outlet in self._outlets.values())
+        self._job.progress(Progress(min(self._done / max(wanted, self._done), 1.0), self._windows, self._events, rows))
 
     # -- details ------------------------------------------------------------------------------------
-
-    def _horizon(self, before: datetime) -> datetime:
-        """Return the whole hour from which on delivered keys are remembered."""
-        return (before - self._job.rescan).replace(minute=0, second=0, microsecond=0)
 
     def _is_refused(self, sink: str) -> bool:
         """Say whether events are set aside for a sink, by the count or, should a replay have died, by the folder."""
@@ -285,7 +207,8 @@ class _Run:
             windows=self._windows,
             events=self._events,
             calls=self._calls,
-            trimmed=self._trimmed,
+            trimmed=max(self._trimmed.values(), default=0),
+            completed=max(self._completed.values(), default=0),
             sinks=sinks,
             gaps=checkpoint.gaps,
             error=str(self._error) if self._error else None,

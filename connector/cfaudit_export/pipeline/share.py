@@ -11,10 +11,11 @@ import pyarrow.compute as pc
 
 from cfaudit_export.interfaces import Extract
 from cfaudit_export.intervals import intersect, subtract
-from cfaudit_export.model import Gap, Lateness, SinkProgress, Window
+from cfaudit_export.model import Gap, Lateness, SinkProgress, Trimming, Window
 from cfaudit_export.pipeline.filled import carry_keys, keep_filled, known_gaps, without_shadows
 from cfaudit_export.pipeline.seen import gap_windows, pack, pack_gaps, unseen, within
 from cfaudit_export.pipeline.shadows import held_shadows, keep_shadows, remaining_shadows, replace_shadows
+from cfaudit_export.pipeline.trimmed import completions, split_delivered, trimming
 
 _LATE_MINUTES = (1, 5, 15, 60, 360)
 
@@ -47,12 +48,14 @@ class Share:
         seen: entries of `cfaudit_export.pipeline.seen` to be remembered.
         late: what came late.
         known: windows of gaps of which the sink has the rows already, from another source.
+        trimming: what is trimmed, and what no longer, once it is delivered.
     """
 
     window: Window
     seen: dict[str, str]
     late: Lateness
     known: tuple[Window, ...]
+    trimming: Trimming
 
 
 def shares_of(table: pa.Table, extract: Extract, want: Want) -> Iterator[tuple[Share, pa.Table]]:
@@ -64,14 +67,20 @@ def shares_of(table: pa.Table, extract: Extract, want: Want) -> Iterator[tuple[S
         want: what the sink is to have, and has.
     """
     for window in intersect([extract.window], want.windows):
-        seen = want.progress.seen
+        progress, since = want.progress, want.progress.seen_since or want.seen_since
         rows = within(table, [window])
-        known = known_gaps(seen, rows, extract.gaps, window)
-        new, read = _new(without_shadows(rows, known), extract, want, window, known)
-        keys = pack(new, want.progress.seen_since or want.seen_since) | read
+        known = known_gaps(progress.seen, rows, extract.gaps, window)
+        rows = without_shadows(rows, known)
+        new, read = _new(rows, extract, want, window, known)
         # What a gap held back is no latecomer.
-        late = within(new, subtract(want.rescan, gap_windows(seen)))
-        yield Share(window, keys, _lateness(late, extract.read_at), known), new
+        gaps = gap_windows(progress.seen)
+        late = within(new, subtract(want.rescan, gaps))
+        done = completions(rows, new, progress)
+        trimmed = trimming(rows, new, extract, done.num_rows, subtract([window], gaps))
+        keys = pack(new, since) | read
+        if done.num_rows:
+            new = pa.concat_tables([new, done]).sort_by("event_time")
+        yield Share(window, keys, _lateness(late, extract.read_at), known, trimmed), new
 
 
 def is_lacked(shares: Iterable[Share], gap: Gap) -> bool:
@@ -88,7 +97,10 @@ def _new(
     gaps = [gap for gap in extract.gaps if not intersect([gap.window], known)]
     held = held_shadows(seen, want.account_id, window)
     remaining = remaining_shadows(held, rows, gaps)
-    new = replace_shadows(unseen(rows, seen), held, remaining)
+    lacking = unseen(rows, seen)
+    if want.progress.trimmed:
+        lacking = split_delivered(lacking, want.progress, want.progress.seen_since or want.seen_since)
+    new = replace_shadows(lacking, held, remaining)
     odd = intersect([gap.window for gap in gaps], [window])
     had = (name for names in held.values() for name in names)
     read = carry_keys(seen, keep_shadows(pack_gaps(rows, odd), remaining), had)

@@ -155,7 +155,8 @@ def _taken_back(own: Checkpoint) -> Change:
 
 def _uncounted(own: Checkpoint) -> Checkpoint:
     """Let a slice that goes on later count its rows anew: those so far are counted in the stream."""
-    return replace(own, sinks={name: replace(progress, rows=0) for name, progress in own.sinks.items()})
+    sinks = {name: replace(one, rows=0, trimmed=(), trimmed_rows=0) for name, one in own.sinks.items()}
+    return replace(own, sinks=sinks)
 
 
 def _added(mine: SinkProgress, progress: SinkProgress) -> SinkProgress:
@@ -170,6 +171,8 @@ def _added(mine: SinkProgress, progress: SinkProgress) -> SinkProgress:
         seen=forget(seen, since) if since else seen,
         seen_since=since,
         rows=mine.rows + progress.rows,
+        trimmed=tuple(sorted((*mine.trimmed, *progress.trimmed), key=lambda one: one.window)),
+        trimmed_rows=mine.trimmed_rows + progress.trimmed_rows,
     )
 
 

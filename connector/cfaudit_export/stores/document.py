@@ -27,7 +27,7 @@ FORMAT = 2
 _AHEAD = timedelta(days=1)
 # Where the model has a window, and where several.
 _ONE = ("window", "slice")
-_SEVERAL = ("covered", "lent")
+_SEVERAL = ("covered", "lent", "completed")
 
 
 def encode(checkpoint: Checkpoint) -> bytes:
@@ -153,6 +153,8 @@ def _times(checkpoint: Checkpoint) -> Iterator[datetime]:
     for progress in checkpoint.sinks.values():
         if progress.seen_since:
             yield progress.seen_since
+        yield from (one.since for one in progress.trimmed)
+        yield from (one.since for intent in progress.intents for one in intent.trimming.added)
     for gap in checkpoint.gaps:
         yield gap.first_seen_at
         yield gap.last_tried_at

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from cfaudit_export.errors import ExitCode
 from cfaudit_export.interfaces import Extract
 from cfaudit_export.model import Checkpoint
+from cfaudit_export.pipeline.plan import is_due
 
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
@@ -172,18 +173,34 @@ def test_an_old_gap_is_tried_again_and_its_row_comes_alone_when_it_heals(rig_of:
     rig = rig_of(events=300, ties=0.9, twins=0.5, poison={"api-context": 4}, poison_placement="tied")
     assert rig.run().exit_code == ExitCode.INCOMPLETE
     gaps = rig.checkpoint().gaps
-    for day in range(1, 4):
-        rig.now += DAY  # far behind the horizon
+    for tries in range(1, 4):
+        rig.now += 7 * DAY  # far behind the horizon
         rig.run(retry=10)
-        assert {gap.attempts for gap in rig.checkpoint().gaps} == {1 + day}
+        assert {gap.attempts for gap in rig.checkpoint().gaps} == {1 + tries}
     assert {gap.first_seen_at for gap in rig.checkpoint().gaps} == {gaps[0].first_seen_at}
     rig.world.heal(rig.stream.account_id)
-    rig.now += DAY
+    rig.now += 7 * DAY
     report = rig.run(retry=10)
     assert report.exit_code == ExitCode.OK
     rig.assert_everything_once()
     assert report.sinks[0].late_rows == 0
     assert not any("/" in name for name in rig.checkpoint().sinks["parquet"].seen)
+
+
+def test_the_older_a_gap_is_the_longer_it_waits_for_its_next_try(rig_of: Callable[..., Any]) -> None:
+    rig = rig_of(events=60, poison={"api-context": 1})
+    start = rig.now
+    rig.run(rescan=timedelta(0))
+    tried = []
+    for hours in range(1, 15 * 24):
+        rig.now = start + hours * HOUR
+        attempts = rig.checkpoint().gaps[0].attempts
+        if is_due(rig.checkpoint().gaps[0], rig.now):
+            rig.run(rescan=timedelta(0))
+        tried += [hours] * (rig.checkpoint().gaps[0].attempts - attempts)
+    assert tried == [1, 7, 31, 31 + 7 * 24]
+    rig.now += MINUTE
+    assert rig.run(only_gaps=True).gaps[0].attempts == len(tried) + 2, "who asks for it does not wait"
 
 
 def test_only_a_few_old_gaps_are_tried_by_a_run_and_all_get_their_turn(rig_of: Callable[..., Any]) -> None:
@@ -193,13 +210,13 @@ def test_only_a_few_old_gaps_are_tried_by_a_run_and_all_get_their_turn(rig_of: C
     rig.run(retry=0)  # the last look at the former horizon
     before = [gap.attempts for gap in rig.checkpoint().gaps]
     for turn in range(1, 4):
-        rig.now += DAY
+        rig.now += 7 * DAY
         rig.run(retry=2)
         assert sum(gap.attempts for gap in rig.checkpoint().gaps) == sum(before) + 2 * turn
     assert [gap.attempts for gap in rig.checkpoint().gaps] == [attempts + 1 for attempts in before]
     rig.world.heal(rig.stream.account_id)
     while rig.checkpoint().gaps:
-        rig.now += DAY
+        rig.now += 7 * DAY
         rig.run(retry=2)
     rig.assert_everything_once()
 

@@ -154,7 +154,7 @@ def test_old_gaps_are_filled_when_a_second_source_is_named_later(rig_of: Any) ->
     assert checkpoint_of(rig).gaps
     while checkpoint_of(rig).gaps:
         before = len(checkpoint_of(rig).gaps)
-        rig.now += DAY
+        rig.now += 7 * DAY
         run(rig, fill="codemode")
         assert len(checkpoint_of(rig).gaps) < before
     assert_every_event_once(rig)

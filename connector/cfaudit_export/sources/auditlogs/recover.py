@@ -45,6 +45,8 @@ CANDIDATES: dict[str, tuple[str, ...]] = {
     "raw_status_code": ("200", "201", "202", "204", "400", "403", "404", "409", "500", "502", "503"),
 }
 _COMBINATIONS = 64
+LEAST_CALLS = 40
+"""Calls without which there is no use in beginning."""
 _TYPES = {"raw_status_code": pa.int32()}
 
 

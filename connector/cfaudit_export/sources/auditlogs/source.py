@@ -12,7 +12,7 @@ from anyio.streams.memory import MemoryObjectSendStream
 
 from cfaudit_export.interfaces import Extract
 from cfaudit_export.model import Connection, Gap, Window, from_ms, to_ms
-from cfaudit_export.records import SourceContext
+from cfaudit_export.records import Recover, SourceContext
 from cfaudit_export.sources import AuditLogsConfig
 from cfaudit_export.sources.auditlogs.accounts import AccountFinder
 from cfaudit_export.sources.auditlogs.ahead import Ahead
@@ -22,7 +22,7 @@ from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA, Page
 from cfaudit_export.sources.auditlogs.further import further_columns
 from cfaudit_export.sources.auditlogs.offer import read_offer
 from cfaudit_export.sources.auditlogs.reader import Reader, Target
-from cfaudit_export.sources.auditlogs.recover import Recovered, pages_per_page, recover
+from cfaudit_export.sources.auditlogs.recover import LEAST_CALLS, Recovered, pages_per_page, recover
 from cfaudit_export.sources.auditlogs.walk import Manner, Piece, Walk, staggered
 from cfaudit_export.sources.bridge import produced
 from cfaudit_export.sources.opening import opened_session
@@ -41,6 +41,9 @@ COSTS = {"oauth": 1, "account token": 2, "user token": 3, "token": 3}
 # be little beside the eight for each page. Calls are in flight all the same, as facets are read beside each other.
 _RECOVERY_WORTH_CALLS = 60
 
+_NO_COLUMNS = Recover("off")
+# A piece this small has all its columns for what is to spare of the budget of a user's token.
+_COMPLETED_ROWS = 2_000
 _Read = tuple[Piece, Recovered]
 
 
@@ -86,13 +89,43 @@ class AuditLogsSource:
 
     def extract(self, windows: Iterable[Window]) -> Generator[Extract, None, None]:
         """Walk the windows with `concurrency` workers; a piece is an `Extract`."""
+        return self._walked(windows, self._context.recover)
+
+    def reread(
+        self, windows: Iterable[Window], known: Iterable[Window], *, columns: bool
+    ) -> Generator[Extract, None, None]:
+        """Walk them around what is known to be unreadable, and ask for columns only where they are wanted."""
+        gaps = tuple((to_ms(window.since), to_ms(window.before)) for window in known)
+        return self._walked(windows, self._context.recover if columns else _NO_COLUMNS, gaps)
+
+    def complete(self, windows: Iterable[Window], known: Iterable[Window]) -> Generator[Extract, None, None]:
+        """Walk the windows in small pieces, as long as there are calls for all columns of a piece."""
+        if self._context.recover.mode == "off":
+            return
+        gaps = tuple((to_ms(window.since), to_ms(window.before)) for window in known)
+        for window in windows:
+            spare = self._pace.spare()
+            if spare is not None and spare < LEAST_CALLS * self._opened().reader.cost:
+                return
+            for extract in self._walked([window], self._context.recover, gaps, _COMPLETED_ROWS):
+                if extract.trimmed:
+                    return
+                yield extract
+
+    def _walked(
+        self,
+        windows: Iterable[Window],
+        policy: Recover,
+        known: tuple[tuple[int, int], ...] = (),
+        piece_rows: int | None = None,
+    ) -> Generator[Extract, None, None]:
         ranges = [Range(to_ms(window.since), to_ms(window.before)) for window in windows]
         if not ranges:
             return
         opened, workers = self._opened(), self._config.concurrency
-        recovers = self._context.recover.mode != "off"
-        board = Board(ranges, workers, _RECOVERY_WORTH_CALLS if recovers else WORTH_CALLS)
-        manner = Manner(opened.page_size, self._config.piece_rows, self._context.stream.filters)
+        board = Board(ranges, workers, WORTH_CALLS if policy.mode == "off" else _RECOVERY_WORTH_CALLS)
+        rows = min(piece_rows or self._config.piece_rows, self._config.piece_rows)
+        manner = Manner(opened.page_size, rows, self._context.stream.filters, known=known)
         manners = iter(staggered(manner, workers))
 
         async def work(send: MemoryObjectSendStream[_Read]) -> None:
@@ -100,13 +133,13 @@ class AuditLogsSource:
             while (mine := await board.take()) is not None:
                 ahead = Ahead(mine)
                 async for piece in Walk(opened.reader, board, mine, mine_first).pieces():
-                    await send.send((piece, await self._recovered(opened.reader, piece, ahead)))
+                    await send.send((piece, await self._recovered(opened.reader, piece, ahead, policy)))
                 await board.done()
                 mine_first = manner
 
         for piece, recovered in produced(opened.portal, workers, work, waiting=max(workers // 4, 1)):
             self._tally.tell(piece.rows.num_rows)
-            yield self._as_extract(piece, recovered)
+            yield self._as_extract(piece, recovered, policy)
 
     def guess_start(self, window: Window, count: int) -> datetime:
         """Return since when the newest events of a window are: exactly, or by how dense those before an odd row are."""
@@ -139,18 +172,18 @@ class AuditLogsSource:
             raise RuntimeError("connect comes first")
         return self._open
 
-    async def _recovered(self, reader: Reader, piece: Piece, ahead: Ahead) -> Recovered:
+    async def _recovered(self, reader: Reader, piece: Piece, ahead: Ahead, policy: Recover) -> Recovered:
         return await recover(
             reader,
             self._pace,
             piece,
             ahead,
-            policy=self._context.recover,
+            policy=policy,
             page_size=self._opened().page_size,
             filters=self._context.stream.filters,
         )
 
-    def _as_extract(self, piece: Piece, recovered: Recovered) -> Extract:
+    def _as_extract(self, piece: Piece, recovered: Recovered, policy: Recover) -> Extract:
         now = self._context.clock()
         gaps = tuple(
             Gap(Window(from_ms(row.since_ms), from_ms(row.before_ms)), row.rows + row.hidden, _why(row), now, now)
@@ -168,7 +201,7 @@ class AuditLogsSource:
             gaps,
             now,
             piece.calls + recovered.calls,
-            0 if recovered.complete or self._context.recover.mode == "off" else events.num_rows,
+            0 if recovered.complete or policy.mode == "off" else events.num_rows,
             recovered.shadows,
         )
 

@@ -1,0 +1,162 @@
+"""Rows that came trimmed, for want of calls, come again with all columns, in the place of what they were."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from cfaudit_export.errors import ExitCode
+from cfaudit_export.model import SinkProgress, Trimmed, Trimming, Window
+from cfaudit_export.pipeline.trimmed import MOST_INTERVALS, trimmed_after
+
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+POOR = {"budget_calls": 20}  # enough for pages, and to spare for no column
+
+
+class PowerCutError(BaseException):
+    """Stands for the end of the process: nothing below a test catches it."""
+
+
+def current(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what readers see: rows that no other has taken the place of."""
+    gone = {row["replaces"] for row in rows}
+    return [row for row in rows if row["event_id"] not in gone]
+
+
+def assert_every_event_once(rig: Any, name: str = "out", *, shadows: int = 0) -> list[dict[str, Any]]:
+    rows = rig.rows(name)
+    ids = {row["event_id"] for row in rows}
+    assert len(ids) == len(rows)
+    named = [row["replaces"] for row in rows if row["replaces"]]
+    assert len(set(named)) == len(named)
+    assert set(named) <= ids
+    seen = current(rows)
+    assert Counter(row["event_raw"] for row in seen if row["fidelity"] != "shadow") == rig.truth()
+    assert sum(row["fidelity"] == "shadow" for row in seen) == shadows
+    return seen
+
+
+def trimmed(rows: list[dict[str, Any]]) -> int:
+    return sum(row["fidelity"] == "trimmed" for row in rows)
+
+
+def progress(rig: Any, sink: str = "parquet") -> SinkProgress:
+    found: SinkProgress = rig.checkpoint().sinks[sink]
+    return found
+
+
+def test_rows_that_came_trimmed_are_completed_when_there_are_calls_to_spare(rig: Any) -> None:
+    report = rig.run(recover="auto", config=POOR)
+    assert (report.trimmed, report.completed, report.exit_code) == (600, 0, ExitCode.OK)
+    assert progress(rig).trimmed_rows == sum(one.rows for one in progress(rig).trimmed) == 600
+    report = rig.run(recover="auto", config=POOR)
+    assert (report.trimmed, report.completed, report.sinks[0].rows) == (0, 0, 0)
+    report = rig.run(recover="auto")
+    assert (report.trimmed, report.completed, report.sinks[0].rows) == (0, 600, 600)
+    assert report.sinks[0].late_rows == rig.checkpoint().lateness.count == 0
+    seen = assert_every_event_once(rig)
+    assert {row["fidelity"] for row in seen} == {"recovered"}
+    assert all(row["action_type"] and row["event_key"] == row["replaces"] for row in seen)
+    assert (progress(rig).trimmed, progress(rig).trimmed_rows) == ((), 0)
+    assert rig.run(recover="auto").sinks[0].rows == 0
+
+
+def test_what_is_trimmed_on_purpose_is_not_completed(rig: Any) -> None:
+    assert rig.run(recover="off").trimmed == 0
+    assert rig.run(recover="all").sinks[0].rows == 0
+    assert progress(rig).trimmed == ()
+
+
+def test_days_later_latecomers_and_rows_that_healed_come_as_they_are_and_the_rest_in_its_place(
+    rig_of: Callable[..., Any],
+) -> None:
+    rig = rig_of(events=200, ties=0.5, twins=0.3, poison={"api-context": 4}, poison_placement="tied")
+    rig.run(recover="auto", config=POOR)
+    for turn in range(4):
+        rig.now += 3 * HOUR
+        rig.grow(20, rig.now - 5 * HOUR, rig.now - 3 * HOUR)  # late, within what is trimmed
+        rig.grow(10, rig.now - 3 * HOUR, rig.now)
+        rig.run(recover="auto" if turn else "all", config=POOR if turn else {"budget_calls": 0}, retry=0)
+        assert_every_event_once(rig, shadows=sum(row["fidelity"] == "shadow" for row in rig.rows()))
+    rig.world.heal(rig.stream.account_id)
+    rig.now += 7 * DAY
+    for _ in range(3):
+        report = rig.run(recover="auto", retry=100)
+    assert report.gaps == ()
+    assert trimmed(assert_every_event_once(rig)) == 0
+    assert progress(rig).trimmed_rows == 0
+
+
+@pytest.mark.parametrize("loses_disk", [False, True])
+@pytest.mark.parametrize("had_it", [False, True])
+def test_a_crash_while_rows_are_completed_neither_loses_nor_doubles_any(
+    rig: Any, shelf: Any, *, had_it: bool, loses_disk: bool
+) -> None:
+    class Dying(type(shelf())):  # type: ignore[misc]  # the class comes from a fixture
+        def load(self, batch: Any) -> Any:
+            if had_it:
+                super().load(batch)
+            raise PowerCutError
+
+    good = shelf()
+    rig.run({"shelf": good}, POOR, recover="auto")
+    dying = Dying(batches=good.batches, refused=good.refused)
+    with pytest.raises(PowerCutError):
+        rig.run({"shelf": dying}, recover="auto")
+    if loses_disk:
+        for path in rig.staging.rglob("*.arrow"):
+            path.unlink()
+    sink = shelf(batches=dying.batches, refused=dying.refused)
+    rig.now += 30 * HOUR
+    rig.run({"shelf": sink}, {"piece_rows": 70, "page_size": 70}, recover="auto")
+    rows = [row for table in sink.batches.values() for row in table.to_pylist()]
+    assert len(rows) == 1200
+    assert len({row["event_id"] for row in rows}) == 1200
+    assert Counter(row["event_raw"] for row in current(rows)) == rig.truth()
+    assert trimmed(current(rows)) == 0
+    assert progress(rig, "shelf").trimmed == ()
+
+
+def test_a_sink_that_came_later_has_nothing_to_complete_and_another_has(rig: Any) -> None:
+    one, other = {"one": rig.parquet("one")}, {"other": rig.parquet("other")}
+    rig.run(one, POOR, recover="auto")
+    rig.run(one | other, recover="auto")
+    for name in ("one", "other"):
+        assert trimmed(assert_every_event_once(rig, name)) == 0
+    assert len(rig.rows("one")) == 1200
+    assert len(rig.rows("other")) == 600
+
+
+AT = datetime(2026, 11, 20, tzinfo=UTC)
+
+
+def interval(start: float, end: float, rows: int = 10, since: datetime = AT) -> Trimmed:
+    return Trimmed(Window(AT + start * HOUR, AT + end * HOUR), rows, since)
+
+
+def test_intervals_that_touch_become_one_and_what_is_completed_is_cut_out() -> None:
+    after = trimmed_after(SinkProgress(), Trimming((interval(0, 1), interval(1, 2), interval(3, 4))))
+    assert after.trimmed == (interval(0, 2, 20), interval(3, 4))
+    cut = trimmed_after(after, Trimming(completed=(interval(0.5, 1).window,), rows=5))
+    assert [one.window for one in cut.trimmed] == [
+        interval(0, 0.5).window,
+        interval(1, 2).window,
+        interval(3, 4).window,
+    ]
+    assert cut.trimmed_rows == 25
+    aged = trimmed_after(after, Trimming((interval(4, 5, since=AT + DAY),)))
+    assert len(aged.trimmed) == 3, "what is younger has not waited so long"
+
+
+def test_a_checkpoint_remembers_so_many_intervals_and_counts_the_rest() -> None:
+    many = tuple(interval(2 * number, 2 * number + 1) for number in range(MOST_INTERVALS + 5))
+    after = trimmed_after(SinkProgress(rows=1), Trimming(many))
+    assert after.trimmed == many[5:]
+    assert after.trimmed_rows == 10 * len(many)
+    assert after.overdue_rows(AT) == 50
+    assert after.overdue_rows(AT + DAY) == 10 * len(many)
