@@ -111,6 +111,7 @@ def _run(
         rescan=settings.rescan,
         only_gaps=workshop.only_gaps,
         latecomers=workshop.latecomers,
+        fail_on_trimmed=settings.fail_on_trimmed,
         transforms=workshop.transforms,
         after_load=workshop.plugins.after_load,
         progress=watch.progress,

@@ -92,6 +92,7 @@ def joined(first: RunReport, second: RunReport, *, source: str) -> RunReport:
         events=first.events + second.events,
         calls=first.calls + second.calls,
         trimmed=first.trimmed + second.trimmed,
+        completed=first.completed + second.completed,
         sinks=tuple(_sinks(first.sinks, second.sinks)),
         extra=first.extra | extra | {"failover": f"{gone}; '{source}' goes on"},
     )

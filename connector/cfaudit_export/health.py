@@ -32,7 +32,7 @@ class Level(IntEnum):
 
 _MEANINGS = {
     Level.OK: "every stream is up to date",
-    Level.WARNING: "gaps or refused events remain, or the sign-in ends in 7 days",
+    Level.WARNING: "gaps, refused or trimmed events remain, or the sign-in ends in 7 days",
     Level.CRITICAL: "a stream is behind or never exported, or the sign-in is over",
     Level.UNKNOWN: "what is remembered cannot be read",
 }
@@ -74,6 +74,7 @@ class Health:
     lag_seconds: float
     gaps: int
     quarantined: int
+    trimmed: int
     max_lag_seconds: float
 
     @property
@@ -90,7 +91,7 @@ class Health:
         text = "; ".join(said) or f"{self.streams} streams, at most {show_duration(self._lag)} behind"
         figures = (
             f"lag={self.lag_seconds:.0f}s;;{self.max_lag_seconds:.0f};0 gaps={self.gaps};0 "
-            f"quarantined={self.quarantined};0"
+            f"quarantined={self.quarantined};0 trimmed={self.trimmed}"
         )
         # A bar in the text would end it.
         return f"{self.level.name} - {text.replace('|', '/')} | {figures}"
@@ -134,6 +135,7 @@ def examine(
         lag_seconds=max((lag.total_seconds() for lag in lags if lag is not None and lag > timedelta()), default=0.0),
         gaps=sum(len(one.gaps) for one in streams),
         quarantined=sum(one.sinks[name].quarantined for one in streams for name in _sinks(one, expected)),
+        trimmed=sum(one.sinks[name].trimmed_rows for one in streams for name in _sinks(one, expected)),
         max_lag_seconds=expected.max_lag.total_seconds(),
     )
 
@@ -183,6 +185,8 @@ def _of_stream(checkpoint: Checkpoint, expected: Expected, now: datetime) -> Ite
     for name in _sinks(checkpoint, expected):
         if refused := checkpoint.sinks[name].quarantined:
             yield Finding(Level.WARNING, f"{where}: {refused} events refused by sink {name}")
+        if overdue := checkpoint.sinks[name].overdue_rows(now):
+            yield Finding(Level.WARNING, f"{where}: {overdue} events of sink {name} lack columns")
 
 
 def _sign_in(days: float | None) -> Iterator[Finding]:

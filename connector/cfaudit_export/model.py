@@ -388,6 +388,7 @@ class RunReport:
         calls: tool calls made.
         trimmed: events delivered with columns left out for want of budget.
         completed: events delivered again with all columns, in the place of trimmed ones.
+        still_trimmed: events that a sink has without all columns, from this run and earlier ones.
         sinks: per sink.
         gaps: gaps that remain in the checkpoint.
         error: what stopped the run early, in one line.
@@ -405,6 +406,7 @@ class RunReport:
     calls: int = 0
     trimmed: int = 0
     completed: int = 0
+    still_trimmed: int = 0
     sinks: tuple[SinkReport, ...] = ()
     gaps: tuple[Gap, ...] = ()
     error: str | None = None

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from cfaudit_export.health import Expected, Level, examine
-from cfaudit_export.model import Checkpoint, Gap, SinkProgress, Stream, Window
+from cfaudit_export.model import Checkpoint, Gap, SinkProgress, Stream, Trimmed, Window
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -29,7 +29,7 @@ def checkpoint(of: Stream | None = None, **behind: timedelta) -> Checkpoint:
 def test_all_is_well() -> None:
     health = examine([checkpoint(), checkpoint(stream("b" * 32))], EXPECTED, NOW, days_to_sign_in=20)
     assert health.level == Level.OK
-    assert health.line == "OK - 2 streams, at most 5m behind | lag=300s;;3600;0 gaps=0;0 quarantined=0;0"
+    assert health.line == "OK - 2 streams, at most 5m behind | lag=300s;;3600;0 gaps=0;0 quarantined=0;0 trimmed=0"
 
 
 def test_a_sink_that_is_behind_is_critical_and_named() -> None:
@@ -51,7 +51,21 @@ def test_gaps_and_refused_events_are_warnings() -> None:
     assert health.level == Level.WARNING
     assert "1 gaps; " in health.line
     assert "7 events refused by sink s3 | " in health.line
-    assert health.line.endswith("gaps=1;0 quarantined=7;0")
+    assert health.line.endswith("gaps=1;0 quarantined=7;0 trimmed=0")
+
+
+def test_columns_that_are_missing_for_a_day_are_a_warning_when_they_are_many() -> None:
+    one = checkpoint()
+    window = Window(NOW - 30 * HOUR, NOW - 29 * HOUR)
+
+    def level(rows: int, trimmed: int, hours: int) -> Level:
+        waiting = (Trimmed(window, trimmed, NOW - hours * HOUR),)
+        sink = replace(one.sinks["s3"], rows=rows, trimmed=waiting, trimmed_rows=trimmed)
+        return examine([replace(one, sinks={"s3": sink})], EXPECTED, NOW).level
+
+    assert level(1_000, 11, 25) == Level.WARNING
+    assert level(1_000, 11, 23) == Level.OK
+    assert level(1_000, 10, 25) == Level.OK
 
 
 @pytest.mark.parametrize(

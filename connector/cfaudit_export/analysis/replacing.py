@@ -1,7 +1,8 @@
 """What `replaces` of events may hide: an event that says less of itself, of the same account and the same moment.
 
 `replaces` is a claim of whoever wrote the row. It counts only for a shadow, or for a trimmed event that says the same
-in its six fields, and of the same account and millisecond. An event that is known in full cannot be replaced.
+in its six fields but for the token name, and of the same account and millisecond. An event that is known in full cannot
+be replaced.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import pyarrow.dataset as ds
 from cfaudit_export.schema import SHADOW
 
 _TRIMMED = "trimmed"
-_TEXTS = ("action_description", "actor_email", "actor_token_name", "resource_product", "resource_type")
+# Not the token name: a whole record may know a better one than the trimmed event had.
+_TEXTS = ("action_description", "actor_email", "resource_product", "resource_type")
 _BETWEEN = "\x1f"
 _NEAR = (-1, 0, 1)  # a shadow stands at the beginning of its millisecond, or at the end of the one before
 

@@ -134,7 +134,11 @@ def _tell(shell: Shell, workshop: Workshop, report: RunReport, checkpoint: Check
             terminal.table(("sink", ">rows", ">files", ">gaps", "covered until"), rows, answer=False)
         if report.trimmed:
             left_out = f"{report.trimmed:,} events have columns left out for want of calls"
-            terminal.say(f"{left_out}; --recover all waits for them")
+            terminal.say(f"{left_out}; later runs bring them, and --recover all waits for them")
+        if report.completed:
+            terminal.say(f"{report.completed:,} events were delivered again with all columns")
+        if report.still_trimmed:
+            terminal.say(f"{report.still_trimmed:,} events in all lack columns")
     else:
         _LOG.info("run finished", extra=_facts(report))
     _tell_faults(shell, workshop, report, checkpoint)
@@ -221,6 +225,8 @@ def _facts(report: RunReport) -> dict[str, Any]:
         "calls": report.calls,
         "gaps": len(report.gaps),
         "trimmed": report.trimmed,
+        "completed": report.completed,
+        "still_trimmed": report.still_trimmed,
         "seconds": round((report.finished_at - report.started_at).total_seconds(), 3),
         "exit_code": int(report.exit_code),
     }

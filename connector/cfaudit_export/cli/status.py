@@ -192,6 +192,9 @@ def _progress(progress: SinkProgress, now: datetime) -> dict[str, Any]:
         "intents": [{"batch_id": one.batch_id, "window": one.window, "rows": one.rows} for one in progress.intents],
         "rows": progress.rows,
         "quarantined": progress.quarantined,
+        "trimmed_rows": progress.trimmed_rows,
+        "trimmed_overdue_rows": progress.overdue_rows(now),
+        "trimmed": progress.trimmed,
     }
 
 
@@ -208,10 +211,11 @@ def _show(shell: Shell, checkpoint: Checkpoint) -> None:
             len(holes(progress.covered)),
             len(progress.intents),
             progress.quarantined,
+            f"{progress.trimmed_rows:,}",
         )
         for name, progress in checkpoint.sinks.items()
     ]
-    terminal.table(("sink", "covered until", ">lag", ">rows", ">holes", ">pending", ">set aside"), rows)
+    terminal.table(("sink", "covered until", ">lag", ">rows", ">holes", ">pending", ">set aside", ">trimmed"), rows)
     if checkpoint.gaps:
         terminal.answer(f"gaps: {len(checkpoint.gaps):,}; '{PROGRAM} gaps' lists them")
     for window in checkpoint.lent:

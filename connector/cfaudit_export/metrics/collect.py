@@ -62,6 +62,7 @@ def _of_run(report: RunReport, labels: Labels) -> Iterator[Sample]:
     yield _sample("throttles", report.extra.get("throttles", 0), labels)
     yield _sample("waited", report.extra.get("waited_seconds", 0.0), labels)
     yield _sample("trimmed_events", report.trimmed, labels)
+    yield _sample("completed_events", report.completed, labels)
     yield _sample("exit_code", code, labels)
     yield _sample("last_run.timestamp", ended, labels)
     yield _sample("last_run.duration", (report.finished_at - report.started_at).total_seconds(), labels)
@@ -87,6 +88,8 @@ def _of_progress(progress: SinkProgress, now: datetime, labels: Labels) -> Itera
     yield _sample("holes", len(holes(progress.covered)), labels)
     yield _sample("pending_batches", len(progress.intents), labels)
     yield _sample("quarantined_rows", progress.quarantined, labels)
+    yield _sample("trimmed_rows", progress.trimmed_rows, labels)
+    yield _sample("trimmed_overdue_rows", progress.overdue_rows(now), labels)
 
 
 def _of_lateness(late: Lateness, labels: Labels) -> Iterator[Sample]:

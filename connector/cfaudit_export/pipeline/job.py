@@ -60,6 +60,7 @@ class Job:
         retry: how many gaps behind the horizon to try again.
         only_gaps: read nothing but gaps, those between `since` and `until`.
         latecomers: look for latecomers before `until`, too.
+        fail_on_trimmed: count too many trimmed rows, a day after they were delivered, as incomplete.
         transforms: applied to every table of events, in order.
         after_load: told of every receipt.
         progress: told of every piece.
@@ -80,6 +81,7 @@ class Job:
     retry: int = 3
     only_gaps: bool = False
     latecomers: bool = False
+    fail_on_trimmed: bool = False
     transforms: tuple[Transform, ...] = ()
     after_load: Callable[[Batch, Receipt], None] = lambda _batch, _receipt: None
     progress: Callable[[Progress], None] = field(default=lambda _progress: None)

@@ -195,6 +195,10 @@ class _Run:
             codes.append(self._error.exit_code)
         if checkpoint.gaps or any(map(self._is_refused, self._outlets)):
             codes.append(ExitCode.INCOMPLETE)
+        left = [self._ledger.progress(name) for name in self._outlets]
+        if overdue := max((one.overdue_rows(self._started_at) for one in left), default=0):
+            _LOG.warning("columns are missing for more than a day", extra={"rows": overdue})
+            codes += [ExitCode.INCOMPLETE] * self._job.fail_on_trimmed
         if gaps := checkpoint.gaps:
             first, last = gaps[0].window.since, max(gap.window.before for gap in gaps)
             extent = {"gaps": len(gaps), "rows": sum(gap.rows for gap in gaps), "within": str(Window(first, last))}
@@ -209,6 +213,7 @@ class _Run:
             calls=self._calls,
             trimmed=max(self._trimmed.values(), default=0),
             completed=max(self._completed.values(), default=0),
+            still_trimmed=max((one.trimmed_rows for one in left), default=0),
             sinks=sinks,
             gaps=checkpoint.gaps,
             error=str(self._error) if self._error else None,

@@ -76,6 +76,7 @@ class Settings:
     oauth_pkce: str = "listed"
     oauth_origins: tuple[str, ...] = ()
     keyring: str = "auto"
+    fail_on_trimmed: bool = False
     settle_lag: timedelta = timedelta(minutes=5)
     rescan: timedelta = timedelta(hours=6)
     max_wait: timedelta | None = None

@@ -37,6 +37,7 @@ REPORT = RunReport(
     events=1_000,
     calls=7,
     trimmed=20,
+    completed=7,
     sinks=(
         SinkReport("parquet", 2, 900, 30, 5, loaded_bytes=123_456),
         SinkReport("s3", error="down", exit_code=ExitCode.SINK_DOWN),
@@ -48,7 +49,7 @@ REPORT = RunReport(
 CHECKPOINT = Checkpoint(
     STREAM,
     {
-        "parquet": SinkProgress((Window(NOW - 9 * HOUR, NOW - HOUR),), rows=5_000, quarantined=5),
+        "parquet": SinkProgress((Window(NOW - 9 * HOUR, NOW - HOUR),), rows=5_000, quarantined=5, trimmed_rows=51),
         "s3": SinkProgress(
             (Window(NOW - 9 * HOUR, NOW - 8 * HOUR), Window(NOW - 7 * HOUR, NOW - 6 * HOUR)),
             intents=(Intent("ab" * 16, Window(NOW - 6 * HOUR, NOW - 5 * HOUR), 9, "0" * 64),),
