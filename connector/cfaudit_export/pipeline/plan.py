@@ -128,7 +128,7 @@ class Plan:
             Step(intersect(again, early), "reread", stale),
             Step(subtract(new, early)),
             Step(subtract(again, early), "reread", () if self.bounded else tuple(self.missing)),
-            Step(_all(self.trimmed)[::-1], "complete"),
+            Step(_all(self.trimmed), "complete"),
             Step(intersect(gaps, self.shadowed), "reread"),
             Step(subtract(gaps, self.shadowed)),
         )

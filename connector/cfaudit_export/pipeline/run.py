@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from cfaudit_export.errors import CfauditError, ExitCode, worst
 from cfaudit_export.interfaces import Completing, Extract, Rereading
-from cfaudit_export.intervals import subtract, union
+from cfaudit_export.intervals import intersect, subtract, union
 from cfaudit_export.model import RunReport, Window
 from cfaudit_export.pipeline.again import known_gaps, part_of, unseen_windows
 from cfaudit_export.pipeline.commit import settle_horizon, use_tool
@@ -25,6 +25,7 @@ from cfaudit_export.pipeline.map import map_extract, transformed
 from cfaudit_export.pipeline.plan import Plan, Step, Wish, plan_stream, server_time
 from cfaudit_export.pipeline.quarantine import quarantine_of
 from cfaudit_export.pipeline.seen import within
+from cfaudit_export.pipeline.trimmed import to_complete
 
 _LOG = logging.getLogger(__name__)
 
@@ -117,8 +118,10 @@ class _Run:
         """Read the windows of a step, and deliver each piece as it comes."""
         source, gaps = self._job.source, known_gaps(self._ledger.checkpoint)
         if step.how == "complete":
-            if isinstance(source, Completing):
-                self._deliver(source.complete(step.windows, gaps), plan, horizon)
+            waiting = [to_complete(self._ledger.progress(outlet.name)) for outlet in self._delivery.alive()]
+            windows = intersect(step.windows, (window for some in waiting for window in some))
+            if windows and isinstance(source, Completing):
+                self._deliver(source.complete(windows[::-1], gaps), plan, horizon)
             return
         if step.how == "extract" or not isinstance(source, Rereading):
             self._deliver(source.extract(step.windows), plan, horizon)
@@ -137,12 +140,12 @@ class _Run:
         left: list[Window] = []
         with closing(pieces):
             while self._delivery.alive() and (extract := self._next(pieces)) is not None:
-                table = self._mapped(extract)
-                wants = (want for _, want in self._delivery.wants(plan, horizon))
-                new = unseen_windows(table, extract.gaps, wants) if is_bare else ()
-                left += new
                 with self._job.trace("deliver") as told:
                     told.update(window=str(extract.window), events=extract.events.num_rows)
+                    table = self._mapped(extract)
+                    wants = (want for _, want in self._delivery.wants(plan, horizon))
+                    new = unseen_windows(table, extract.gaps, wants) if is_bare else ()
+                    left += new
                     windows = subtract([extract.window], new)
                     promised = [self._promise(part_of(extract, one), within(table, [one]), plan) for one in windows]
                     del extract, table  # they are on the disk, and the sinks need memory of their own

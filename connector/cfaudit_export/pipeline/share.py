@@ -15,7 +15,7 @@ from cfaudit_export.model import Gap, Lateness, SinkProgress, Trimming, Window
 from cfaudit_export.pipeline.filled import carry_keys, keep_filled, known_gaps, without_shadows
 from cfaudit_export.pipeline.seen import gap_windows, pack, pack_gaps, unseen, within
 from cfaudit_export.pipeline.shadows import held_shadows, keep_shadows, remaining_shadows, replace_shadows
-from cfaudit_export.pipeline.trimmed import completions, split_delivered, trimming
+from cfaudit_export.pipeline.trimmed import completions, trimming, without_delivered
 
 _LATE_MINUTES = (1, 5, 15, 60, 360)
 
@@ -97,9 +97,7 @@ def _new(
     gaps = [gap for gap in extract.gaps if not intersect([gap.window], known)]
     held = held_shadows(seen, want.account_id, window)
     remaining = remaining_shadows(held, rows, gaps)
-    lacking = unseen(rows, seen)
-    if want.progress.trimmed:
-        lacking = split_delivered(lacking, want.progress, want.progress.seen_since or want.seen_since)
+    lacking = without_delivered(unseen(rows, seen), want.progress, want.progress.seen_since or want.seen_since)
     new = replace_shadows(lacking, held, remaining)
     odd = intersect([gap.window for gap in gaps], [window])
     had = (name for names in held.values() for name in names)

@@ -34,13 +34,16 @@ def to_complete(progress: SinkProgress) -> tuple[Window, ...]:
     return subtract((one.window for one in progress.trimmed), gap_windows(progress.seen))
 
 
-def split_delivered(new: pa.Table, progress: SinkProgress, since: datetime) -> pa.Table:
+def without_delivered(new: pa.Table, progress: SinkProgress, since: datetime) -> pa.Table:
     """Return the rows that a sink lacks, of those whose keys it does not remember.
 
-    Of trimmed intervals older than `since`, from where on it remembers keys, it has had every row.
+    Keys are remembered from `since` on. Of what it has of earlier times, but for gaps, it has every row.
     """
-    old = intersect(to_complete(progress), [Window(EPOCH, since)])
-    return _outside(new, old) if old else new
+    had = subtract(intersect(progress.covered, [Window(EPOCH, since)]), gap_windows(progress.seen))
+    old = within(new, had)
+    if not old.num_rows:
+        return new
+    return new.filter(pc.invert(pc.is_in(new["event_key"], value_set=old["event_key"].combine_chunks())))
 
 
 def completions(rows: pa.Table, new: pa.Table, progress: SinkProgress) -> pa.Table:
@@ -135,8 +138,3 @@ def _parts(one: Trimmed, rest: tuple[Window, ...]) -> Iterator[Trimmed]:
 
 def _millisecond(at: datetime) -> Window:
     return Window(floor_ms(at), floor_ms(at) + MILLISECOND)
-
-
-def _outside(rows: pa.Table, windows: Iterable[Window]) -> pa.Table:
-    inside = within(rows, windows)["event_key"].combine_chunks()
-    return rows.filter(pc.invert(pc.is_in(rows["event_key"], value_set=inside)))

@@ -7,7 +7,7 @@ What all odd rows of a millisecond share is certain of each of them; nothing els
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -17,10 +17,12 @@ from cfaudit_export.model import from_ms
 from cfaudit_export.sources.auditlogs.contract import MOST_ROWS, Query, Rejection, Unreadable
 from cfaudit_export.sources.auditlogs.decode import TIME, Page
 from cfaudit_export.sources.auditlogs.facets import Filter
+from cfaudit_export.sources.auditlogs.intervals import Interval
 
 # Columns that can be anything: what is common among the rows around is worth asking for.
 _LIKELY = ("actor_email", "actor_token_name", "resource_product", "resource_type")
 _GUESSES = 6
+_FEW = 2  # odd rows, of which each is asked for alone
 MOST_CALLS = 60  # that one millisecond can cost
 
 Ask = Callable[[Query], Awaitable[Page | Rejection]]
@@ -38,6 +40,7 @@ class OddRows:
     ask: Ask
     plain: Query
     _counts: dict[tuple[int, tuple[Filter, ...]], int] = field(default_factory=dict)
+    _facts: dict[Filter, list[tuple[Interval, int]]] = field(default_factory=dict)
 
     def question(self, at_ms: int, *filters: Filter) -> Query:
         """Return the question for one millisecond and nothing beside it."""
@@ -55,8 +58,35 @@ class OddRows:
         if query == self.question(query.since_ms, *filters):
             self._counts[query.since_ms, filters] = len(outcome.issues) if isinstance(outcome, Rejection) else 0
 
+    def learn(self, interval: Interval, one: Filter, odd: int) -> None:
+        """Remember how many odd rows of an interval meet a filter."""
+        self._facts.setdefault(one, []).append((interval, odd))
+
+    def _follows(self, at_ms: int, filters: tuple[Filter, ...]) -> int | None:
+        """Return what is known of a millisecond because all odd rows of an interval meet a filter, or none."""
+        if len(filters) != 1 or (at_ms, ()) not in self._counts:
+            return None
+        for interval, odd in self._facts.get(filters[0], ()):
+            if interval.since_ms <= at_ms < interval.before_ms and odd in (0, interval.odd):
+                return self._counts[at_ms, ()] if odd else 0
+        return None
+
+    async def ask_of_all(self, intervals: Sequence[Interval], one: Filter) -> None:
+        """Ask how many odd rows of intervals meet a filter: where they all do, or none, that is asked once for all."""
+        for interval in intervals:
+            asked = replace(
+                self.plain,
+                since_ms=interval.since_ms,
+                before_ms=interval.before_ms,
+                filters=(*self.plain.filters, one),
+            )
+            outcome = await self.ask(asked)
+            self.learn(interval, one, len(outcome.issues) if isinstance(outcome, Rejection) else 0)
+
     async def count(self, at_ms: int, *filters: Filter) -> int:
         """Return how many odd rows of the millisecond meet the filters."""
+        if (known := self._follows(at_ms, filters)) is not None:
+            return known
         if (at_ms, filters) not in self._counts:
             query = self.question(at_ms, *filters)
             self.note(query, await self.ask(query))
@@ -78,6 +108,9 @@ class OddRows:
         last, tight = odd.before_ms - 1, self.plain.edges
         if not odd.rows or odd.before_ms - odd.since_ms > 2 or (tight.since_ms and tight.before_ms):
             return None
+        if odd.before_ms - odd.since_ms == 1 and tight.learned:
+            self._counts.setdefault((last, ()), odd.rows)
+            return last
         if tight.since_ms:  # excludes, so that the question reaches into the fractions of the millisecond before
             reached = replace(self.question(last), before_ms=last)
             if isinstance(await self.ask(reached), Rejection):
@@ -91,6 +124,8 @@ async def cast_shadows(
     facets: Mapping[str, tuple[str, ...]],
     near: pa.Table,
     may_spend: Callable[[int], bool],
+    *,
+    intervals: Sequence[Interval] = (),
 ) -> pa.Table | None:
     """Return what is certain of unreadable rows, one row each: `event_time` and texts by filter; None for nothing.
 
@@ -100,10 +135,15 @@ async def cast_shadows(
         facets: filters and their values.
         near: readable rows around.
         may_spend: says whether so many calls may be made.
+        intervals: where several odd rows may be asked for at once.
     """
     guesses = {name: _common(near, name) for name in _LIKELY if name not in dict(rows.plain.filters)}
     times: list[datetime] = []
     known: list[dict[str, str]] = []
+    shared = [interval for interval in intervals if len(interval.holes) > _FEW]
+    for one in ((name, value) for name, values in guesses.items() for value in values):
+        if shared and may_spend(MOST_CALLS):
+            await rows.ask_of_all(shared, one)
     for odd in gaps:
         if not may_spend(MOST_CALLS) or (at_ms := await rows.millisecond_of(odd)) is None:
             continue

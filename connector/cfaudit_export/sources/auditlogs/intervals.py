@@ -1,0 +1,255 @@
+"""Which readable rows of an interval have a value, where odd rows make the server refuse the page: few questions tell.
+
+A refusal names the position of every odd row in the page. So the same question from both ends tells how many rows there
+are, readable and odd, and nothing needs to be read. The values of one filter are disjoint: all but one are read around
+their odd rows, and the rows that are left, if they are just as many as have the last value, have that one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import pyarrow as pa
+
+from cfaudit_export.sources.auditlogs.contract import Query, Rejection
+from cfaudit_export.sources.auditlogs.decode import Page
+from cfaudit_export.sources.auditlogs.facets import Filter
+from cfaudit_export.sources.auditlogs.rows import between
+
+Ask = Callable[[Query], Awaitable[Page | Rejection]]
+Hole = tuple[int, int, int]
+"""Where odd rows are, `[since, before)` in milliseconds, and how many."""
+_Stand = tuple[int, int, int, int]
+# Nothing stands within so many milliseconds of a cut, whatever the ends of a question include.
+_APART_MS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Milliseconds `[since, before)` that fit into one page; nothing else is near enough to be in its answer.
+
+    Attributes:
+        since_ms: its first millisecond.
+        before_ms: the first one after it.
+        rows: its readable rows.
+        holes: where its odd rows are, ascending.
+    """
+
+    since_ms: int
+    before_ms: int
+    rows: pa.Table
+    holes: tuple[Hole, ...]
+
+    @property
+    def odd(self) -> int:
+        """Return how many odd rows there are."""
+        return sum(count for _, _, count in self.holes)
+
+    def halves(self) -> tuple[Interval, ...]:
+        """Return two intervals of about as many rows; one where it cannot be cut."""
+        stands = _stands(self.rows, self.holes)
+        first, *more = _cut(self.rows, stands, len(stands) // 2)
+        if not more:
+            return (first,)
+        rest = sum(one.rows.num_rows for one in more)
+        holes = tuple(hole for one in more for hole in one.holes)
+        return first, Interval(more[0].since_ms, self.before_ms, self.rows.slice(self.rows.num_rows - rest), holes)
+
+
+@dataclass(slots=True)
+class Found:
+    """What is known of the rows of an interval by one filter.
+
+    Attributes:
+        interval: the interval.
+        values: texts of rows by value.
+        odd: odd rows by value.
+        left: rows whose value is not known.
+        counted: values of which it is known only how many rows have them.
+        parts: odd rows by value in parts of the interval, as far as that was found out.
+    """
+
+    interval: Interval
+    values: dict[str, list[str]] = field(default_factory=dict)
+    odd: dict[str, int] = field(default_factory=dict)
+    left: int = 0
+    counted: dict[str, _Count] = field(default_factory=dict)
+    parts: list[tuple[Interval, str, int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.left = self.interval.rows.num_rows
+
+
+@dataclass(frozen=True, slots=True)
+class _Count:
+    """How many rows of an interval have a value, readable ones and odd ones.
+
+    `refusals` are what the server said when it was asked for the interval from its start, and from its end.
+    """
+
+    rows: int
+    odd: int
+    refusals: tuple[Rejection, Rejection] | None = None
+
+
+def intervals(plain: Query, tight: Query, rows: pa.Table, odd: Iterable[Hole]) -> tuple[Interval, ...]:
+    """Return intervals that hold all rows of a piece; none where the piece cannot be cut so.
+
+    Args:
+        plain: the question for the whole piece, that covers all of it.
+        tight: the same, that reaches nowhere beyond it.
+        rows: the readable rows, ascending.
+        odd: where odd rows are, and how many; ascending.
+    """
+    stands = _stands(rows, odd)
+    if not plain.edges.learned or not stands or any(not count for _, _, count, _ in stands):
+        return ()
+    least, most = plain.since_ms + plain.edges.since_ms, plain.before_ms + min(tight.edges.before_ms, 0)
+    if stands[0][0] < least or max(before for _, before, _, _ in stands) > most:
+        return ()  # what stands at an end cannot be asked for without what is beyond it
+    cut = tuple(_cut(rows, stands, plain.limit // 2))
+    return cut if all(one.rows.num_rows + one.odd <= plain.limit for one in cut) else ()
+
+
+def _cut(rows: pa.Table, stands: Sequence[_Stand], most: int) -> Iterator[Interval]:
+    readable = 0
+    for run in _runs(stands, most):
+        mine = sum(is_readable for *_, is_readable in run)
+        holes = tuple((since, before, number) for since, before, number, is_readable in run if not is_readable)
+        yield Interval(run[0][0], max(before for _, before, _, _ in run), rows.slice(readable, mine), holes)
+        readable += mine
+
+
+def _stands(rows: pa.Table, odd: Iterable[Hole]) -> list[_Stand]:
+    """Return what stands where, rows and odd rows, by time."""
+    times = (at // 1_000_000 for at in rows["event_time"].cast(pa.int64()).to_pylist())
+    return sorted([(at, at + 1, 1, 1) for at in times] + [(*hole, 0) for hole in odd])
+
+
+def _runs(stands: Sequence[_Stand], most: int) -> Iterator[list[_Stand]]:
+    """Cut where something is far enough from what comes before it, in runs of not much more than `most` rows."""
+    run: list[_Stand] = []
+    rows, end = 0, 0
+    for stand in stands:
+        if run and rows >= most and stand[0] - end >= _APART_MS:
+            yield run
+            run, rows = [], 0
+        run.append(stand)
+        rows += stand[2]
+        end = max(end, stand[1])
+    yield run
+
+
+class Reading:
+    """Asks for one value of a filter after the other."""
+
+    def __init__(self, ask: Ask, plain: Query) -> None:
+        """Build it: `ask` asks a question, and `plain` is the one for the whole piece."""
+        self._ask = ask
+        self._plain = plain
+
+    async def ask_for(self, found: Found, one: Filter) -> bool:
+        """Find out which rows have a value, or at least how many; say whether that leaves any row out."""
+        here, value = found.interval, one[1]
+        answer = await self._ask_of(here, one)
+        if isinstance(answer, _Count):
+            found.counted[value], found.odd[value] = answer, answer.odd
+            found.left -= answer.rows
+            return answer.rows + answer.odd < int(here.rows.num_rows) + here.odd
+        if answer is None:
+            return False
+        found.values[value], found.odd[value] = answer, 0
+        found.left -= len(answer)
+        return len(answer) < int(here.rows.num_rows)
+
+    async def resolve(self, found: Found, name: str) -> None:
+        """Say of rows whose value is only counted which ones have it."""
+        if found.left < 0:  # the values are not disjoint, so that nothing follows
+            return
+        for value in sorted(found.counted, key=lambda value: found.odd[value]):
+            known = Counter(text for texts in found.values.values() for text in texts)
+            rows = found.interval.rows
+            is_open = pa.array([not _counts_off(known, text) for text in rows["event_raw"].to_pylist()])
+            here = replace(found.interval, rows=rows.filter(is_open))
+            found.values[value] = await self._having(found, here, (name, value), found.counted[value])
+
+    async def _having(self, found: Found, here: Interval, one: Filter, count: _Count) -> list[str]:
+        """Return the texts of those of the rows of an interval that have a value; some may not be found."""
+        found.parts.append((here, one[1], count.odd))
+        if not count.rows or count.rows == here.rows.num_rows:
+            texts: list[str] = here.rows["event_raw"].to_pylist()
+            return texts if count.rows else []
+        halves = here.halves() if count.odd > 1 else ()
+        if len(halves) < 2:
+            return await self._around(here, one, count)
+        answer = await self._ask_of(halves[0], one)
+        if answer is None:
+            return []
+        if isinstance(answer, _Count):
+            texts = await self._having(found, halves[0], one, answer)
+            rest = _Count(count.rows - answer.rows, count.odd - answer.odd)
+        else:
+            found.parts.append((halves[0], one[1], 0))
+            texts, rest = answer, _Count(count.rows - len(answer), count.odd)
+        return texts + await self._having(found, halves[1], one, rest)
+
+    async def _ask_of(self, here: Interval, one: Filter) -> list[str] | _Count | None:
+        """Return the texts of the rows of an interval that have a value, else how many they are, None for neither."""
+        query = self._question(here, one)
+        outcome = await self._whole(query)
+        if outcome is None or isinstance(outcome, pa.Table):
+            return None if outcome is None else _texts(outcome, here)
+        other = await self._ask(replace(query, direction="desc"))
+        if not isinstance(other, Rejection):
+            return None
+        odd, total = len(outcome.issues), outcome.issues[-1].index + 1 + other.issues[0].index
+        agrees = total == outcome.issues[0].index + 1 + other.issues[-1].index
+        if odd != len(other.issues) or not agrees or odd > here.odd:
+            return None
+        return _Count(total - odd, odd, (outcome, other))
+
+    async def _whole(self, query: Query) -> pa.Table | Rejection | None:
+        """Read all pages of a question, which are one as a rule; None when a later one is refused."""
+        tables: list[pa.Table] = []
+        while True:
+            outcome = await self._ask(query)
+            if isinstance(outcome, Rejection):
+                return None if tables else outcome
+            tables.append(outcome.rows)
+            if outcome.cursor is None or not outcome.rows.num_rows:
+                return pa.concat_tables(tables)
+            query = query.at(outcome.cursor)
+
+    async def _around(self, here: Interval, one: Filter, count: _Count) -> list[str]:
+        """Read the rows before the first odd one and those behind the last; all of them where there is only one."""
+        if not count.odd or count.refusals is None:
+            answer = await self._ask_of(here, one)
+            if not isinstance(answer, _Count) or answer.refusals is None:
+                return answer if isinstance(answer, list) else []
+            count = answer
+        query, texts = self._question(here, one), []
+        for refusal, asked in zip(count.refusals or (), (query, replace(query, direction="desc")), strict=False):
+            if first := refusal.issues[0].index:
+                outcome = await self._ask(replace(asked, limit=first))
+                if isinstance(outcome, Rejection) or outcome.rows.num_rows != first:
+                    return []  # the data changed under our eyes
+                texts += _texts(outcome.rows, here)
+        return texts
+
+    def _question(self, here: Interval, one: Filter) -> Query:
+        filters = (*self._plain.filters, one)
+        return replace(self._plain, since_ms=here.since_ms, before_ms=here.before_ms, filters=filters)
+
+
+def _texts(rows: pa.Table, here: Interval) -> list[str]:
+    texts: list[str] = between(rows, here.since_ms, here.before_ms)["event_raw"].to_pylist()
+    return texts
+
+
+def _counts_off(known: Counter[str], text: str) -> bool:
+    if not known[text]:
+        return False
+    known[text] -= 1
+    return True
