@@ -84,14 +84,29 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class _Count:
-    """How many rows of an interval have a value, readable ones and odd ones.
+    """How many rows of an interval have a value.
 
-    `refusals` are what the server said when it was asked for the interval from its start, and from its end.
+    Attributes:
+        rows: readable ones.
+        first: how many rows, of both kinds, stand before each odd one.
+        last: how many stand behind each odd one, that of the last odd one first.
     """
 
     rows: int
-    odd: int
-    refusals: tuple[Rejection, Rejection] | None = None
+    first: tuple[int, ...] = ()
+    last: tuple[int, ...] = ()
+
+    @property
+    def odd(self) -> int:
+        """Return how many odd ones there are."""
+        return len(self.first)
+
+
+def _count(first: tuple[int, ...], last: tuple[int, ...]) -> _Count | None:
+    """Return the count that two refusals of one interval tell; None where they are not of the same rows."""
+    if not first or len(first) != len(last) or first[-1] + last[0] != first[0] + last[-1]:
+        return None
+    return _Count(first[-1] + 1 + last[0] - len(first), first, last)
 
 
 def intervals(plain: Query, tight: Query, rows: pa.Table, odd: Iterable[Hole]) -> tuple[Interval, ...]:
@@ -178,22 +193,38 @@ class Reading:
     async def _having(self, found: Found, here: Interval, one: Filter, count: _Count) -> list[str]:
         """Return the texts of those of the rows of an interval that have a value; some may not be found."""
         found.parts.append((here, one[1], count.odd))
-        if not count.rows or count.rows == here.rows.num_rows:
+        if not count.rows:
+            return []
+        if count.rows == here.rows.num_rows:
             texts: list[str] = here.rows["event_raw"].to_pylist()
-            return texts if count.rows else []
+            return texts
+        if not count.odd:
+            outcome = await self._whole(self._question(here, one))
+            return _texts(outcome, here) if isinstance(outcome, pa.Table) else []
         halves = here.halves() if count.odd > 1 else ()
         if len(halves) < 2:
             return await self._around(here, one, count)
-        answer = await self._ask_of(halves[0], one)
-        if answer is None:
-            return []
-        if isinstance(answer, _Count):
-            texts = await self._having(found, halves[0], one, answer)
-            rest = _Count(count.rows - answer.rows, count.odd - answer.odd)
-        else:
+        return await self._in_halves(found, halves, one, count)
+
+    async def _in_halves(self, found: Found, halves: tuple[Interval, ...], one: Filter, count: _Count) -> list[str]:
+        """Ask for the first half; what is so of the second one follows."""
+        outcome = await self._whole(replace(self._question(halves[0], one), direction="desc"))
+        if isinstance(outcome, pa.Table):
             found.parts.append((halves[0], one[1], 0))
-            texts, rest = answer, _Count(count.rows - len(answer), count.odd)
-        return texts + await self._having(found, halves[1], one, rest)
+            texts = _texts(outcome, halves[0])
+            rows, odd = len(texts), 0
+        else:
+            last = tuple(issue.index for issue in outcome.issues) if outcome else ()
+            half = _count(count.first[: len(last)], last)
+            if half is None or half.rows > count.rows:
+                return []  # the data changed under our eyes
+            texts = await self._having(found, halves[0], one, half)
+            rows, odd = half.rows, half.odd
+        rest = tuple(index - rows - odd for index in count.first[odd:])
+        second = _count(rest, count.last[: len(rest)]) if rest else _Count(count.rows - rows)
+        if second is None or second.rows != count.rows - rows:
+            return texts
+        return texts + await self._having(found, halves[1], one, second)
 
     async def _ask_of(self, here: Interval, one: Filter) -> list[str] | _Count | None:
         """Return the texts of the rows of an interval that have a value, else how many they are, None for neither."""
@@ -204,11 +235,9 @@ class Reading:
         other = await self._ask(replace(query, direction="desc"))
         if not isinstance(other, Rejection):
             return None
-        odd, total = len(outcome.issues), outcome.issues[-1].index + 1 + other.issues[0].index
-        agrees = total == outcome.issues[0].index + 1 + other.issues[-1].index
-        if odd != len(other.issues) or not agrees or odd > here.odd:
-            return None
-        return _Count(total - odd, odd, (outcome, other))
+        first, last = (tuple(issue.index for issue in refusal.issues) for refusal in (outcome, other))
+        count = _count(first, last)
+        return count if count and count.odd <= here.odd else None
 
     async def _whole(self, query: Query) -> pa.Table | Rejection | None:
         """Read all pages of a question, which are one as a rule; None when a later one is refused."""
@@ -223,17 +252,12 @@ class Reading:
             query = query.at(outcome.cursor)
 
     async def _around(self, here: Interval, one: Filter, count: _Count) -> list[str]:
-        """Read the rows before the first odd one and those behind the last; all of them where there is only one."""
-        if not count.odd or count.refusals is None:
-            answer = await self._ask_of(here, one)
-            if not isinstance(answer, _Count) or answer.refusals is None:
-                return answer if isinstance(answer, list) else []
-            count = answer
+        """Read the rows before the first odd one and those behind the last: all of them where there is only one."""
         query, texts = self._question(here, one), []
-        for refusal, asked in zip(count.refusals or (), (query, replace(query, direction="desc")), strict=False):
-            if first := refusal.issues[0].index:
-                outcome = await self._ask(replace(asked, limit=first))
-                if isinstance(outcome, Rejection) or outcome.rows.num_rows != first:
+        for limit, asked in ((count.first[0], query), (count.last[0], replace(query, direction="desc"))):
+            if limit:
+                outcome = await self._ask(replace(asked, limit=limit))
+                if isinstance(outcome, Rejection) or outcome.rows.num_rows != limit:
                     return []  # the data changed under our eyes
                 texts += _texts(outcome.rows, here)
         return texts

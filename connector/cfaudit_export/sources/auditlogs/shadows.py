@@ -23,22 +23,28 @@ from cfaudit_export.sources.auditlogs.intervals import Interval
 _LIKELY = ("actor_email", "actor_token_name", "resource_product", "resource_type")
 _GUESSES = 6
 _FEW = 2  # odd rows, of which each is asked for alone
-MOST_CALLS = 60  # that one millisecond can cost
+MOST_CALLS = 60  # that one millisecond can cost, and where there are many, all of them together
 
 Ask = Callable[[Query], Awaitable[Page | Rejection]]
 
 
-@dataclass(frozen=True, slots=True)
+class _EnoughError(Exception):
+    """What may be asked of single milliseconds has been asked."""
+
+
+@dataclass(slots=True)
 class OddRows:
     """The odd rows of milliseconds, counted by filter; every count is asked for once.
 
     Attributes:
         ask: asks a question.
         plain: the question for the whole piece, as tight as its ends can be.
+        left: how many more counts may be asked for; None for any number.
     """
 
     ask: Ask
     plain: Query
+    left: int | None = None
     _counts: dict[tuple[int, tuple[Filter, ...]], int] = field(default_factory=dict)
     _facts: dict[Filter, list[tuple[Interval, int]]] = field(default_factory=dict)
 
@@ -88,6 +94,10 @@ class OddRows:
         if (known := self._follows(at_ms, filters)) is not None:
             return known
         if (at_ms, filters) not in self._counts:
+            if self.left is not None:
+                if not self.left:
+                    raise _EnoughError
+                self.left -= 1
             query = self.question(at_ms, *filters)
             self.note(query, await self.ask(query))
         return self._counts[at_ms, filters]
@@ -98,7 +108,10 @@ class OddRows:
         for value in values:
             if not left:
                 break
-            met = await self.count(at_ms, (name, value))
+            try:
+                met = await self.count(at_ms, (name, value))
+            except _EnoughError:
+                return None
             found = value if met == total else found
             left -= met
         return found if not left else None
@@ -111,6 +124,8 @@ class OddRows:
         if odd.before_ms - odd.since_ms == 1 and tight.learned:
             self._counts.setdefault((last, ()), odd.rows)
             return last
+        if self.left == 0:
+            return None
         if tight.since_ms:  # excludes, so that the question reaches into the fractions of the millisecond before
             reached = replace(self.question(last), before_ms=last)
             if isinstance(await self.ask(reached), Rejection):
@@ -144,6 +159,7 @@ async def cast_shadows(
     for one in ((name, value) for name, values in guesses.items() for value in values):
         if shared and may_spend(MOST_CALLS):
             await rows.ask_of_all(shared, one)
+    rows.left = MOST_CALLS if shared else None
     for odd in gaps:
         if not may_spend(MOST_CALLS) or (at_ms := await rows.millisecond_of(odd)) is None:
             continue
