@@ -106,7 +106,7 @@ COLUMNS: tuple[Column, ...] = (
         "replaces",
         "string",
         "computed",
-        "event_id of the shadow whose place this event takes; readers drop the shadows so named.",
+        "event_id of the shadow, or of the trimmed event, whose place this one takes; readers drop what is so named.",
     ),
 )
 

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 _MARKER = ".cfaudit-demo"
 _FOLDERS = ("parquet", "state")
 _TOP = 5
+# developers.cloudflare.com/fundamentals/api/reference/limits: so many calls of a user in five minutes.
+_THROTTLE_CALLS = 1_200
 
 
 @command(
@@ -61,17 +63,21 @@ def demo(
 
     terminal = shell.terminal
     directory = _prepared(Path(folder))
-    world = World(SandboxOptions(events=events, seed=seed))
+    world = World(SandboxOptions(events=events, seed=seed, throttle_calls=_THROTTLE_CALLS))
     with Sandbox(world, authorization=OAuth(world)) as sandbox:
         terminal.say(f"sandbox started: {sandbox.mcp_url}, {events:,} events of 30 days")
         with logging_to(terminal, form="text", verbosity=-1, redaction=terminal.redaction):
             report = _exported(shell, directory, sandbox)
+        spent = sandbox.upstream.counts["upstream_calls"]
     for error in (report.error, *(sink.error for sink in report.sinks)):
         if error:
             terminal.fail(error)
     rows = sum(sink.rows for sink in report.sinks)
     seconds = (report.finished_at - report.started_at).total_seconds()
     terminal.say(f"exported {rows:,} events over HTTP into Parquet in {seconds:.1f} s, {report.calls} calls")
+    terminal.say(f"which cost {spent:,} of the {_THROTTLE_CALLS:,} API calls that Cloudflare allows in five minutes")
+    if report.trimmed:
+        terminal.say(f"{report.trimmed:,} events have columns left out for want of calls; later runs bring them")
     if rows:
         _show_events(shell, directory)
     _show_files(shell, directory)
@@ -152,7 +158,7 @@ def _exported(shell: Shell, directory: Path, sandbox: Sandbox) -> RunReport:
         sink=("parquet",),
         since=datetime.fromtimestamp(sandbox.world.since, UTC),
         state_dir=directory / "state",
-        sources={"auditlogs": {"server_url": sandbox.mcp_url, "budget_calls": 0}},
+        sources={"auditlogs": {"server_url": sandbox.mcp_url}},
         sinks={"parquet": {"path": str(directory / "parquet")}},
     )
     environ = {VARIABLE: sandbox.world.tokens["user"]}

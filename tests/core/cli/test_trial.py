@@ -21,6 +21,9 @@ def test_the_demo_leaves_real_rows_and_says_what_arrived(cli: Any, place: Path) 
     assert table.num_rows == len(set(table["event_id"].to_pylist())) == 200
     assert "exported 200 events" in result.err
     assert "read back: 200 rows" in result.err
+    spent = re.search(r"cost (\d+) of the 1,200 API calls that Cloudflare allows", result.err)
+    assert spent
+    assert 0 < int(spent[1]) < 300
     assert re.search(r"product\s+events\s+actor\s+events", result.err)
     assert str(place / "demo") in result.err
     assert "cfaudit-export status --state-dir demo/state" in result.err

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from cfaudit_export.model import Checkpoint, SinkProgress, Stream, Window
+from cfaudit_export.model import Checkpoint, Gap, SinkProgress, Stream, Trimmed, Window
 from cfaudit_export.pipeline.plan import Wish, plan_stream
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -79,3 +80,30 @@ def test_until_never_reaches_into_what_has_not_settled() -> None:
 def test_times_finer_than_a_millisecond_are_cut() -> None:
     plan = plan_stream(None, ["parquet"], wish(SETTLED - timedelta(microseconds=3_000_001)))
     assert plan.read[0].since == SETTLED - timedelta(milliseconds=3001)
+
+
+def test_calls_are_spent_on_new_rows_first_then_on_old_ones_then_on_columns_then_on_gaps() -> None:
+    old, older = hours(100, 99), hours(200, 199)
+    gaps = tuple(Gap(one, 1, "odd", SETTLED - timedelta(days=9), SETTLED - timedelta(days=8)) for one in (older, old))
+    known = SinkProgress(
+        covered=(hours(720, 1),),
+        seen_since=SETTLED - timedelta(hours=7),
+        seen={str(one.window): "" for one in gaps},
+        trimmed=(Trimmed(hours(50, 40), 9, SETTLED),),
+    )
+    state = replace(checkpoint(parquet=known), gaps=(replace(gaps[0], shadows=("ab" * 16,)), gaps[1]))
+    plan = plan_stream(state, ["parquet"], replace(wish(), retry=5))
+    steps = [(step.how, step.windows) for step in plan.steps(SETTLED - timedelta(hours=6)) if step.windows]
+    assert steps == [
+        ("extract", (hours(1, 0),)),
+        ("reread", (hours(7, 1),)),
+        ("complete", (hours(50, 40),)),
+        ("reread", (older,)),
+        ("extract", (old,)),
+    ]
+
+
+def test_an_end_that_was_asked_for_completes_nothing() -> None:
+    known = SinkProgress(covered=(hours(720, 0),), trimmed=(Trimmed(hours(50, 40), 9, SETTLED),))
+    plan = plan_stream(checkpoint(parquet=known), ["parquet"], wish(until=SETTLED))
+    assert plan.trimmed == {"parquet": ()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import pairwise
 
 import pyarrow as pa
 from anyio.from_thread import BlockingPortal
@@ -44,6 +45,7 @@ _RECOVERY_WORTH_CALLS = 60
 _NO_COLUMNS = Recover("off")
 # A piece this small has all its columns for what is to spare of the budget of a user's token.
 _COMPLETED_ROWS = 2_000
+_COMPLETED_GAPS = 6
 _Read = tuple[Piece, Recovered]
 
 
@@ -102,12 +104,13 @@ class AuditLogsSource:
         """Walk the windows in small pieces, as long as there are calls for all columns of a piece."""
         if self._context.recover.mode == "off":
             return
-        gaps = tuple((to_ms(window.since), to_ms(window.before)) for window in known)
-        for window in windows:
+        odd = tuple(known)
+        gaps = tuple((to_ms(window.since), to_ms(window.before)) for window in odd)
+        for part in (part for window in windows for part in _with_few(window, odd)):
             spare = self._pace.spare()
             if spare is not None and spare < LEAST_CALLS * self._opened().reader.cost:
                 return
-            for extract in self._walked([window], self._context.recover, gaps, _COMPLETED_ROWS):
+            for extract in self._walked([part], self._context.recover, gaps, _COMPLETED_ROWS):
                 if extract.trimmed:
                     return
                 yield extract
@@ -236,6 +239,13 @@ class AuditLogsSource:
             recovery_per_page=pages_per_page(offer, self._config.page_size, self._config.piece_rows),
         )
         return connection, Reader(session, target, self._pace, self._context.credential)
+
+
+def _with_few(window: Window, gaps: tuple[Window, ...]) -> tuple[Window, ...]:
+    """Cut a window so that no part has more than a few gaps: around each, columns cost calls of their own."""
+    starts = [gap.since for gap in gaps if window.since < gap.since < window.before][_COMPLETED_GAPS::_COMPLETED_GAPS]
+    ends = [window.since, *starts, window.before]
+    return tuple(Window(since, before) for since, before in pairwise(ends))[::-1]
 
 
 def _why(row: Unreadable) -> str:

@@ -1,0 +1,44 @@
+"""What a run costs, in calls, that comes again every hour."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.mark.parametrize("recover", ["off", "auto", "all"])
+def test_a_run_with_nothing_new_costs_two_calls_whatever_recover_says(rig_of: Callable[..., Any], recover: str) -> None:
+    rig = rig_of(events=100, span_seconds=3600.0)
+    rig.run(recover=recover)
+    for _ in range(2):
+        report = rig.run(recover=recover)
+        assert (report.calls, report.sinks[0].rows) <= (2, 0)
+
+
+def test_columns_are_asked_for_where_something_is_new_and_nowhere_else(rig_of: Callable[..., Any]) -> None:
+    rig = rig_of(events=400, span_seconds=5 * 3600.0)
+    first = rig.run(recover="all")
+    rig.grow(3, rig.now - 3 * HOUR, rig.now - 3 * HOUR + timedelta(minutes=1))  # late
+    report = rig.run(recover="all")
+    assert report.sinks[0].rows == report.sinks[0].late_rows == 3
+    assert report.calls <= first.calls
+    assert {row["fidelity"] for row in rig.rows()} == {"recovered"}
+    assert sum(row["action_type"] is None for row in rig.rows()) == 0
+    rig.assert_everything_once()
+
+
+def test_new_rows_come_before_anything_that_is_read_again(rig_of: Callable[..., Any], shelf: Any) -> None:
+    rig = rig_of(events=50, span_seconds=3600.0)
+    sink = shelf()
+    rig.run({"shelf": sink})
+    rig.grow(5, rig.now - HOUR, rig.now)  # late
+    rig.grow(7, rig.now, rig.now + HOUR)
+    rig.now += HOUR
+    rig.run({"shelf": sink})
+    _, new, late = [table.num_rows for table in sink.batches.values() if table.num_rows != 1]
+    assert (new, late) == (7, 5)
