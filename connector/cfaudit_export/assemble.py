@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cfaudit_export.auth import credential_for
-from cfaudit_export.auth.token import MissingCredential
+from cfaudit_export.auth.token import MissingCredential, NoCredential
 from cfaudit_export.errors import AccessError, AccountChoiceError, SettingsError, TryAgainError
 from cfaudit_export.fit import (
     check_names,
@@ -258,6 +258,8 @@ def _credential(
     hide: Callable[[str], None],
 ) -> Credential:
     """Return the credential for the server of a source; one that is missing says so when it is asked for a token."""
+    if not source[0].needs_credential:
+        return NoCredential()
     try:
         return credential_for(settings, server_url_of(source), environ=environ, clock=clock, hide=hide)
     except (AccessError, TryAgainError) as error:

@@ -23,6 +23,9 @@ T = TypeVar("T")
 
 _MISSING = re.compile(r"Object missing required field `(\w+)`")
 
+# How much alike two names are when one is a slip of the other: one letter of three is.
+_ALIKE = 0.7
+
 
 def to_config(config: type[T], table: Mapping[str, Any], where: str, *, strict: bool = True) -> T:
     """Return `config` filled from `table`.
@@ -51,9 +54,13 @@ def to_config(config: type[T], table: Mapping[str, Any], where: str, *, strict: 
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return the hint that names the known name most like this one; empty when none is."""
-    match = get_close_matches(name, list(known), n=1)
-    return f"; did you mean '{match[0]}'?" if match else ""
+    """Return the hint that names the known name most like this one; empty when none is like it within reason.
+
+    Dashes in front are left out of the comparison: they would make all options alike.
+    """
+    bare = {one.lstrip("-"): one for one in known}
+    match = get_close_matches(name.lstrip("-"), list(bare), n=1, cutoff=_ALIKE)
+    return f"; did you mean '{bare[match[0]]}'?" if match else ""
 
 
 def _prepared(kind: inspect.Type, value: Any, key: str) -> Any:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from cfaudit_export.assemble import Watch, Workshop, connected, opened_sinks
+from cfaudit_export.blame import report_to
 from cfaudit_export.errors import CfauditError, ExitCode
 from cfaudit_export.failover import account_to_go_on_with, choose, is_gone, joined, swapped
 from cfaudit_export.interfaces import Sink, Source
@@ -72,8 +73,8 @@ def _reported(workshop: Workshop, account: str, run: Callable[[], RunReport]) ->
     except CfauditError as error:
         said, code, retry_after = str(error), error.exit_code, error.retry_after_seconds
     except Exception as error:  # noqa: BLE001  # a fault met with one account is not to stop the others
-        _LOG.exception("fault in the program")
-        said, code = f"{type(error).__name__}; please report this with the traceback above", ExitCode.BUG
+        _LOG.exception("unexpected error")
+        said, code = f"{type(error).__name__}; {report_to(error, 'with the traceback above')}", ExitCode.BUG
         retry_after = None
     return RunReport(
         workshop.stream(account),

@@ -95,6 +95,7 @@ class SourcePlugin:
         filters: names of filters it can apply, for `--help` and for refusing others before connecting.
         log: name of the log it reads, where that is the log of another source too: each goes on where the other
             stopped, and can fill the other's gaps. Their events must have equal keys. Empty for a log of its own.
+        needs_credential: False for a source that asks nobody, as one that reads files: no token is asked for.
     """
 
     name: str
@@ -104,6 +105,7 @@ class SourcePlugin:
     extra: str | None = None
     filters: tuple[str, ...] = ()
     log: str = ""
+    needs_credential: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,8 @@ import pytest
 
 from cfaudit_export.assemble import Workshop, assemble
 from cfaudit_export.errors import AccessError, PluginError, SettingsError
-from cfaudit_export.plugins import load_plugins
+from cfaudit_export.plugins import Offer, load_plugins
+from cfaudit_export.records import SourcePlugin
 from cfaudit_export.settings import Settings
 
 ENVIRON = {"CLOUDFLARE_API_TOKEN": "cfut_0123456789abcdef"}
@@ -122,3 +125,23 @@ def test_a_second_source_for_gaps_does_not_take_the_credential_of_a_gateway_to_a
 def test_of_several_sources_one_may_lack_a_credential_and_not_all(tmp_path: Path) -> None:
     with pytest.raises(AccessError, match="no credential for 'https://auditlogs.mcp.cloudflare.com/mcp'"):
         fit(tmp_path, environ={}, source="auto")
+
+
+def test_a_source_that_asks_nobody_needs_no_credential(tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Config:
+        path: str = ""
+
+    def build(_config: Any, _context: Any) -> Any:
+        raise AssertionError("nothing is built before a run")
+
+    record = SourcePlugin("files", Config, build, "reads files", needs_credential=False)
+    plugins = load_plugins(environ={})
+    offer = Offer("files", "files", "1", "files", record)
+    plugins = replace(plugins, sources={**plugins.sources, "files": offer})
+    settings = Settings(source="files", sink=("parquet",), sinks={"parquet": {"path": "out"}}, state_dir=tmp_path)
+    workshop = assemble(settings, plugins, environ={}, clock=clock)
+    assert asyncio.run(workshop.credential.token()) is None
+    needy = replace(plugins, sources={"files": replace(offer, record=replace(record, needs_credential=True))})
+    with pytest.raises(AccessError, match="no credential"):
+        assemble(settings, needy, environ={}, clock=clock)

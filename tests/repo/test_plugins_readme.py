@@ -7,10 +7,17 @@ import os
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
-from cfaudit_export import hookspecs
+import pytest
+
+from cfaudit_export import SinkPlugin, hookspecs
+from cfaudit_export.fit import secrets_of
+from cfaudit_export.plugins import build_config
 from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
+from cfaudit_export.settings import Given, load_settings
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "plugins" / "README.md").read_text(encoding="utf-8")
@@ -18,17 +25,26 @@ SINK, SUITE, *OTHERS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE 
 EVENTS = 200
 
 
-def install(site: Path) -> dict[str, str]:
-    """Install the sink, and return variables that let a process see it."""
-    info = site / "cfaudit_csv-1.0.dist-info"
-    info.mkdir(parents=True)
-    (site / "cfaudit_csv.py").write_text(SINK)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: cfaudit-csv\nVersion: 1.0\n")
-    [entry_points] = re.findall(
-        r"^\[project\.entry-points\.cfaudit_export\]\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL
-    )
-    (info / "entry_points.txt").write_text("[cfaudit_export]\n" + entry_points.replace('"', ""))
-    return {**os.environ, "PYTHONPATH": str(site)}
+@pytest.fixture(scope="module")
+def environ(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Install the package of the page, and return variables that let a process see it."""
+    folder = tmp_path_factory.mktemp("readme")
+    (folder / "source").mkdir()
+    (folder / "source" / "cfaudit_csv.py").write_text(SINK)
+    [project] = re.findall(r"^```toml\n(\[build-system\].*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    (folder / "source" / "pyproject.toml").write_text(project)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    offline = [
+        "--no-index",
+        "--no-deps",
+        "--no-build-isolation",
+        "--target",
+        str(folder / "site"),
+        str(folder / "source"),
+    ]
+    done = subprocess.run([*pip, *offline], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return {**os.environ, "PYTHONPATH": str(folder / "site")}
 
 
 def test_the_sink_in_thirty_lines_has_thirty_lines() -> None:
@@ -36,8 +52,7 @@ def test_the_sink_in_thirty_lines_has_thirty_lines() -> None:
     assert len(lines) <= 30
 
 
-def test_the_suite_on_the_page_passes_the_sink_on_the_page(tmp_path: Path) -> None:
-    environ = install(tmp_path / "site")
+def test_the_suite_on_the_page_passes_the_sink_on_the_page(environ: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "test_csv.py").write_text(SUITE)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_csv.py"]
     done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=120, check=False)
@@ -45,8 +60,7 @@ def test_the_suite_on_the_page_passes_the_sink_on_the_page(tmp_path: Path) -> No
     assert re.search(r"\b1\d passed", done.stdout)
 
 
-def test_the_command_on_the_page_exports_into_it(tmp_path: Path) -> None:
-    environ = install(tmp_path / "site")
+def test_the_command_on_the_page_exports_into_it(environ: dict[str, str], tmp_path: Path) -> None:
     with Sandbox(World(SandboxOptions(events=EVENTS))) as sandbox:
         [words] = re.findall(r"^cfaudit-export (--sink csv .*)$", PAGE, re.MULTILINE)
         source = [
@@ -60,7 +74,7 @@ def test_the_command_on_the_page_exports_into_it(tmp_path: Path) -> None:
             "0s",
             "--json",
         ]
-        environ |= {"CLOUDFLARE_API_TOKEN": sandbox.world.tokens["account"], "HOME": str(tmp_path)}
+        environ = environ | {"CLOUDFLARE_API_TOKEN": sandbox.world.tokens["account"], "HOME": str(tmp_path)}
         done = subprocess.run(
             [sys.executable, "-m", "cfaudit_export", *words.split(), *source],
             cwd=tmp_path,
@@ -74,6 +88,20 @@ def test_the_command_on_the_page_exports_into_it(tmp_path: Path) -> None:
     [report] = json.loads(done.stdout)
     assert report["sinks"][0]["rows"] == EVENTS
     assert list((tmp_path / "out").glob("*.csv"))
+
+
+def test_the_settings_on_the_page_are_read_and_their_secret_is_known_as_one(tmp_path: Path) -> None:
+    [text] = [one for one in OTHERS if "class ServiceConfig" in one]
+    names: dict[str, Any] = {"__name__": "page"}
+    exec(compile(text, "plugins/README.md", "exec", dont_inherit=True), names)  # noqa: S102  # what the page says is to work
+    record = SinkPlugin("csv", names["ServiceConfig"], lambda _config: None, "")  # type: ignore[arg-type, return-value]  # it is not built
+    [variable] = re.findall(r"`(CFAUDIT_SINKS__CSV__\w+)`", PAGE)
+    given = {variable: "s3cr3t", "CFAUDIT_SINKS__CSV__URL": "https://x", "CFAUDIT_SINKS__CSV__TIMEOUT": "2h"}
+    settings = load_settings(Given(), environ=given, now=datetime.now(UTC), directory=tmp_path)
+    config = build_config(record, settings.sinks["csv"], "sinks.csv", strict=False)
+    assert (config.token, config.timeout, config.mode) == ("s3cr3t", timedelta(hours=2), "append")
+    assert "s3cr3t" not in repr(config)
+    assert list(secrets_of(config)) == ["s3cr3t"]
 
 
 def test_every_hook_is_on_the_page() -> None:

@@ -81,9 +81,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return int(ExitCode.USAGE)
         except (KeyboardInterrupt, typer.Abort):
             code = 0
-        except Exception:  # noqa: BLE001  # a fault of ours: say all that is needed to repair it
+        except Exception as error:  # noqa: BLE001  # a fault of ours or a plugin's: say what is needed to repair it
+            from cfaudit_export.blame import report_to
+
             terminal.say(traceback.format_exc())
-            terminal.fail("this is a fault in the program; please report it with the lines above")
+            terminal.fail(report_to(error, "with the lines above"))
             return int(ExitCode.BUG)
     if received:
         terminal.fail("stopped; what was finished is saved, and the next run goes on from there")

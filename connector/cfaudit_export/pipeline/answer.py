@@ -8,6 +8,7 @@ from pathlib import Path
 from traceback import extract_tb
 from typing import TypeVar
 
+from cfaudit_export.blame import report_to
 from cfaudit_export.errors import CfauditError, LoadUnknownError, SinkError, StagingError
 from cfaudit_export.interfaces import Sink
 from cfaudit_export.model import Batch, Receipt
@@ -73,5 +74,5 @@ def answered(ask: Callable[[], T]) -> T:
         # The text of the error is left out, and its chain with it: the plugin has seen the events.
         frame = extract_tb(error.__traceback__)[-1]
         where = f"{Path(frame.filename).name}:{frame.lineno}"
-        words = f"the sink failed with {type(error).__name__} at {where}; report this to its author"
+        words = f"the sink failed with {type(error).__name__} at {where}; {report_to(error, 'with that place')}"
         raise SinkError(words) from None

@@ -150,8 +150,16 @@ def test_a_fault_of_the_program_shows_its_traceback_but_no_secret(
     assert result.code == 70
     assert "Traceback" in result.err
     assert "RuntimeError: it broke with ***\\x1b[2J" in result.err
-    assert result.err.splitlines()[-1].startswith("cfaudit-export: this is a fault in the program")
+    said = "cfaudit-export: this is a fault in the plugin oddsink 1.0; report it to its author"
+    assert result.err.splitlines()[-1].startswith(said)
     assert token not in result.err + result.out
+
+
+@pytest.mark.parametrize("word", ["--nonsense", "--frobnicate", "--hello", "--x", "--all-of-it"])
+def test_an_option_that_is_like_none_is_told_without_a_guess(cli: Any, word: str) -> None:
+    result = cli("run", word)
+    assert result.code == 2
+    assert result.line == f"cfaudit-export: no such option '{word}' (see 'cfaudit-export run --help')"
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
