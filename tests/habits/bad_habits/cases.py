@@ -155,8 +155,8 @@ GETS_NOWHERE = [
     Case("every row is rejected", world(line(60), odd=range(60)), codes=(65,)),
 ]
 
-_ERA: list[dict[str, Any]] = [{"eras": "modern"}, {"eras": "legacy"}, {"eras": "legacy", "plain": True}]
-_CUTS = [
+ERAS: list[dict[str, Any]] = [{"eras": "modern"}, {"eras": "legacy"}, {"eras": "legacy", "plain": True}]
+CUTS = [
     n.closes("before"),
     n.closes("head"),
     n.closes("body"),
@@ -191,7 +191,7 @@ _CUTS = [
 
 def _network(during: Any, first: int, nature: dict[str, Any]) -> list[Case]:
     where = f"at request {first} of the opening" if during == "opening" else "in the middle"
-    kept = [cut for cut in _CUTS if cut.layer in ("http", "wire") or during == "calls"]
+    kept = [cut for cut in CUTS if cut.layer in ("http", "wire") or during == "calls"]
     return [
         one
         for cut in kept
@@ -209,7 +209,7 @@ def _network(during: Any, first: int, nature: dict[str, Any]) -> list[Case]:
 
 NETWORK = [
     one
-    for nature in _ERA
+    for nature in ERAS
     for during, first in (("calls", 2), ("opening", 0), ("opening", 1))
     for one in _network(during, first, nature)
 ]
