@@ -21,6 +21,7 @@ from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
 from cfaudit_export.sandbox.query import value_of
 from cfaudit_export.sources import AuditLogsConfig
 from cfaudit_export.sources.auditlogs.recover import CANDIDATES
+from cfaudit_export.sources.auditlogs.shadows import MOST_CALLS
 from cfaudit_export.sources.auditlogs.source import AuditLogsSource
 
 END = datetime(2026, 11, 20, tzinfo=UTC)
@@ -117,6 +118,19 @@ def test_between_odd_rows_and_in_small_pieces_rebuilt_columns_are_true_and_few_s
     pairs = [pair for said, true in single for pair in zip(said, true, strict=True)]
     assert all(said in (None, true) for said, true in pairs)
     assert sum(said != true for said, true in pairs) < len(pairs) / 20
+
+
+def test_around_odd_rows_columns_are_all_there_for_a_bounded_number_of_calls() -> None:
+    """A refusal says where odd rows stand, so that counting takes the place of reading around each of them."""
+    odd = 8
+    options = {"end_at": END, "seed": 4, "events": 160, "span_seconds": 3_600.0, "twins": 0.0, "ties": 0.0}
+    world = World(SandboxOptions(**options, poison={"delegated-service": odd}))
+    plain, whole = read(world, "off", concurrency=1), read(world, "all", concurrency=1)
+    found, expected = rebuilt(whole), truth(world)
+    assert {text: Counter(cells) for text, cells in found.items()} == expected
+    calls = [sum(one.calls for one in extracts) for extracts in (plain, whole)]
+    values = sum(map(len, CANDIDATES.values()))
+    assert calls[1] - calls[0] <= values + len(CANDIDATES) * 2 * odd + MOST_CALLS
 
 
 def test_each_page_of_a_value_is_read_once_however_many_pieces_there_are() -> None:
