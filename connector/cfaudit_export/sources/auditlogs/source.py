@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import pairwise
@@ -110,10 +111,11 @@ class AuditLogsSource:
             spare = self._pace.spare()
             if spare is not None and spare < LEAST_CALLS * self._opened().reader.cost:
                 return
-            for extract in self._walked([part], self._context.recover, gaps, _COMPLETED_ROWS):
-                if extract.trimmed:
-                    return
-                yield extract
+            with closing(self._walked([part], self._context.recover, gaps, _COMPLETED_ROWS)) as pieces:
+                for extract in pieces:
+                    if extract.trimmed:
+                        return
+                    yield extract
 
     def _walked(
         self,
