@@ -5,6 +5,7 @@ events     staged events -> bodies of requests
 replies    what a collector says -> what it means
 collector  the endpoints, whose turn it is, and when to try again
 progress   what Splunk has of a batch, kept beside it
+waiting    requests -> which of them are indexed
 deliver    what is missing -> sent, acknowledged or refused
 sink       the four methods of a sink
 """

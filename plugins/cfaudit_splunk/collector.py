@@ -19,6 +19,7 @@ from cfaudit_splunk.replies import (
     Busy,
     Refused,
     Reply,
+    Stopped,
     Taken,
     TooLarge,
     read_acks,
@@ -72,8 +73,8 @@ class Collector:
         self._timing = timing
         self._endpoints = [Endpoint(base) for base in config.bases]
 
-    def send(self, request: Request) -> tuple[Endpoint, Taken | BadEvent | TooLarge]:
-        """Send events until an endpoint says what becomes of them.
+    def send(self, request: Request, channel: str) -> tuple[Endpoint, Taken | Stopped | BadEvent | TooLarge]:
+        """Send events until an endpoint says what becomes of them; `channel` is where it counts acknowledgements.
 
         Raises:
             SinkError: no endpoint takes them in the time allowed, and certainly none has.
@@ -84,7 +85,7 @@ class Collector:
         taken_perhaps = False
         while True:
             endpoint = self._rested()
-            reply = self._require_acks(endpoint) or self._post(endpoint, "event", request.body)
+            reply = self._require_acks(endpoint) or self._post(endpoint, "event", request.body, channel)
             if isinstance(reply, Refused):
                 raise self._refusal(endpoint, reply)
             if not isinstance(reply, Busy):
@@ -97,13 +98,21 @@ class Collector:
                 raise self._given_up(endpoint, reply, taken_perhaps=taken_perhaps)
             self._log(endpoint, reply, request)
 
-    def acknowledged(self, endpoint: Endpoint, ack_ids: Iterable[int]) -> frozenset[int]:
-        """Return which requests are acknowledged; none, too, when the endpoint cannot say so now.
+    def acknowledged(
+        self, endpoint: Endpoint, ack_ids: Iterable[int], channel: str, *, anew: bool = False
+    ) -> frozenset[int]:
+        """Return which requests of a channel are acknowledged; none, too, when the endpoint cannot say so now.
+
+        Args:
+            endpoint: where they were sent.
+            ack_ids: their numbers.
+            channel: where they are counted.
+            anew: whether to hang up afterwards, so that a balancer may choose another indexer the next time.
 
         Raises:
             SinkRefusedError: the endpoint refuses to say.
         """
-        reply = self._ask(endpoint, ack_ids)
+        reply = self._ask(endpoint, ack_ids, channel, anew=anew)
         if isinstance(reply, Refused):
             raise self._refusal(endpoint, reply)
         if isinstance(reply, Busy):
@@ -147,17 +156,22 @@ class Collector:
 
     # -- one exchange ---------------------------------------------------------------------------------
 
-    def _post(self, endpoint: Endpoint, path: str, body: bytes) -> Reply:
-        headers = {"Content-Encoding": "gzip"} if self._config.gzip and body else {}
+    def _post(self, endpoint: Endpoint, path: str, body: bytes, channel: str = "") -> Reply:
+        headers = {"X-Splunk-Request-Channel": channel} if channel else {}
+        if self._config.gzip and body:
+            headers["Content-Encoding"] = "gzip"
         reply = self._exchanged("POST", f"{endpoint.base}/services/collector/{path}", body, headers)
         if isinstance(reply, httpx2.Response):
             return read_reply(reply.status_code, reply.headers, self._content(reply))
         return reply
 
-    def _ask(self, endpoint: Endpoint, ack_ids: Iterable[int]) -> frozenset[int] | Busy | Refused:
-        channel = self._client.headers["X-Splunk-Request-Channel"]
+    def _ask(
+        self, endpoint: Endpoint, ack_ids: Iterable[int], channel: str = "", *, anew: bool = False
+    ) -> frozenset[int] | Busy | Refused:
+        channel = channel or self._client.headers["X-Splunk-Request-Channel"]
         url = f"{endpoint.base}/services/collector/ack?channel={channel}"
-        reply = self._exchanged("POST", url, json.dumps({"acks": list(ack_ids)}).encode(), {})
+        headers = {"X-Splunk-Request-Channel": channel} | ({"Connection": "close"} if anew else {})
+        reply = self._exchanged("POST", url, json.dumps({"acks": list(ack_ids)}).encode(), headers)
         if isinstance(reply, httpx2.Response):
             return read_acks(reply.status_code, reply.headers, self._content(reply))
         return reply
@@ -174,7 +188,7 @@ class Collector:
     ) -> httpx2.Response | Busy | Refused:
         try:
             return self._client.request(method, url, content=body, headers=headers)
-        except httpx2.TransportError as error:
+        except httpx2.RequestError as error:  # also of a reply that cannot be unpacked
             words = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             if isinstance(_cause(error), ssl.SSLCertVerificationError):
                 return Refused(f"{words}; its certificate is not trusted, name the one to trust in ca_file")
@@ -198,8 +212,10 @@ class Collector:
             self._timing.sleep(endpoint.rest_until - now)
         return endpoint
 
-    def _note(self, endpoint: Endpoint, reply: Taken | BadEvent | TooLarge) -> None:
-        if isinstance(reply, Taken) and reply.nearly_full:
+    def _note(self, endpoint: Endpoint, reply: Taken | Stopped | BadEvent | TooLarge) -> None:
+        if isinstance(reply, Stopped):
+            self._rest(endpoint, reply.wait_seconds)
+        elif isinstance(reply, Taken) and reply.nearly_full:
             self._rest(endpoint, None)
         else:
             endpoint.failures = 0

@@ -37,7 +37,7 @@ class SplunkConfig:
             `off` is content when Splunk has taken the events into memory.
         ack_poll_seconds: longest pause between two questions for acknowledgements.
         ack_timeout_seconds: how long a request may wait for its acknowledgement before it is sent again.
-        timeout_seconds: longest wait for one reply.
+        timeout_seconds: longest time for one exchange, from the connection to the last byte of the reply.
         retry_seconds: longest time spent on sending one request to endpoints that are down or busy.
         ca_file: certificates to trust instead of the system's, PEM.
         allow_http: whether the token may travel unencrypted; never needed on the loopback.

@@ -7,14 +7,14 @@ request brought no clear answer, or was not acknowledged in time.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 
 from cfaudit_export import LoadUnknownError, Rejected, SinkError, SinkRefusedError
 from cfaudit_splunk.collector import Collector, Endpoint, Timing
 from cfaudit_splunk.config import SplunkConfig
 from cfaudit_splunk.events import StagedEvents
 from cfaudit_splunk.progress import Progress
-from cfaudit_splunk.replies import BadEvent, Taken, TooLarge
+from cfaudit_splunk.replies import BadEvent, Stopped, Taken, TooLarge
+from cfaudit_splunk.waiting import Waiting
 
 _LOG = logging.getLogger(__name__)
 
@@ -22,7 +22,6 @@ _LOG = logging.getLogger(__name__)
 _ROUNDS = 2
 # Requests without an acknowledgement are what a crash sends twice.
 _MOST_WAITING = 32
-_FIRST_PAUSE_SECONDS = 0.25
 # So many events refused and none ever taken: then it is not the events.
 _HOPELESS = 20
 
@@ -78,18 +77,24 @@ class Delivery:
         todo = [rows]
         while todo:
             for request in self._events.requests(todo.pop()):
-                endpoint, reply = self._collector.send(request)
-                todo += self._remains(request.rows, endpoint, reply)
+                channel = self._waiting.channel()
+                endpoint, reply = self._collector.send(request, channel)
+                todo += self._remains(request.rows, endpoint, channel, reply)
                 self._settle(at_most=_MOST_WAITING)
 
-    def _remains(self, rows: range, endpoint: Endpoint, reply: Taken | BadEvent | TooLarge) -> list[range]:
+    def _remains(
+        self, rows: range, endpoint: Endpoint, channel: str, reply: Taken | Stopped | BadEvent | TooLarge
+    ) -> list[range]:
         """Note what became of a request, and return what of it must be sent again, the first last."""
         match reply:
             case Taken(ack_id=int(ack_id)) if self._ack != "off":
                 self._is_believed = True
-                self._waiting.add(endpoint, ack_id, rows)
+                self._waiting.add(endpoint, channel, ack_id, rows)
             case Taken():
                 self._take([rows])
+            case Stopped(at=at) if at < len(rows):
+                self._take([rows[:at]])
+                return [rows[at:]]
             case BadEvent(at=int(at)) if 0 < at < len(rows):
                 self._take([rows[:at]])
                 return [rows[at + 1 :], rows[at : at + 1]]  # alone, so that it is judged for itself
@@ -126,57 +131,3 @@ class Delivery:
             self._take(self._waiting.ask())
         if self._waiting.due:
             self._take(self._waiting.ask())
-
-
-@dataclass(frozen=True, slots=True)
-class _Sent:
-    rows: range
-    at: float
-
-
-class Waiting:
-    """Requests that wait for the word that their events are indexed. An endpoint counts them for itself."""
-
-    def __init__(self, collector: Collector, timing: Timing, poll_seconds: float, timeout_seconds: float) -> None:
-        self._collector = collector
-        self._timing = timing
-        self._longest_pause = poll_seconds
-        self._timeout_seconds = timeout_seconds
-        self._pause = min(_FIRST_PAUSE_SECONDS, poll_seconds)
-        self._ask_at = 0.0
-        self._sent: dict[Endpoint, dict[int, _Sent]] = {}
-
-    def __len__(self) -> int:
-        return sum(map(len, self._sent.values()))
-
-    @property
-    def due(self) -> bool:
-        """Whether it is time to ask."""
-        return bool(self) and self._timing.now() >= self._ask_at
-
-    def add(self, endpoint: Endpoint, ack_id: int, rows: range) -> None:
-        """Wait for a request.
-
-        A number that comes twice means that the endpoint was started anew and has forgotten the first: that one is
-        not waited for any longer.
-        """
-        if not self:
-            self._ask_at = self._timing.now() + self._pause
-        self._sent.setdefault(endpoint, {})[ack_id] = _Sent(rows, self._timing.now())
-
-    def pause(self) -> None:
-        """Wait until it is time to ask."""
-        self._timing.sleep(max(0.0, self._ask_at - self._timing.now()))
-
-    def ask(self) -> list[range]:
-        """Return the rows of requests that are acknowledged now, and give up those that have waited too long."""
-        acknowledged = []
-        for endpoint, sent in self._sent.items():
-            ack_ids = self._collector.acknowledged(endpoint, sent) if sent else ()
-            acknowledged += [sent.pop(ack_id).rows for ack_id in ack_ids if ack_id in sent]
-            oldest = self._timing.now() - self._timeout_seconds
-            self._sent[endpoint] = {ack_id: one for ack_id, one in sent.items() if one.at > oldest}
-        first = min(_FIRST_PAUSE_SECONDS, self._longest_pause)
-        self._pause = first if acknowledged else min(2 * self._pause, self._longest_pause)
-        self._ask_at = self._timing.now() + self._pause
-        return acknowledged

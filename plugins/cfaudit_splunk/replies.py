@@ -77,6 +77,21 @@ class BadEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class Stopped:
+    """The collector took events up to a place and then no more; the rest may be taken later, or elsewhere.
+
+    Attributes:
+        words: what the collector said.
+        at: how many events are taken, at least one.
+        wait_seconds: how long it asks to be left alone.
+    """
+
+    words: str
+    at: int
+    wait_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TooLarge:
     """Nothing was taken, because it is too much at once."""
 
@@ -96,7 +111,7 @@ class Refused:
     code: int | None = None
 
 
-Reply = Taken | Busy | BadEvent | TooLarge | Refused
+Reply = Taken | Busy | Stopped | BadEvent | TooLarge | Refused
 
 
 def read_reply(status: int, headers: Mapping[str, str], content: bytes) -> Reply:
@@ -109,7 +124,9 @@ def read_reply(status: int, headers: Mapping[str, str], content: bytes) -> Reply
         return BadEvent(words, _number(answer.get("invalid-event-number")))
     if status == 413:
         return TooLarge(words)
-    taken_perhaps = _passing(status, code, answer)
+    if code in _BUSY and (at := _number(answer.get("invalid-event-number"))):
+        return Stopped(words, at, _wait_seconds(headers))
+    taken_perhaps = _passing(status, code)
     if taken_perhaps is not None:
         return Busy(words, taken_perhaps, _wait_seconds(headers))
     return Refused(_advised(words, code, status), code)
@@ -122,17 +139,16 @@ def read_acks(status: int, headers: Mapping[str, str], content: bytes) -> frozen
     if status == 200 and isinstance(acks, Mapping):
         return frozenset(int(number) for number, indexed in acks.items() if indexed is True and number.isdecimal())
     reply = read_reply(status, headers, content)
+    if isinstance(reply, Refused) and "code" not in answer and status not in (401, 403):
+        return Busy(reply.words, taken_perhaps=True)  # a proxy's page is no word about what was sent
     if isinstance(reply, (Busy, Refused)):
         return reply
     return Refused(_words(answer, status))
 
 
-def _passing(status: int, code: int | None, answer: Mapping[str, Any]) -> bool | None:
+def _passing(status: int, code: int | None) -> bool | None:
     """Return None for a fault that will not pass, else whether events may have been taken nevertheless."""
-    if code in _BUSY:
-        # Some versions stop in the middle of a request and say where; what was before that is in.
-        return bool(_number(answer.get("invalid-event-number")))
-    if status == 429:
+    if code in _BUSY or status == 429:
         return False
     return True if code == _INTERNAL or status in (408, 425) or status >= 500 else None
 

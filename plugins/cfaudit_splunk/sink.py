@@ -17,6 +17,7 @@ from importlib.metadata import version
 import httpx2
 
 from cfaudit_export import Batch, LoadUnknownError, Receipt, SinkRefusedError, Window
+from cfaudit_export.exchange import open_client
 from cfaudit_splunk.collector import Collector, Timing
 from cfaudit_splunk.config import SplunkConfig
 from cfaudit_splunk.deliver import Delivery
@@ -74,14 +75,15 @@ class SplunkSink:
     @cached_property
     def _client(self) -> httpx2.Client:
         seconds = self._config.timeout_seconds
-        return httpx2.Client(
+        return open_client(
+            seconds,
             headers={
                 "Authorization": f"Splunk {self._token()}",
                 "X-Splunk-Request-Channel": str(uuid.uuid4()),
                 "Content-Type": "application/json",
                 "User-Agent": f"cfaudit-export/{version('cfaudit-export')}",
             },
-            timeout=httpx2.Timeout(seconds, connect=min(seconds, _CONNECT_SECONDS)),
+            connect_seconds=min(seconds, _CONNECT_SECONDS),
             verify=self._trusted(),
         )
 

@@ -7,12 +7,13 @@ import json
 import os
 import re
 import select
+import socket
 import subprocess
 import sys
 import threading
 import tomllib
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,35 @@ def _told(field: dataclasses.Field[Any]) -> str:
     if default in (None, "", dataclasses.MISSING):
         return ""
     return str(default).lower() if isinstance(default, bool) else str(default)
+
+
+_MOST_DRIPS = 2_000
+
+
+@pytest.fixture
+def dripping() -> Iterator[str]:
+    """The URL of a server that answers everything a byte at a time, and is never done."""
+
+    def serve(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            connection.recv(1 << 16)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+            for _ in range(_MOST_DRIPS):
+                if ended.wait(0.02):
+                    return
+                connection.sendall(b"a")
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=serve, args=(listening.accept()[0],), daemon=True).start()
+
+    ended = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=accept, daemon=True).start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        ended.set()
+        listening.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.fixture(scope="session")

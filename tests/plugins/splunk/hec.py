@@ -75,7 +75,7 @@ class Fault:
         status: what to answer instead, without a code; `body` is what it says.
         headers: further headers of the answer.
         members: further members of the answer.
-        keeps: whether the events are kept first; for `code`, a number keeps so many.
+        keeps: whether the events are kept first; a number keeps so many.
         hangs_up: whether to close the connection instead of an answer.
         holds: answer only when this is set.
     """
@@ -85,7 +85,7 @@ class Fault:
     body: bytes = b"<html>proxy</html>"
     headers: dict[str, str] = field(default_factory=dict)
     members: dict[str, Any] = field(default_factory=dict)
-    keeps: bool = False
+    keeps: bool | int = False
     hangs_up: bool = False
     holds: threading.Event | None = None
 
@@ -223,6 +223,7 @@ def _no_constant(name: str) -> Any:
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     collector: Collector
+    choose: Callable[[], Collector] | None = None
     disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
@@ -234,6 +235,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         path = urlsplit(self.path).path
+        if self.choose:
+            self.collector = self.choose()
         with self.collector.lock:
             if path == "/services/collector/event":
                 answer = self._take(body)
@@ -257,6 +260,9 @@ class Handler(BaseHTTPRequestHandler):
         posted = Posted(self.headers.get("X-Splunk-Request-Channel"), name, dict(self.headers), len(body))
         fault = collector.faults.popleft() if collector.faults and body else None
         code, members = 0, {}
+        if fault is not None and type(fault.keeps) is int:
+            known = collector.tokens[name].indexes
+            body = "".join([piece for _, piece in objects(body, len(body), known, lambda _: 0)][: fault.keeps]).encode()
         if fault is None or fault.keeps:
             code, members = collector.take(posted, body, collector.tokens[name], counts=fault is None or not fault.code)
         if body:
@@ -326,11 +332,17 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Server:
-    """A stand-in on a port of the loopback. A context manager."""
+    """A stand-in on a port of the loopback; `choose` makes it a balancer of several. A context manager."""
 
-    def __init__(self, collector: Collector | None = None, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        collector: Collector | None = None,
+        tls: ssl.SSLContext | None = None,
+        choose: Callable[[], Collector] | None = None,
+    ) -> None:
         self.collector = collector or Collector()
-        self._http = _Listening(("127.0.0.1", 0), type("BoundHandler", (Handler,), {"collector": self.collector}))
+        bound = {"collector": self.collector, "choose": choose and staticmethod(choose)}
+        self._http = _Listening(("127.0.0.1", 0), type("BoundHandler", (Handler,), bound))
         if tls:
             self._http.socket = tls.wrap_socket(self._http.socket, server_side=True)
         self.port = self._http.server_address[1]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,21 @@ class TestContract(SinkContract):
 
             return load
 
+        def honest() -> Any:
+            splunk.collector.faults.clear()
+            splunk.collector.ack_faults.clear()
+            return build()
+
+        def behind(page: Any) -> Any:
+            splunk.collector.faults.extend([page] * 100)
+            splunk.collector.ack_faults.extend([page] * 100)
+            return build(retry_seconds=0)
+
+        pages = [hec.Fault(status=200, keeps=True), hec.Fault(status=404), hec.Fault(status=403)]
+        pages += [hec.Fault(status=200, body=body) for body in (b"", b'{"text":"Success"}')]
         return SinkTarget(
-            new_sink=build,
+            new_sink=honest,
+            impostors=tuple(partial(behind, page) for page in pages),
             stored=lambda: events_of(splunk),
             interrupted_loads=(
                 interrupted(hec.Fault(hangs_up=True)),

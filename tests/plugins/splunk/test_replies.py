@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cfaudit_splunk.replies import BadEvent, Busy, Refused, Taken, TooLarge, read_acks, read_reply
+from cfaudit_splunk.replies import BadEvent, Busy, Refused, Stopped, Taken, TooLarge, read_acks, read_reply
 
 
 def reply(status: int, code: int | None = None, headers: dict[str, str] | None = None, **members: Any) -> Any:
@@ -38,10 +38,9 @@ def test_what_may_have_been_taken_is_tried_again_and_known_to_be_unclear(status:
     assert answer.taken_perhaps
 
 
-def test_a_busy_server_that_stopped_half_way_may_have_taken_events() -> None:
-    answer = reply(503, 9, **{"invalid-event-number": 10})
-    assert isinstance(answer, Busy)
-    assert answer.taken_perhaps
+def test_a_busy_server_that_stopped_half_way_says_what_it_has_taken() -> None:
+    assert reply(503, 9, **{"invalid-event-number": 10}) == Stopped("'Words' (code 9)", 10)
+    assert isinstance(reply(503, 9, **{"invalid-event-number": 0}), Busy)
 
 
 @pytest.mark.parametrize("code", [6, 12, 13, 15])
