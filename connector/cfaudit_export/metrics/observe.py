@@ -16,6 +16,7 @@ from cfaudit_export.errors import CfauditError, ExitCode, SettingsError
 from cfaudit_export.metrics.collect import collect, collect_end
 from cfaudit_export.metrics.textfile import write_textfile
 from cfaudit_export.model import Checkpoint, RunReport
+from cfaudit_export.urls import check_secret_url
 
 if TYPE_CHECKING:
     from cfaudit_export.metrics.otlp import Otlp
@@ -24,6 +25,13 @@ STOPPED = 130
 """The exit code that is told of a command that was stopped."""
 _LOG = logging.getLogger(__name__)
 _INSTALL = "pip install 'cfaudit-export[otel]'"
+# Keys of collectors travel in these.
+_HEADERS = (
+    "OTEL_EXPORTER_OTLP_HEADERS",
+    "OTEL_EXPORTER_OTLP_METRICS_HEADERS",
+    "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
+)
+_INSECURE = "OTEL_EXPORTER_OTLP_INSECURE"
 _ENDPOINTS = (
     "OTEL_EXPORTER_OTLP_ENDPOINT",
     "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
@@ -88,7 +96,8 @@ def observing(
         export: the name of the export.
 
     Raises:
-        SettingsError: a collector is named in the settings, and the libraries are not installed.
+        SettingsError: a collector is named in the settings, and the libraries are not installed, or keys would travel
+            to it in clear text.
     """
     otlp = _otlp(endpoint, environ)
     try:
@@ -115,4 +124,23 @@ def _otlp(endpoint: str | None, environ: Mapping[str, str]) -> Otlp | None:
         # The variable may be meant for everything on this machine.
         _LOG.warning("OpenTelemetry is not installed, so nothing is sent to the collector", extra={"do": _INSTALL})
         return None
-    return Otlp(endpoint, environ)
+    return Otlp(endpoint, environ) if _may_send(endpoint, environ) else None
+
+
+def _may_send(endpoint: str | None, environ: Mapping[str, str]) -> bool:
+    """Say whether keys that go along in headers stay secret on the way.
+
+    Raises:
+        SettingsError: they would not, and the collector is named in the settings.
+    """
+    if not any(environ.get(name) for name in _HEADERS) or environ.get(_INSECURE, "").lower() == "true":
+        return True
+    try:
+        for url in [endpoint] if endpoint else filter(None, map(environ.get, _ENDPOINTS)):
+            check_secret_url(url, "the headers for the collector", allow=f"{_INSECURE}=true")
+    except SettingsError as error:
+        if endpoint:
+            raise
+        _LOG.warning("nothing is sent to the OpenTelemetry collector", extra={"error": str(error)})
+        return False
+    return True

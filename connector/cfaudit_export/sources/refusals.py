@@ -42,6 +42,7 @@ class Refusals(httpx2.AsyncBaseTransport):
         self._clock = clock
         self._by_request: dict[str, CallFailedError] = {}
         self._step = ""
+        self.discover_is_unheard = False  # a server was asked which revisions it knows, and has not answered
 
     async def __aenter__(self) -> Self:
         await self._inner.__aenter__()
@@ -58,21 +59,20 @@ class Refusals(httpx2.AsyncBaseTransport):
     def of_opening(self) -> CallFailedError | None:
         """Return why the latest step of opening a session brought no reply, None when it brought one."""
         notes = {method: self._by_request.pop(_key(method, None), None) for method in _OPENING}
-        latest, unheard = notes.get(self._step), notes["server/discover"]
-        if latest is not None and unheard is not None and unheard.status is None:
-            latest.hint = "; if the server does not know 'server/discover', set protocol = '2025-11-25' for the source"
-        return latest
+        return notes.get(self._step)
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send a request; failures of it are noted, and become a reply of status 503."""
         method, key = _method_and_key(request)
         self._by_request.pop(key, None)
         self._step = method if method in _OPENING else self._step
+        self.discover_is_unheard |= method == "server/discover"
         if request.method == "GET" and "last-event-id" not in request.headers:
             return httpx2.Response(405)  # a stream for what the server has to say of its own accord, which is nothing
         try:
             with anyio.fail_after(_seconds_for(request, method)):
                 reply = await self._inner.handle_async_request(request)
+                self.discover_is_unheard &= method != "server/discover"
                 if _is_stream(reply):
                     return self._streamed(reply, key)
                 content = await _content(reply)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,10 +15,11 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp_types import TextContent, Tool
 
-from cfaudit_export.errors import CfauditError, ProtocolError
+from cfaudit_export.errors import ProtocolError
 from cfaudit_export.escape import shown
 from cfaudit_export.exchange import AsyncBoundedTransport
 from cfaudit_export.records import Credential
+from cfaudit_export.sources.bearer import Bearer
 from cfaudit_export.sources.failures import CallFailedError, failure_of, says_session_ended
 from cfaudit_export.sources.refusals import Refusals
 from cfaudit_export.sources.server_clock import ServerClock
@@ -27,6 +28,8 @@ from cfaudit_export.urls import check_secret_url
 _LOG = logging.getLogger(__name__)
 _CONNECT_SECONDS = 15.0
 _COPIES_OF_EVENT = 3
+_DISCOVER_HINT = "; if the server does not know 'server/discover', set protocol = '2025-11-25' for the source"
+_SDK_LOGGER = "mcp.client.streamable_http"
 _ACCOUNT_HEADER = "cf-account-id"
 
 
@@ -57,7 +60,7 @@ class Session:
         self,
         url: str,
         http: httpx2.AsyncClient,
-        bearer: _Bearer,
+        bearer: Bearer,
         refusals: Refusals,
         tasks: TaskGroup,
         *,
@@ -169,6 +172,7 @@ class Session:
             failure = self._bearer.problem or self._refusals.of_opening() or failure_of(error)
             if isinstance(failure, CallFailedError):
                 failure.is_early = self._link is None
+                failure.hint = _DISCOVER_HINT if self._refusals.discover_is_unheard else ""
             raise failure from error
         self._refusals.of_opening()  # of what was tried first
         return link
@@ -207,36 +211,6 @@ async def _all_tools(client: Client) -> list[Tool]:
     raise ProtocolError("the server's list of tools does not end")
 
 
-class _Bearer(httpx2.Auth):
-    """Put the credential's token of the moment on each request, and renew it once when it is refused.
-
-    What the credential raises is kept in `problem`: raised here, it would take down the SDK's whole session.
-    """
-
-    def __init__(self, credential: Credential) -> None:
-        self._credential = credential
-        self.problem: CfauditError | None = None
-
-    async def async_auth_flow(self, request: httpx2.Request) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
-        token = await self._token()
-        if token is None:
-            yield request
-            return
-        request.headers["Authorization"] = f"Bearer {token}"
-        response = yield request
-        if response.status_code == 401 and (renewed := await self._token(refused=token)) is not None:
-            request.headers["Authorization"] = f"Bearer {renewed}"
-            yield request
-
-    async def _token(self, refused: str | None = None) -> str | None:
-        try:
-            if refused is None or await self._credential.renew(refused):
-                return await self._credential.token()
-        except CfauditError as error:
-            self.problem = error
-        return None
-
-
 @asynccontextmanager
 async def open_session(
     url: str,
@@ -260,7 +234,8 @@ async def open_session(
         AccessError, ThrottledError, SourceUnavailableError, ProtocolError: the server does not open one.
     """
     check_url(url, insecure_http=insecure_http)
-    bearer = _Bearer(credential)
+    logging.getLogger(_SDK_LOGGER).addFilter(_is_ours_to_tell)
+    bearer = Bearer(credential)
     refusals = Refusals(AsyncBoundedTransport(timeout_seconds, most_bytes=most_bytes), clock.ours)
     async with httpx2.AsyncClient(
         transport=refusals,
@@ -283,6 +258,11 @@ async def open_session(
                     session.close()
         if problem is not None:
             raise problem
+
+
+def _is_ours_to_tell(record: logging.LogRecord) -> bool:
+    """Keep what the SDK says of replies that it cannot read: it quotes events. What failed is told by us."""
+    return record.exc_info is None
 
 
 def check_url(url: str, *, insecure_http: bool) -> None:

@@ -193,6 +193,25 @@ def test_a_collector_in_the_settings_needs_the_libraries_and_one_in_a_variable_g
     assert record.message.startswith("OpenTelemetry is not installed")
 
 
+KEYS = {"OTEL_EXPORTER_OTLP_HEADERS": "api-key=5ec2e7"}
+
+
+def test_keys_in_headers_do_not_travel_in_clear_text_unless_that_is_asked_for(caplog: pytest.LogCaptureFixture) -> None:
+    plain = "http://collector.example:4318"
+    with (
+        pytest.raises(SettingsError, match="clear text.*OTEL_EXPORTER_OTLP_INSECURE=true"),
+        observing(None, plain, KEYS),
+    ):
+        pass
+    with observing(None, None, KEYS | {"OTEL_EXPORTER_OTLP_ENDPOINT": plain}) as observer:
+        assert observer.otlp is None
+    assert "5ec2e7" not in caplog.text
+    allowed = KEYS | {"OTEL_EXPORTER_OTLP_INSECURE": "true", "OTEL_TRACES_EXPORTER": "none"}
+    for endpoint, environ in ((plain, allowed), (plain, {}), ("https://collector.example", KEYS)):
+        with observing(None, endpoint, environ | {"OTEL_TRACES_EXPORTER": "none"}) as observer:
+            assert observer.otlp is not None
+
+
 @pytest.mark.parametrize("fault", [{"status": 400}, {"silent": True}, {"drips": True}])
 def test_a_collector_that_fails_or_hangs_holds_nobody_up_for_long(
     collector: Collector, report: Callable[..., RunReport], fault: dict[str, Any], caplog: pytest.LogCaptureFixture

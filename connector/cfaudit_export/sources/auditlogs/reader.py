@@ -19,7 +19,8 @@ from cfaudit_export.errors import (
 from cfaudit_export.escape import shown
 from cfaudit_export.records import Credential
 from cfaudit_export.sources.auditlogs.contract import Edges, Query, Rejection, ToolFault, read_fault
-from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA, Page, decode_page
+from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA, Page
+from cfaudit_export.sources.auditlogs.nesting import read_page
 from cfaudit_export.sources.auditlogs.offer import Offer
 from cfaudit_export.sources.failures import CallFailedError
 from cfaudit_export.sources.pace import WINDOW_SECONDS, Pace
@@ -139,7 +140,7 @@ class Reader:
             except CallFailedError as failure:
                 failure.sent_at = sent_at
                 return failure
-        outcome = read_fault(reply.text) if reply.is_error else decode_page(reply.text)
+        outcome = read_fault(reply.text) if reply.is_error else read_page(reply.text)
         if isinstance(outcome, Page | Rejection):
             self._successes += 1
             self._pace.served(self._target.cost)
