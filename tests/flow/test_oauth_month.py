@@ -95,7 +95,8 @@ def test_runs_need_nobody_for_thirty_days_and_lose_nothing(tmp_path: Path, hours
 
         assert set(outcomes) == {"worked", "try again"}
         assert outcomes.total() == runs - 1
-        assert 1 <= outcomes["try again"] <= runs / 20
+        # A refresh token that may have been used is not presented again in the same run, so each mishap may cost one.
+        assert 1 <= outcomes["try again"] <= runs / 3
         assert oauth.refreshes > runs
         assert len(opened) == 1
 

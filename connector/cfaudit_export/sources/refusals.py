@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import datetime
+from io import BytesIO
 from typing import Any, Self
 
 import anyio
@@ -141,7 +142,10 @@ def _seconds_for(request: httpx2.Request, method: str) -> float | None:
 async def _content(reply: httpx2.Response) -> bytes:
     """Return the body; of an error's reply nothing, where it cannot be read: the status says enough."""
     try:
-        return b"".join([chunk async for chunk in reply.aiter_raw()])
+        body = BytesIO()  # gives its bytes away without a copy
+        async for chunk in reply.aiter_raw():
+            body.write(chunk)
+        return body.getvalue()
     except httpx2.HTTPError:
         if reply.status_code < 400:
             raise
