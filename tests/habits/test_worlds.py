@@ -5,10 +5,11 @@ Hypothesis draws a world, what the server makes of it, the client's settings, an
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from bad_habits import judge, judge_healed, machine, most_calls
-from bad_habits.drawing import Example, examples
+from bad_habits.drawing import CALL_HABITS, Example, examples
 
 # An example takes a server and one to five runs: to make a failing one smaller takes minutes, so it is done by hand.
 PLAIN = settings(
@@ -35,4 +36,17 @@ def judged(one: Example) -> None:
 @settings(PLAIN, max_examples=40)
 @given(examples(habits=(), most=25))
 def test_an_honest_server_of_any_nature_gives_everything_once_and_runs_may_die(one: Example) -> None:
+    judged(one)
+
+
+@settings(PLAIN, max_examples=30)
+@given(examples(CALL_HABITS, most=20))
+def test_calls_that_fail_in_any_way_at_any_moment_cost_no_row(one: Example) -> None:
+    judged(one)
+
+
+@pytest.mark.soak
+@settings(PLAIN, max_examples=2_000)
+@given(examples(CALL_HABITS))
+def test_thousands_of_calls_that_fail_cost_no_row(one: Example) -> None:
     judged(one)

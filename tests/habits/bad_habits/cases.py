@@ -148,11 +148,11 @@ ODD_ROWS = (
 )
 
 GETS_NOWHERE = [
-    Case("half of the rows of a millisecond are rejected", dense(60, odd=range(0, 60, 2)), codes=(65,)),
+    Case("half of the rows of a millisecond are rejected", dense(30, odd=range(0, 30, 2)), codes=(65,)),
     Case("every row of a millisecond of many pages is rejected", dense(60, odd=range(60)), codes=(65,)),
     Case("one in a hundred rows is rejected", world(line(400), odd=range(50, 400, 100)), codes=(65,), lost=4),
-    Case("one in six rows is rejected", world(line(240), odd=range(3, 240, 6)), codes=(65,), lost=40),
-    Case("every row is rejected", world(line(60), odd=range(60)), codes=(65,)),
+    Case("one in six rows is rejected", world(line(120), odd=range(3, 120, 6)), codes=(65,), lost=20),
+    Case("every row is rejected", world(line(12), odd=range(12)), codes=(65,)),
 ]
 
 ERAS: list[dict[str, Any]] = [{"eras": "modern"}, {"eras": "legacy"}, {"eras": "legacy", "plain": True}]
