@@ -73,7 +73,7 @@ class Source(Protocol):
         ...
 
     def probe(self) -> None:
-        """Prove that events can be read, by reading at most one.
+        """Prove that events can be read, by reading a page at most.
 
         Raises: as `connect`; AccessError names the missing permission.
         """
@@ -138,7 +138,12 @@ class Completing(Protocol):
 
 
 class Sink(Protocol):
-    """Where events go. One instance serves one run; calls come from one thread at a time."""
+    """Where events go. One instance serves one run; calls come from one thread at a time.
+
+    A sink that can leave a mark in its destination, to tell it from an empty one of the same name (a disk that is not
+    mounted, a bucket made anew), may also have `marked() -> str | None`, which returns the mark that is there, and
+    `mark(token: str) -> str`, which leaves this one where there is none, and returns the one that is there then.
+    """
 
     def check(self) -> str:
         """Prove that `load` would work, by the same path, and leave nothing behind.

@@ -149,7 +149,7 @@ def test_records_of_megabytes_arrive_whole(sizes: tuple[int, ...]) -> None:
     assert_complete(world, read(world))
 
 
-LARGE = "record 'huge-{}': larger than the 12 MB that a reply may have"
+LARGE = "record 'huge-{}': larger than the 12,000,000 bytes that a reply may have"
 
 
 def huge(number: int, time: str) -> dict[str, Any]:
@@ -179,9 +179,39 @@ def test_an_event_too_large_for_a_reply_and_without_a_time_is_found_by_its_id_or
         time_ms(None, "huge")
 
 
-def test_the_first_generation_cuts_replies_off_and_is_refused() -> None:
-    with pytest.raises(ProtocolError, match="cuts its replies off"):
-        read(world_of(codemode_generation="G0"))
+def test_a_server_that_cuts_replies_off_is_read_in_smaller_pages(caplog: pytest.LogCaptureFixture) -> None:
+    world = world_of(codemode_generation="G0", events=400)
+    assert_complete(world, read(world))
+    warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warned == ["the server cuts long replies off; reading smaller pages, which takes more calls"]
+
+
+def test_a_server_that_cuts_replies_off_leaves_out_no_more_than_an_event_that_is_larger() -> None:
+    world = world_of(codemode_generation="G0", events=60)
+    readable, account = truth(world), world.accounts[0].id
+    large = {"action": {"time": "2026-11-19T12:00:00.500Z"}, "id": "large", "resource": {"value": "x" * 30_000}}
+    world.add(account, [large])
+    extracts = read(world)
+    assert rows_of(extracts) == readable
+    [gap] = [gap for extract in extracts for gap in extract.gaps]
+    assert (gap.rows, "record 'large': larger than the" in gap.reason) == (1, True)
+
+
+def test_a_probe_notices_that_replies_are_cut_off(caplog: pytest.LogCaptureFixture) -> None:
+    with opened(world_of(codemode_generation="G0", events=400)) as source:
+        source.probe()
+    assert "the server cuts long replies off" in caplog.text
+
+
+def test_a_server_that_cuts_even_the_smallest_reply_off_is_refused() -> None:
+    world = world_of(events=40)
+    with Sandbox(world) as sandbox:
+        sandbox.codemode.isolates.spoil.append(('"v":1', '"v": --- TRUNCATED ---'))
+        with (
+            opened(world, url=sandbox.codemode_url) as source,
+            pytest.raises(ProtocolError, match="cut off .*truncateToolResult"),
+        ):
+            source.probe()
 
 
 def test_the_first_generation_is_good_enough_for_a_quiet_account() -> None:

@@ -13,7 +13,9 @@ from typing import Literal
 from cfaudit_export.escape import shown
 from cfaudit_export.sources.codemode.frame import Header
 
-Kind = Literal["throttled", "credential", "permission", "refused", "passing", "size", "account", "arguments", "foreign"]
+Kind = Literal[
+    "throttled", "credential", "permission", "refused", "passing", "size", "cut", "account", "arguments", "foreign"
+]
 
 _STATUS = (
     re.compile(r"returned HTTP (\d{3})"),  # with or without details behind
@@ -30,8 +32,8 @@ class Fault:
     Attributes:
         kind: `throttled`: too many calls; `credential`: Cloudflare's API does not accept it; `permission`: it lacks
             a right; `refused`: any other 4xx; `passing`: may work later; `size`: the reply would be too large;
-            `account`: none chosen; `arguments`: the tool takes others; `foreign`: the server does not let the
-            snippet do what it does.
+            `cut`: the reply was cut off, and a smaller one is asked for already; `account`: none chosen;
+            `arguments`: the tool takes others; `foreign`: the server does not let the snippet do what it does.
         message: the server's words, printable.
         wait_seconds: how long it asks us to wait.
         accounts: id and name of some of the accounts to choose from, with `account`; the text may be cut.

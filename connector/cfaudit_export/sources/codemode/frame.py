@@ -85,10 +85,23 @@ class Frame:
 _DECODER = msgspec.json.Decoder(Header)
 
 
+class CutError(Exception):
+    """The server, or something before it, has cut a reply off: asking for less brings a whole one.
+
+    Attributes:
+        kept: bytes that were left of it.
+    """
+
+    def __init__(self, kept: int) -> None:
+        super().__init__(f"replies are cut off after {kept} bytes")
+        self.kept = kept
+
+
 def read_frame(text: str) -> Frame:
     """Take a reply apart.
 
     Raises:
+        CutError: the reply says that it was cut off.
         ProtocolError: the reply is not ours, or not all of it arrived.
     """
     reply = text.encode("utf-8", "surrogatepass")
@@ -115,8 +128,6 @@ def read_frame(text: str) -> Frame:
 
 
 def _check_whole(reply: bytes) -> None:
-    if _NOTICE in reply[:_NOTICE_BYTES] or _NOTICE in reply[-_NOTICE_BYTES:]:
-        raise ProtocolError(
-            "the server cuts its replies off although it was asked not to; it is too old for this source, "
-            "or something between drops '?truncateToolResult=false' from the URL"
-        )
+    for place in (reply.rfind(_NOTICE, max(len(reply) - _NOTICE_BYTES, 0)), reply.find(_NOTICE, 0, _NOTICE_BYTES)):
+        if place >= 0:
+            raise CutError(place)

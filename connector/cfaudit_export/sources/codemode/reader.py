@@ -27,8 +27,8 @@ from cfaudit_export.sources.auditlogs.rows import last_ms
 from cfaudit_export.sources.codemode.columns import time_ms
 from cfaudit_export.sources.codemode.decode import WHOLE_SCHEMA, decode_page
 from cfaudit_export.sources.codemode.fault import Fault, reply_fault, tool_fault
-from cfaudit_export.sources.codemode.frame import Frame, Left, read_frame
-from cfaudit_export.sources.codemode.size import MOST_BYTES, Size
+from cfaudit_export.sources.codemode.frame import CutError, Frame, Left, read_frame
+from cfaudit_export.sources.codemode.size import Size
 from cfaudit_export.sources.codemode.snippet import Parameters, write_code
 from cfaudit_export.sources.failures import CallFailedError
 from cfaudit_export.sources.pace import WINDOW_SECONDS, Pace
@@ -104,11 +104,11 @@ class Reader:
 
         def parameters() -> Parameters:
             rows, pages = min(self._size.rows, query.limit), min(self._size.pages, most_pages)
-            return Parameters(self._target.account, _asked(query, rows), query.cursor, pages, MOST_BYTES)
+            return Parameters(self._target.account, _asked(query, rows), query.cursor, pages, self._size.most)
 
         frame, asked = await self._persist(parameters)
         if (left := frame.header.left) is not None:
-            return [_without(left)]
+            return [_without(left, asked.most)]
         if not frame.bodies:
             raise ProtocolError("the server's reply has no page and no reason why; please report this")
         cursors = [cursor for _, cursor in frame.header.pages]
@@ -138,6 +138,8 @@ class Reader:
             case "passing":
                 failed = SourceUnavailableError(f"Cloudflare's API fails ('{fault.message}'); try again later")
                 await patience.again_after(fault.message, failed)
+            case "cut":
+                pass  # less is asked for already
             case "size" if self._size.shrink(asked.pages, _rows(asked), fault.bytes):
                 _LOG.info("asking for less", extra={"rows": self._size.rows, "pages": self._size.pages})
             case "credential" if not patience.renewed and await self._renew():
@@ -163,7 +165,10 @@ class Reader:
             if fault.kind == "passing":
                 self._size.shrink(asked.pages, _rows(asked))
             return fault
-        frame = read_frame(reply.text)
+        try:
+            frame = read_frame(reply.text)
+        except CutError as error:
+            return self._cut(error, asked)
         trouble = reply_fault(frame.header)
         self._pace.served(len(frame.bodies))
         if trouble is None or frame.header.left is not None:
@@ -175,6 +180,15 @@ class Reader:
         if trouble.kind == "throttled":
             self._pace.pause(WINDOW_SECONDS if trouble.wait_seconds is None else trouble.wait_seconds)
         return frame
+
+    def _cut(self, error: CutError, asked: Parameters) -> Fault:
+        """Ask for as little as arrives whole from now on; what is larger, a single event, the server leaves out."""
+        if self._size.most == asked.most:
+            facts = {"server": self._target.url, "kept_bytes": error.kept}
+            _LOG.warning("the server cuts long replies off; reading smaller pages, which takes more calls", extra=facts)
+        if not self._size.cut(error.kept, asked.most):
+            return Fault("foreign", f"{error}, although it was asked not to; '?truncateToolResult=false' is ignored")
+        return Fault("cut", str(error))
 
     async def _renew(self) -> bool:
         token = await self._credential.token()
@@ -254,10 +268,10 @@ def _asked(query: Query, rows: int) -> tuple[tuple[str, str], ...]:
     return (*fixed, *query.filters)
 
 
-def _without(left: Left) -> Page:
+def _without(left: Left, most_bytes: int) -> Page:
     """Return the page of a single record that is too large for a reply."""
     at_ms = time_ms(left.time, left.id)
-    reason = f"record '{shown(left.id or '')}': larger than the {MOST_BYTES // 1_000_000} MB that a reply may have"
+    reason = f"record '{shown(left.id or '')}': larger than the {most_bytes:,} bytes that a reply may have"
     return Page(WHOLE_SCHEMA.empty_table(), left.cursor, unreadable=(Unreadable(at_ms, at_ms + 1, 1, reason),))
 
 

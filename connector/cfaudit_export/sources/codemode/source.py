@@ -37,7 +37,8 @@ from cfaudit_export.sources.tally import Tally
 from cfaudit_export.sources.tool import choose_tool, fingerprint, properties_of
 
 TOOL = "execute"
-_HOUR_MS = 3_600_000
+_PROBED_MS = 30 * 86_400_000
+_PROBED_ROWS = 100  # some 100 kB, where servers that cut replies off leave 24
 _PIECE_BYTES = 16_000_000  # each worker gathers one, one waits, one is being delivered
 _ACCOUNT = re.compile(r"[0-9a-f]{32}")
 
@@ -73,10 +74,11 @@ class CodeModeSource:
         return connection
 
     def probe(self) -> None:
-        """Read at most one event, of the last hour."""
+        """Read a page of the newest events, large enough to notice a server that cuts replies off."""
         opened = self._opened()
         now_ms = to_ms(self._context.clock())
-        opened.portal.call(opened.reader.pages, Query(now_ms - _HOUR_MS, now_ms, 1), 1)
+        query = Query(now_ms - _PROBED_MS, now_ms, min(_PROBED_ROWS, self._config.page_size), "desc")
+        opened.portal.call(opened.reader.pages, query, 1)
 
     def extract(self, windows: Iterable[Window]) -> Generator[Extract, None, None]:
         """Walk the windows with `concurrency` workers; a piece is an `Extract`."""
