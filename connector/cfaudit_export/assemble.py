@@ -64,6 +64,7 @@ class Workshop:
         store: holds the checkpoints.
         credential: who we are.
         clock: the time, aware and UTC.
+        environ: the variables; what observes runs takes its own from there.
         shared: what all sources share that use the credential.
         redact: returns a text without the secrets that are known so far.
         only_gaps: read nothing but what earlier runs could not.
@@ -81,6 +82,7 @@ class Workshop:
     store: CheckpointStore
     credential: Credential
     clock: Callable[[], datetime]
+    environ: Mapping[str, str] = field(default_factory=dict, repr=False)
     shared: Shared = field(default_factory=Shared, repr=False)
     redact: Callable[[str], str] = field(default=str, repr=False)
     only_gaps: bool = False
@@ -97,6 +99,11 @@ class Workshop:
     def server_url(self) -> str:
         """Return the URL of the source's server, empty for a source without one."""
         return server_url_of(self.source)
+
+    @property
+    def destinations(self) -> dict[str, str]:
+        """Return where each sink delivers to, as it names it."""
+        return {name: plugin.destination(config) for name, (plugin, config) in self.sinks.items() if plugin.destination}
 
     @property
     def staging(self) -> Path:
@@ -158,6 +165,7 @@ def assemble(
         credential=credential,
         clock=clock,
         redact=redact,
+        environ=environ,
     )
     if (filler := settings.fill_gaps_from) is not None:
         workshop = dataclasses.replace(workshop, filler=_filler(workshop, filler, environ=environ, hide=hide))

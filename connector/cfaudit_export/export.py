@@ -10,12 +10,11 @@ from typing import Any
 from cfaudit_export.assemble import Watch, Workshop, connected, opened_sinks
 from cfaudit_export.blame import report_to
 from cfaudit_export.errors import CfauditError, ExitCode
-from cfaudit_export.failover import account_to_go_on_with, choose, is_gone, joined, swapped
+from cfaudit_export.failover import COUNTERS, account_to_go_on_with, choose, is_gone, joined, swapped
 from cfaudit_export.interfaces import Sink, Source
 from cfaudit_export.model import Connection, RunReport
 
 _LOG = logging.getLogger(__name__)
-_COUNTERS = ("retries", "throttles", "waited_seconds")
 
 
 def export(workshop: Workshop, account: str, watch: Watch | None = None) -> RunReport:
@@ -61,7 +60,7 @@ def _exported(workshop: Workshop, account: str, watch: Watch) -> RunReport:
             return _run(workshop, sinks, source, connection, told)
 
     report = _reported(workshop, account, run)
-    extra = {name: value for name, value in counted.items() if name in _COUNTERS}
+    extra = {name: value for name, value in counted.items() if name in COUNTERS}
     return replace(report, extra={**report.extra, **extra})
 
 
@@ -97,7 +96,10 @@ def _run(
 
     settings, stream = workshop.settings, workshop.stream(connection.account_id)
     watch.counters({"events": 0})  # connected: from here on there is something to count
-    require_same_name(workshop.store, stream, is_named=bool(settings.account))
+    is_sure = connection.account_verified or settings.trust_account
+    require_same_name(workshop.store, stream, is_named=bool(settings.account), is_sure=is_sure)
+    if not connection.account_verified:
+        _LOG.warning("account not verified: the server names no account", extra={"account": stream.account_id})
     job = Job(
         stream=stream,
         connection=connection,
@@ -110,6 +112,8 @@ def _run(
         until=settings.until,
         settle_lag=settings.settle_lag,
         rescan=settings.rescan,
+        destinations=workshop.destinations,
+        adopt_destination=settings.adopt_destination,
         only_gaps=workshop.only_gaps,
         latecomers=workshop.latecomers,
         fail_on_trimmed=settings.fail_on_trimmed,
@@ -118,4 +122,5 @@ def _run(
         progress=watch.progress,
         trace=watch.trace,
     )
-    return run_slice(job, Waiting.within(settings.max_wait)) if job.stream.slice else run_stream(job)
+    report = run_slice(job, Waiting.within(settings.max_wait)) if job.stream.slice else run_stream(job)
+    return replace(report, extra=report.extra | {"account_verified": connection.account_verified})

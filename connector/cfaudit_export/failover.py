@@ -19,6 +19,7 @@ from cfaudit_export.errors import AccessError, CfauditError, ExitCode, ProtocolE
 from cfaudit_export.model import RunReport, SinkReport, Stream
 
 _LOG = logging.getLogger(__name__)
+COUNTERS = ("retries", "throttles", "waited_seconds")
 _STREAMS = 20  # enough to see what a machine with one account does
 
 
@@ -83,7 +84,7 @@ def joined(first: RunReport, second: RunReport, *, source: str) -> RunReport:
         source: the name of the other one.
     """
     gone = f"source '{first.stream.source}' is gone ({first.error})"
-    extra = {name: first.extra.get(name, 0) + value for name, value in second.extra.items()}
+    counted = {name: first.extra.get(name, 0) + value for name, value in second.extra.items() if name in COUNTERS}
     report = dataclasses.replace(
         second,
         started_at=first.started_at,
@@ -94,7 +95,7 @@ def joined(first: RunReport, second: RunReport, *, source: str) -> RunReport:
         trimmed=first.trimmed + second.trimmed,
         completed=first.completed + second.completed,
         sinks=tuple(_sinks(first.sinks, second.sinks)),
-        extra=first.extra | extra | {"failover": f"{gone}; '{source}' goes on"},
+        extra=first.extra | second.extra | counted | {"failover": f"{gone}; '{source}' goes on"},
     )
     if second.error is None:
         return report

@@ -278,6 +278,8 @@ class SinkProgress:
             died then.
         trimmed: intervals whose rows it has trimmed, ascending; later runs complete them.
         trimmed_rows: rows that it has trimmed for want of calls, and nothing has taken the place of.
+        destination: where the events are, as the sink names it; None where it names nothing, or has had nothing yet.
+        marker: the mark that was left in the destination; None where none was.
     """
 
     covered: tuple[Window, ...] = ()
@@ -287,6 +289,8 @@ class SinkProgress:
     rows: int = 0
     quarantined: int = 0
     replayed: str | None = None
+    destination: str | None = None
+    marker: str | None = None
     trimmed: tuple[Trimmed, ...] = ()
     trimmed_rows: int = 0
 
@@ -341,6 +345,8 @@ class Connection:
         accounts: id and name of every account the credential sees, where the source says.
         clock_ahead_seconds: how far our clock is ahead of the server's, negative for behind, where it is known.
         recovery_per_page: further pages that rebuilding columns costs for each, at most; 0 where nothing is cut off.
+        account_verified: whether the server, or Cloudflare's API, confirms that the credential can use the account;
+            False where it is only what was asked for.
     """
 
     account_id: str
@@ -354,6 +360,7 @@ class Connection:
     accounts: tuple[tuple[str, str], ...] = ()
     clock_ahead_seconds: float = 0.0
     recovery_per_page: int = 0
+    account_verified: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,6 +119,9 @@ class SinkPlugin:
         build: makes the sink; does no I/O.
         summary: one line for `plugins`.
         extra: the pip extra that brings its libraries, None when it needs none.
+        destination: returns from the settings the name of the place where events go: path, bucket and prefix, table,
+            index. What a sink has of a stream belongs to that place: a run with another one stops and asks. Does no
+            I/O beyond resolving a path, and holds no secret. None for a sink that does not tell places apart.
     """
 
     name: str
@@ -126,6 +129,7 @@ class SinkPlugin:
     build: Callable[[Any], Sink]
     summary: str
     extra: str | None = None
+    destination: Callable[[Any], str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

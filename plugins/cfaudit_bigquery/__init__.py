@@ -76,7 +76,15 @@ class BigQueryConfig:
 @hookimpl
 def cfaudit_sinks() -> Iterable[SinkPlugin]:
     """Offer the sink `bigquery`."""
-    yield SinkPlugin("bigquery", BigQueryConfig, _build, "rows of a BigQuery table, by load jobs", "bigquery")
+    summary = "rows of a BigQuery table, by load jobs"
+    yield SinkPlugin("bigquery", BigQueryConfig, _build, summary, "bigquery", destination=_destination)
+
+
+def _destination(config: BigQueryConfig) -> str:
+    """Return the table, with the project where the settings name one, and the service where it is not Google's."""
+    is_full = config.table.count(".") > 1 or config.project is None
+    where = f" at {config.endpoint_url.rstrip('/')}" if config.endpoint_url else ""
+    return (config.table if is_full else f"{config.project}.{config.table}") + where
 
 
 def _build(config: BigQueryConfig) -> BigQuerySink:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cfaudit_export import SinkPlugin, hookimpl
@@ -32,7 +33,13 @@ class ParquetConfig:
 @hookimpl
 def cfaudit_sinks() -> Iterable[SinkPlugin]:
     """Offer the sink `parquet`."""
-    yield SinkPlugin("parquet", ParquetConfig, _build, "Parquet files in folders by account and day")
+    summary = "Parquet files in folders by account and day"
+    yield SinkPlugin("parquet", ParquetConfig, _build, summary, destination=_destination)
+
+
+def _destination(config: ParquetConfig) -> str:
+    """Return the folder, whatever ways lead to it."""
+    return str(Path(config.path).expanduser().resolve())
 
 
 def _build(config: ParquetConfig) -> ParquetSink:

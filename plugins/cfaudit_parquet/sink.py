@@ -35,6 +35,8 @@ from cfaudit_export.parquet import StagedEvents, digest_of, ids_by_day, write_pa
 from cfaudit_parquet import ParquetConfig
 from cfaudit_parquet.visible import Visible, find_file, require_events, require_own_word
 
+# Hidden, so that no reader takes it for data.
+_MARK = ".cfaudit-destination"
 _REFUSALS = {
     errno.EACCES: "not allowed; let this user read and write there, or set another path",
     errno.EPERM: "not allowed; let this user read and write there, or set another path",
@@ -110,6 +112,32 @@ class ParquetSink:
             self._sync(map(Path, receipt.locations if receipt else ()))
         _remove_hidden(batch_id, folders)
         return receipt
+
+    def marked(self) -> str | None:
+        """Return the mark in the folder; as `Sink.marked`."""
+        with _on_disk(self._root):
+            try:
+                return (self._root / _MARK).read_text("ascii", "replace").strip() or None
+            except FileNotFoundError:
+                return None
+
+    def mark(self, token: str) -> str:
+        """Leave a mark in the folder, unless there is one; as `Sink.mark`."""
+        if (found := self.marked()) is not None:
+            return found
+        hidden = self._root / f"{_MARK}.{uuid.uuid4().hex[:12]}.tmp"
+        with _on_disk(self._root):
+            with _durable(hidden) as file:
+                file.write(f"{token}\n".encode())
+            try:
+                os.link(hidden, self._root / _MARK)
+            except FileExistsError:  # another run was faster
+                pass
+            except OSError:  # a file system without hard links
+                hidden.replace(self._root / _MARK)
+            hidden.unlink(missing_ok=True)
+            _sync_folder(self._root)
+        return self.marked() or token
 
     def close(self) -> None:
         """Do nothing: no file stays open between calls."""

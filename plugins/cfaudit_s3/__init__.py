@@ -108,7 +108,8 @@ class S3StoreConfig(S3Access):
 @hookimpl
 def cfaudit_sinks() -> Iterable[SinkPlugin]:
     """Offer the sink `s3`."""
-    yield SinkPlugin("s3", S3Config, _build_sink, "Parquet objects in S3, in folders by account and day", "s3")
+    summary = "Parquet objects in S3, in folders by account and day"
+    yield SinkPlugin("s3", S3Config, _build_sink, summary, "s3", destination=_destination)
 
 
 @hookimpl
@@ -117,6 +118,12 @@ def cfaudit_checkpoint_stores() -> Iterable[CheckpointStorePlugin]:
     yield CheckpointStorePlugin(
         "s3", S3StoreConfig, _build_store, "one JSON object per stream in S3, for machines without a disk", "s3"
     )
+
+
+def _destination(config: S3Config) -> str:
+    """Return bucket and prefix, and the store where it is not AWS."""
+    where = f" at {config.endpoint_url.rstrip('/')}" if config.endpoint_url else ""
+    return f"s3://{config.bucket}/{config.prefix}{where}"
 
 
 def _build_sink(config: S3Config) -> S3Sink:

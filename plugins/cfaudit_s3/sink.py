@@ -49,6 +49,7 @@ class S3Sink:
         self._base = folders + slash
         self._check_key = f"{self._base}{_OWN_FOLDER}check"
         self._bucket = Bucket(config, Faults(SinkRefusedError, SinkError, LoadUnknownError))
+        self._mark_key = f"{self._base}{_OWN_FOLDER}destination"
         self._notes = Notes(self._bucket, f"{self._base}{_OWN_FOLDER}batches/")
 
     @cached_property
@@ -103,6 +104,16 @@ class S3Sink:
             f"'{self._bucket.url(missing[0].key)}' is missing, and its upload was aborted; restore it, or remove the "
             f"other objects of batch '{batch_id}', such as '{self._bucket.url(there[0].key)}', to have it read again"
         )
+
+    def marked(self) -> str | None:
+        """Return the mark below the prefix; as `Sink.marked`."""
+        found = self._bucket.get(self._mark_key)
+        return found.body.decode("ascii", "replace").strip() or None if found else None
+
+    def mark(self, token: str) -> str:
+        """Leave a mark below the prefix, unless there is one; as `Sink.mark`."""
+        self._bucket.put_new(self._mark_key, token.encode())
+        return self.marked() or token
 
     def close(self) -> None:
         """Close the connections; as `Sink.close`."""

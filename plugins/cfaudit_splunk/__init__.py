@@ -27,7 +27,13 @@ __all__ = ["SplunkConfig", "cfaudit_sinks"]
 @hookimpl
 def cfaudit_sinks() -> Iterable[SinkPlugin]:
     """Offer the sink `splunk`."""
-    yield SinkPlugin("splunk", SplunkConfig, _build, "Splunk, through its HTTP Event Collector; at least once")
+    summary = "Splunk, through its HTTP Event Collector; at least once"
+    yield SinkPlugin("splunk", SplunkConfig, _build, summary, destination=_destination)
+
+
+def _destination(config: SplunkConfig) -> str:
+    """Return the collectors, in whatever order they are named, and the index."""
+    return f"{' '.join(sorted(config.bases))} index {config.index or 'of the token'}"
 
 
 def _build(config: SplunkConfig) -> SplunkSink:

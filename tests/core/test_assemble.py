@@ -145,3 +145,33 @@ def test_a_source_that_asks_nobody_needs_no_credential(tmp_path: Path) -> None:
     needy = replace(plugins, sources={"files": replace(offer, record=replace(record, needs_credential=True))})
     with pytest.raises(AccessError, match="no credential"):
         assemble(settings, needy, environ={}, clock=clock)
+
+
+@pytest.mark.parametrize(
+    ("sink", "first", "second", "is_same"),
+    [
+        ("parquet", {"path": "out"}, {"path": "here/../out"}, True),
+        ("parquet", {"path": "out"}, {"path": "other"}, False),
+        ("s3", {"bucket": "a"}, {"bucket": "a", "attempts": 2}, True),
+        ("s3", {"bucket": "a"}, {"bucket": "b"}, False),
+        ("s3", {"bucket": "a", "prefix": "x/"}, {"bucket": "a", "prefix": "{source}/"}, False),
+        ("s3", {"bucket": "a"}, {"bucket": "a", "endpoint_url": "https://minio.example.com"}, False),
+        ("bigquery", {"table": "p.d.t"}, {"table": "p.d.t", "project": "pays"}, True),
+        ("bigquery", {"table": "d.t", "project": "p"}, {"table": "p.d.t"}, True),
+        ("bigquery", {"table": "d.t"}, {"table": "d.u"}, False),
+        ("splunk", {"url": ["https://a:1", "https://b:1"]}, {"url": ["https://b:1", "https://a:1"]}, True),
+        ("splunk", {"url": "https://a:1"}, {"url": "https://a:1", "index": "audit"}, False),
+    ],
+)
+def test_a_sink_names_its_destination(
+    tmp_path: Path, sink: str, first: dict[str, Any], second: dict[str, Any], *, is_same: bool
+) -> None:
+    named = [fit(tmp_path, sink=(sink,), sinks={sink: one}).destinations[sink] for one in (first, second)]
+    assert (named[0] == named[1]) is is_same
+
+
+def test_a_link_to_a_folder_is_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    found = [fit(tmp_path, sinks={"parquet": {"path": str(tmp_path / name)}}).destinations for name in ("real", "link")]
+    assert found[0] == found[1] == {"parquet": str(tmp_path / "real")}

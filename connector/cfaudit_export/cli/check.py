@@ -10,15 +10,16 @@ from cfaudit_export.assemble import Workshop, connected, opened_sinks
 from cfaudit_export.cli.command import command
 from cfaudit_export.cli.export import Json, covered_until, prepare
 from cfaudit_export.cli.shell import Shell
-from cfaudit_export.cli.signin import current_sign_in, described
+from cfaudit_export.cli.signin import described
 from cfaudit_export.encode import as_json
-from cfaudit_export.errors import CfauditError, ExitCode, worst
+from cfaudit_export.errors import CfauditError, ExitCode, SettingsError, worst
 from cfaudit_export.failover import choose
 from cfaudit_export.fit import hurried
 from cfaudit_export.interfaces import Source
 from cfaudit_export.model import Connection
 from cfaudit_export.settings import AUTO, Settings
 from cfaudit_export.settings.options import FILTERS, HOW, LOGS, WHAT, WHERE
+from cfaudit_export.sign_in import current_sign_in
 
 _PATIENCE_SECONDS = 5.0  # somebody waits for the answer
 
@@ -129,8 +130,9 @@ def _probed(source: Source) -> str:
 
 def _described(connection: Connection) -> str:
     named = f" ({connection.account_name})" if connection.account_name else ""
+    sure = "" if connection.account_verified else " (not verified: the server names no account)"
     return (
-        f"account {connection.account_id}{named} by {connection.credential}, "
+        f"account {connection.account_id}{named}{sure} by {connection.credential}, "
         f"{connection.calls_per_page} upstream call{'s' * (connection.calls_per_page != 1)} a page, "
         f"{connection.server}, protocol {connection.protocol}"
     )
@@ -148,8 +150,13 @@ def _sign_in(workshop: Workshop) -> str:
 
 
 def _checkpoint(workshop: Workshop, connection: Connection) -> str:
+    from cfaudit_export.pipeline.destination import changed
+
     found = workshop.store.load(workshop.stream(connection.account_id).id)
     if found is None:
         return "none yet, the first run starts one"
+    for name, destination in workshop.destinations.items():
+        if name in found.checkpoint.sinks and (why := changed(found.checkpoint.sinks[name], destination)):
+            raise SettingsError(f"sink '{name}' {why}")
     parts = [f"{name} covered until {covered_until(found.checkpoint, name)}" for name in found.checkpoint.sinks]
     return ", ".join(parts) or "empty"

@@ -13,6 +13,7 @@ from cfaudit_export.errors import SinkError
 from cfaudit_export.interfaces import Extract
 from cfaudit_export.model import Batch, Intent, Lateness, Receipt, Window
 from cfaudit_export.pipeline.commit import Loaded, cover, intend, observe, withdraw
+from cfaudit_export.pipeline.destination import Places
 from cfaudit_export.pipeline.job import Job
 from cfaudit_export.pipeline.ledger import Ledger
 from cfaudit_export.pipeline.load import Outlet
@@ -64,6 +65,7 @@ class Delivery:
         self._ledger = ledger
         self._outlets = outlets
         self._quarantine = quarantine
+        self._places = Places(job, ledger)
         self._staging = Staging(job.staging / job.stream.id)
 
     def alive(self) -> list[Outlet]:
@@ -79,7 +81,12 @@ class Delivery:
     # -- what an earlier run promised ---------------------------------------------------------------
 
     def settle_leftovers(self) -> None:
-        """Load what an earlier run promised, and remove what it staged and did not promise."""
+        """Load what an earlier run promised, and remove what it staged and did not promise.
+
+        A sink that would go on in another destination than it has delivered to fails before.
+        """
+        for name, error in self._places.refused().items():
+            self._outlets[name].fail(error)
         for outlet in self._outlets.values():
             for intent in self._ledger.progress(outlet.name).intents:
                 if not outlet.error:
@@ -99,7 +106,7 @@ class Delivery:
             self._ledger.write(withdraw(outlet.name, intent.batch_id), self._job.clock())
             return
         loaded = Loaded(outlet.name, intent.window, intent.seen, intent.batch_id, receipt, intent.trimming)
-        self._ledger.write(cover([loaded], self._job.horizon(intent.window.before)), self._job.clock())
+        self._places.write(cover([loaded], self._job.horizon(intent.window.before)))
 
     # -- a piece ------------------------------------------------------------------------------------
 
@@ -162,7 +169,7 @@ class Delivery:
             if receipt is not None and self._accept(outlet, batch, receipt):
                 loaded.append(part.loaded(receipt))
         with self._job.trace("commit"):
-            self._ledger.write(cover(loaded, horizon), self._job.clock())
+            self._places.write(cover(loaded, horizon))
         promised = self._ledger.promised()
         for batch_id in {part.batch.batch_id for part in parts if part.batch}:
             if batch_id not in promised:

@@ -57,6 +57,8 @@ class Job:
         until: newest moment wanted, None for as new as is settled.
         settle_lag: how far behind now to stop.
         rescan: how far back to look again for latecomers.
+        destinations: where each sink delivers to, as it names it; a sink that names nothing is not in here.
+        adopt_destination: what sinks have is in other destinations now, because the data was moved there.
         retry: how many gaps behind the horizon to try again.
         only_gaps: read nothing but gaps, those between `since` and `until`.
         latecomers: look for latecomers before `until`, too.
@@ -78,6 +80,8 @@ class Job:
     until: datetime | None = None
     settle_lag: timedelta = timedelta(minutes=5)
     rescan: timedelta = timedelta(hours=6)
+    destinations: Mapping[str, str] = field(default_factory=dict)
+    adopt_destination: bool = False
     retry: int = 3
     only_gaps: bool = False
     latecomers: bool = False

@@ -61,22 +61,41 @@ class Ledger:
         return {intent.batch_id: intent for progress in self.checkpoint.sinks.values() for intent in progress.intents}
 
 
-def require_same_name(store: CheckpointStore, stream: Stream, *, is_named: bool) -> None:
+def require_same_name(store: CheckpointStore, stream: Stream, *, is_named: bool, is_sure: bool = True) -> None:
     """See whether a stream that begins was perhaps exported before under another name of its account.
 
     Its events would all be delivered again: the account is a part of their ids.
 
+    Args:
+        store: what is remembered.
+        stream: what is to be exported.
+        is_named: whether the settings name the account.
+        is_sure: whether it is the account of the credential: the server has confirmed it, or the settings vouch for it.
+
     Raises:
         SettingsError: it was, or so it seems, and the settings do not say that this is another account.
     """
-    if stream.account_id == UNNAMED_ACCOUNT:
-        if not is_named and not stream.slice and store.load(stream.id) is None:
-            _require_no_named_one(store, stream)
+    whole = replace(stream, slice=None)
+    if store.load(stream.id) or store.load(whole.id):
         return
-    unnamed = replace(stream, account_id=UNNAMED_ACCOUNT, slice=None)
-    if stream.slice or store.load(stream.id) or not store.load(unnamed.id):
+    if stream.account_id == UNNAMED_ACCOUNT:
+        if not is_named and (other := _another_of_the_log(store, whole)):
+            raise SettingsError(
+                f"the server does not say which account this is, and account '{other}' was exported before; if it "
+                f"is that one, go on with --account {other}, or all its events are delivered again; if it is "
+                f"another one, say --account {UNNAMED_ACCOUNT}"
+            )
         return
     go_on = f"go on with --account {UNNAMED_ACCOUNT}"  # whoever reads it knows whether it is the same
+    if not is_sure and (other := _another_of_the_log(store, whole)):
+        known = go_on if other == UNNAMED_ACCOUNT else f"go on with --account {other}"
+        raise SettingsError(
+            f"the server does not say whether the credential belongs to account '{stream.account_id}', and account "
+            f"'{other}' was exported before; if it is that one, {known}, or all its events are delivered again; if "
+            f"'{stream.account_id}' is right, vouch for it with --trust-account"
+        )
+    if stream.slice or not store.load(replace(whole, account_id=UNNAMED_ACCOUNT).id):
+        return
     if is_named:
         _LOG.warning("an account was exported before without its id", extra={"account": stream.account_id, "do": go_on})
         return
@@ -86,17 +105,13 @@ def require_same_name(store: CheckpointStore, stream: Stream, *, is_named: bool)
     )
 
 
-def _require_no_named_one(store: CheckpointStore, stream: Stream) -> None:
-    """Refuse to begin an account without its id where one was exported with it: by another source, most often."""
+def _another_of_the_log(store: CheckpointStore, stream: Stream) -> str | None:
+    """Return an account that was exported from the same log with the same filters, None where there is none."""
     for stream_id in store.streams():
         with suppress(CheckpointDamagedError):  # which stops the run of its own stream
             if (found := store.load(stream_id)) and _is_of_the_same_log(found.checkpoint.stream, stream):
-                other = found.checkpoint.stream.account_id
-                raise SettingsError(
-                    f"the server does not say which account this is, and account '{other}' was exported before; if it "
-                    f"is that one, go on with --account {other}, or all its events are delivered again; if it is "
-                    f"another one, say --account {UNNAMED_ACCOUNT}"
-                )
+                return found.checkpoint.stream.account_id
+    return None
 
 
 def _is_of_the_same_log(one: Stream, other: Stream) -> bool:

@@ -127,7 +127,8 @@ def _begin(stream: Checkpoint, window: Window, sinks: Iterable[str]) -> Change:
         for name in sinks:
             progress, mine = stream.sinks.get(name, SinkProgress()), own.sinks.get(name, SinkProgress())
             covered = union(*mine.covered, *intersect([window], progress.covered))
-            changed[name] = replace(mine, covered=covered, seen_since=mine.seen_since or progress.seen_since)
+            since = mine.seen_since or progress.seen_since
+            changed[name] = _placed(replace(mine, covered=covered, seen_since=since), progress)
         return replace(own, sinks=changed)
 
     return change
@@ -165,7 +166,7 @@ def _added(mine: SinkProgress, progress: SinkProgress) -> SinkProgress:
     if since and progress.seen_since and progress.covered[-1].before > since:
         since = max(since, progress.seen_since)  # of the slice, earlier keys are not known
     seen = merge(mine.seen, progress.seen)
-    return replace(
+    taken = replace(
         mine,
         covered=union(*mine.covered, *progress.covered),
         seen=forget(seen, since) if since else seen,
@@ -174,6 +175,13 @@ def _added(mine: SinkProgress, progress: SinkProgress) -> SinkProgress:
         trimmed=tuple(sorted((*mine.trimmed, *progress.trimmed), key=lambda one: one.window)),
         trimmed_rows=mine.trimmed_rows + progress.trimmed_rows,
     )
+    return _placed(taken, progress)
+
+
+def _placed(mine: SinkProgress, other: SinkProgress) -> SinkProgress:
+    """Return what a sink has with where it is: the stream and its slices deliver to one place."""
+    known = mine if mine.destination else other
+    return replace(mine, destination=known.destination, marker=known.marker)
 
 
 def _with_lent(checkpoint: Checkpoint, windows: list[Window]) -> Checkpoint:

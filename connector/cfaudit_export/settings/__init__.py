@@ -53,10 +53,12 @@ class Settings:
     """
 
     account: tuple[str, ...] = ()
+    trust_account: bool = False
     source: str = AUTO
     fill_gaps_from: str | None = None
     sink: tuple[str, ...] = ()
     transform: tuple[str, ...] = ()
+    adopt_destination: bool = False
     since: datetime | None = None
     until: datetime | None = None
     slice: bool = False

@@ -83,25 +83,15 @@ OPTIONS: tuple[Option, ...] = (
         "the one the token sees",
         repeats=True,
     ),
+    Option(
+        "trust_account", values.switch, "the account is right, though no server says so", WHAT, "", ("--trust-account",)
+    ),
     Option("since", values.moment, "oldest time wanted", WHAT, "TIME", ("--since",), "go on; at first 30d"),
     Option("until", values.moment, "time to stop before", WHAT, "TIME", ("--until",), "now, less the settle lag"),
     Option(
-        "slice",
-        values.switch,
-        "export from since to until beside other slices of the account",
-        WHAT,
-        "",
-        ("--slice",),
+        "slice", values.switch, "export from since to until beside other slices of the account", WHAT, "", ("--slice",)
     ),
-    Option(
-        "source",
-        values.text,
-        "where events are read from; auto: codemode where the credential can use it, else auditlogs",
-        WHAT,
-        "NAME",
-        ("--source",),
-        "auto",
-    ),
+    Option("source", values.text, "where events are read from; auto chooses", WHAT, "NAME", ("--source",), "auto"),
     Option(
         "fill_gaps_from",
         values.text,
@@ -157,6 +147,14 @@ OPTIONS: tuple[Option, ...] = (
         "sink", values.names, "destination; several are served independently", WHERE, "NAME", ("--sink",), repeats=True
     ),
     Option("transform", values.names, "change events on the way", WHERE, "NAME", ("--transform",), repeats=True),
+    Option(
+        "adopt_destination",
+        values.switch,
+        "the data was moved: go on where the sinks deliver to now",
+        WHERE,
+        "",
+        ("--adopt-destination",),
+    ),
     Option(
         "state_dir",
         values.path,

@@ -19,7 +19,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -240,6 +240,19 @@ class SinkContract:
         batch = make_batch(folder, rows=10)
         receipt = sink.load(batch)
         sink.check()
+        self.assert_stored(target, (batch, receipt))
+
+    def test_a_mark_is_left_once_and_found_again(self, target: SinkTarget, sink: Sink, folder: Path) -> None:
+        """Only for a sink that can mark its destination; the first mark stays, and is no event."""
+        if not hasattr(sink, "mark"):
+            pytest.skip("this sink leaves no mark")
+        marker, other = cast("Any", sink), cast("Any", target.new_sink())
+        assert marker.marked() is None
+        batch = make_batch(folder, rows=5)
+        receipt = sink.load(batch)
+        assert marker.mark("first") == marker.marked() == "first"
+        assert other.mark("second") == "first"
+        other.close()
         self.assert_stored(target, (batch, receipt))
 
     def test_a_sink_may_be_closed_twice_and_unused(self, target: SinkTarget) -> None:

@@ -128,6 +128,34 @@ def test_events_of_a_pinned_token_are_not_taken_for_those_of_two_accounts(
     assert f"the credential belongs to account {first}" in known.err
 
 
+def test_a_mistyped_account_that_no_server_knows_is_not_exported_from_its_beginning(
+    cli: Any, three: Sandbox, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLOUDFLARE_API_TOKEN", three.world.tokens["account"])
+    first, mistyped, _ = ids(three)
+    done = cli("run", *options(three, first), "--log-format", "text")
+    assert done.code == 0
+    assert "account not verified" in done.err
+    assert f"account {first} (not verified), {EVENTS} events" in done.err
+    assert f"account {first} (not verified: the server names no account)" in cli("check", *options(three, first)).out
+    wrong = cli("run", *options(three, mistyped))
+    assert wrong.code == 78
+    assert f"go on with --account {first}" in wrong.err
+    assert "--trust-account" in wrong.err
+    assert rows(place / "out") == {first: EVENTS}
+    vouched = cli("run", *options(three, mistyped), "--trust-account")
+    assert vouched.code == 0
+    assert rows(place / "out") == {first: EVENTS, mistyped: EVENTS}
+
+
+def test_an_account_that_the_api_confirms_is_verified(
+    cli: Any, three: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLOUDFLARE_API_TOKEN", three.world.tokens["account"])
+    api = f"sources.auditlogs.api_url={three.url}/client/v4"
+    assert "not verified" not in cli("check", *options(three, ids(three)[0]), "-o", api).out
+
+
 def unnamed(sandbox: Sandbox, *more: str) -> tuple[str, ...]:
     """Return the options of a run that names no account."""
     here = ("--sink", "parquet", "-o", "sinks.parquet.path=out", "--state-dir", "state", "--recover", "off")

@@ -54,3 +54,14 @@ def test_an_unreachable_server_fails_but_not_the_sink(cli: Any, target: tuple[st
     assert result.code == 75
     assert result.out.startswith("failed  source 'auditlogs': '127.0.0.1:9' cannot be reached")
     assert "ok      sink 'parquet'" in result.out
+
+
+def test_another_destination_is_seen_before_a_run(cli: Any, target: tuple[str, ...], place: Path) -> None:
+    assert cli("run", *target).code == 0
+    moved = cli("check", *target, "-o", "sinks.parquet.path=elsewhere")
+    assert moved.code == 78
+    [failed] = [line for line in moved.out.splitlines() if line.startswith("failed")]
+    assert failed.startswith("failed  checkpoint: sink 'parquet' has delivered to")
+    assert "--adopt-destination" in failed
+    assert cli("run", *target, "-o", "sinks.parquet.path=elsewhere").code == 78
+    assert cli("check", *target).code == 0

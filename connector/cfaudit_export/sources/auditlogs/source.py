@@ -13,7 +13,7 @@ from anyio.from_thread import BlockingPortal
 from anyio.streams.memory import MemoryObjectSendStream
 
 from cfaudit_export.interfaces import Extract
-from cfaudit_export.model import Connection, Gap, Window, from_ms, to_ms
+from cfaudit_export.model import UNNAMED_ACCOUNT, Connection, Gap, Window, from_ms, to_ms
 from cfaudit_export.records import Recover, SourceContext
 from cfaudit_export.sources import AuditLogsConfig
 from cfaudit_export.sources.auditlogs.accounts import AccountFinder
@@ -229,6 +229,7 @@ class AuditLogsSource:
         )
         connection = Connection(
             account_id=self._context.stream.account_found(account),
+            account_verified=account in dict(known) or self._context.stream.account_found(account) == UNNAMED_ACCOUNT,
             account_name=dict(known).get(account),
             credential=kind,
             calls_per_page=target.cost,
