@@ -64,6 +64,7 @@ class Workshop:
         store: holds the checkpoints.
         credential: who we are.
         clock: the time, aware and UTC.
+        asked_source: the source that the settings name, `auto` included.
         environ: the variables; what observes runs takes its own from there.
         shared: what all sources share that use the credential.
         redact: returns a text without the secrets that are known so far.
@@ -82,6 +83,7 @@ class Workshop:
     store: CheckpointStore
     credential: Credential
     clock: Callable[[], datetime]
+    asked_source: str = ""
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
     shared: Shared = field(default_factory=Shared, repr=False)
     redact: Callable[[str], str] = field(default=str, repr=False)
@@ -166,6 +168,7 @@ def assemble(
         clock=clock,
         redact=redact,
         environ=environ,
+        asked_source=settings.source,
     )
     if (filler := settings.fill_gaps_from) is not None:
         workshop = dataclasses.replace(workshop, filler=_filler(workshop, filler, environ=environ, hide=hide))

@@ -25,6 +25,8 @@ _LOG = logging.getLogger(__name__)
 
 # Everything a record has before `extra` is put on it.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+# Libraries that log a line for each request; where the root logger shows INFO, they would be most of a log.
+_TALKATIVE = ("httpx2", "httpcore2", "mcp", "client", "botocore", "urllib3", "google")
 # Shorter ones would hide half of every line.
 _SECRET_LENGTH = 8
 # A number of fewer digits may be a count of rows.
@@ -184,22 +186,29 @@ def logging_to(stream: Writer, *, form: str, verbosity: int, redaction: Redactio
 
 @contextmanager
 def logging_through(log: Callable[[int, str], object]) -> Iterator[None]:
-    """Hand what this program logs to somebody else's log, and to nobody beside it, while the context lasts.
+    """Hand what this program logs to another program's log, and nowhere else, while the context lasts.
+
+    What libraries log of each request is left out meanwhile; their warnings are not.
 
     Args:
         log: called with the level and the text, in which what varies is included. It has to hide secrets itself.
     """
     handler, own = _Through(log), logging.getLogger(PACKAGE)
-    before = (own.level, own.propagate)
+    libraries = [logging.getLogger(name) for name in _TALKATIVE]
+    before = [(one, one.level) for one in (own, *libraries)]
+    propagated = own.propagate
     own.setLevel(logging.INFO)
+    for one in libraries:
+        one.setLevel(logging.WARNING)
     own.propagate = False
     own.addHandler(handler)
     try:
         yield
     finally:
         own.removeHandler(handler)
-        own.setLevel(before[0])
-        own.propagate = before[1]
+        own.propagate = propagated
+        for one, level in before:
+            one.setLevel(level)
 
 
 def _is_no_wire(record: logging.LogRecord) -> bool:

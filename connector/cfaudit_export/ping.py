@@ -7,12 +7,13 @@ it is when all went well, else with the exit code as in `/75`, or with `/fail` w
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from queue import SimpleQueue
 from threading import Thread
 from urllib.parse import urlsplit, urlunsplit
 
-from cfaudit_export.errors import CfauditError, ExitCode, SettingsError
+from cfaudit_export.errors import CfauditError, ExitCode, SettingsError, worst
 from cfaudit_export.urls import is_safe
 
 _LOG = logging.getLogger(__name__)
@@ -20,8 +21,9 @@ _LOG = logging.getLogger(__name__)
 _SECONDS = 3.0
 
 
-def pinged(url: str | None, work: Callable[[], int]) -> int:
-    """Do the work and return its exit code, and tell both to the monitor, where there is one.
+@contextmanager
+def pinging(url: str | None) -> Iterator[list[ExitCode]]:
+    """Tell the monitor, where there is one, that work begins, and how it ended; yield the list for its exit codes.
 
     A monitor that cannot be reached is logged, and changes nothing: it will notice by itself. The run does not wait for
     the first ping, and for both together 3 s at its end.
@@ -29,8 +31,10 @@ def pinged(url: str | None, work: Callable[[], int]) -> int:
     Raises:
         SettingsError: nothing secret may be sent to such a URL.
     """
+    codes: list[ExitCode] = []
     if url is None:
-        return work()
+        yield codes
+        return
     if not is_safe(url):
         raise SettingsError("ping_url must start with https://, and hold no name or password")
     ends: SimpleQueue[str] = SimpleQueue()
@@ -48,15 +52,15 @@ def pinged(url: str | None, work: Callable[[], int]) -> int:
         telling.join(_SECONDS)
 
     try:
-        code = int(work())
+        yield codes
     except CfauditError as error:
         end(str(int(error.exit_code)))
         raise
     except BaseException:
         end("fail")
         raise
-    end("" if code == ExitCode.OK else str(code))
-    return code
+    code = worst(codes)
+    end("" if code is ExitCode.OK else str(int(code)))
 
 
 def ping(url: str, suffix: str, seconds: float) -> None:

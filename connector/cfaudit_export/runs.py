@@ -7,24 +7,52 @@ for report in export_all(workshop):
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from cfaudit_export.accounts import accounts_of
-from cfaudit_export.assemble import Workshop, assemble, connected
+from cfaudit_export.assemble import Watch, Workshop, assemble, connected
 from cfaudit_export.encode import as_plain
-from cfaudit_export.errors import SettingsError
+from cfaudit_export.errors import CfauditError, ExitCode, SettingsError
 from cfaudit_export.export import export
-from cfaudit_export.failover import choose
+from cfaudit_export.failover import candidates, choose
 from cfaudit_export.intervals import cut
 from cfaudit_export.log import logging_through
-from cfaudit_export.model import RunReport, Window, floor_ms
+from cfaudit_export.metrics.observe import Observer, observing
+from cfaudit_export.model import Checkpoint, RunReport, Window, floor_ms
+from cfaudit_export.ping import pinging
 from cfaudit_export.settings import ALL_ACCOUNTS, Given, Settings, load_settings
+from cfaudit_export.sign_in import current_sign_in
 
-__all__ = ["Given", "Workshop", "accounts", "as_plain", "export_all", "fit", "logging_through", "prepare", "slices"]
+__all__ = [
+    "UNKNOWN_ACCOUNT",
+    "Given",
+    "Workshop",
+    "accounts",
+    "as_plain",
+    "export_all",
+    "fit",
+    "logging_through",
+    "prepare",
+    "slices",
+]
+
+_LOG = logging.getLogger(__name__)
+
+UNKNOWN_ACCOUNT = "not known yet"
+"""What stands for the account of a run that ended before it found out which it is."""
+
+Follow = Callable[[str], AbstractContextManager[Watch]]
+
+
+def unwatched(_account: str) -> AbstractContextManager[Watch]:
+    """Tell nobody how a run gets on."""
+    return nullcontext(Watch())
 
 
 def prepare(
@@ -34,6 +62,7 @@ def prepare(
     clock: Callable[[], datetime],
     hide: Callable[[str], None] = lambda _secret: None,
     needs_sink: bool = True,
+    is_run: bool = False,
 ) -> Workshop:
     """Read the settings as the command line does, and fit everything together. Nothing is connected yet.
 
@@ -43,12 +72,13 @@ def prepare(
         clock: the time, aware and UTC.
         hide: told of every secret that is found.
         needs_sink: whether events are to go somewhere.
+        is_run: whether exports are to follow, so that the monitor of `ping_url` is told where they cannot begin.
 
     Raises:
         CfauditError: something does not fit, or there is no credential; `exit_code` says what the program would.
     """
     settings = load_settings(given, environ=environ, now=clock(), directory=Path())
-    return fit(settings, environ=environ, clock=clock, hide=hide, needs_sink=needs_sink)
+    return fit(settings, environ=environ, clock=clock, hide=hide, needs_sink=needs_sink, is_run=is_run)
 
 
 def fit(
@@ -58,8 +88,28 @@ def fit(
     clock: Callable[[], datetime],
     hide: Callable[[str], None],
     needs_sink: bool = True,
+    is_run: bool = False,
 ) -> Workshop:
     """Return what runs with these settings are made of. Raises: as `prepare`."""
+    if settings.ping_url:
+        hide(settings.ping_url)
+    try:
+        return _fitted(settings, environ, clock, hide, needs_sink=needs_sink)
+    except CfauditError:
+        if not is_run:
+            raise
+        with _observed(settings, settings.source, environ, clock):
+            raise
+
+
+def _fitted(
+    settings: Settings,
+    environ: Mapping[str, str],
+    clock: Callable[[], datetime],
+    hide: Callable[[str], None],
+    *,
+    needs_sink: bool,
+) -> Workshop:
     from cfaudit_export.plugins import load_plugins  # the list of installed distributions is slow to import
 
     plugins = load_plugins(environ=environ)
@@ -69,11 +119,97 @@ def fit(
     return assemble(settings, plugins, environ=environ, clock=clock, hide=hide)
 
 
-def export_all(workshop: Workshop) -> Iterator[RunReport]:
-    """Run one account after the other, each once, and yield how it went; one that fails does not stop the others."""
-    with accounts_of(workshop) as accounts:
-        for account in accounts:
-            yield export(workshop, account)
+def export_all(workshop: Workshop, follow: Follow = unwatched, *, observed: bool = True) -> Iterator[RunReport]:
+    """Run one account after the other, each once, and yield how it went; one that fails does not stop the others.
+
+    Whoever calls this: the metrics file, the collector and the monitor that the settings name are told of each run, and
+    the log of how it ended. A caller that breaks off, and closes the iterator, is a failure for the monitor.
+
+    Args:
+        workshop: what runs are made of.
+        follow: opens for each account whom the run tells how it gets on, such as a progress bar.
+        observed: False leaves out what observes runs: for a run beside the regular ones.
+
+    Raises:
+        CfauditError: which accounts there are is asked for, and there is no answer.
+    """
+    with ExitStack() as stack:
+        observer, codes = Observer(), list[ExitCode]()
+        if observed:
+            told = _observed(workshop.settings, workshop.asked_source, workshop.environ, workshop.clock)
+            observer, codes = stack.enter_context(told)
+        for account in stack.enter_context(accounts_of(workshop)):
+            with follow(account) as watch:
+                report = export(workshop, account, replace(watch, trace=observer.trace))
+            checkpoint, ends_at = checkpoint_of(workshop, report), _sign_in_ends_at(workshop, report)
+            observer.ended(report, checkpoint, ends_at)
+            codes.append(report.exit_code)
+            _log_end(report)
+            yield report
+
+
+@contextmanager
+def _observed(
+    settings: Settings, source: str, environ: Mapping[str, str], clock: Callable[[], datetime]
+) -> Iterator[tuple[Observer, list[ExitCode]]]:
+    """Let all who observe runs know that they begin, and how they end; yield the observer and the list for exit codes.
+
+    The metrics file says how it ended also where no collector can be told.
+    """
+    file, name = settings.metrics_file, settings.name_in_metrics
+    codes: list[ExitCode] = []
+    with (
+        pinging(settings.ping_url) as pinged,
+        Observer(file, export=name).concluding(source, clock) as filed,
+        observing(file, settings.otlp_endpoint, environ, name) as observer,
+        replace(observer, file=None).concluding(source, clock) as sent,
+    ):
+        yield observer, codes
+        for told in (pinged, filed, sent):
+            told.extend(codes)
+
+
+def checkpoint_of(workshop: Workshop, report: RunReport) -> Checkpoint | None:
+    """Return the checkpoint that a run left; that it cannot be read now changes nothing about the run."""
+    with suppress(CfauditError):
+        found = workshop.store.load(report.stream.id)
+        return found.checkpoint if found else None
+    return None
+
+
+def _sign_in_ends_at(workshop: Workshop, report: RunReport) -> datetime | None:
+    """Return when a person must sign in again, if that is known; log a warning when it is soon."""
+    read_by = next((one for one in candidates(workshop) if one.source_name == report.stream.source), workshop)
+    if read_by.credential.kind == "oauth":
+        with suppress(CfauditError):  # the run is over, and how it went is known
+            grant = current_sign_in(read_by.settings, read_by.server_url, workshop.clock())
+            return grant.grant_expires_at if grant else None
+    return None
+
+
+def _log_end(report: RunReport) -> None:
+    facts = {
+        "account": report.stream.account_id or UNKNOWN_ACCOUNT,
+        "source": report.stream.source,
+        "stream": report.stream.id,
+        "events": report.events,
+        "rows": sum(sink.rows for sink in report.sinks),
+        "calls": report.calls,
+        "gaps": len(report.gaps),
+        "trimmed": report.trimmed,
+        "completed": report.completed,
+        "still_trimmed": report.still_trimmed,
+        "seconds": round((report.finished_at - report.started_at).total_seconds(), 3),
+        "exit_code": int(report.exit_code),
+    }
+    _LOG.info("run finished", extra=facts)
+    if report.trimmed:
+        extra = {
+            "account": facts["account"],
+            "events": report.trimmed,
+            "do": "later runs bring them, --recover all waits",
+        }
+        _LOG.warning("exported without recovered columns: call budget exhausted", extra=extra)
 
 
 def slices(workshop: Workshop, count: int) -> list[dict[str, Any]]:

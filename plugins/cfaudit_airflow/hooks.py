@@ -55,7 +55,7 @@ class CloudflareAuditHook(BaseHook):  # type: ignore[misc]  # typed only where A
             flags: as on the command line, by the name of the option.
             options: further settings, before those of the connection.
             config: a TOML file, before that of the connection.
-            needs_sink: whether events are to go somewhere.
+            needs_sink: whether exports are to follow, and events to go somewhere.
 
         Raises:
             CfauditError: the settings do not fit, or there is no credential.
@@ -74,7 +74,7 @@ class CloudflareAuditHook(BaseHook):  # type: ignore[misc]  # typed only where A
         file = config or said.pop("config", None)
         pairs = [f"{key}={value}" for table in (said, options or {}) for key, value in _flat(table)]
         given = Given(Path(file) if file else None, pairs, dict(flags or {}))
-        return prepare(given, environ=environ, clock=_now, hide=mask_secret, needs_sink=needs_sink)
+        return prepare(given, environ=environ, clock=_now, hide=mask_secret, needs_sink=needs_sink, is_run=needs_sink)
 
     def test_connection(self) -> tuple[bool, str]:
         """Say whether the server accepts the token, for the button in the list of connections."""

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow.sdk import AssetAlias, BaseOperator
 from airflow.sdk.exceptions import AirflowRescheduleException
 
-from cfaudit_airflow.assets import SOURCE, audit_asset
+from cfaudit_airflow.assets import audit_asset
 from cfaudit_airflow.hooks import CloudflareAuditHook
-from cfaudit_airflow.outcomes import RetryAfter, failure
+from cfaudit_airflow.outcomes import RetryAfter, failure, problems_of, trimmed
 from cfaudit_export import CfauditError, ExitCode, worst
 
 if TYPE_CHECKING:
@@ -41,6 +41,9 @@ class CloudflareAuditExportOperator(BaseOperator):  # type: ignore[misc]  # type
         max_wait: longest time that a run waits itself, as in `5m`; after that Airflow does, and the worker is free.
         data_interval: False lets the checkpoint decide also where there is a data interval.
         on_gaps: what gaps and refused events mean: `fail` the task, or `warn` and succeed.
+        on_trimmed: what events without recovered columns mean, for which the call budget was exhausted: `fail` the
+            task, or `warn` and succeed. They are delivered either way. With `{"recover": "all"}` in the options runs
+            wait for calls instead.
         cloudflare_audit_conn_id: id of the connection; None for the worker's environment alone.
         kwargs: what every operator takes; `retry_policy` is `RetryAfter` by default, and `outlets` the assets of the
             accounts that are named here.
@@ -72,6 +75,7 @@ class CloudflareAuditExportOperator(BaseOperator):  # type: ignore[misc]  # type
         max_wait: str | None = None,
         data_interval: bool = True,
         on_gaps: Literal["fail", "warn"] = "fail",
+        on_trimmed: Literal["fail", "warn"] = "warn",
         cloudflare_audit_conn_id: str | None = CloudflareAuditHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
@@ -79,8 +83,9 @@ class CloudflareAuditExportOperator(BaseOperator):  # type: ignore[misc]  # type
         if not kwargs.get("outlets"):
             kwargs["outlets"] = [audit_asset(one) for one in _listed(account) if len(one) == 32]
         super().__init__(**kwargs)
-        if on_gaps not in {"fail", "warn"}:
-            raise ValueError(f"on_gaps is 'fail' or 'warn', not '{on_gaps}'")
+        for name, value in (("on_gaps", on_gaps), ("on_trimmed", on_trimmed)):
+            if value not in {"fail", "warn"}:
+                raise ValueError(f"{name} is 'fail' or 'warn', not '{value}'")
         self.account = account
         self.since = since
         self.until = until
@@ -91,6 +96,7 @@ class CloudflareAuditExportOperator(BaseOperator):  # type: ignore[misc]  # type
         self.max_wait = max_wait
         self.data_interval = data_interval
         self.on_gaps = on_gaps
+        self.on_trimmed = on_trimmed
         self.cloudflare_audit_conn_id = cloudflare_audit_conn_id
         self._is_running = False
 
@@ -154,11 +160,13 @@ class CloudflareAuditExportOperator(BaseOperator):  # type: ignore[misc]  # type
 
     def _judge(self, context: Any, reports: Sequence[RunReport], report: Mapping[str, Any]) -> None:
         code = worst(one.exit_code for one in reports)
-        if code is ExitCode.OK:
-            return
-        problems = "; ".join(problem for one in reports for problem in _problems(one))
+        problems = "; ".join(problem for one in reports for problem in problems_of(one))
         if code is ExitCode.INCOMPLETE and self.on_gaps == "warn":
             self.log.warning("delivered, but not complete: %s", problems)
+            code = ExitCode.OK
+        if code is ExitCode.OK and self.on_trimmed == "fail" and (problems := trimmed(reports)):
+            code = ExitCode.INCOMPLETE
+        if code is ExitCode.OK:
             return
         context["ti"].xcom_push("report", report)
         delays = [one.retry_after_seconds for one in reports if one.retry_after_seconds]
@@ -222,7 +230,7 @@ class CloudflareAuditPlanOperator(BaseOperator):  # type: ignore[misc]  # typed 
 
     def execute(self, context: Any) -> list[dict[str, Any]]:  # noqa: ARG002  # the signature is Airflow's
         """Return the arguments. Raises: as the export."""
-        from cfaudit_export.runs import accounts, slices
+        from cfaudit_export.runs import accounts, logging_through, slices
 
         flags = {"account": list(_listed(self.account)), "since": self.since, "until": self.until}
         hook = CloudflareAuditHook(self.cloudflare_audit_conn_id)
@@ -230,7 +238,8 @@ class CloudflareAuditPlanOperator(BaseOperator):  # type: ignore[misc]  # typed 
         try:
             workshop = hook.prepare(given, self.options, self.config, needs_sink=False)
             count = int(self.slices)
-            return slices(workshop, count) if count else [{"account": one} for one in accounts(workshop)]
+            with logging_through(self.log.log):
+                return slices(workshop, count) if count else [{"account": one} for one in accounts(workshop)]
         except CfauditError as error:
             raise failure(error.exit_code, str(error), error.retry_after_seconds) from error
 
@@ -243,15 +252,6 @@ def _data_interval(context: Any) -> tuple[datetime, datetime] | None:
     """Return the data interval of the DAG run; None where it has none, or one of no length."""
     start, end = context.get("data_interval_start"), context.get("data_interval_end")
     return (start, end) if start and end and start < end else None
-
-
-def _problems(report: RunReport) -> list[str]:
-    account = report.stream.account_id or SOURCE
-    found = [f"account {account}: {report.error}"] if report.error else []
-    found += [f"account {account}, sink '{sink.name}': {sink.error}" for sink in report.sinks if sink.error]
-    if report.gaps:
-        found.append(f"account {account}: windows that could not be read: {len(report.gaps)}")
-    return found or [f"account {account}: events that a sink refuses are set aside"]
 
 
 def _redacted(value: Any, redact: Callable[[str], str]) -> Any:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import RetryDecision, RetryPolicy
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from cfaudit_export import ExitCode
+from cfaudit_export import ExitCode, RunReport
 
 RETRIED = frozenset({ExitCode.SINK_DOWN, ExitCode.TRY_AGAIN})
 
@@ -40,3 +41,29 @@ def failure(code: ExitCode, why: str, retry_after_seconds: float | None = None) 
     """Return the exception to raise for a run that ended with this code."""
     text = f"{why} (exit code {int(code)}: {code.meaning})"
     return ExportAgainError(text, retry_after_seconds) if code in RETRIED else AirflowFailException(text)
+
+
+def problems_of(report: RunReport) -> list[str]:
+    """Return what is wrong with a run, and of which account it was."""
+    account = _account(report)
+    found = [f"account {account}: {report.error}"] if report.error else []
+    found += [f"account {account}, sink '{sink.name}': {sink.error}" for sink in report.sinks if sink.error]
+    if report.gaps:
+        found.append(f"account {account}: windows that could not be read: {len(report.gaps)}")
+    if not found and report.exit_code is not ExitCode.OK:
+        found.append(f"account {account}: events that a sink refuses are set aside")
+    return found
+
+
+def trimmed(reports: Sequence[RunReport]) -> str:
+    """Return where events were exported without recovered columns; empty for nowhere."""
+    return "; ".join(
+        f"account {_account(one)}: {one.trimmed:,} events exported without recovered columns, call budget exhausted"
+        for one in reports
+        if one.trimmed
+    )
+
+
+def _account(report: RunReport) -> str:
+    """Return the account of a run; one that could not connect may not know it yet."""
+    return report.stream.account_id or "not known yet"

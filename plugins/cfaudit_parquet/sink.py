@@ -136,7 +136,7 @@ class ParquetSink:
             except OSError:  # a file system without hard links
                 hidden.replace(self._root / _MARK)
             hidden.unlink(missing_ok=True)
-            _sync_folder(self._root)
+            sync_folder(self._root)
         return self.marked() or token
 
     def close(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,8 +11,16 @@ from threading import Event, Thread
 
 import pytest
 
-from cfaudit_export.errors import AccessError, SettingsError
-from cfaudit_export.ping import pinged
+from cfaudit_export.errors import AccessError, ExitCode, SettingsError
+from cfaudit_export.ping import pinging
+
+
+def pinged(url: str | None, work: Callable[[], int]) -> int:
+    """Do the work and return its exit code, and let the monitor know."""
+    with pinging(url) as codes:
+        code = work()
+        codes.append(ExitCode(code))
+    return code
 
 
 @dataclass

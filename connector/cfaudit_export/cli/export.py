@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import replace
-from datetime import datetime
-from typing import Annotated, Any
+from contextlib import AbstractContextManager
+from typing import Annotated
 
 import typer
 
-from cfaudit_export.accounts import accounts_of
-from cfaudit_export.assemble import Workshop
+from cfaudit_export import runs
+from cfaudit_export.assemble import Watch, Workshop
 from cfaudit_export.cli.command import command, log_form
 from cfaudit_export.cli.progress import progress_bar
 from cfaudit_export.cli.shell import Shell
-from cfaudit_export.cli.signin import current_sign_in
 from cfaudit_export.cli.terminal import PROGRAM
 from cfaudit_export.encode import as_json
-from cfaudit_export.errors import CfauditError, ExitCode, worst
-from cfaudit_export.export import export
-from cfaudit_export.metrics.observe import Observer, observing
+from cfaudit_export.errors import ExitCode, worst
 from cfaudit_export.model import Checkpoint, RunReport, iso
-from cfaudit_export.ping import pinged
 from cfaudit_export.runs import fit
 from cfaudit_export.settings import Settings
 from cfaudit_export.settings.options import FILTERS, HOW, LOGS, WATCH, WHAT, WHERE
@@ -59,56 +53,37 @@ def run(shell: Shell, settings: Settings, *, json: Json = False) -> int:
 
     Continues at the checkpoint, up to now minus the settle lag; the first run starts 30 days back.
     """
-    if settings.ping_url:
-        shell.terminal.redaction.hide(settings.ping_url)
-    return pinged(settings.ping_url, lambda: _run(shell, settings, json=json))
-
-
-def _run(shell: Shell, settings: Settings, *, json: bool) -> int:
-    file, name = settings.metrics_file, settings.name_in_metrics
-
-    def observed() -> int:
-        with observing(file, settings.otlp_endpoint, shell.environ, name) as observer:
-            teller = replace(observer, file=None)
-            return teller.concluding(
-                settings.source, shell.clock, lambda: _exported(shell, settings, observer, json=json)
-            )
-
-    # The file says how it ended also where no collector can be told, and where no run can begin.
-    return Observer(file, export=name).concluding(settings.source, shell.clock, observed)
-
-
-def _exported(shell: Shell, settings: Settings, observer: Observer, *, json: bool) -> int:
-    reports = export_all(shell, prepare(shell, settings), observer)
+    workshop = prepare(shell, settings, is_run=True)
+    reports = export_all(shell, workshop)
     if json:
         shell.terminal.answer(as_json(reports))
     return worst(report.exit_code for report in reports)
 
 
-def prepare(shell: Shell, settings: Settings) -> Workshop:
+def prepare(shell: Shell, settings: Settings, *, is_run: bool = False) -> Workshop:
     """Return the workshop of these settings.
 
     Raises:
         CfauditError: something does not fit, or there is no credential.
     """
-    return fit(settings, environ=shell.environ, clock=shell.clock, hide=shell.terminal.redaction.hide)
+    hide = shell.terminal.redaction.hide
+    return fit(settings, environ=shell.environ, clock=shell.clock, hide=hide, is_run=is_run)
 
 
-def export_all(shell: Shell, workshop: Workshop, observer: Observer) -> list[RunReport]:
+def export_all(shell: Shell, workshop: Workshop, *, observed: bool = True) -> list[RunReport]:
     """Export every account, one after the other, and say how each run ended; one that fails stops no other.
 
     Raises:
         CfauditError: which accounts there are is asked for, and there is no answer.
     """
     reports = []
-    with accounts_of(workshop) as accounts:
-        for account in accounts:
-            with progress_bar(shell.terminal, account or workshop.settings.source) as watch:
-                report = export(workshop, account, replace(watch, trace=observer.trace))
-            checkpoint = _checkpoint(workshop, report)
-            _tell(shell, workshop, report, checkpoint)
-            observer.ended(report, checkpoint, _sign_in_ends_at(shell, workshop))
-            reports.append(report)
+
+    def follow(account: str) -> AbstractContextManager[Watch]:
+        return progress_bar(shell.terminal, account or workshop.source_name)
+
+    for report in runs.export_all(workshop, follow, observed=observed):
+        _tell(shell, workshop, report, runs.checkpoint_of(workshop, report))
+        reports.append(report)
     if len(reports) > 1:
         _tell_all(shell, workshop, reports)
     return reports
@@ -127,20 +102,16 @@ def _tell(shell: Shell, workshop: Workshop, report: RunReport, checkpoint: Check
         (one.name, one.rows, len(one.locations), len(report.gaps), covered_until(checkpoint, one.name))
         for one in report.sinks
     ]
+    if log_form(terminal, settings) == "text" and rows:
+        source = report.stream.source
+        sure = "" if report.extra.get("account_verified", True) else " (not verified)"
+        terminal.say(f"account {report.stream.account_id}{sure}, {report.events:,} events read from {source}")
+        terminal.table(("sink", ">rows", ">files", ">gaps", "covered until"), rows, answer=False)
     if log_form(terminal, settings) == "text":
-        if rows:
-            source = report.stream.source
-            terminal.say(f"account {report.stream.account_id}, {report.events:,} events read from {source}")
-            terminal.table(("sink", ">rows", ">files", ">gaps", "covered until"), rows, answer=False)
-        if report.trimmed:
-            left_out = f"{report.trimmed:,} events have columns left out for want of calls"
-            terminal.say(f"{left_out}; later runs bring them, and --recover all waits for them")
         if report.completed:
             terminal.say(f"{report.completed:,} events were delivered again with all columns")
         if report.still_trimmed:
             terminal.say(f"{report.still_trimmed:,} events in all lack columns")
-    else:
-        _LOG.info("run finished", extra=_facts(report))
     _tell_faults(shell, workshop, report, checkpoint)
 
 
@@ -163,15 +134,6 @@ def _tell_faults(shell: Shell, workshop: Workshop, report: RunReport, checkpoint
         terminal.fail(_gaps_remain(report))
 
 
-def _sign_in_ends_at(shell: Shell, workshop: Workshop) -> datetime | None:
-    """Return when somebody must sign in again, if that is known; log a warning when it is soon."""
-    if workshop.credential.kind == "oauth":
-        with suppress(CfauditError):  # the run is over, and how it went is known
-            grant = current_sign_in(workshop.settings, workshop.server_url, shell.clock())
-            return grant.grant_expires_at if grant else None
-    return None
-
-
 def of_account(account: str, error: object) -> str:
     """Return an error with the account that it is about, where there are several."""
     return f"account {account}: {error}" if account else str(error)
@@ -189,7 +151,7 @@ def _tell_all(shell: Shell, workshop: Workshop, reports: Sequence[RunReport]) ->
 
 
 def _account_row(workshop: Workshop, report: RunReport) -> tuple[object, ...]:
-    checkpoint = _checkpoint(workshop, report)
+    checkpoint = runs.checkpoint_of(workshop, report)
     until = min((covered_until(checkpoint, sink.name) for sink in report.sinks), default="-")
     rows = sum(sink.rows for sink in report.sinks)
     why = report.error or next((f"{sink.name}: {sink.error}" for sink in report.sinks if sink.error), "")
@@ -205,28 +167,3 @@ def _gaps_remain(report: RunReport) -> str:
         f"account {report.stream.account_id}: {len(report.gaps):,} gaps remain, with {rows:,} rows that could not be "
         f"read, between {iso(since)} and {iso(before)}; see '{PROGRAM} gaps'"
     )
-
-
-def _checkpoint(workshop: Workshop, report: RunReport) -> Checkpoint | None:
-    """Return the checkpoint for the table; that it cannot be read now changes nothing about the run."""
-    with suppress(CfauditError):
-        found = workshop.store.load(report.stream.id)
-        return found.checkpoint if found else None
-    return None
-
-
-def _facts(report: RunReport) -> dict[str, Any]:
-    return {
-        "account": report.stream.account_id,
-        "source": report.stream.source,
-        "stream": report.stream.id,
-        "events": report.events,
-        "rows": sum(sink.rows for sink in report.sinks),
-        "calls": report.calls,
-        "gaps": len(report.gaps),
-        "trimmed": report.trimmed,
-        "completed": report.completed,
-        "still_trimmed": report.still_trimmed,
-        "seconds": round((report.finished_at - report.started_at).total_seconds(), 3),
-        "exit_code": int(report.exit_code),
-    }

@@ -15,7 +15,6 @@ from cfaudit_export.cli.status import checkpoints_of, named
 from cfaudit_export.encode import as_json
 from cfaudit_export.errors import CfauditError, ExitCode, worst
 from cfaudit_export.fit import open_store
-from cfaudit_export.metrics.observe import Observer
 from cfaudit_export.model import Checkpoint, Gap, iso
 from cfaudit_export.settings import Settings
 from cfaudit_export.settings.options import FILTERS, HOW, LOGS, WHAT, WHERE
@@ -68,7 +67,7 @@ def gaps(
 
 def _retry(shell: Shell, settings: Settings) -> list[ExitCode]:
     workshop = replace(prepare(shell, settings), only_gaps=True)
-    return [report.exit_code for report in export_all(shell, workshop, Observer())]
+    return [report.exit_code for report in export_all(shell, workshop, observed=False)]
 
 
 def _stored(shell: Shell, settings: Settings) -> list[Checkpoint | CfauditError]:

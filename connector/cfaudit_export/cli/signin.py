@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cfaudit_export.auth import grant_store, header_values, kept_grant
+from cfaudit_export.auth import grant_store, header_values
 from cfaudit_export.auth.token import VARIABLE
 from cfaudit_export.cli.command import command
 from cfaudit_export.cli.shell import Shell
@@ -20,8 +19,6 @@ from cfaudit_export.settings.options import LOGS, SIGN_IN
 if TYPE_CHECKING:
     from cfaudit_export.auth.grants import Grant
 
-_LOG = logging.getLogger(__name__)
-_WARNING_DAYS = 7
 
 _WHERE = ("source", "server_url", "header", "insecure_http", "profile", "state_dir")
 _LOGIN_EPILOG = """
@@ -109,21 +106,6 @@ def logout(shell: Shell, settings: Settings) -> int:
     found = sign_out(grant_store(settings), url, settings.profile, tell=terminal.say, hide=terminal.redaction.hide)
     terminal.say(f"signed out at '{url}'" if found else f"nobody is signed in at '{url}'")
     return ExitCode.OK
-
-
-def current_sign_in(settings: Settings, server_url: str, now: datetime) -> Grant | None:
-    """Return the sign-in at a server, None when there is none; log a warning when few of its days are left.
-
-    Raises: as `kept_grant`.
-    """
-    from cfaudit_export.auth.grants import grant_days_left, login_command
-
-    grant = kept_grant(settings, server_url)
-    left = None if grant is None else grant_days_left(grant, now)
-    if left is not None and left < _WARNING_DAYS:
-        facts = {"server": server_url, "days_left": round(left, 1), "do": login_command(settings.profile)}
-        _LOG.warning("the sign-in ends soon", extra=facts)
-    return grant
 
 
 def described(grant: Grant, now: datetime) -> str:

@@ -14,7 +14,7 @@ from cfaudit_export.auth.token import VARIABLE
 from cfaudit_export.cli.command import command
 from cfaudit_export.cli.export import Json, covered_until
 from cfaudit_export.cli.shell import Shell
-from cfaudit_export.cli.signin import current_sign_in, described
+from cfaudit_export.cli.signin import described
 from cfaudit_export.cli.terminal import PROGRAM
 from cfaudit_export.encode import as_json
 from cfaudit_export.errors import CfauditError, ExitCode, UsageError, worst
@@ -25,6 +25,7 @@ from cfaudit_export.intervals import holes
 from cfaudit_export.model import Checkpoint, SinkProgress, Stream
 from cfaudit_export.settings import Settings, values
 from cfaudit_export.settings.options import LOGS
+from cfaudit_export.sign_in import current_sign_in
 from cfaudit_export.times import show_duration
 
 if TYPE_CHECKING:

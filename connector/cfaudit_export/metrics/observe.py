@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cfaudit_export.errors import CfauditError, ExitCode, SettingsError
+from cfaudit_export.errors import CfauditError, ExitCode, SettingsError, worst
 from cfaudit_export.metrics.collect import collect, collect_end
 from cfaudit_export.metrics.textfile import write_textfile
 from cfaudit_export.model import Checkpoint, RunReport
@@ -65,22 +65,24 @@ class Observer:
         if self.otlp:
             self.otlp.send(samples, _instance(self.export, report.stream.id))
 
-    def concluding(self, source: str, clock: Callable[[], datetime], work: Callable[[], int]) -> int:
-        """Do the work of a whole command, and tell how it ended, also where it never came to a run."""
+    @contextmanager
+    def concluding(self, source: str, clock: Callable[[], datetime]) -> Iterator[list[ExitCode]]:
+        """Tell how a whole command ended, also where it never came to a run; yield the list for its exit codes."""
+        codes: list[ExitCode] = []
         code = ExitCode.BUG
         try:
-            code = ExitCode(work())
+            yield codes
+            code = worst(codes)
         except CfauditError as error:
             code = error.exit_code
             raise
         finally:
-            stopped = isinstance(sys.exception(), KeyboardInterrupt)
+            stopped = isinstance(sys.exception(), KeyboardInterrupt | GeneratorExit)
             samples = list(collect_end(self.export, source, STOPPED if stopped else code, clock()))
             if self.file:
                 write_textfile(self.file, samples)
             if self.otlp:
                 self.otlp.send(samples, _instance(self.export, source))
-        return code
 
 
 @contextmanager

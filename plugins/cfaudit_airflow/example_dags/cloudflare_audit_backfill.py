@@ -25,6 +25,7 @@ with DAG(
     CloudflareAuditExportOperator.partial(
         task_id="export",
         sinks="parquet",
+        options={"recover": "all"},  # wait for calls rather than leave columns out
         max_wait="5m",
         pool="cloudflare_audit",
         map_index_template="{{ task.account }} {{ task.since }}",

@@ -22,6 +22,7 @@ with DAG(
     CloudflareAuditExportOperator.partial(
         task_id="export",
         sinks="parquet",
+        options={"recover": "all"},  # wait for calls rather than leave columns out
         max_wait="5m",
         pool="cloudflare_audit",  # one slot: the accounts share the budget of one credential
         outlets=[AssetAlias("cloudflare_audit")],

@@ -103,7 +103,8 @@ def test_every_metric_arrives_with_its_labels_and_counters_say_what_this_run_add
     done = report(exit_code=ExitCode.OK)
     with observing(None, collector.url, {}, "nightly") as observer:
         observer.ended(done, checkpoint, done.finished_at)
-        assert observer.concluding("auditlogs", lambda: done.finished_at, lambda: 0) == 0
+        with observer.concluding("auditlogs", lambda: done.finished_at) as codes:
+            codes.append(ExitCode.OK)
     received = collector.metrics
     assert [attributes(one.resource)["service.name"] for one in received] == ["cfaudit-export"] * 2
     metrics = {metric.name: metric for one in received for scope in one.scope_metrics for metric in scope.metrics}
@@ -135,11 +136,12 @@ def test_the_runs_of_a_stream_are_one_instance_to_a_collector_and_other_exports_
 def test_a_command_that_cannot_begin_is_told_too_and_a_success_of_before_is_not_taken_back(
     collector: Collector,
 ) -> None:
-    def refused() -> int:
+    with (
+        observing(None, collector.url, {}) as observer,
+        pytest.raises(SettingsError),
+        observer.concluding("auditlogs", lambda: datetime.now(UTC)),
+    ):
         raise SettingsError("no sink")
-
-    with observing(None, collector.url, {}) as observer, pytest.raises(SettingsError):
-        observer.concluding("auditlogs", lambda: datetime.now(UTC), refused)
     [received] = collector.metrics
     metrics = {metric.name: metric for scope in received.scope_metrics for metric in scope.metrics}
     [code] = points(metrics["cfaudit.last_end.exit_code"])

@@ -104,6 +104,7 @@ def connections(sandbox: Sandbox) -> Callable[..., dict[str, str]]:
         extra = {
             "state_dir": str(folder / "state"),
             "sinks.parquet.path": str(folder / "out"),
+            "metrics_file": str(folder / "cfaudit.prom"),
             "sources": {"auditlogs": {"budget_calls": 0}},
             "account": [account.id for account in sandbox.world.accounts],
             **more,

@@ -139,4 +139,11 @@ def test_downstream_dags_hear_of_new_events_by_account(done: Done, sandbox: Sand
 
 def test_the_log_of_a_task_has_facts_and_no_token(done: Done, sandbox: Sandbox) -> None:
     assert "window done window=" in done.log
+    assert "run finished account=" in done.log
+    assert "HTTP Request" not in done.log, "what libraries say of each request is left out"
     assert sandbox.world.tokens["user"] not in done.log
+
+
+def test_what_observes_runs_is_told_under_a_scheduler_too(done: Done, sandbox: Sandbox) -> None:
+    text = (done.folder / "cfaudit.prom").read_text()
+    assert all(f'account="{account.id}"' in text for account in sandbox.world.accounts)
