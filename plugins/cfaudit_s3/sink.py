@@ -112,6 +112,8 @@ class S3Sink:
 
     def mark(self, token: str) -> str:
         """Leave a mark below the prefix, unless there is one; as `Sink.mark`."""
+        if (found := self.marked()) is not None:  # a store that ignores conditions would put the new one over it
+            return found
         self._bucket.put_new(self._mark_key, token.encode())
         return self.marked() or token
 
