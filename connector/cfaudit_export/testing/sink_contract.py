@@ -245,7 +245,7 @@ class SinkContract:
     def test_a_mark_is_left_once_and_found_again(self, target: SinkTarget, sink: Sink, folder: Path) -> None:
         """Only for a sink that can mark its destination; the first mark stays, and is no event."""
         if not hasattr(sink, "mark"):
-            pytest.skip("this sink leaves no mark")
+            return  # it promises none
         marker, other = cast("Any", sink), cast("Any", target.new_sink())
         assert marker.marked() is None
         batch = make_batch(folder, rows=5)
