@@ -184,6 +184,30 @@ class Sink(Protocol):
         ...
 
 
+class BlobStore(Protocol):
+    """What a checkpoint store may offer beside checkpoints: a place for files that belong to a stream.
+
+    What is set aside of a run goes there, where the machine's own disk is thrown away with it. Names have slashes.
+    What a method wrote or removed is durable when it returns.
+    """
+
+    def keep(self, stream_id: str, name: str, content: bytes) -> None:
+        """Keep a file, in the place of one of the same name. Raises: as `CheckpointStore.load`."""
+        ...
+
+    def kept(self, stream_id: str) -> Iterator[str]:
+        """Yield the names of all files of a stream, sorted. Raises: as `CheckpointStore.load`."""
+        ...
+
+    def fetch(self, stream_id: str, name: str) -> bytes | None:
+        """Return a file, None when there is none. Raises: as `CheckpointStore.load`."""
+        ...
+
+    def drop(self, stream_id: str, name: str) -> None:
+        """Remove a file; not having it is fine. Raises: as `CheckpointStore.load`."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Versioned:
     """A checkpoint and the version under which the store holds it; the version is only good for `save`."""
@@ -193,7 +217,10 @@ class Versioned:
 
 
 class CheckpointStore(Protocol):
-    """Where checkpoints live, keyed by stream id."""
+    """Where checkpoints live, keyed by stream id.
+
+    One that is not on the machine's own disk should be a `BlobStore`, too.
+    """
 
     def load(self, stream_id: str) -> Versioned | None:
         """Return the checkpoint of a stream, None when there is none.

@@ -205,6 +205,8 @@ class Batch:
         digest: SHA-256 of the staged file, hex.
         refused_before: whether this sink has refused each of the events before, so that refusing all of them again is
             no sign of wrong settings.
+        taken_before: whether this sink has ever taken an event of the stream, in this run or an earlier one; one that
+            has not, and refuses every event of a batch, however small, has another fault than the events.
     """
 
     batch_id: str
@@ -214,6 +216,7 @@ class Batch:
     path: Path
     digest: str
     refused_before: bool = False
+    taken_before: bool = False
 
 
 @dataclass(frozen=True, slots=True)

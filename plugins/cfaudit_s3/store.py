@@ -97,6 +97,31 @@ class S3Store:
             if dot and suffix == "json" and _STREAM_ID.fullmatch(stream_id):
                 yield stream_id
 
+    def keep(self, stream_id: str, name: str, content: bytes) -> None:
+        """Keep a file of a stream; as `BlobStore.keep`."""
+        key = self._blob_key(stream_id, name)
+        if self._bucket.put_new(key, content) is None and (found := self._bucket.get(key)) and found.body != content:
+            self._bucket.put_over(key, content, found.etag)
+
+    def kept(self, stream_id: str) -> Iterator[str]:
+        """Yield the names of all files of a stream; as `BlobStore.kept`."""
+        folder = self._blob_key(stream_id, "")
+        yield from sorted(key.removeprefix(folder) for key in self._bucket.keys(folder))
+
+    def fetch(self, stream_id: str, name: str) -> bytes | None:
+        """Return a file of a stream; as `BlobStore.fetch`."""
+        found = self._bucket.get(self._blob_key(stream_id, name))
+        return None if found is None else bytes(found.body)
+
+    def drop(self, stream_id: str, name: str) -> None:
+        """Remove a file of a stream; as `BlobStore.drop`."""
+        key = self._blob_key(stream_id, name)
+        if not self._bucket.delete(key) and self._bucket.head(key):
+            raise TryAgainError(f"'{self._bucket.url(key)}' cannot be removed; grant s3:DeleteObject, then run again")
+
+    def _blob_key(self, stream_id: str, name: str) -> str:
+        return f"{self._config.prefix}{stream_id}.quarantine/{name}"
+
     def _key(self, stream_id: str) -> str:
         return f"{self._config.prefix}{stream_id}.json"
 

@@ -67,14 +67,13 @@ def replay(
         raise UsageError("--list, --to and --discard do different things; give one of them")
     if discard and not sink:
         raise UsageError("--discard gives events up for ever; say of which sink, as in --sink splunk")
-    from cfaudit_export.pipeline.quarantine import quarantine_of
     from cfaudit_export.pipeline.replay import Target, replay_stream
     from cfaudit_export.plugins import load_plugins
 
     plugins = load_plugins(environ=shell.environ)
     check_names(settings, plugins)
     store = open_store(settings, plugins)
-    found = [(one, quarantine_of(settings.state_dir, one.stream)) for one in _checkpoints(store, account)]
+    found = [(one, _quarantine(settings, one, store)) for one in _checkpoints(store, account)]
     if show:
         return _list(shell, found, json=json)
     work = [(aside, name) for checkpoint, aside in found for name in _refusing(checkpoint, aside, sink)]
@@ -91,6 +90,15 @@ def replay(
             return replay_stream(aside, target, store=store, clock=shell.clock, after_load=plugins.after_load)
 
     return _tell(shell, [_attempt(load, aside, name, to or name) for aside, name in work], json=json)
+
+
+def _quarantine(settings: Settings, checkpoint: Checkpoint, store: CheckpointStore) -> Quarantine:
+    """Return what is set aside of a stream, brought here where it is kept with the checkpoint."""
+    from cfaudit_export.pipeline.quarantine import quarantine_of
+
+    found = quarantine_of(settings.state_dir, checkpoint.stream, store)
+    refused = any(progress.quarantined for progress in checkpoint.sinks.values()) or found.sinks()
+    return found.fetch() if refused else found
 
 
 def _checkpoints(store: CheckpointStore, accounts: Sequence[str] | None) -> Iterator[Checkpoint]:

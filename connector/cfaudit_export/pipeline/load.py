@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cfaudit_export.errors import CfauditError, ExitCode
 from cfaudit_export.interfaces import Sink
@@ -20,6 +20,7 @@ class Outlet:
 
     name: str
     sink: Sink
+    is_known: bool = False  # to take events of the stream, from earlier runs
     batches: int = 0
     rows: int = 0
     late_rows: int = 0
@@ -30,7 +31,8 @@ class Outlet:
 
     def load(self, batch: Batch, late_rows: int) -> Receipt | None:
         """Load the batch; None when the sink cannot take it now."""
-        receipt = self._ask(lambda: load_into(self.sink, batch), late_rows)
+        told = replace(batch, taken_before=self.is_known or self.rows > 0)
+        receipt = self._ask(lambda: load_into(self.sink, told), late_rows)
         if receipt is not None:
             self.loaded_bytes += batch.path.stat().st_size
         return receipt

@@ -6,18 +6,23 @@ is sealed, and has the digest of the second, so that a change of either is notic
 
 `ID` derives from the batch that was refused and is the id under which the events are loaded again: under the old one
 a sink would rightly say that it has been given the batch.
+
+Where the store of the checkpoint has a place for files, as S3 has, both are there too, under the same names, because
+the disk may go with its machine.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 from urllib.parse import quote, unquote
 
 import pyarrow as pa
@@ -25,11 +30,14 @@ import pyarrow.compute as pc
 
 from cfaudit_export.durable import new_file, replace_file, sync_folder
 from cfaudit_export.errors import SinkError, StagingError
+from cfaudit_export.interfaces import BlobStore
 from cfaudit_export.model import MILLISECOND, Batch, Rejected, Stream, Window, floor_ms, iso
 from cfaudit_export.pipeline.answer import digest_of
 from cfaudit_export.seal import broken_seal, sealed
 
 _SUFFIX = ".arrow"
+_KEPT = ".kept"  # beside what is in the store, too
+_NAME = re.compile(r"[\w.%~-]+/[0-9a-f]{32}\.(json|arrow)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +57,37 @@ class Quarantine:
 
     directory: Path
     stream: Stream
+    blobs: BlobStore | None = None
+
+    def fetch(self) -> Quarantine:
+        """Bring what the checkpoint's store keeps onto this disk, and what is only here there; return the quarantine.
+
+        What was taken from the store on another machine, as a replay does, goes from here too.
+
+        Raises:
+            StagingError: the disk is full or not writable.
+            TryAgainError: the store cannot be reached.
+        """
+        if self.blobs is None:
+            return self
+        kept = {name for name in self.blobs.kept(self.stream.id) if _NAME.fullmatch(name)}
+        try:
+            for name in sorted(kept, key=lambda name: (name.endswith(_SUFFIX), name)):  # the words before the events
+                path = self.directory / name
+                if not path.exists() and (content := self.blobs.fetch(self.stream.id, name)) is not None:
+                    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                    replace_file(path, partial(_write_bytes, content=content), temporary=_hidden(path))
+                    path.with_suffix(_KEPT).touch()
+        except OSError as error:
+            raise StagingError(f"cannot fetch into '{self.directory}': {error.strerror or error}") from error
+        for path in sorted(self.directory.glob(f"*/*{_SUFFIX}")):
+            if self._name(path) in kept:
+                continue
+            if path.with_suffix(_KEPT).exists():
+                self._remove_here(path)
+            else:
+                self._keep(path)
+        return self
 
     def set_aside(self, sink: str, batch: Batch, rejected: tuple[Rejected, ...]) -> None:
         """Keep the refused events of a batch with the sink's words, durably. Again changes nothing.
@@ -87,6 +126,7 @@ class Quarantine:
             sync_folder(path.parent)
         except OSError as error:
             raise StagingError(f"cannot set events aside in '{path.parent}': {error.strerror or error}") from error
+        self._keep(path)
 
     def held(self, sink: str) -> Iterator[Batch]:
         """Yield what is set aside for a sink, as batches to load.
@@ -168,8 +208,28 @@ class Quarantine:
                 with suppress(OSError):
                     path.unlink(missing_ok=True)
 
+    def _keep(self, path: Path) -> None:
+        """Give a batch to the store, the events last, as on the disk."""
+        if self.blobs is None:
+            return
+        try:
+            for one in (path.with_suffix(".json"), path):
+                self.blobs.keep(self.stream.id, self._name(one), one.read_bytes())
+            path.with_suffix(_KEPT).touch()
+        except OSError as error:
+            raise StagingError(f"cannot set events aside in '{path.parent}': {error.strerror or error}") from error
+
     def _remove(self, path: Path) -> None:
         """Remove a batch, and then the words and what a sink noted beside it."""
+        if self.blobs is not None:
+            for one in (path, path.with_suffix(".json")):
+                self.blobs.drop(self.stream.id, self._name(one))
+        self._remove_here(path)
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.directory).as_posix()
+
+    def _remove_here(self, path: Path) -> None:
         try:
             path.unlink(missing_ok=True)
             for beside in path.parent.glob(f"{path.stem}.*"):
@@ -184,9 +244,15 @@ class Quarantine:
         return self.directory / quote(sink, safe="")
 
 
-def quarantine_of(state_dir: Path, stream: Stream) -> Quarantine:
-    """Return the quarantine of a stream below the state folder."""
-    return Quarantine(state_dir / "quarantine" / stream.id, stream)
+def quarantine_of(state_dir: Path, stream: Stream, store: object = None) -> Quarantine:
+    """Return the quarantine of a stream below the state folder, and in the store where that has a place for it."""
+    store = getattr(store, "store", store)  # one that only passes checkpoints on
+    blobs = cast("BlobStore", store) if hasattr(store, "keep") else None
+    return Quarantine(state_dir / "quarantine" / stream.id, stream, blobs)
+
+
+def _write_bytes(file: IO[bytes], content: bytes) -> None:
+    file.write(content)
 
 
 def _id(sink: str, batch_id: str) -> str:

@@ -61,8 +61,10 @@ class _Run:
         self._job = job
         self._started_at = job.clock()
         self._ledger = Ledger(job.store, job.stream)
-        self._quarantine = quarantine_of(job.staging.parent, job.stream)
-        self._outlets = {name: Outlet(name, sink) for name, sink in job.sinks.items()}
+        self._quarantine = quarantine_of(job.staging.parent, job.stream, job.store)
+        self._outlets = {
+            name: Outlet(name, sink, is_known=self._ledger.progress(name).rows > 0) for name, sink in job.sinks.items()
+        }
         self._delivery = Delivery(job, self._ledger, self._outlets, self._quarantine)
         self._windows = self._events = self._calls = 0
         self._trimmed: Counter[str] = Counter()

@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import pytest
 
@@ -33,6 +33,7 @@ from cfaudit_export import (
     Stream,
     Window,
 )
+from cfaudit_export.interfaces import BlobStore
 from cfaudit_export.model import Intent, Lateness, SinkProgress
 
 T = TypeVar("T")
@@ -187,6 +188,27 @@ class CheckpointStoreContract:
         with new_store().hold(_stream(9).id):
             assert list(new_store().streams()) == sorted(_stream(number).id for number in numbers)
         assert [_loaded(new_store, number) for number in numbers] == [_checkpoint(number, number) for number in numbers]
+
+    def test_files_of_a_stream_are_kept_beside_its_checkpoint(self, new_store: NewStore) -> None:
+        """Only for a store that has a place for them (`cfaudit_export.interfaces.BlobStore`)."""
+        if not hasattr(new_store(), "keep"):
+            return  # it promises none
+        store, other = cast("BlobStore", new_store()), cast("BlobStore", new_store())
+        first, second = _stream(1).id, _stream(2).id
+        assert list(store.kept(first)) == []
+        assert store.fetch(first, "s/none") is None
+        store.keep(first, "s/b.json", b"old")
+        store.keep(first, "s/b.json", b"new")
+        store.keep(first, "s/a.arrow", bytes(range(256)))
+        store.keep(second, "s/a.arrow", b"another")
+        new_store().save(_checkpoint(1, 1), expected=None)
+        assert list(other.kept(first)) == ["s/a.arrow", "s/b.json"]
+        assert (other.fetch(first, "s/b.json"), other.fetch(first, "s/a.arrow")) == (b"new", bytes(range(256)))
+        assert list(new_store().streams()) == [first]
+        other.drop(first, "s/a.arrow")
+        other.drop(first, "s/a.arrow")
+        assert list(store.kept(first)) == ["s/b.json"]
+        assert store.fetch(second, "s/a.arrow") == b"another"
 
     def test_a_held_stream_is_held_against_others(self, new_store: NewStore) -> None:
         """The second is told at once, and may have it when the first has ended."""

@@ -126,13 +126,14 @@ class Rig:
         settings = {"budget_calls": 0, "server_url": self.sandbox.mcp_url, "retry_seconds": 5.0, **(config or {})}
         with closing(AuditLogsSource(AuditLogsConfig(**settings), context)) as source:
             connection = source.connect()
+            store = job.pop("store", self.store)
             given = {"settle_lag": timedelta(0), **({"since": part.since, "until": part.before} if part else {}), **job}
             done = Job(
                 stream=replace(self.stream, slice=part),
                 connection=connection,
                 source=source,
                 sinks={"parquet": self.parquet()} if sinks is None else sinks,
-                store=self.store,
+                store=store,
                 staging=self.staging,
                 clock=lambda: self.now + self.ahead,
                 **given,
