@@ -37,7 +37,7 @@ from cfaudit_export.seal import broken_seal, sealed
 
 _SUFFIX = ".arrow"
 _KEPT = ".kept"  # beside what is in the store, too
-_NAME = re.compile(r"[\w.%~-]+/[0-9a-f]{32}\.(json|arrow)", re.ASCII)
+_NAME = re.compile(r"[\w%~-][\w.%~-]*/[0-9a-f]{32}\.(json|arrow)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +65,7 @@ class Quarantine:
         What was taken from the store on another machine, as a replay does, goes from here too.
 
         Raises:
-            StagingError: the disk is full or not writable.
-            TryAgainError: the store cannot be reached.
+            StagingError, TryAgainError: the disk cannot be written, or the store not reached.
         """
         if self.blobs is None:
             return self
@@ -76,12 +75,12 @@ class Quarantine:
                 path = self.directory / name
                 if not path.exists() and (content := self.blobs.fetch(self.stream.id, name)) is not None:
                     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                    replace_file(path, partial(_write_bytes, content=content), temporary=_hidden(path))
+                    replace_file(path, partial(_write, content), temporary=_hidden(path))
                     path.with_suffix(_KEPT).touch()
         except OSError as error:
             raise StagingError(f"cannot fetch into '{self.directory}': {error.strerror or error}") from error
         for path in sorted(self.directory.glob(f"*/*{_SUFFIX}")):
-            if self._name(path) in kept:
+            if _name(path) in kept:
                 continue
             if path.with_suffix(_KEPT).exists():
                 self._remove_here(path)
@@ -154,11 +153,7 @@ class Quarantine:
         return int(_read(path).num_rows) if path.exists() else 0
 
     def events(self, batch: Batch) -> pa.Table:
-        """Read the events of a batch that is held.
-
-        Raises:
-            StagingError: the file cannot be read.
-        """
+        """Read the events of a batch that is held. Raises: as `held`."""
         return _read(batch.path)
 
     def refused(self, sink: str) -> Iterator[Refused]:
@@ -214,7 +209,7 @@ class Quarantine:
             return
         try:
             for one in (path.with_suffix(".json"), path):
-                self.blobs.keep(self.stream.id, self._name(one), one.read_bytes())
+                self.blobs.keep(self.stream.id, _name(one), one.read_bytes())
             path.with_suffix(_KEPT).touch()
         except OSError as error:
             raise StagingError(f"cannot set events aside in '{path.parent}': {error.strerror or error}") from error
@@ -223,11 +218,8 @@ class Quarantine:
         """Remove a batch, and then the words and what a sink noted beside it."""
         if self.blobs is not None:
             for one in (path, path.with_suffix(".json")):
-                self.blobs.drop(self.stream.id, self._name(one))
+                self.blobs.drop(self.stream.id, _name(one))
         self._remove_here(path)
-
-    def _name(self, path: Path) -> str:
-        return path.relative_to(self.directory).as_posix()
 
     def _remove_here(self, path: Path) -> None:
         try:
@@ -251,7 +243,7 @@ def quarantine_of(state_dir: Path, stream: Stream, store: object = None) -> Quar
     return Quarantine(state_dir / "quarantine" / stream.id, stream, blobs)
 
 
-def _write_bytes(file: IO[bytes], content: bytes) -> None:
+def _write(content: bytes, file: IO[bytes]) -> None:
     file.write(content)
 
 
@@ -289,6 +281,10 @@ def _changed(path: Path) -> StagingError:
         f"'{path}' was changed since it was set aside; restore it from a backup, or give up its events with "
         "'replay --discard'"
     )
+
+
+def _name(path: Path) -> str:
+    return f"{path.parent.name}/{path.name}"
 
 
 def _hidden(path: Path) -> Path:
