@@ -94,6 +94,7 @@ ASYNC = (
 LONGEST = 300
 LONGER = {
     "cfaudit_export.model": "the vocabulary: one value after the other, hardly any behaviour",
+    "cfaudit_export.testing.sink_contract": "one promise of a sink after the other, each with its test",
 }
 
 
