@@ -154,9 +154,10 @@ def test_cron_exports_and_the_log_is_the_one_that_is_rotated(
 @pytest.fixture(scope="module")
 def manifests() -> dict[str, Any]:
     text = (DEPLOY / "kubernetes" / "cfaudit-export.yaml").read_text(encoding="utf-8")
-    found = {manifest["metadata"]["name"]: manifest for manifest in yaml.safe_load_all(text)}
-    others = {manifest["kind"]: manifest for manifest in yaml.safe_load_all(text) if manifest["kind"] != "CronJob"}
-    return others | {"CronJob": found["cfaudit-export"], "watch": found["cfaudit-export-watch"]}
+    found = list(yaml.safe_load_all(text))
+    jobs = {manifest["metadata"]["name"]: manifest for manifest in found if manifest["kind"] == "CronJob"}
+    others = {manifest["kind"]: manifest for manifest in found if manifest["kind"] != "CronJob"}
+    return others | {"CronJob": jobs["cfaudit-export"], "watch": jobs["cfaudit-export-watch"]}
 
 
 def test_kubernetes_knows_every_field_of_the_manifests(environ: dict[str, str]) -> None:

@@ -1,0 +1,88 @@
+"""What is installed and run is what was looked at: digests in the container, commits in the workflow."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+LISTS = ("requirements.txt", "requirements-build.txt")
+
+
+def locked(name: str) -> dict[str, tuple[str, int]]:
+    """Return version and number of digests of each distribution of a list."""
+    text = (ROOT / "deploy" / name).read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    found = {}
+    for line in lines:
+        requirement, *digests = line.split("--hash=sha256:")
+        asked = Requirement(requirement.strip())
+        [pin] = asked.specifier
+        assert pin.operator == "=="
+        found[asked.name] = (pin.version, len(digests))
+    return found
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_every_library_of_the_container_has_its_digests_and_no_place_is_named(name: str) -> None:
+    found = locked(name)
+    assert found
+    assert all(digests for _, digests in found.values())
+    assert not re.search(r"://|--(?:index|find|extra|trusted)", (ROOT / "deploy" / name).read_text(encoding="utf-8"))
+
+
+def test_the_list_holds_what_the_program_asks_for_within_its_bounds() -> None:
+    found = locked("requirements.txt")
+    extras = PROJECT["project"]["optional-dependencies"]
+    asked = [
+        *PROJECT["project"]["dependencies"],
+        *(line for name in ("s3", "bigquery", "splunk") for line in extras[name]),
+    ]
+    for requirement in map(Requirement, asked):
+        version, _ = found[requirement.name]
+        assert requirement.specifier.contains(version), "run deploy/lock"
+    [builder] = map(Requirement, PROJECT["build-system"]["requires"])
+    assert builder.specifier.contains(locked("requirements-build.txt")[builder.name][0])
+
+
+def test_the_container_installs_nothing_without_a_digest() -> None:
+    text = (ROOT / "deploy" / "Dockerfile").read_text(encoding="utf-8")
+    installs = re.findall(r"pip (?:install|wheel)\b[^&]*", text)
+    assert len(installs) == 4
+    assert all("--require-hashes" in one or "--no-deps" in one for one in installs)
+    ignored = (ROOT / "deploy" / "Dockerfile.dockerignore").read_text(encoding="utf-8")
+    assert all(f"!deploy/{name}\n" in ignored for name in LISTS)
+
+
+def test_a_workflow_may_read_only_and_its_actions_are_commits() -> None:
+    for path in (ROOT / ".github" / "workflows").iterdir():
+        workflow = yaml.safe_load(path.read_text(encoding="utf-8"))
+        assert workflow["permissions"] == {"contents": "read"}
+        steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
+        assert all(re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", step["uses"]) for step in steps if "uses" in step)
+
+
+def test_the_workflow_tries_each_python_that_the_program_is_for() -> None:
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "checks.yml").read_text(encoding="utf-8"))
+    named = [line.rpartition(" ")[2] for line in PROJECT["project"]["classifiers"] if "Python :: 3." in line]
+    assert workflow["jobs"]["checks"]["strategy"]["matrix"]["python"] == named
+
+
+def test_pods_and_the_service_leave_nothing_open() -> None:
+    documents = list(yaml.safe_load_all((ROOT / "deploy" / "kubernetes" / "cfaudit-export.yaml").read_text()))
+    [policy] = [one for one in documents if one["kind"] == "NetworkPolicy"]
+    assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
+    assert "ingress" not in policy["spec"]
+    for job in (one for one in documents if one["kind"] == "CronJob"):
+        template = job["spec"]["jobTemplate"]["spec"]["template"]
+        assert template["metadata"]["labels"] == policy["spec"]["podSelector"]["matchLabels"]
+        volumes = [one["emptyDir"] for one in template["spec"]["volumes"] if "emptyDir" in one]
+        assert all("sizeLimit" in one for one in volumes)
+    service = (ROOT / "deploy" / "systemd" / "cfaudit-export.service").read_text(encoding="utf-8")
+    assert "\nLimitCORE=0\n" in service
