@@ -24,7 +24,6 @@ from google.api_core.exceptions import (
 )
 from google.api_core.retry import Retry, if_exception_type
 from google.auth.exceptions import GoogleAuthError
-from google.auth.transport.requests import AuthorizedSession
 from google.cloud import bigquery
 from google.resumable_media import InvalidResponse, RetryStrategy
 from google.resumable_media.requests import ResumableUpload
@@ -32,6 +31,7 @@ from google.resumable_media.requests import ResumableUpload
 from cfaudit_bigquery import BigQueryConfig
 from cfaudit_bigquery.access import Access, access_of, auth_fault
 from cfaudit_bigquery.body import Gzipped
+from cfaudit_bigquery.bounded import BoundedSession
 from cfaudit_bigquery.faults import PassingError, Place, fault, invalid_words
 from cfaudit_export import LoadUnknownError, SinkError
 
@@ -40,10 +40,9 @@ __all__ = ["AlreadyThereError", "ChangedMeanwhileError", "Job", "Service"]
 Job = bigquery.LoadJob | bigquery.QueryJob
 
 _CHUNK_BYTES = 8 << 20
-# For connecting, and for each silence of the server after that.
-_TIMEOUT_SECONDS = 120.0
-# How long after its time limit a job may still show as running.
-_GRACE_SECONDS = 60.0
+_TIMEOUT_SECONDS = 120.0  # for connecting, and for each silence of the server after that
+_EXCHANGE_SECONDS = 300.0  # in all; a chunk gets through at 30 KB a second
+_GRACE_SECONDS = 60.0  # so long after its time limit a job may still show as running
 _ONCE = Retry(predicate=lambda _error: False)
 
 
@@ -83,7 +82,7 @@ class Service:
 
     def close(self) -> None:
         """Close the connections; the next request opens new ones."""
-        for name in ("_session", "_client"):
+        for name in ("_client", "_session"):
             if opened := self.__dict__.pop(name, None):
                 opened.close()
 
@@ -150,9 +149,9 @@ class Service:
             except Forbidden as error:
                 _require_own_word(error, "accessDenied")
                 return None
-        if not isinstance(job, Job):  # the library makes a job of any document
-            raise fault("", 200, f"what was said of job '{job_id}' is not about a job", self.place)
-        return job
+        if isinstance(job, Job):
+            return job
+        raise fault("", 200, f"what was said of job '{job_id}' is not about a job", self.place)
 
     def start_load(
         self, job_id: str, location: str | None, table: str, body: Gzipped, labels: Mapping[str, str]
@@ -263,11 +262,12 @@ class Service:
     @cached_property
     def _client(self) -> bigquery.Client:
         access = self._access
-        return bigquery.Client(access.project, access.credentials, client_options={"api_endpoint": access.endpoint})
+        options = {"api_endpoint": access.endpoint}
+        return bigquery.Client(access.project, access.credentials, _http=self._session, client_options=options)
 
     @cached_property
-    def _session(self) -> AuthorizedSession:
-        return AuthorizedSession(self._access.credentials)
+    def _session(self) -> BoundedSession:
+        return BoundedSession(self._access.credentials, _EXCHANGE_SECONDS)
 
     @contextmanager
     def _explained(self, *, maybe_done: bool = False) -> Iterator[None]:

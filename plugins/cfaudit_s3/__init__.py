@@ -46,7 +46,8 @@ class S3Access:
         checksum: of what is sent, for the store to verify; `auto` is SHA-256 on AWS and MD5, the oldest, elsewhere.
         path_style: put the bucket into the path and not into the host name; by default wherever the store is not AWS.
         attempts: how often a request is tried in all.
-        timeout_seconds: how long one attempt may be silent.
+        timeout_seconds: how long one attempt may be silent; in all it may take twice that, and the time for its content
+            at 32 KiB a second.
         insecure_http: whether events and signatures may travel unencrypted; never needed on the loopback.
     """
 

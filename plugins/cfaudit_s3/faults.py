@@ -8,6 +8,7 @@ from botocore import exceptions as boto
 from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
 
+from cfaudit_export.deadline import DeadlineError
 from cfaudit_s3 import S3Access
 from cfaudit_s3.answers import NOT_OF_S3
 
@@ -79,7 +80,7 @@ def judge(error: Exception, operation: str, access: S3Access) -> Verdict:
         return _judge_answer(error, operation, access)
     if isinstance(error, _UNREACHED):
         return Verdict("failed", f"the store cannot be reached ({one_line(error)}); try again later")
-    if isinstance(error, (boto.HTTPClientError, boto.ResponseStreamingError, boto.IncompleteReadError)):
+    if isinstance(error, (DeadlineError, boto.HTTPClientError, boto.ResponseStreamingError, boto.IncompleteReadError)):
         kind: Kind = "unknown" if operation in _WRITES else "failed"
         return Verdict(kind, f"the answer was lost ({one_line(error)}); try again later")
     if isinstance(error, ResponseParserError):

@@ -12,18 +12,25 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from cfaudit_export import CfauditError
+from cfaudit_export.deadline import Deadline, DeadlineError
 from cfaudit_s3 import S3Access
 from cfaudit_s3.client import checksum_of, connect
 from cfaudit_s3.faults import code_of, is_foreign, judge, status_of
 
+T = TypeVar("T")
+
 # A conflict with another write in flight lasts as long as that write: these waits, with jitter, and then no more.
 _CONFLICT_WAITS = (0.05, 0.1, 0.2, 0.4, 0.8)
+# How long an attempt may take: so many times the longest silence, and what is sent at so many bytes a second.
+_SILENCES = 2
+_SLOWEST_BYTES = 32 << 10
+_LONGEST_PAUSE = 20.0  # of botocore, between two attempts
 _CONFLICTS = {"ConditionalRequestConflict", "OperationAborted"}
 
 _VERBS = {
@@ -143,15 +150,17 @@ class Wire:
                 if wait is None or code_of(error) not in _CONFLICTS:
                     raise self._no(operation, key, parameters, error) from error
                 time.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311 - jitter is no secret
-            except (BotoCoreError, ResponseParserError, ValueError) as error:
+            except (BotoCoreError, DeadlineError, ResponseParserError, ValueError) as error:
                 raise self.error(_VERBS[operation], key, error, operation) from error
 
     def pages(self, prefix: str, **limits: Any) -> Iterator[dict[str, Any]]:
         """Yield the pages of the list of all objects whose keys begin with the prefix."""
         listing = {"Bucket": self.access.bucket, "Prefix": prefix, **limits}
         try:
-            yield from self._client.get_paginator("list_objects_v2").paginate(**listing)
-        except (BotoCoreError, ClientError, ResponseParserError, ValueError) as error:
+            found = iter(self._client.get_paginator("list_objects_v2").paginate(**listing))
+            while page := self._in_time(lambda: next(found, None)):
+                yield page
+        except (BotoCoreError, ClientError, DeadlineError, ResponseParserError, ValueError) as error:
             raise self.error("list", prefix, error, "list_objects_v2") from error
 
     def error(self, verb: str, key: str, error: Exception, operation: str = "") -> CfauditError:
@@ -187,10 +196,25 @@ class Wire:
         self._heard = date.replace(tzinfo=date.tzinfo or UTC), self._monotonic()
 
     def _once(self, operation: str, **parameters: Any) -> dict[str, Any]:
-        answer: dict[str, Any] = getattr(self._client, operation)(Bucket=self.access.bucket, **parameters)
-        if operation == "get_object":
-            answer["Body"] = answer["Body"].read()
-        return answer
+        client = self._client
+
+        def exchange() -> dict[str, Any]:
+            answer: dict[str, Any] = getattr(client, operation)(Bucket=self.access.bucket, **parameters)
+            if operation == "get_object":
+                answer["Body"] = answer["Body"].read()
+            return answer
+
+        return self._in_time(exchange, len(parameters.get("Body", b"")))
+
+    def _in_time(self, exchange: Callable[[], T], sent_bytes: int = 0) -> T:
+        """Return what an exchange brings; botocore only limits each silence of the store.
+
+        Raises:
+            DeadlineError: with all its attempts it takes longer than the settings allow.
+        """
+        attempt_seconds = _SILENCES * self.access.timeout_seconds + sent_bytes / _SLOWEST_BYTES
+        pauses_seconds = _LONGEST_PAUSE * (self.access.attempts - 1)
+        return Deadline.after(attempt_seconds * self.access.attempts + pauses_seconds).run(exchange)
 
     def _no(self, operation: str, key: str, parameters: Mapping[str, Any], error: ClientError) -> Exception:
         fault = self.error(_VERBS[operation], key, error, operation)

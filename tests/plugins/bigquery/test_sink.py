@@ -231,6 +231,15 @@ def test_a_job_that_does_not_say_what_it_stored_is_no_success(standin: Any, batc
         standin.sink(retry_seconds=0).load(batch)
 
 
+def test_an_answer_that_drips_does_not_hold_a_load(
+    dripping: str, standin: Any, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A byte now and then is no silence, and no answer either."""
+    monkeypatch.setattr(cfaudit_bigquery.service, "_EXCHANGE_SECONDS", 0.3)
+    with pytest.raises(SinkError, match=r"no answer \(ReadTimeout\)"):
+        BigQuerySink(standin.config(endpoint_url=dripping, retry_seconds=0)).load(batch)
+
+
 # -- tables that forget -------------------------------------------------------------------------------
 
 

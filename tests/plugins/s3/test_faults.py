@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from cfaudit_export import Batch, LoadUnknownError, SinkError, SinkRefusedError
+from cfaudit_export import Batch, LoadUnknownError, SinkError, SinkRefusedError, TryAgainError
 from cfaudit_export.errors import ExitCode
 from cfaudit_export.testing import make_batch
+from cfaudit_s3.store import S3Store
 
 KEY_ID, SECRET = "AKIDFORTESTS", "secret-for-tests"
 
@@ -108,6 +109,17 @@ def test_a_connection_that_breaks_before_anything_is_stored_leaves_nothing(
     with pytest.raises(LoadUnknownError, match="the answer was lost"):
         behind.sink(attempts=1).load(batch)
     assert behind.listed() == []
+
+
+def test_an_answer_that_drips_holds_neither_sink_nor_store(place: Any, dripping: str, batch: Batch) -> None:
+    """A byte now and then is no silence, and no answer either."""
+    slow = place.through(dripping)
+    with pytest.raises(LoadUnknownError, match="not finished within .*try again later"):
+        slow.sink(attempts=1, timeout_seconds=0.2).load(batch)
+    store = S3Store(slow.store_config(attempts=1, timeout_seconds=0.2))
+    for ask in (lambda: store.load("0" * 16), lambda: list(store.streams())):
+        with pytest.raises(TryAgainError, match="not finished within"):
+            ask()
 
 
 def test_a_bucket_whose_name_cannot_be_one_is_refused(place: Any, batch: Batch) -> None:

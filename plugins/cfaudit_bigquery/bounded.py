@@ -1,0 +1,32 @@
+"""Requests to BigQuery that have an end: Google's library only limits each silence of the server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import requests
+from google.auth.credentials import Credentials
+from google.auth.transport.requests import AuthorizedSession
+
+from cfaudit_export.deadline import Deadline, DeadlineError
+
+
+class BoundedSession(AuthorizedSession):
+    """A session of Google's whose every exchange is over in time, the renewal of a token included.
+
+    Raises, beside what any session raises:
+        requests.ReadTimeout: an exchange is not; what was asked for may have been done.
+    """
+
+    def __init__(self, credentials: Credentials, seconds: float) -> None:
+        super().__init__(credentials)  # type: ignore[no-untyped-call]  # Google's
+        self._seconds = seconds
+
+    def request(self, *arguments: Any, **options: Any) -> requests.Response:
+        """Send a request and read its answer to the end; as `requests.Session.request`."""
+        ask: Callable[..., requests.Response] = super().request
+        try:
+            return Deadline.after(self._seconds).run(lambda: ask(*arguments, **options))
+        except DeadlineError as error:
+            raise requests.ReadTimeout(str(error)) from error
