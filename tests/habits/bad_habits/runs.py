@@ -23,7 +23,7 @@ from bad_habits.faults import Habit
 from bad_habits.log import ACCOUNT, NOW, World, text_of
 from bad_habits.server import BadServer, Source, serving
 from cfaudit_export import Batch, ExitCode, Receipt, SinkPlugin, Window, read_batch
-from cfaudit_export.assemble import assemble
+from cfaudit_export.assemble import Workshop, assemble, connected
 from cfaudit_export.export import export
 from cfaudit_export.model import Checkpoint, RunReport, Stream, to_ms
 from cfaudit_export.plugins import Offer, Plugins, load_plugins
@@ -117,6 +117,17 @@ class Machine:
 
     def run(self, *, only_gaps: bool = False, **more: Any) -> RunReport:
         """Run once, as `cfaudit-export run` does after it has read its settings; or `gaps --retry`."""
+        report = export(replace(self._workshop(more), only_gaps=only_gaps), ACCOUNT)
+        self.reports.append(report)
+        return report
+
+    @contextmanager
+    def connected(self) -> Iterator[Any]:
+        """The source alone, connected."""
+        with connected(self._workshop({}), ACCOUNT) as (source, _):
+            yield source
+
+    def _workshop(self, more: dict[str, Any]) -> Workshop:
         settings = Settings(
             account=(ACCOUNT,),
             source=self.source,
@@ -139,9 +150,7 @@ class Machine:
         )
         wait = None if settings.max_wait is None else settings.max_wait.total_seconds()
         workshop.shared.values["pace"] = Pace(0, wait, now=self.clock.now, sleep=self.clock.sleep)
-        report = export(replace(workshop, only_gaps=only_gaps), ACCOUNT)
-        self.reports.append(report)
-        return report
+        return workshop
 
     def run_to_death(self, how: str, number: int, **more: Any) -> RunReport | None:
         """Run, and die at a call, `before load` or `after load`, if it gets there; None when it died."""
