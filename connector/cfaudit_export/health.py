@@ -112,6 +112,7 @@ def examine(
     *,
     unreadable: Iterable[str] = (),
     days_to_sign_in: float | None = None,
+    dead: Iterable[str] = (),
 ) -> Health:
     """Look at what is remembered.
 
@@ -121,6 +122,7 @@ def examine(
         now: the time.
         unreadable: why some could not be read.
         days_to_sign_in: days until somebody has to sign in again; None when nobody has to.
+        dead: why sign-ins can no longer be used, of those whose renewal was refused for good.
     """
     streams = [one for one in checkpoints if _is_expected(one, expected)]
     findings = [Finding(Level.UNKNOWN, why) for why in unreadable]
@@ -128,6 +130,7 @@ def examine(
     for one in streams:
         findings += _of_stream(one, expected, now)
     findings += _sign_in(days_to_sign_in)
+    findings += [Finding(Level.CRITICAL, why) for why in dead]
     lags = [_lag(one, name, now) for one in streams for name in _sinks(one, expected)]
     return Health(
         findings=tuple(sorted(findings, key=lambda finding: -_SEVERITY.index(finding.level))),

@@ -90,13 +90,18 @@ def status(
 
 
 def _sign_ins(shell: Shell, settings: Settings, plugins: Plugins) -> tuple[dict[str, Grant], list[ExitCode]]:
-    """Return the sign-in of each source that has one, and the exit codes of those that cannot be read."""
+    """Return the sign-in of each source that has one, and the exit codes of those that are dead or cannot be read."""
+    from cfaudit_export.auth.grants import dead_because
+
     found, codes = {}, []
     for name in settings.candidates:
         try:
             url = server_url_of(fit_source(settings.using(name), plugins))
             if (grant := current_sign_in(settings, url, shell.clock())) is not None:
                 found[name] = grant
+                if (why := dead_because(grant)) is not None:
+                    shell.terminal.fail(why)
+                    codes.append(ExitCode.ACCESS)
         except CfauditError as error:
             shell.terminal.fail(str(error))
             codes.append(error.exit_code)
@@ -119,7 +124,7 @@ def _check(shell: Shell, settings: Settings, max_lag: str) -> int:
 
 
 def _examined(shell: Shell, settings: Settings, max_lag: timedelta) -> Health:
-    from cfaudit_export.auth.grants import grant_days_left
+    from cfaudit_export.auth.grants import dead_because, grant_days_left
     from cfaudit_export.plugins import load_plugins
 
     plugins, now = load_plugins(environ=shell.environ), shell.clock()
@@ -129,6 +134,7 @@ def _examined(shell: Shell, settings: Settings, max_lag: timedelta) -> Health:
     used = {one.stream.source for one in found if isinstance(one, Checkpoint)} & sources.keys()
     # Of several sources, only what has been read by is looked after: the other one may have no sign-in at all.
     kept = [kept_grant(settings, server_url_of(sources[name])) for name in used or sources if not has_token]
+    dead = [why for grant in kept if grant is not None and (why := dead_because(grant)) is not None]
     ends = [left for grant in kept if grant is not None and (left := grant_days_left(grant, now)) is not None]
     plugin = next(iter(sources.values()))[0]
     filters = tuple(sorted(settings.filters.items()))
@@ -138,6 +144,7 @@ def _examined(shell: Shell, settings: Settings, max_lag: timedelta) -> Health:
         now,
         unreadable=[str(one) for one in found if isinstance(one, CfauditError)],
         days_to_sign_in=min(ends, default=None),
+        dead=dead,
     )
 
 

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cfaudit_export.auth.grants import Grant
+from cfaudit_export.auth.registration import Client
+from cfaudit_export.auth.store import GrantStore
 from cfaudit_export.sandbox import Sandbox
 
 
@@ -74,3 +78,36 @@ def test_slices_are_shown_as_long_as_their_time_is_lent(cli: Any, target: tuple[
     assert cli(*target, *options[1]).code == 0
     [stream] = json.loads(cli("status", "--state-dir", "state", "--json").out)
     assert (stream["lent"], stream["sinks"]["parquet"]["holes"]) == ([], [])
+
+
+def test_a_sign_in_that_was_refused_for_good_is_remembered(
+    cli: Any, target: tuple[str, ...], sandbox: Sandbox, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli("run", *target).code == 0
+    monkeypatch.delenv("CLOUDFLARE_API_TOKEN")
+    now = datetime.now(UTC)
+    refused = Grant(
+        issuer="https://as.example",
+        resource=sandbox.mcp_url,
+        profile="default",
+        audience=sandbox.mcp_url,
+        client=Client(id="me", registered_at=now),
+        token_endpoint="https://as.example/token",
+        access_token="access-secret",
+        signed_in_at=now,
+        renewed_at=now,
+        grant_expires_at=now + timedelta(days=20),
+    )
+    store, where = GrantStore(place / "state"), ("--state-dir", "state", "--server-url", sandbox.mcp_url)
+    store.add(refused)
+    assert cli("status", *where).code == 0
+    assert cli("status", "--check", *where).code == 0
+    store.update(replace(refused, refused_at=now, refusal="invalid_grant"))
+    shown = cli("status", *where)
+    assert shown.code == 77
+    assert "was refused on" in shown.err
+    assert "cfaudit-export login" in shown.err
+    checked = cli("status", "--check", *where)
+    assert checked.code == 2
+    assert checked.out.startswith("CRITICAL - the sign-in at")
+    assert "access-secret" not in shown.err + checked.out
