@@ -81,3 +81,16 @@ def test_a_sign_in_exports_whole_records_from_code_mode_and_is_renewed_in_the_mi
         assert main(["run", *where, *into]) == 0
         assert sandbox.codemode.authorization.refreshes == 1
         assert len(set(place.rows()["event_id"].to_pylist())) == 60
+
+
+@pytest.mark.parametrize("options", [{"edge_drop_rate": 0.15}, {"empty_pages": 1, "page_cap": 25}], ids=str)
+def test_connections_that_end_anywhere_and_pages_without_rows_cost_no_event(
+    command: Any, options: dict[str, Any]
+) -> None:
+    with sandbox_of(**options) as sandbox:
+        place, run = command(sandbox)
+        ended = run("-o", "sources.auditlogs.page_size=15")
+        assert ended.code == 0, ended.err
+        place.assert_everything_is_there_once()
+        drops = sum(seen.status == 0 for seen in sandbox.requests.entries)
+        assert bool(drops) == ("edge_drop_rate" in options)
