@@ -27,6 +27,8 @@ import botocore.loaders
 import botocore.session
 
 import cfaudit_bigquery
+import cfaudit_export.durable
+import cfaudit_export.pipeline.deliver
 import cfaudit_export.pipeline.ledger
 import cfaudit_export.pipeline.load
 import cfaudit_export.pipeline.quarantine
@@ -42,13 +44,15 @@ from cfaudit_s3 import S3Config
 from cfaudit_s3.sink import S3Sink
 
 CORE = {
-    cfaudit_export.pipeline.run: {"run_stream", "_settle", "_promise", "_load", "_accept"},
+    cfaudit_export.durable: {"new_file", "replace_file", "sync_folder"},
+    cfaudit_export.pipeline.run: {"run_stream", "_promise", "_load"},
+    cfaudit_export.pipeline.deliver: {"_settle", "promise", "load", "_accept"},
     cfaudit_export.pipeline.ledger: {"write"},
     cfaudit_export.pipeline.load: {"load", "find"},
     cfaudit_export.pipeline.quarantine: {"set_aside", "release", "sweep", "_write", "_remove"},
     cfaudit_export.pipeline.replay: {"replay_stream"},
-    cfaudit_export.pipeline.stage: {"stage", "find", "remove", "sweep", "_write", "_sync_directory", "_discard"},
-    cfaudit_export.stores.file: {"hold", "save", "_replace", "_sync"},
+    cfaudit_export.pipeline.stage: {"stage", "find", "remove", "sweep", "_write", "_discard"},
+    cfaudit_export.stores.file: {"hold", "save", "_replace"},
 }
 NAMES = {str(module.__file__): names for module, names in CORE.items()}
 # Of a sink, everything that has a public name in the files that talk to the outside.
