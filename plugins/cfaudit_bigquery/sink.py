@@ -140,6 +140,10 @@ class BigQuerySink:
             events = loading.learn(job)
             if not events:
                 raise self._service.job_fault(job)
+            if loading.empty and not (loading.batch.taken_before or loading.batch.refused_before):
+                # Where nothing was ever taken, it is not the events: something in between may break them all.
+                words = next(iter(loading.refused.values()))
+                raise SinkRefusedError(f"BigQuery refuses every event it is given: {words}; none was set aside")
             _LOG.warning("bigquery refuses events", extra={"batch": batch_id, "events": events})
 
     def _refuse_expired(self, batch: Batch, target: Target) -> None:

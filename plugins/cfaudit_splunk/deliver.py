@@ -38,6 +38,7 @@ class Delivery:
         timing: Timing,
         *,
         refused_before: bool = False,
+        taken_before: bool = False,
     ) -> None:
         self._events = events
         self._progress = progress
@@ -46,6 +47,7 @@ class Delivery:
         self._waiting = Waiting(collector, timing, config.ack_poll_seconds, config.ack_timeout_seconds)
         self._refused: dict[int, Rejected] = {}
         self._is_believed = refused_before  # that refusals are due to the events
+        self._taken_before = taken_before or progress.has_taken
 
     def run(self) -> None:
         """Send what is missing until nothing is.
@@ -63,6 +65,8 @@ class Delivery:
                 self._take(self._waiting.ask())  # what is acknowledged by now need not be sent again
                 raise
             self._settle(at_most=0)
+            if self._refused and not self._is_believed and not self._taken_before:
+                raise _nothing_taken(next(iter(self._refused.values())).reason)
             self._note_refused()
             missing = sum(map(len, self._progress.missing()))
             if not missing:
@@ -117,7 +121,7 @@ class Delivery:
         if self._is_believed:
             self._note_refused()
         elif len(self._refused) >= _HOPELESS:
-            raise SinkRefusedError(f"splunk refuses every event it is given: {words}; none was set aside")
+            raise _nothing_taken(words)
 
     def _note_refused(self) -> None:
         for row, rejected in self._refused.items():
@@ -131,3 +135,7 @@ class Delivery:
             self._take(self._waiting.ask())
         if self._waiting.due:
             self._take(self._waiting.ask())
+
+
+def _nothing_taken(words: str) -> SinkRefusedError:
+    return SinkRefusedError(f"splunk refuses every event it is given: {words}; none was set aside")

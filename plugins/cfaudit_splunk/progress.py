@@ -52,6 +52,11 @@ class Progress:
         self._file.close()
 
     @property
+    def has_taken(self) -> bool:
+        """Tell whether Splunk has any event of the batch."""
+        return bool(self._taken)
+
+    @property
     def rejected(self) -> tuple[Rejected, ...]:
         """Return the events that Splunk will never take, by row."""
         return tuple(self._rejected[row] for row in sorted(self._rejected))

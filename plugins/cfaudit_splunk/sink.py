@@ -48,8 +48,15 @@ class SplunkSink:
             already = not progress.missing()
             if not already:
                 events = StagedEvents(batch.path, self._config)
-                known = batch.refused_before
-                Delivery(events, progress, self._collector, self._config, self._timing, refused_before=known).run()
+                Delivery(
+                    events,
+                    progress,
+                    self._collector,
+                    self._config,
+                    self._timing,
+                    refused_before=batch.refused_before,
+                    taken_before=batch.taken_before,
+                ).run()
             rejected = progress.rejected
         return Receipt(batch.batch_id, batch.rows - len(rejected), self._config.bases, already, rejected)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,10 +74,21 @@ def test_a_load_that_died_before_its_last_attempt_sets_them_aside_anew(
 def test_every_event_of_a_batch_may_be_set_aside(
     standin: Any, tmp_path: Path, rows: int, mode: dict[str, bool]
 ) -> None:
-    batch = with_large_events(tmp_path, *range(rows), rows=rows)
+    batch = replace(with_large_events(tmp_path, *range(rows), rows=rows), taken_before=True)
     for receipt in (standin.sink(**mode).load(batch), standin.sink(**mode).find(batch.batch_id, batch.window)):
         assert (receipt.rows, len(receipt.rejected)) == (0, rows)
     assert standin.ids() == []
+
+
+def test_where_none_was_ever_taken_a_few_refused_events_are_not_to_blame(standin: Any, tmp_path: Path) -> None:
+    """As behind a gateway that breaks every body; a process that starts anew does not learn otherwise."""
+    batch = with_large_events(tmp_path, *range(3), rows=3)
+    for _ in range(2):
+        with pytest.raises(SinkRefusedError, match="refuses every event it is given: .*; none was set aside"):
+            standin.sink().load(batch)
+    standin.say("settings", row_bytes=2_000_000)
+    assert standin.sink().load(batch).rejected == ()
+    assert len(standin.ids()) == 3
 
 
 def test_where_too_much_is_refused_the_batch_is(standin: Any, tmp_path: Path) -> None:

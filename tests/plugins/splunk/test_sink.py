@@ -252,8 +252,24 @@ def test_bad_events_are_set_aside_and_all_others_are_there_once(
 
 
 def test_a_batch_of_one_bad_event_is_done_with(splunk: Any, new_sink: Any, tmp_path: Path) -> None:
-    receipt = new_sink(splunk).load(bad_batch(tmp_path, 1, {0}))
+    batch = replace(bad_batch(tmp_path, 1, {0}), taken_before=True)
+    receipt = new_sink(splunk).load(batch)
     assert (receipt.rows, len(receipt.rejected)) == (0, 1)
+
+
+@pytest.mark.parametrize("rows", [1, 5, 19])
+def test_where_none_was_ever_taken_a_few_refused_events_are_not_to_blame_either(
+    splunk: Any, new_sink: Any, tmp_path: Path, ids_of: Any, rows: int
+) -> None:
+    """As behind a gateway that breaks every body; a process that starts anew does not learn otherwise."""
+    batch = make_batch(tmp_path, rows=rows)
+    splunk.collector.cloud_bytes = 10
+    for _ in range(2):
+        with pytest.raises(SinkRefusedError, match="refuses every event it is given: .*; none was set aside"):
+            new_sink(splunk).load(batch)
+    splunk.collector.cloud_bytes = 1_000_000
+    assert new_sink(splunk).load(batch).rejected == ()
+    assert ids_of(splunk) == ids(batch)
 
 
 def test_where_every_event_is_refused_it_is_not_the_events(
