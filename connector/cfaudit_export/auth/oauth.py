@@ -86,6 +86,7 @@ class OAuthCredential:
         self._grant: Grant | None = None
         self._rest_until: datetime | None = None
         self._presented: dict[str, Exception] = {}
+        self._used: set[str] = set()
         self._turn = threading.Lock()
 
     @property
@@ -183,6 +184,10 @@ class OAuthCredential:
             except RefusedError as error:
                 if previous is None or error.code != "invalid_grant":
                     raise
+                if previous in self._used:  # by this run, a moment ago: the server may not know yet what it gave
+                    raise SourceUnavailableError(
+                        f"the sign-in was renewed, and the server does not know that yet ({error}); try again later"
+                    ) from None
             return grant.renewed(self._asked(endpoint, previous, grant, retry_seconds), previous, self._clock())
 
     def _asked(self, endpoint: TokenEndpoint, presented: str, grant: Grant, retry_seconds: float) -> Tokens:
@@ -205,6 +210,7 @@ class OAuthCredential:
             except NotNowError as error:
                 problem, wait, is_lost = str(error), error.retry_after_seconds, error.may_have_worked
             else:
+                self._used.add(presented)
                 self._presented[presented] = RefusedError("invalid_grant", "this refresh token was used already")
                 return tokens
             pause = max(delay * (0.5 + self._jitter() / 2), wait or 0.0)
