@@ -39,6 +39,7 @@ START = datetime(2026, 11, 20, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 ODD = "delegated-service"
 _THROTTLE_CALLS = 1_200
+_COLUMNS = ["event_id", "replaces", "fidelity", "action_type"]
 _ARRIVING_SECONDS = 0.2  # in which every call that is on its way arrives and is answered
 
 
@@ -81,7 +82,7 @@ class Cron:
 
     def rows(self) -> pa.Table:
         """Return the events that readers see: those that no other has taken the place of."""
-        table = pq.read_table(self.root / "out", columns=["event_id", "replaces", "fidelity", "action_type"])
+        table = pq.read_table(self.root / "out", columns=_COLUMNS, partitioning=None)
         seen = table.filter(pc.invert(pc.is_in(table["event_id"], value_set=table["replaces"].drop_null())))
         return seen.filter(pc.not_equal(seen["fidelity"], "shadow"))
 
