@@ -172,9 +172,13 @@ class Machine:
         return self.server.world.texts(self.source) - self.sink.texts()
 
     def readable_missing(self) -> Counter[str]:
-        """What is missing of the rows that the server does not reject."""
-        odd = Counter(text_of(event, self.source) for event in self.server.world.events if event.odd)
-        return self.missing() - (odd if self.source == "auditlogs" else Counter())
+        """What is missing of the rows that the server does not reject, and that are what a row has to be."""
+        odd = [
+            text_of(event, self.source)
+            for event in self.server.world.events
+            if (event.odd and self.source == "auditlogs") or event.said or event.instead
+        ]
+        return self.missing() - Counter(odd)
 
     def added(self) -> Counter[str]:
         return self.sink.texts() - self.server.world.texts(self.source)
