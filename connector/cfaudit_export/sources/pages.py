@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from cfaudit_export.sources.auditlogs.contract import Edges, Query, Rejection
     from cfaudit_export.sources.auditlogs.decode import Page
+    from cfaudit_export.sources.auditlogs.habits import Habits
 
 
 class PageReader(Protocol):
@@ -15,10 +18,22 @@ class PageReader(Protocol):
     Attributes:
         edges: how much wider than wanted a question must be.
         tight: how much narrower it may be asked to be sure not to meet a neighbour.
+        habits: what the server has shown of itself.
+        empty: a table of its columns without rows.
     """
 
     edges: Edges
     tight: Edges
+
+    @property
+    def habits(self) -> Habits:
+        """What the server has shown of itself."""
+        ...
+
+    @property
+    def empty(self) -> pa.Table:
+        """A table of its columns without rows."""
+        ...
 
     async def page(self, query: Query) -> Page | Rejection:
         """Read one page.

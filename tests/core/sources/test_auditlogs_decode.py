@@ -103,15 +103,43 @@ def test_times_of_every_precision_are_read(fraction: str) -> None:
     assert rows["event_time"][0].value % 1_000_000_000 == nanoseconds
 
 
-@pytest.mark.parametrize("row", [{"description": "a"}, {"description": "a", "time": None}, {"time": "yesterday"}])
-def test_a_row_without_a_time_is_refused(row: dict) -> None:
-    with pytest.raises(ProtocolError, match="time"):
-        decode(row)
-
-
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"logs":1,"result_info":{}}', '{"logs":[1],"result_info":{}}', "<html>"]
+    ("time", "nanoseconds"),
+    [
+        ("2026-11-20T23:59:53.1234567891Z", 53_123_456_789),
+        ("2026-11-20T23:59:60Z", 60_000_000_000),
+        ("2026-11-20T23:59:60.5Z", 60_500_000_000),
+        ("2026-11-20t23:59:53.520z", 53_520_000_000),
+        ("2026-11-20T23:59:53.520", 53_520_000_000),
+        ("2026-11-20T23:59:53,520Z", 53_520_000_000),
+        ("2026-11-21T01:59:53.520+02:00", 53_520_000_000),
+        (1795219193, 53_000_000_000),
+        (1795219193520, 53_520_000_000),
+        ("1795219193", 53_000_000_000),
+    ],
 )
+def test_times_that_are_written_oddly_are_read(time: object, nanoseconds: int) -> None:
+    rows = decode_page(page({"description": "a", "time": time}, {"description": "b", "time": TIME})).rows
+    minute = int(datetime(2026, 11, 20, 23, 59, tzinfo=UTC).timestamp()) * 1_000_000_000
+    assert [value.value - minute for value in rows["event_time"]] == [nanoseconds, 53_520_000_000]
+
+
+ODD = ['{"description":"a"}', '{"time":null}', '{"time":"yesterday"}', "null", "5", '"text"', "[]", "{}", "9" * 5_000]
+ODD += ['{"time":"2026-13-45T00:00:00Z"}', '{"time":{}}', '{"time":1}']
+
+
+@pytest.mark.parametrize("odd", ODD, ids=lambda odd: odd[:20])
+def test_a_row_without_a_time_lies_between_its_neighbours_and_they_are_read(odd: str) -> None:
+    around = [{"description": "a", "time": TIME}, {"description": "b", "time": "2026-11-20T23:59:59.000Z"}]
+    read = decode_page(page(around[0], odd, around[1], info='{"count":3}'))
+    assert read.rows["action_description"].to_pylist() == ["a", "b"]
+    [row] = read.unreadable
+    first, last = (at.value // 1_000_000 for at in read.rows["event_time"])
+    assert (row.since_ms, row.before_ms, row.rows) == (first, last + 1, 1)
+    assert read.count == 3
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"logs":1,"result_info":{}}', "<html>"])
 def test_what_is_not_a_page_is_refused_without_being_quoted(text: str) -> None:
     with pytest.raises(ProtocolError) as caught:
         decode_page(text)

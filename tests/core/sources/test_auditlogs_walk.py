@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from bisect import bisect_left
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -16,7 +17,10 @@ from hypothesis import strategies as st
 from cfaudit_export.sources.auditlogs.board import Board, Range
 from cfaudit_export.sources.auditlogs.contract import Edges, Issue, Query, Rejection
 from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA, Page
-from cfaudit_export.sources.auditlogs.walk import Manner, Piece, Walk, staggered
+from cfaudit_export.sources.auditlogs.evidence import Piece
+from cfaudit_export.sources.auditlogs.habits import Habits
+from cfaudit_export.sources.auditlogs.inside import Allowance
+from cfaudit_export.sources.auditlogs.walk import Manner, Walk, staggered
 
 END_MS = 2000
 PAGE = 10
@@ -34,6 +38,8 @@ class Log:
     edges: Edges = field(default_factory=Edges)
     tight: Edges = field(default_factory=Edges)
     asked: int = 0
+    habits: Habits = field(default_factory=Habits)
+    empty: pa.Table = field(default_factory=PAGE_SCHEMA.empty_table)
 
     async def page(self, query: Query) -> Page | Rejection:
         self.asked += 1
@@ -169,3 +175,103 @@ def test_only_the_first_piece_of_a_walk_is_smaller() -> None:
         return [piece.rows.num_rows async for piece in walk.pieces()]
 
     assert anyio.run(sizes) == [149, 400, 400, 400, 400, 251]
+
+
+def reading_of(log: Log, page: int = 1000, **manner: object) -> Reading:
+    return Reading(log, 1, Manner(page, 20_000, **manner), [Range(0, log.times[-1] + 1000)])  # type: ignore[arg-type]  # of several types
+
+
+def spread(rows: int, share: float, seed: int = 1) -> Log:
+    chosen = random.Random(seed)
+    times = sorted(chosen.sample(range(rows * 60_000), rows))
+    return Log(times, set(chosen.sample(times, int(rows * share))), [0])
+
+
+@pytest.mark.parametrize("share", [0.01, 0.16])
+def test_a_refused_row_costs_a_few_calls_and_every_readable_row_arrives(share: float) -> None:
+    log = spread(4_000, share)
+    reading = reading_of(log).done()
+    assert reading.rows == sorted(set(log.times) - log.odd)
+    told = [row for piece in reading.pieces for row in piece.unreadable]
+    assert sum(row.rows for row in told) == len(log.odd)
+    # What it costs to find the very millisecond of the first few is held down apart.
+    assert log.asked <= 3 * 4 + 4 * len(log.odd) + Allowance().sharpening + 20
+
+
+def test_what_is_known_to_be_unreadable_is_read_around_with_one_call_a_gap() -> None:
+    log = spread(300, 0.07)
+    first = reading_of(log).done()
+    gaps = sorted((row.since_ms, row.before_ms) for piece in first.pieces for row in piece.unreadable)
+    log.asked = 0
+    again = reading_of(log, known=tuple(gaps)).done()
+    assert again.rows == first.rows
+    assert sorted((row.since_ms, row.before_ms) for piece in again.pieces for row in piece.unreadable) == gaps
+    narrow = [gap for gap in gaps if gap[1] - gap[0] <= 2]  # asked for by themselves
+    assert log.asked <= 2 + len(gaps) + len(narrow)
+
+
+def test_a_known_gap_that_reads_well_again_is_read() -> None:
+    log = spread(300, 0.07)
+    gaps = sorted((row.since_ms, row.before_ms) for piece in reading_of(log).done().pieces for row in piece.unreadable)
+    healed = log.odd.pop()
+    again = reading_of(log, known=tuple(gaps)).done()
+    assert healed in again.rows
+    assert len([row for piece in again.pieces for row in piece.unreadable]) == len(gaps) - 1
+
+
+@given(
+    times=st.lists(st.integers(0, END_MS - 1), min_size=1, max_size=80, unique=True).map(sorted),
+    odd=st.lists(st.integers(0, END_MS - 1), max_size=8),
+    new=st.lists(st.integers(0, END_MS - 1), max_size=3),
+    includes=st.tuples(st.booleans(), st.booleans()),
+)
+def test_known_gaps_hide_nothing_that_is_not_in_one(
+    times: list[int], odd: list[int], new: list[int], includes: tuple[bool, bool]
+) -> None:
+    log = Log(times, set(odd) & set(times), [0], *includes)
+    first = Reading(log, 1, Manner(1000, 30), [Range(0, END_MS)]).done()
+    gaps = sorted({(row.since_ms, row.before_ms) for piece in first.pieces for row in piece.unreadable})
+    log.odd = (log.odd | set(new)) & set(log.times)
+    again = Reading(log, 1, Manner(1000, 30, known=tuple(gaps)), [Range(0, END_MS)]).done()
+    told = [(row.since_ms, row.before_ms) for piece in again.pieces for row in piece.unreadable]
+    for time in set(times) - set(again.rows):
+        assert any(since <= time < before for since, before in told)
+    assert len(again.rows) == len(set(again.rows))
+
+
+def test_what_was_learned_is_handed_on_before_much_is_spent() -> None:
+    log, now = spread(3_000, 0.16), [0.0]
+    calls: list[int] = []
+
+    async def walk() -> None:
+        board = Board([Range(0, log.times[-1] + 1)], 1)
+        mine = await board.take()
+        assert mine is not None
+        async for piece in Walk(log, board, mine, Manner(1000, 1_000_000), clock=lambda: now[0]).pieces():
+            calls.append(piece.calls)
+            now[0] += 1.0
+
+    anyio.run(walk)
+    assert len(calls) > 5
+    assert max(calls) <= 200 + 60
+    assert sum(calls) == log.asked
+
+
+def test_what_was_learned_is_handed_on_before_a_minute_has_passed() -> None:
+    log, seconds = spread(3_000, 0.05), [0.0]
+
+    @dataclass
+    class Slow(Log):
+        async def page(self, query: Query) -> Page | Rejection:
+            seconds[0] += 5.0
+            return await super().page(query)
+
+    async def walk() -> list[int]:
+        board = Board([Range(0, log.times[-1] + 1)], 1)
+        mine = await board.take()
+        assert mine is not None
+        slow = Slow(log.times, log.odd, [0])
+        walk = Walk(slow, board, mine, Manner(1000, 1_000_000), clock=lambda: seconds[0])
+        return [piece.calls async for piece in walk.pieces()]
+
+    assert max(anyio.run(walk)) <= 60 // 5 + 60

@@ -157,7 +157,23 @@ def test_only_the_row_of_an_odd_place_is_looked_up_and_stays_as_received() -> No
     assert (len(request[2]), request[2][:DEEPEST].strip("[")) == (len(deep), "")
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b'{"result":{}}', b'{"result":[1]}', b'{"result":[{"id":"1"}]}'])
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"result":{}}'])
 def test_what_is_no_page_of_records_is_refused(body: bytes) -> None:
     with pytest.raises(ProtocolError):
         decode_page(body, None)
+
+
+@pytest.mark.parametrize("odd", ["1", "null", "[]", '{"id":"1"}', '{"id":"1","action":{"time":"soon"}}'])
+def test_a_record_without_a_time_is_unreadable_and_the_others_are_read(odd: str) -> None:
+    whole = f'{{"id":"a","action":{{"time":"{TIME}"}}}}'
+    page = decode_page(f'{{"result":[{whole},{odd}],"result_info":{{"count":2}}}}'.encode(), None)
+    assert page.rows["event_id"].to_pylist() == ["a"]
+    assert [row.rows for row in page.unreadable] == [1]
+    assert page.count == 2
+
+
+def test_an_id_stands_for_one_event_however_often_a_page_has_it() -> None:
+    whole = f'{{"id":"a","action":{{"time":"{TIME}"}}}}'
+    page = decode_page(f'{{"result":[{whole},{whole}],"result_info":{{"count":2}}}}'.encode(), None)
+    assert page.rows["event_id"].to_pylist() == ["a"]
+    assert page.count == 1

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from cfaudit_export.errors import ProtocolError
 from cfaudit_export.sources.auditlogs.contract import Unreadable
+from cfaudit_export.sources.moments import nanoseconds, untimed
 from cfaudit_export.sources.texts import column_of, cover_surrogates, originals
 
 # Column of the schema <- key of the tool's row.
@@ -25,6 +26,8 @@ FIELDS = {
     "resource_type": "type",
 }
 _UNKNOWN_FORM = "the server's page is not of the known form; please report this"
+_NO_TIME = "the server sent a row without a time that can be read"
+_MOST_DIGITS = 4_000
 TIME = pa.timestamp("ns", tz="UTC")
 PAGE_SCHEMA = pa.schema(
     [(column, TIME if column == "event_time" else pa.string()) for column in FIELDS] + [("event_raw", pa.string())]
@@ -32,6 +35,7 @@ PAGE_SCHEMA = pa.schema(
 
 
 class _ResultInfo(msgspec.Struct):
+    count: Any = None
     cursor: str | None = None
     cursors: dict[str, Any] | None = None  # one SDK of Cloudflare's reads `cursors.after` instead
 
@@ -66,20 +70,24 @@ class Page:
         rows: the rows in the order of the reply, columns as `PAGE_SCHEMA`.
         cursor: where the next page starts; None at the end of the walk.
         further: names of fields that the rows have beyond those of `FIELDS`.
-        unreadable: rows of the page that the server leaves out of the reply.
+        unreadable: rows of the page that the server leaves out of the reply, or that have no time to place them by.
+        count: how many rows the server says there are in the page; None where it does not say.
+        asked: how many rows it was asked for; None where that is not known.
     """
 
     rows: pa.Table
     cursor: str | None
     further: frozenset[str] = frozenset()
     unreadable: tuple[Unreadable, ...] = ()
+    count: int | None = None
+    asked: int | None = None
 
 
 def decode_page(text: str) -> Page:
     """Decode the text of a successful call.
 
     Raises:
-        ProtocolError: the text is not a page, or a row lacks its time.
+        ProtocolError: the text is not a page.
     """
     body = text.encode("utf-8", "backslashreplace")
     # The columns are made of texts without lone surrogates; the rows as received keep theirs.
@@ -93,12 +101,18 @@ def decode_page(text: str) -> Page:
     else:
         rows, info = reply.logs, reply.result_info
         received = column_of(rows) if clean is body else _received(text, body, clean, rows)
-    cursor = info.cursor or (info.cursors or {}).get("after") or None
+    cursor, count = info.cursor or (info.cursors or {}).get("after") or None, as_count(info.count)
     if not rows:
-        return Page(PAGE_SCHEMA.empty_table(), cursor)
+        return Page(PAGE_SCHEMA.empty_table(), cursor, count=count)
     columns = _columns(clean, rows)
     further = frozenset(columns) - set(FIELDS.values())
-    return Page(_table(columns, received), cursor, further)
+    table, unreadable = _table(columns, received)
+    return Page(table, cursor, further, unreadable, count)
+
+
+def as_count(said: Any) -> int | None:
+    """Return the number of rows that a server says a page has, None where it says nothing of the kind."""
+    return said if isinstance(said, int) and not isinstance(said, bool) and said >= 0 else None
 
 
 def _received(text: str, body: bytes, clean: bytes, rows: Sequence[bytes | msgspec.Raw]) -> pa.Array:
@@ -118,22 +132,37 @@ def _columns(page: bytes, rows: Sequence[bytes | msgspec.Raw]) -> dict[str, Sequ
 
 def _columns_of_odd(texts: Sequence[bytes | msgspec.Raw]) -> dict[str, Sequence[str | None]]:
     """Return the same of rows that have further fields, or values that are no texts; slower."""
-    rows = [json.loads(bytes(text)) for text in texts]
-    if not all(isinstance(row, dict) for row in rows):
-        raise ProtocolError(_UNKNOWN_FORM)
+    rows = [_object(bytes(text)) for text in texts]
     names = dict.fromkeys([*FIELDS.values(), *(key for row in rows for key in row)])
     return {key: [_as_text(row.get(key)) for row in rows] for key in names}
 
 
-def _table(columns: dict[str, Sequence[str | None]], received: pa.Array) -> pa.Table:
+def _object(text: bytes) -> dict[str, Any]:
+    """Read a row; what is no object has no fields, and so no time."""
+    try:
+        row = json.loads(text, parse_int=_whole_number)
+    except ValueError:
+        return {}
+    return row if isinstance(row, dict) else {}
+
+
+def _whole_number(text: str) -> int | str:
+    return int(text) if len(text) <= _MOST_DIGITS else text  # Python refuses very long ones
+
+
+def _table(columns: dict[str, Sequence[str | None]], received: pa.Array) -> tuple[pa.Table, tuple[Unreadable, ...]]:
+    """Return the rows that have a time, and where those without one lie."""
+    unreadable: tuple[Unreadable, ...] = ()
     try:
         times = pc.cast(pa.array(columns["time"], pa.string()), TIME)
-    except pa.ArrowInvalid as error:
-        raise ProtocolError("the server sent a time that is not ISO 8601 in UTC; please report this") from error
-    if times.null_count:
-        raise ProtocolError(f"the server sent {times.null_count} rows without a time; please report this")
+    except pa.ArrowInvalid:
+        times = None
+    if times is None or times.null_count:
+        read = list(map(nanoseconds, columns["time"]))
+        times, unreadable = pa.array(read, pa.int64()).cast(TIME), untimed(read, _NO_TIME)
     arrays = [times if key == "time" else _texts(columns[key]) for key in FIELDS.values()]
-    return pa.Table.from_arrays([*arrays, received], schema=PAGE_SCHEMA)
+    table = pa.Table.from_arrays([*arrays, received], schema=PAGE_SCHEMA)
+    return table.filter(pc.is_valid(times)) if unreadable else table, unreadable
 
 
 def _texts(values: Sequence[str | None]) -> pa.Array:
@@ -153,7 +182,7 @@ def _split_tolerantly(text: str) -> tuple[list[bytes], _ResultInfo]:
     try:
         reply = json.loads(text)
         logs, info = reply["logs"], msgspec.convert(reply["result_info"], _ResultInfo)
-        msgspec.convert(logs, list[dict[str, Any]])
+        msgspec.convert(logs, list[Any])
     except (ValueError, KeyError, TypeError) as error:  # msgspec raises a ValueError
         raise ProtocolError(_UNKNOWN_FORM) from error
     return _row_texts(text, len(logs)), info

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from cfaudit_export.sources.auditlogs.rows import between, first_ms, last_ms
+from cfaudit_export.sources.auditlogs.rows import last_ms
 
 
 class Held:
@@ -27,6 +27,11 @@ class Held:
         """The table that was read last."""
         return self._tables[-1] if self._tables else None
 
+    @property
+    def tables(self) -> tuple[pa.Table, ...]:
+        """The tables, in the order they were read."""
+        return tuple(self._tables)
+
     def add(self, table: pa.Table) -> None:
         """Hold a table, too; one without rows is of no interest."""
         if not table.num_rows:
@@ -36,18 +41,3 @@ class Held:
         self.bytes += table.nbytes
         newest = last_ms(table)
         self.newest_ms = newest if self.newest_ms is None else max(self.newest_ms, newest)
-
-    def drop_from(self, at_ms: int) -> None:
-        """Forget the rows from this millisecond on."""
-        self._keep([between(table, first_ms(table), at_ms) for table in self._tables])
-
-    def take(self, schema: pa.Schema, since_ms: int, before_ms: int, end_ms: int) -> pa.Table:
-        """Return the rows of `[since, before)`, and hold only those of `[before, end)` from now on."""
-        rows = pa.concat_tables([schema.empty_table(), *self._tables])
-        self._keep([between(rows, before_ms, end_ms)])
-        return between(rows, since_ms, before_ms)
-
-    def _keep(self, tables: list[pa.Table]) -> None:
-        self._tables, self.rows, self.bytes, self.newest_ms = [], 0, 0, None
-        for table in tables:
-            self.add(table)

@@ -20,8 +20,10 @@ from cfaudit_export.escape import shown
 from cfaudit_export.records import Credential
 from cfaudit_export.sources.auditlogs.contract import Edges, Query, Rejection, ToolFault, read_fault
 from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA, Page
+from cfaudit_export.sources.auditlogs.habits import Habits
 from cfaudit_export.sources.auditlogs.nesting import read_page
 from cfaudit_export.sources.auditlogs.offer import Offer
+from cfaudit_export.sources.auditlogs.page_size import PageSize
 from cfaudit_export.sources.failures import CallFailedError
 from cfaudit_export.sources.pace import WINDOW_SECONDS, Pace
 from cfaudit_export.sources.patience import Patience
@@ -84,6 +86,9 @@ class Reader:
         self._successes = 0
         self.edges = Edges()  # learned when it first matters, which is at the first unreadable row
         self.tight = Edges()
+        self.habits = Habits()
+        self._size = PageSize()
+        self.empty = PAGE_SCHEMA.empty_table()
         self.further: frozenset[str] = frozenset()  # fields that rows were seen to have beyond the known ones
         self.proven: set[str] = set()  # filters that were seen to leave something out
         self._unproven: set[str] = set()
@@ -141,6 +146,9 @@ class Reader:
                 failure.sent_at = sent_at
                 return failure
         outcome = read_fault(reply.text) if reply.is_error else read_page(reply.text)
+        if isinstance(outcome, Page):
+            self._size.saw(outcome.rows.num_rows, len(reply.text))
+            outcome = replace(outcome, asked=query.limit)
         if isinstance(outcome, Page | Rejection):
             self._successes += 1
             self._pace.served(self._target.cost)
@@ -152,8 +160,11 @@ class Reader:
     async def _persist(self, query: Query, patience: Patience) -> Page | Rejection | ToolFault:
         """Ask until the tool answers, and not that Cloudflare's API fails."""
         while True:
-            outcome = await self._ask(query)
+            asked = replace(query, limit=min(query.limit, self._size.rows))
+            outcome = await self._ask(asked)
             match outcome:
+                case CallFailedError(kind="too_large") if self._size.shrink(asked.limit):
+                    _LOG.info("asking for fewer rows", extra={"rows": self._size.rows})
                 case CallFailedError():
                     await patience.outlast(outcome)
                 case ToolFault(kind="unavailable"):

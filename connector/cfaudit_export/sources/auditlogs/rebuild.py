@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from cfaudit_export.sources.auditlogs.ahead import NEEDED, Ahead
 from cfaudit_export.sources.auditlogs.contract import MOST_ROWS, Query, Rejection
 from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA, Page
+from cfaudit_export.sources.auditlogs.evidence import Piece
 from cfaudit_export.sources.auditlogs.facets import (
     Filter,
     Reading,
@@ -29,7 +30,6 @@ from cfaudit_export.sources.auditlogs.reader import CursorDeadError, Reader
 from cfaudit_export.sources.auditlogs.rows import between, last_ms
 from cfaudit_export.sources.auditlogs.separate import salvage
 from cfaudit_export.sources.auditlogs.shadows import OddRows, cast_shadows
-from cfaudit_export.sources.auditlogs.walk import Piece
 
 _COMBINATIONS = 64
 _AROUND_CALLS = 4  # that one question around odd rows may cost

@@ -12,11 +12,11 @@ from cfaudit_export.records import Recover
 from cfaudit_export.sources import AUDITLOGS_FILTERS
 from cfaudit_export.sources.auditlogs.ahead import Ahead
 from cfaudit_export.sources.auditlogs.contract import Query
+from cfaudit_export.sources.auditlogs.evidence import Piece
 from cfaudit_export.sources.auditlogs.facets import Filter
 from cfaudit_export.sources.auditlogs.offer import Offer
 from cfaudit_export.sources.auditlogs.reader import Reader
 from cfaudit_export.sources.auditlogs.rebuild import Rebuild, typed
-from cfaudit_export.sources.auditlogs.walk import Piece
 from cfaudit_export.sources.pace import Pace
 
 # Facets in the order in which they are given up when calls are short, and values in the order of how common they are:

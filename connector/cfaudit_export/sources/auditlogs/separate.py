@@ -15,36 +15,45 @@ import pyarrow as pa
 
 from cfaudit_export.sources import AUDITLOGS_FILTERS
 from cfaudit_export.sources.auditlogs.contract import Query, Rejection
-from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA, Page
+from cfaudit_export.sources.auditlogs.decode import Page
+from cfaudit_export.sources.auditlogs.reader import CursorDeadError
 from cfaudit_export.sources.auditlogs.rows import between
 
 _METHODS = ("POST", "PUT", "PATCH", "DELETE", "GET")
 _FACETS = ("actor_context", "action_type", "actor_type", "resource_scope", "action_result")
 _DEPTH = 1
 _EXAMPLES = 30
+_PAGES = 50
 
 Ask = Callable[[Query], Awaitable[Page | Rejection]]
 
 
-async def separate(ask: Ask, here: Query, known: pa.Table, total: int, *, examples: pa.Table) -> pa.Table:
+async def separate(ask: Ask, here: Query, known: pa.Table, total: int | None, *, examples: pa.Table) -> pa.Table:
     """Return readable rows of the millisecond, `known` among them, and all `total` of them if filters can.
 
     Args:
         ask: asks a question.
         here: the question for the whole millisecond.
         known: rows that were read already.
-        total: how many readable rows there are.
+        total: how many readable rows there are; None where that is not known.
         examples: rows from around, whose products, types and actors are worth asking for.
     """
     best = _Multiset(known)
     seen = pa.concat_tables([known, examples])
+    in_vain = 0
     for name, values in _choices(here, seen):
-        if len(best) >= total:
+        if len(best) >= total if total is not None else in_vain > 1:
             break
-        mine = _Multiset(PAGE_SCHEMA.empty_table())
-        for value in values:
-            mine.add(await salvage(ask, replace(here, filters=(*here.filters, (name, value))), seen, _DEPTH))
+        before = len(best)
+        mine = _Multiset(known.schema.empty_table())
+        found = [
+            await salvage(ask, replace(here, filters=(*here.filters, (name, value))), seen, _DEPTH) for value in values
+        ]
+        if not _same(found):
+            for rows in found:
+                mine.add(rows)
         best.raise_to(mine)
+        in_vain += len(best) == before
     return best.table()
 
 
@@ -56,27 +65,55 @@ async def salvage(
     With `depth`, further filters are tried on what stands between odd rows, that many at a time. `outcome` is the
     answer where the question has been asked already.
     """
-    outcome = outcome or await ask(query)
-    if isinstance(outcome, Page):
-        return _cut(outcome.rows, query)
-    rows = _Multiset(PAGE_SCHEMA.empty_table())
-    for direction in ("asc", "desc"):
-        asked = replace(query, direction=direction)
-        refusal = outcome if direction == "asc" else await ask(asked)
-        if isinstance(refusal, Rejection) and refusal.issues[0].index:
-            part = await ask(replace(asked, limit=refusal.issues[0].index))
-            if isinstance(part, Page):
-                rows.add(_cut(part.rows, query))
-    span = outcome.issues[-1].index - outcome.issues[0].index + 1
-    if span == len(outcome.issues) or not depth:
+    empty = examples.schema.empty_table()
+    found, refusal = await _approach(ask, query, outcome or await ask(query), empty)
+    rows = _Multiset(_cut(found, query))
+    if refusal is None:
+        return rows.table()
+    backward = replace(query, direction="desc")
+    found, other = await _approach(ask, backward, await ask(backward), empty)
+    if other is None:
+        return _cut(found, query)
+    rows.add(_cut(found, query))
+    span = refusal.issues[-1].index - refusal.issues[0].index + 1
+    if span == len(refusal.issues) or not depth:
         return rows.table()
     for name, values in _choices(query, examples):
-        deeper = _Multiset(PAGE_SCHEMA.empty_table())
+        deeper = _Multiset(empty)
         for value in values:
             narrower = replace(query, filters=(*query.filters, (name, value)))
             deeper.add(await salvage(ask, narrower, examples, depth - 1))
         rows.raise_to(deeper)
     return rows.table()
+
+
+async def _approach(
+    ask: Ask, query: Query, outcome: Page | Rejection, empty: pa.Table
+) -> tuple[pa.Table, Rejection | None]:
+    """Read page by page up to the first refused row; return the rows, and the refusal that ended it."""
+    tables = [empty]
+    for _ in range(_PAGES):
+        if isinstance(outcome, Rejection):
+            if first := outcome.issues[0].index:
+                part = await ask(replace(query, limit=first))
+                tables += [part.rows] if isinstance(part, Page) else []
+            return pa.concat_tables(tables), outcome
+        tables.append(outcome.rows)
+        if outcome.cursor is None or not outcome.rows.num_rows:
+            break
+        query = query.at(outcome.cursor)
+        try:
+            outcome = await ask(query)
+        except CursorDeadError:
+            break
+    return pa.concat_tables(tables), None
+
+
+def _same(tables: list[pa.Table]) -> bool:
+    """Say whether all values of a filter return the same rows, so that it seems to have no effect."""
+    counted = [Counter(rows["event_raw"].to_pylist()) for rows in tables]
+    # A single text may be that of twins with different values.
+    return len(counted) > 1 and all(one == counted[0] for one in counted) and len(counted[0]) > 1
 
 
 def _choices(query: Query, examples: pa.Table) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -101,6 +138,7 @@ class _Multiset:
     """Rows counted by their text."""
 
     def __init__(self, rows: pa.Table) -> None:
+        self._empty = rows.schema.empty_table()
         self._counts: Counter[str] = Counter()
         self._samples: dict[str, pa.Table] = {}
         self.add(rows)
@@ -122,4 +160,4 @@ class _Multiset:
     def table(self) -> pa.Table:
         """Return the rows, each as often as it was counted."""
         copies = [self._samples[text] for text, count in self._counts.items() for _ in range(count)]
-        return pa.concat_tables([PAGE_SCHEMA.empty_table(), *copies])
+        return pa.concat_tables([self._empty, *copies])

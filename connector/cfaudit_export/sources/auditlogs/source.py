@@ -21,11 +21,13 @@ from cfaudit_export.sources.auditlogs.ahead import Ahead
 from cfaudit_export.sources.auditlogs.board import WORTH_CALLS, Board, Range
 from cfaudit_export.sources.auditlogs.contract import TOOL, Query, Rejection, Unreadable
 from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA, Page
+from cfaudit_export.sources.auditlogs.evidence import Piece
 from cfaudit_export.sources.auditlogs.further import further_columns
+from cfaudit_export.sources.auditlogs.inside import Allowance
 from cfaudit_export.sources.auditlogs.offer import read_offer
 from cfaudit_export.sources.auditlogs.reader import Reader, Target
 from cfaudit_export.sources.auditlogs.recover import LEAST_CALLS, Recovered, pages_per_page, recover
-from cfaudit_export.sources.auditlogs.walk import Manner, Piece, Walk, staggered
+from cfaudit_export.sources.auditlogs.walk import Manner, Walk, staggered
 from cfaudit_export.sources.bridge import produced
 from cfaudit_export.sources.opening import opened_session
 from cfaudit_export.sources.pace import shared_pace
@@ -130,7 +132,7 @@ class AuditLogsSource:
         opened, workers = self._opened(), self._config.concurrency
         board = Board(ranges, workers, WORTH_CALLS if policy.mode == "off" else _RECOVERY_WORTH_CALLS)
         rows = min(piece_rows or self._config.piece_rows, self._config.piece_rows)
-        manner = Manner(opened.page_size, rows, self._context.stream.filters, known=known)
+        manner = Manner(opened.page_size, rows, self._context.stream.filters, known=known, allowance=Allowance())
         manners = iter(staggered(manner, workers))
 
         async def work(send: MemoryObjectSendStream[_Read]) -> None:

@@ -1,46 +1,40 @@
-"""A range of time -> pieces: every row exactly once, cut on milliseconds, whatever cursors, edges and ties do."""
+"""A range of time -> pieces: every row exactly once, cut on milliseconds, whatever cursors, edges and ties do.
+
+The walk reads page by page in a chain. Where a page is refused it steps over the refused rows (`stepping`); where it
+shows nothing it asks for less (`shrinking`); what is known to be unreadable it reads around (`known`). Each of them
+gives parts with their evidence, and pieces are made of these alone (`evidence`).
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from cfaudit_export.errors import ProtocolError, SourceUnavailableError
+from cfaudit_export.sources.auditlogs.asking import Asker, Fault
 from cfaudit_export.sources.auditlogs.board import Board, Range
-from cfaudit_export.sources.auditlogs.contract import Query, Rejection, Unreadable
+from cfaudit_export.sources.auditlogs.contract import MOST_ROWS, Edges, Query, Rejection
 from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA, Page
-from cfaudit_export.sources.auditlogs.held import Held
-from cfaudit_export.sources.auditlogs.narrow import narrow
+from cfaudit_export.sources.auditlogs.edges import assume_edges, learn_edges
+from cfaudit_export.sources.auditlogs.evidence import Chain, Part, Piece, clipped, joined
+from cfaudit_export.sources.auditlogs.inside import Allowance
+from cfaudit_export.sources.auditlogs.known import Known, around
 from cfaudit_export.sources.auditlogs.reader import CursorDeadError
-from cfaudit_export.sources.auditlogs.rows import ascending, between, first_ms, from_ms_on, last_ms
+from cfaudit_export.sources.auditlogs.rows import are_all, first_ms, last_ms
+from cfaudit_export.sources.auditlogs.shrinking import Shrinking, dense, from_the_end
+from cfaudit_export.sources.auditlogs.stepping import Step, step
 from cfaudit_export.sources.auditlogs.way import Way
 from cfaudit_export.sources.pages import PageReader
 
 _LOG = logging.getLogger(__name__)
-_ANCHORS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """Milliseconds `[since, before)`, read to the end.
-
-    Attributes:
-        since_ms: first millisecond.
-        before_ms: first millisecond after it.
-        rows: its rows, ascending, columns as `Manner.schema`.
-        unreadable: what the server refuses inside it.
-        calls: tool calls it cost.
-    """
-
-    since_ms: int
-    before_ms: int
-    rows: pa.Table
-    unreadable: tuple[Unreadable, ...]
-    calls: int
+_TRIES = 3  # of questions from the same moment that lead nowhere
+_NOTHING = "the server returns rows of other times only"
+_EMPTY_PAGES = 10  # with a cursor, one after another
+# What was learned is handed on at least so often, so that a run that is stopped again and again gets on.
+_MOST_CALLS, _MOST_SECONDS = 200, 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +49,8 @@ class Manner:
         piece_bytes: bytes after which a piece is handed on, however few rows they are.
         first_rows: rows after which the first piece of a walk is handed on; 0 for `piece_rows`.
         known: gaps that are known already, `[since, before)` in milliseconds, ascending and disjoint. The walk reads
-            around each, and asks for it again with one call at most.
+            around each, at the price of a call for the rows before it, and one more for a gap of a millisecond or two.
+        allowance: calls for details of refused rows, which walks share.
     """
 
     page_size: int
@@ -65,6 +60,7 @@ class Manner:
     piece_bytes: int = 64_000_000
     first_rows: int = 0
     known: tuple[tuple[int, int], ...] = ()
+    allowance: Allowance | None = None
 
 
 def staggered(manner: Manner, workers: int) -> list[Manner]:
@@ -80,167 +76,223 @@ def staggered(manner: Manner, workers: int) -> list[Manner]:
 class Walk:
     """Read one range from its start towards its end, which may come nearer meanwhile."""
 
-    def __init__(self, reader: PageReader, board: Board, mine: Range, manner: Manner) -> None:
-        self._reader = reader
+    def __init__(
+        self, reader: PageReader, board: Board, mine: Range, manner: Manner, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Build a walk; `clock` counts seconds."""
+        self._asker = Asker(reader)
         self._board = board
         self._range = mine
         self._manner = manner
-        self._start = mine.since_ms  # of the piece being gathered
+        self._clock = clock
+        self._allowance = manner.allowance or Allowance()
         self._piece_rows = manner.first_rows or manner.piece_rows
-        self._held = Held()
-        self._unreadable: list[Unreadable] = []
-        self._calls = 0
-        self._anchors = 0
-        self._trusted_ms = -1
-        self._query = self._fresh(mine.since_ms)
+        self._known = Known(manner.known)
+        self._shrinking = Shrinking()
         self._way = Way(mine.since_ms)
-        self._salvages = 0
-        self._stuck = 0
+        self._parts: list[Part] = []
+        self._at = mine.since_ms  # the end of `_parts`
+        self._chain = self._anew()
+        self._outcome: Page | Rejection | None = None  # of the chain's question, where it was asked already
+        self._tries = 0
+        self._trusted_ms = -1
+        self._steps = 0
+        self._per_row = 0.0  # milliseconds, as far as is known
+        self._told = (0, clock())
 
     async def pieces(self) -> AsyncIterator[Piece]:
-        """Yield the pieces of the range, ascending and without a hole between them."""
-        while True:
-            page = await self._next()
-            reached = self._reached()
-            if page is not None:
-                ended = page.cursor is None and not self._more_behind(page, reached)
-                if ended or reached >= self._range.before_ms:
-                    self._board.hold(self._range)
-                    yield self._cut(self._range.before_ms)
-                    return
-                if page.cursor is not None:
-                    self._query = self._query.at(page.cursor)
+        """Yield the pieces of the range, without a hole between them: ascending, if the server can answer so."""
+        while not self._asker.habits.is_backward:
+            await self._advance()
+            reached = max(self._chain.reached, self._at)
+            if reached >= self._range.before_ms:
+                self._board.hold(self._range)
+                yield self._cut()
+                return
             self._board.reach(self._range, reached, self._way.calls_left(reached, self._range.before_ms))
-            if page is not None and self._enough() and reached > self._start:
-                yield self._cut(reached)
+            if self._enough() and reached > (self._parts[0].since_ms if self._parts else self._at):
+                yield self._cut()
+        self._board.hold(self._range)
+        if self._parts:
+            yield self._cut()
+        async for parts in from_the_end(self._asker, self._question(self._at), self._manner.piece_rows):
+            yield self._piece(parts)
 
-    async def _next(self) -> Page | None:
-        """Read the next page into `_held`; None when the walk had to take a new start instead."""
-        self._calls += 1
-        self._way.calls += 1
+    async def _advance(self) -> None:
+        """Make one step: a page, or past what is no page."""
+        made = self._asker.calls
+        chain = self._chain
+        outcome: Page | Rejection | Fault
         try:
-            outcome = await self._reader.page(self._query)
+            outcome = self._outcome or await self._asker.ask(chain.query)
         except CursorDeadError:
             _LOG.warning("cursor no longer accepted, asking again from there")
-            self._anchor(self._reached())
-            return None
-        if isinstance(outcome, Rejection):
-            return await self._around(outcome)
-        # Asked wider than wanted, a question repeats rows that are held already.
-        rows = from_ms_on(outcome.rows, self._query.since_ms)
-        if self._shifted(rows):
-            return None
-        self._held.add(rows)
-        self._unreadable += [row for row in outcome.unreadable if row.since_ms >= self._query.since_ms]
-        return outcome
-
-    async def _around(self, rejection: Rejection) -> Page | None:
-        """Read past rows that the server refuses, then go on behind them."""
-        self._board.hold(self._range)  # nobody is to start in a millisecond that is looked at
-        salvage = await narrow(self._reader, self._query, rejection, self._reached(), self._range.before_ms)
-        self._calls += salvage.calls
+            await self._again("the server does not accept its own cursors")
+            return
+        finally:
+            self._outcome = None
+        if isinstance(outcome, Page):
+            await self._page(outcome)
+        elif isinstance(outcome, Rejection):
+            await self._refused(outcome)
+        elif not self._asker.habits.is_backward:
+            await self._less(outcome.reason)
         # One odd row says nothing about the rest of the range; a second one does.
-        self._way.calls += salvage.calls if self._salvages else 0
-        self._salvages += 1
-        if salvage.before_ms <= salvage.since_ms:
-            self._start_over(salvage.since_ms)
-            return None
-        self._stuck = 0
-        if salvage.fresh:
-            self._drop_from(salvage.since_ms)
-        elif self._shifted(salvage.rows):
-            return None
-        self._held.add(salvage.rows)
-        self._unreadable += salvage.unreadable
-        self._anchors = 0
-        if salvage.before_ms >= self._range.before_ms:
-            return Page(self._manner.schema.empty_table(), None)
-        self._query = self._fresh(salvage.before_ms)
-        return None
+        if not isinstance(outcome, Rejection) or self._steps > 1:
+            self._way.calls += self._asker.calls - made
 
-    def _start_over(self, at_ms: int) -> None:
-        """Ask again because the data changed while it was narrowed; not for ever."""
-        self._stuck += 1
-        if self._stuck > _ANCHORS:
-            raise SourceUnavailableError("the server's answers contradict each other; try again later")
-        self._drop_from(at_ms)
-        self._query = self._fresh(at_ms)
+    async def _page(self, page: Page) -> None:
+        """Add a page to the chain, unless it contradicts the pages before."""
+        chain = self._chain
+        first = chain.shifted(page.rows)
+        if first is not None and (first != chain.last_ms or first != self._trusted_ms):
+            self._trusted_ms = first
+            await self._again("the server repeats rows from page to page", first)
+            return
+        if chain.repeats(page.cursor) or chain.empties >= _EMPTY_PAGES:
+            await self._less("the server leads back to pages that were read, or to empty ones without end")
+            return
+        chain.add(page, ended=self._asker.habits.is_last(page))
+        if page.rows.num_rows:
+            self._shrinking.reset()
+        if page.cursor is None and not chain.ended:
+            await self._behind(page)
+
+    async def _behind(self, page: Page) -> None:
+        """Find out whether a page without a cursor is the last one, where its size does not tell."""
+        chain, last = self._chain, self._chain.last_ms
+        is_first, is_dense = chain.query.cursor is None, last is not None and last <= chain.since_ms
+        if (page.unreadable and not page.rows.num_rows) or (
+            is_first and (is_dense or self._asker.habits.may_be_whole(page)) and await self._is_whole(page)
+        ):
+            chain.ended = True
+        elif last is None:  # all that came lies before what is wanted
+            await self._again(_NOTHING)
+            self._chain.query = replace(self._chain.query, limit=min(2 * self._chain.query.limit, MOST_ROWS))
+        elif not is_dense:
+            self._take()
+            self._chain = self._anew()
+        elif is_first:
+            self._board.hold(self._range)
+            self._add(await dense(self._asker, self._question(self._at), page, self._allowance))
+            self._chain = self._anew()
+        else:
+            await self._less("a millisecond holds more rows than the server's page, and the server gives no cursor")
+
+    async def _is_whole(self, page: Page) -> bool:
+        """Say whether the same rows come when they are asked for from the end on, which no page that is cut can do."""
+        other = await self._asker.ask(replace(self._chain.query, direction="desc"))
+        if isinstance(other, Page) and are_all(page.rows, other.rows):
+            return True
+        self._asker.habits.cuts(page)
+        return False
+
+    async def _again(self, reason: str, at_ms: int | None = None) -> None:
+        """Ask anew from the last millisecond that is read for certain; not for ever."""
+        before = self._at
+        self._take(at_ms)
+        self._tries = self._tries + 1 if self._at <= before else 0
+        if self._tries > _TRIES:
+            self._tries = 0
+            await self._less(reason)
+        else:
+            self._chain = self._anew()
+
+    async def _less(self, reason: str) -> None:
+        """Ask for less where a whole page shows nothing, and leave unread what shows nothing at all."""
+        self._take()
+        self._board.hold(self._range)
+        question = self._question(self._at)
+        self._add(await self._shrinking.parts(self._asker, question, reason))
+        self._chain = self._anew()
+
+    async def _refused(self, rejection: Rejection) -> None:
+        """Read past rows that the server refuses."""
+        self._board.hold(self._range)  # nobody is to start in a millisecond that is looked at
+        before, ahead = self._asker.reader.edges, await self._learn_edges(rejection)
+        if self._asker.reader.edges != before and self._chain.last_ms is None and not rejection.issues[0].index:
+            self._chain = self._anew()  # what was asked wider than need be may be fine when asked again
+            return
+        chain, stop = self._chain, self._range.before_ms
+        if (gap := self._known.next(max(chain.reached, self._at), stop)) is not None:
+            if chain.last_ms is not None:  # positions count from where a question starts
+                self._take()
+                self._chain = self._anew()
+                return
+            known = await around(self._asker, self._question(self._at), rejection, gap)
+            if known is not None:
+                self._went_on(known)
+                return
+        self._steps += 1
+        done = await step(
+            self._asker, chain, rejection, stop_ms=stop, allowance=self._allowance, per_row=self._per_row, ahead=ahead
+        )
+        if done.parts:
+            self._went_on(done)
+        else:
+            await self._again("the server's answers contradict each other")
+
+    def _went_on(self, step: Step) -> None:
+        self._tries = 0
+        self._add(step.parts)
+        self._chain, self._outcome = self._anew(), step.outcome
+
+    async def _learn_edges(self, rejection: Rejection) -> Page | None:
+        """Find out, once, what the ends of questions include; return the rows before the first refused one if read."""
+        reader, chain = self._asker.reader, self._chain
+        if reader.edges != Edges():
+            return None
+        ahead: Page | Rejection | None = None
+        if first := rejection.issues[0].index:
+            ahead = await self._asker.rows(replace(chain.query, limit=first))
+        read = ahead if isinstance(ahead, Page) else None
+        rows = read.rows if read is not None else chain.last_table
+        known = reader.empty if rows is None else rows
+        if not await learn_edges(reader, self._question(self._at), known, self._asker.rows):
+            assume_edges(reader)
+        return read
 
     def _enough(self) -> bool:
-        """Say whether what is held is a piece."""
-        return self._held.rows >= self._piece_rows or self._held.bytes >= self._manner.piece_bytes
+        """Say whether what was read is a piece."""
+        chain, (calls, at) = self._chain, self._told
+        rows = chain.rows + sum(part.rows.num_rows for part in self._parts)
+        size = chain.bytes + sum(part.rows.nbytes for part in self._parts)
+        if rows >= self._piece_rows or size >= self._manner.piece_bytes:
+            return True
+        return self._asker.calls - calls >= _MOST_CALLS or self._clock() - at >= _MOST_SECONDS
 
-    def _reached(self) -> int:
-        """Return the millisecond up to which nothing is missing: the last row's, whose own may go on."""
-        newest = self._held.newest_ms
-        return max(self._start if newest is None else newest, self._query.since_ms)
+    def _take(self, end_ms: int | None = None) -> None:
+        """Take from the chain what is read for certain."""
+        self._add(self._chain.take(self._manner.schema, end_ms))
 
-    def _shifted(self, rows: pa.Table) -> bool:
-        """Notice rows that repeat or go back in time, and start anew before them.
+    def _add(self, parts: list[Part]) -> None:
+        mine = clipped(parts, self._at, self._range.before_ms)
+        if mine:
+            self._parts += mine
+            self._at = mine[-1].before_ms
+            rows = max((part.rows for part in mine), key=len)
+            if len(rows) > 2:
+                self._per_row = max((last_ms(rows) - first_ms(rows)) / (len(rows) - 1), 0.1)
 
-        A cursor that counts rows repeats some when a latecomer slips in before it; without ids a repeated row looks
-        like a twin. A fresh question is consistent in itself, so it decides; a true twin costs one call.
-        """
-        before = self._held.last
-        if before is None or not rows.num_rows or self._query.cursor is None:
-            return False
-        first, last = first_ms(rows), last_ms(before)
-        if first > last:
-            return False
-        if first == last and (first == self._trusted_ms or not _repeats(before, rows, first)):
-            return False
-        self._trusted_ms = first
-        self._anchor(first)
-        return True
+    def _cut(self) -> Piece:
+        self._take()
+        parts, self._parts = self._parts, []
+        return self._piece(parts)
 
-    def _anchor(self, at_ms: int) -> None:
-        """Forget what was read from this millisecond on, and ask for it with a fresh question."""
-        self._anchors = self._anchors + 1 if at_ms <= self._query.since_ms else 1
-        if self._anchors > _ANCHORS:
-            raise ProtocolError("the server does not keep the order of its pages; please report this")
-        at_ms = max(at_ms, self._start)
-        self._drop_from(at_ms)
-        self._query = self._fresh(at_ms)
-
-    def _drop_from(self, at_ms: int) -> None:
-        self._held.drop_from(at_ms)
-        self._unreadable = [row for row in self._unreadable if row.since_ms < at_ms]
-
-    def _more_behind(self, page: Page, reached: int) -> bool:
-        """Probe behind a full page without a cursor: only an answer that is not full makes it the last one."""
-        if page.rows.num_rows < self._query.limit:
-            return False
-        if reached > self._query.since_ms:
-            self._anchor(reached)
-        else:  # a millisecond that fills a page: the server says that this is all of it
-            self._query = self._fresh(reached + 1)
-        return True
-
-    def _cut(self, before_ms: int) -> Piece:
-        piece = self._held.take(self._manner.schema, self._start, before_ms, self._range.before_ms)
-        mine = tuple(
-            replace(row, since_ms=max(row.since_ms, self._start))
-            for row in self._unreadable
-            if row.before_ms <= before_ms
-        )
-        cut = Piece(self._start, before_ms, ascending(piece), mine, self._calls)
-        self._start = before_ms
-        self._unreadable = [row for row in self._unreadable if row.before_ms > before_ms]
-        self._calls = 0
+    def _piece(self, parts: list[Part]) -> Piece:
+        piece = joined(parts, self._manner.schema, self._asker.calls - self._told[0])
+        self._told = (self._asker.calls, self._clock())
         self._piece_rows = self._manner.piece_rows
-        return cut
+        return piece
 
-    def _fresh(self, since_ms: int) -> Query:
+    def _anew(self) -> Chain:
+        return Chain(self._question(self._at))
+
+    def _question(self, since_ms: int) -> Query:
         return Query(
             since_ms,
             self._range.before_ms,
             self._manner.page_size,
             filters=self._manner.filters,
-            edges=self._reader.edges,
+            edges=self._asker.reader.edges,
         )
-
-
-def _repeats(before: pa.Table, after: pa.Table, at_ms: int) -> bool:
-    """Say whether the first row of `after` stands, to the letter, among the rows of that millisecond in `before`."""
-    tail = between(before, at_ms, at_ms + 1)["event_raw"]
-    return bool(pc.any(pc.equal(tail, after["event_raw"][0])).as_py())

@@ -6,7 +6,6 @@ actors, are told apart as texts by Arrow, and only the different ones are read.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec import Raw
 
-from cfaudit_export.errors import ProtocolError
+from cfaudit_export.sources.auditlogs.contract import Unreadable
 from cfaudit_export.sources.auditlogs.decode import TIME
 from cfaudit_export.sources.codemode.record import (
     ABSENT,
@@ -30,19 +29,16 @@ from cfaudit_export.sources.codemode.record import (
     as_text,
     read_part,
 )
+from cfaudit_export.sources.moments import nanoseconds, untimed
 from cfaudit_export.sources.texts import column_of
 
-_FINER_THAN_NANOSECONDS = re.compile(r"(\.\d{9})\d+")
+_NO_TIME = "the server sent a record without a time, and without an id that holds one"
 _NO_RESOURCE, _NO_HTTP = Resource(), Http()
 _TEXT = pa.string()
 
 
 def columns_of(records: list[Record]) -> dict[str, pa.Array]:
-    """Return the columns by name.
-
-    Raises:
-        ProtocolError: a record has no time.
-    """
+    """Return the columns by name, but for the time."""
     actions = [record.action for record in records]
     resources = [record.resource or _NO_RESOURCE for record in records]
     https = [record.raw or _NO_HTTP for record in records]
@@ -61,7 +57,6 @@ def columns_of(records: list[Record]) -> dict[str, pa.Array]:
     }
     return {
         **{name: pa.array(values, _TEXT) for name, values in texts.items()},
-        "event_time": _times(records),
         "raw_status_code": pa.array([http.status_code for http in https], pa.int32()),
         "resource_scope": _scopes([resource.scope for resource in resources]),
         "resource_request": _free_form([resource.request for resource in resources]),
@@ -133,37 +128,33 @@ def _free_form(texts: list[Raw]) -> pa.Array:
     return _column_of([ABSENT if text == NULL else text for text in texts])
 
 
-def _times(records: list[Record]) -> pa.Array:
+def times_of(records: list[Record]) -> tuple[pa.Array, tuple[Unreadable, ...]]:
+    """Return the times of records, null where neither the time nor the id tells, and where these lie."""
     texts = [record.action.time for record in records]
     try:
         times = pc.cast(pa.array(texts, _TEXT), TIME)
         if not times.null_count:
-            return times
+            return times, ()
     except pa.ArrowInvalid:
         pass
-    return pa.concat_arrays([_time(record.action.time, record.id) for record in records])
+    read = [_time(record.action.time, record.id) for record in records]
+    return pa.array(read, pa.int64()).cast(TIME), untimed(read, _NO_TIME)
 
 
-def time_ms(text: str | None, event_id: str | None) -> int:
-    """Return the millisecond of a single event.
-
-    Raises:
-        ProtocolError: neither its time nor its id tells.
-    """
-    return int(_time(text, event_id)[0].value // 1_000_000)
+def time_ms(text: str | None, event_id: str | None) -> int | None:
+    """Return the millisecond of a single event, None when neither its time nor its id tells."""
+    time = _time(text, event_id)
+    return None if time is None else time // 1_000_000
 
 
-def _time(text: str | None, event_id: str | None) -> pa.Array:
-    """Read one time on its own: cut to nanoseconds, and where there is none, that of a UUIDv7 (RFC 9562) as id."""
-    if text is not None:
-        try:
-            return pc.cast(pa.array([_FINER_THAN_NANOSECONDS.sub(r"\1", text)]), TIME)
-        except pa.ArrowInvalid:
-            pass
+def _time(text: str | None, event_id: str | None) -> int | None:
+    """Read one time on its own, and where there is none, that of a UUIDv7 (RFC 9562) as id."""
+    found = nanoseconds(text)
     digits = (event_id or "").replace("-", "")
-    if len(digits) == 32 and digits[12] == "7":
+    if found is None and len(digits) == 32 and digits[12] == "7":
         try:
-            return pa.array([int(digits[:12], 16) * 1_000_000], pa.int64()).cast(TIME)
-        except (ValueError, OverflowError):
-            pass
-    raise ProtocolError("the server sent a record without a time, and without an id that holds one; please report this")
+            found = int(digits[:12], 16) * 1_000_000
+        except ValueError:
+            return None
+        return found if found < 1 << 63 else None
+    return found

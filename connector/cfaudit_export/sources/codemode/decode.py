@@ -11,11 +11,12 @@ from typing import Any
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 from msgspec import Raw
 
 from cfaudit_export.errors import ProtocolError
-from cfaudit_export.sources.auditlogs.decode import TIME, Page
-from cfaudit_export.sources.codemode.columns import columns_of
+from cfaudit_export.sources.auditlogs.decode import TIME, Page, as_count
+from cfaudit_export.sources.codemode.columns import columns_of, times_of
 from cfaudit_export.sources.codemode.mask import cover_depths
 from cfaudit_export.sources.codemode.record import RECORD, UNKNOWN_FORM, Record, read_tolerantly
 from cfaudit_export.sources.texts import column_of, cover, lone_surrogates
@@ -23,6 +24,7 @@ from cfaudit_export.sources.texts import column_of, cover, lone_surrogates
 
 class _Body(msgspec.Struct):
     result: list[Raw] | None = None
+    result_info: Any = None
 
 
 _BODY = msgspec.json.Decoder(_Body)
@@ -67,23 +69,41 @@ def decode_page(body: bytes | memoryview, cursor: str | None) -> Page:
     """Decode the body of a page.
 
     Raises:
-        ProtocolError: the body is not a page, or a record has no time.
+        ProtocolError: the body is not a page.
     """
-    received, records = _records(body)
+    received, records, info = _records(body)
+    once = _once(records)
+    said = as_count(info.get("count")) if isinstance(info, dict) else None
+    count = None if said is None else said - (len(records) - len(once))
+    if len(once) < len(records):
+        received, records = [received[place] for place in once], [records[place] for place in once]
     if not records:
-        return Page(WHOLE_SCHEMA.empty_table(), cursor)
+        return Page(WHOLE_SCHEMA.empty_table(), cursor, count=count)
     columns = columns_of(records)
+    columns["event_time"], unreadable = times_of(records)
     columns["event_raw"] = column_of(received)
-    return Page(pa.Table.from_arrays([columns[name] for name in _NAMES], schema=WHOLE_SCHEMA), cursor)
+    table = pa.Table.from_arrays([columns[name] for name in _NAMES], schema=WHOLE_SCHEMA)
+    if unreadable:
+        table = table.filter(pc.is_valid(table["event_time"]))
+    return Page(table, cursor, unreadable=unreadable, count=count)
 
 
-def _records(body: bytes | memoryview) -> tuple[list[bytes | Raw], list[Record]]:
-    """Return the records as received and as read."""
+def _once(records: list[Record]) -> list[int]:
+    """Return the places of the records, each id once: it is what tells events apart."""
+    found: dict[str, int] = {}
+    for place, record in enumerate(records):
+        found.setdefault(record.id or f"/{place}", place)
+    return list(found.values())
+
+
+def _records(body: bytes | memoryview) -> tuple[list[bytes | Raw], list[Record], Any]:
+    """Return the records as received and as read, and what the page says of itself."""
     readable: Any = body
     covered: list[int] = []
     for cover_odd in (_cover_surrogates, cover_depths, None):
         try:
-            raws = _BODY.decode(readable).result or []
+            page = _BODY.decode(readable)
+            raws = page.result or []
             break
         except (msgspec.DecodeError, RecursionError) as error:
             if cover_odd is None:
@@ -94,7 +114,7 @@ def _records(body: bytes | memoryview) -> tuple[list[bytes | Raw], list[Record]]
         records = list(map(RECORD.decode, raws))
     except msgspec.DecodeError:
         records = [read_tolerantly(raw) for raw in raws]
-    return _as_received(raws, body, readable, covered), records
+    return _as_received(raws, body, readable, covered), records, page.result_info
 
 
 def _cover_surrogates(body: bytearray) -> list[int]:

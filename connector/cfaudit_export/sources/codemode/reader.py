@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import anyio
@@ -22,6 +22,7 @@ from cfaudit_export.records import Credential
 from cfaudit_export.sources.auditlogs.board import Range
 from cfaudit_export.sources.auditlogs.contract import Edges, Query, Rejection, Unreadable
 from cfaudit_export.sources.auditlogs.decode import Page
+from cfaudit_export.sources.auditlogs.habits import Habits
 from cfaudit_export.sources.auditlogs.reader import PERMISSION, CursorDeadError
 from cfaudit_export.sources.auditlogs.rows import last_ms
 from cfaudit_export.sources.codemode.columns import time_ms
@@ -31,6 +32,7 @@ from cfaudit_export.sources.codemode.frame import CutError, Frame, Left, read_fr
 from cfaudit_export.sources.codemode.size import Size
 from cfaudit_export.sources.codemode.snippet import Parameters, write_code
 from cfaudit_export.sources.failures import CallFailedError
+from cfaudit_export.sources.moments import UNKNOWN_AFTER, UNKNOWN_BEFORE
 from cfaudit_export.sources.pace import WINDOW_SECONDS, Pace
 from cfaudit_export.sources.patience import Patience
 from cfaudit_export.sources.session import Session
@@ -76,6 +78,7 @@ class Reader:
         self._credential = credential
         self._size = size
         self._places = anyio.CapacityLimiter(target.concurrency)
+        self.habits = Habits()
 
     async def account(self) -> str:
         """Ask which account the server chooses for this credential, without reading anything.
@@ -112,7 +115,8 @@ class Reader:
         if not frame.bodies:
             raise ProtocolError("the server's reply has no page and no reason why; please report this")
         cursors = [cursor for _, cursor in frame.header.pages]
-        pages = list(map(decode_page, frame.bodies, cursors))
+        rows = _rows(asked)
+        pages = [replace(page, asked=rows) for page in map(decode_page, frame.bodies, cursors)]
         self._size.grow(asked.pages, sum(page.rows.num_rows for page in pages), frame.header.bytes)
         return pages
 
@@ -204,12 +208,18 @@ class Ahead:
     def __init__(self, reader: Reader, mine: Range, workers: int) -> None:
         self.edges = Edges()
         self.tight = Edges()
+        self.empty = WHOLE_SCHEMA.empty_table()
         self._reader = reader
         self._range = mine
         self._workers = workers
         self._ready: dict[Query, Page] = {}
         self._pages = 0
         self._reached = 0
+
+    @property
+    def habits(self) -> Habits:
+        """What the server has shown of itself."""
+        return self._reader.habits
 
     async def page(self, query: Query) -> Page | Rejection:
         """Return the page that answers a question; it is never refused.
@@ -272,7 +282,8 @@ def _without(left: Left, most_bytes: int) -> Page:
     """Return the page of a single record that is too large for a reply."""
     at_ms = time_ms(left.time, left.id)
     reason = f"record '{shown(left.id or '')}': larger than the {most_bytes:,} bytes that a reply may have"
-    return Page(WHOLE_SCHEMA.empty_table(), left.cursor, unreadable=(Unreadable(at_ms, at_ms + 1, 1, reason),))
+    ends = (UNKNOWN_BEFORE, UNKNOWN_AFTER) if at_ms is None else (at_ms, at_ms + 1)
+    return Page(WHOLE_SCHEMA.empty_table(), left.cursor, unreadable=(Unreadable(*ends, 1, reason),))
 
 
 def _rows(asked: Parameters) -> int:

@@ -7,8 +7,6 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Raw
 
-from cfaudit_export.errors import ProtocolError
-
 UNKNOWN_FORM = "the server's page is not of the known form; please report this"
 NULL = Raw(b"null")
 ABSENT = Raw()
@@ -108,8 +106,8 @@ def read_tolerantly(raw: Raw) -> Record:
         return RECORD.decode(raw)
     except msgspec.DecodeError:
         record = _object(raw)
-    if record is None:
-        raise ProtocolError(UNKNOWN_FORM)
+    if record is None:  # what is no object has no parts, and so no time
+        record = {}
     values: dict[str, Any] = {name: read_part(kind, record.get(name, NULL)) for name, kind in _PARTS.items()}
     values |= {name: record.get(name, ABSENT) for name in _RECURRING}
     return Record(id=as_text(bytes(record.get("id", NULL))), **values)

@@ -22,7 +22,8 @@ from cfaudit_export.sources import CODEMODE_FILTERS, CodeModeConfig
 from cfaudit_export.sources.auditlogs.board import Board, Range
 from cfaudit_export.sources.auditlogs.contract import Query, Unreadable
 from cfaudit_export.sources.auditlogs.decode import Page
-from cfaudit_export.sources.auditlogs.walk import Manner, Piece, Walk
+from cfaudit_export.sources.auditlogs.evidence import Piece
+from cfaudit_export.sources.auditlogs.walk import Manner, Walk
 from cfaudit_export.sources.bridge import produced
 from cfaudit_export.sources.codemode.accounts import all_accounts
 from cfaudit_export.sources.codemode.decode import WHOLE_SCHEMA

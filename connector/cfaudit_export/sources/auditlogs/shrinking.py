@@ -1,0 +1,122 @@
+"""Where a page shows nothing: less time at once, until an answer is sound; what shows nothing at all is left unread."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pyarrow as pa
+
+from cfaudit_export.sources.auditlogs.asking import Asker, Fault
+from cfaudit_export.sources.auditlogs.contract import Query, Rejection, Unreadable
+from cfaudit_export.sources.auditlogs.decode import Page
+from cfaudit_export.sources.auditlogs.evidence import Chain, Dark, Part
+from cfaudit_export.sources.auditlogs.inside import Allowance
+from cfaudit_export.sources.auditlogs.reader import CursorDeadError
+from cfaudit_export.sources.auditlogs.rows import between
+from cfaudit_export.sources.auditlogs.separate import separate
+
+_FACTOR = 8
+_LEVELS = 12  # from a month down to a millisecond
+_LEVELS_OF_THE_HOPELESS = 2
+# How much is left unread at least, the first time and each time after it that nothing sound came in between.
+_LEFT_MS = (1, 1_000, 3_600_000)
+_DENSE = "the millisecond holds more rows than the server's page, and the server gives no cursor"
+
+
+class Shrinking:
+    """Asks for less and less time from a moment on."""
+
+    def __init__(self) -> None:
+        self._left = 0
+        self._width = 0  # with which an answer was sound
+
+    def reset(self) -> None:
+        """Take note that a plain page is sound again."""
+        self._left = 0
+
+    async def parts(self, asker: Asker, question: Query, reason: str) -> list[Part]:
+        """Return what is read of the start of a question, or the stretch that is left unread, at least a millisecond.
+
+        Args:
+            asker: asks the questions.
+            question: what is wanted; as a whole its answer was not sound.
+            reason: why not.
+        """
+        whole = question.before_ms - question.since_ms
+        width = min(self._width * _FACTOR * 2, whole) or whole
+        missing, rows = 0, asker.reader.empty
+        for _ in range(_LEVELS_OF_THE_HOPELESS if asker.habits.hopeless else _LEVELS):
+            width = max(width // _FACTOR, 1)
+            less = replace(question, before_ms=question.since_ms + width)
+            outcome = await asker.ask(less)
+            if isinstance(outcome, Page):
+                chain = Chain(less)
+                chain.add(outcome, ended=asker.habits.is_last(outcome))
+                if parts := chain.take(asker.reader.empty.schema):
+                    self._width = width
+                    return parts
+                rows = between(outcome.rows, less.since_ms, less.before_ms)
+            elif isinstance(outcome, Fault):
+                reason, missing = outcome.reason, outcome.missing
+            else:
+                reason, missing = outcome.issues[0].reason, len(outcome.issues)
+            if width == 1:
+                break
+        return [self._left_unread(asker, question, width, Unreadable(0, 0, missing, reason), rows)]
+
+    def _left_unread(self, asker: Asker, question: Query, width: int, why: Unreadable, rows: pa.Table) -> Dark:
+        at, end = question.since_ms, question.before_ms
+        if asker.habits.hopeless or self._left >= len(_LEFT_MS):
+            asker.habits.hopeless += 1
+            width = end - at
+        else:
+            width = min(max(width, _LEFT_MS[self._left]), end - at)
+        self._left += 1
+        return Dark(replace(why, since_ms=at, before_ms=at + width), between(rows, at, at + width))
+
+
+async def dense(asker: Asker, question: Query, page: Page, allowance: Allowance) -> list[Part]:
+    """Return the first millisecond of a question, which holds more rows than a page, and the page has no cursor.
+
+    From the end on come the last of them, and filters may find more; that these are all cannot be shown.
+    """
+    at = question.since_ms
+    here = replace(question, before_ms=at + 1, cursor=None)
+    rows = between(page.rows, at, at + 1)
+    made = asker.calls
+
+    async def ask(query: Query) -> Page | Rejection:
+        spent = asker.calls - made
+        return await asker.rows(query) if spent < allowance.separating else Page(asker.reader.empty, None)
+
+    found = await separate(ask, here, rows, None, examples=rows)
+    allowance.separating -= asker.calls - made
+    return [Dark(Unreadable(at, at + 1, 0, _DENSE), found)]
+
+
+async def from_the_end(asker: Asker, question: Query, piece_rows: int) -> AsyncIterator[list[Part]]:
+    """Yield the parts of a question of a server that only answers newest first: pieces of them, the last one first."""
+    schema, before = asker.reader.empty.schema, question.before_ms
+    while before > question.since_ms:
+        chain = Chain(replace(question, before_ms=before, direction="desc", edges=asker.reader.edges))
+        reason = "the server returns the newest rows first, and no less than this"
+        while not chain.ended and chain.rows < piece_rows:
+            try:
+                outcome = await asker.ask(chain.query)
+            except CursorDeadError:
+                break
+            if not isinstance(outcome, Page):
+                reason = outcome.reason if isinstance(outcome, Fault) else outcome.issues[0].reason
+                break
+            if chain.shifted(outcome.rows) is not None or chain.repeats(outcome.cursor):
+                break
+            chain.add(outcome, ended=asker.habits.is_last(outcome))
+            if outcome.cursor is None or not outcome.rows.num_rows:
+                break
+        parts = chain.take(schema)
+        if not parts:
+            yield [Dark(Unreadable(question.since_ms, before, 0, reason), asker.reader.empty)]
+            return
+        yield parts
+        before = parts[0].since_ms
