@@ -67,7 +67,9 @@ def find(
     tmp_path: Path, environ: Mapping[str, str] = {}, hidden: list[str] | None = None, **settings: Any
 ) -> Credential:
     hide = (hidden if hidden is not None else []).append
-    return credential_for(Settings(state_dir=tmp_path, **settings), URL, environ=environ, clock=lambda: NOW, hide=hide)
+    return credential_for(
+        Settings(source="auditlogs", state_dir=tmp_path, **settings), URL, environ=environ, clock=lambda: NOW, hide=hide
+    )
 
 
 def token(credential: Credential) -> str | None:
@@ -98,7 +100,9 @@ def test_a_sign_in_counts_for_its_server_and_profile_only(tmp_path: Path, signed
     with pytest.raises(AccessError, match=r"run: cfaudit-export login --profile other, or set CLOUDFLARE_API_TOKEN"):
         find(tmp_path, profile="other")
     with pytest.raises(AccessError, match=r"no credential for 'https://else\.example/mcp'; run: cfaudit-export login,"):
-        credential_for(Settings(state_dir=tmp_path), "https://else.example/mcp", environ={}, clock=lambda: NOW)
+        credential_for(
+            Settings(source="auditlogs", state_dir=tmp_path), "https://else.example/mcp", environ={}, clock=lambda: NOW
+        )
 
 
 def test_a_sign_in_that_cannot_be_read_is_not_passed_over(tmp_path: Path, signed_in: Grant) -> None:
