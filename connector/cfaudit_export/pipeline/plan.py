@@ -11,7 +11,7 @@ from typing import Literal
 from cfaudit_export.intervals import contains, intersect, subtract, union
 from cfaudit_export.model import EPOCH, MILLISECOND, Checkpoint, Gap, SinkProgress, Window, floor_ms
 from cfaudit_export.pipeline.seen import gap_windows
-from cfaudit_export.pipeline.trimmed import to_complete
+from cfaudit_export.pipeline.trimmed import to_read
 
 FIRST_RUN = timedelta(days=30)
 # How long a gap waits for its next try: for the first one, and so on; the last one comes again and again.
@@ -172,7 +172,7 @@ def plan_stream(checkpoint: Checkpoint | None, sinks: Iterable[str], wish: Wish)
     gaps: dict[str, tuple[Window, ...]] = dict.fromkeys(progress, ())
     if checkpoint and not wish.bounded:
         gaps = _gaps(checkpoint, progress, rescan, wish, before)
-    trimmed = {name: () if wish.bounded else to_complete(one) for name, one in progress.items()}
+    trimmed = {name: () if wish.bounded else to_read(one) for name, one in progress.items()}
     read = union(*_all(missing), *_all(rescan), *_all(gaps))
     return Plan(
         wanted=Window(read[0].since, read[-1].before) if read else None,

@@ -25,7 +25,7 @@ from cfaudit_export.pipeline.map import map_extract, transformed
 from cfaudit_export.pipeline.plan import Plan, Step, Wish, plan_stream, server_time
 from cfaudit_export.pipeline.quarantine import quarantine_of
 from cfaudit_export.pipeline.seen import within
-from cfaudit_export.pipeline.trimmed import to_complete
+from cfaudit_export.pipeline.trimmed import to_read
 
 _LOG = logging.getLogger(__name__)
 
@@ -120,7 +120,7 @@ class _Run:
         """Read the windows of a step, and deliver each piece as it comes."""
         source, gaps = self._job.source, known_gaps(self._ledger.checkpoint)
         if step.how == "complete":
-            waiting = [to_complete(self._ledger.progress(outlet.name)) for outlet in self._delivery.alive()]
+            waiting = [to_read(self._ledger.progress(outlet.name)) for outlet in self._delivery.alive()]
             windows = intersect(step.windows, (window for some in waiting for window in some))
             if windows and isinstance(source, Completing):
                 self._deliver(source.complete(windows[::-1], gaps), plan, horizon)

@@ -34,6 +34,12 @@ def to_complete(progress: SinkProgress) -> tuple[Window, ...]:
     return subtract((one.window for one in progress.trimmed), gap_windows(progress.seen))
 
 
+def to_read(progress: SinkProgress) -> tuple[Window, ...]:
+    """Return what is read to complete them: with gaps in between, as an end at a gap would meet the odd row there."""
+    whole = union(*(one.window for one in progress.trimmed))
+    return tuple(window for window in whole if subtract([window], gap_windows(progress.seen)))
+
+
 def without_delivered(new: pa.Table, progress: SinkProgress, since: datetime) -> pa.Table:
     """Return the rows that a sink lacks, of those whose keys it does not remember.
 

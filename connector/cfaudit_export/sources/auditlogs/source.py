@@ -13,7 +13,7 @@ from anyio.from_thread import BlockingPortal
 from anyio.streams.memory import MemoryObjectSendStream
 
 from cfaudit_export.interfaces import Extract
-from cfaudit_export.model import UNNAMED_ACCOUNT, Connection, Gap, Window, from_ms, to_ms
+from cfaudit_export.model import UNNAMED_ACCOUNT, Connection, Gap, Window, floor_ms, from_ms, to_ms
 from cfaudit_export.records import Recover, SourceContext
 from cfaudit_export.sources import AuditLogsConfig
 from cfaudit_export.sources.auditlogs.accounts import AccountFinder
@@ -248,8 +248,10 @@ class AuditLogsSource:
 
 def _with_few(window: Window, gaps: tuple[Window, ...]) -> tuple[Window, ...]:
     """Cut a window so that no part has more than a few gaps: around each, columns cost calls of their own."""
-    starts = [gap.since for gap in gaps if window.since < gap.since < window.before][_COMPLETED_GAPS::_COMPLETED_GAPS]
-    ends = [window.since, *starts, window.before]
+    inside = [gap for gap in gaps if window.since < gap.since and gap.before < window.before]
+    middles = [floor_ms(one.before + (other.since - one.before) / 2) for one, other in pairwise(inside)]
+    starts = middles[_COMPLETED_GAPS - 1 :: _COMPLETED_GAPS]
+    ends = sorted({window.since, *starts, window.before})
     return tuple(Window(since, before) for since, before in pairwise(ends))[::-1]
 
 
