@@ -14,6 +14,7 @@ import sys
 import traceback
 from collections.abc import Generator, Iterable
 from datetime import datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,10 @@ def into_s3(order: dict[str, Any], now: datetime) -> tuple[Sink, CheckpointStore
     from cfaudit_s3.store import S3Store
 
     access = {"bucket": order["bucket"], "endpoint_url": order["url"], "attempts": 2, "region": "us-east-1"}
-    store = S3Store(S3StoreConfig(prefix=order["prefix"] + "state/", **access), clock=lambda: now)
+    store = S3Store(S3StoreConfig(prefix=order["prefix"] + "state/", **access), monotonic=lambda: 0.0)
+    # The store tells the time of this trial, which stands still while the export lasts.
+    events = store._bucket._wire._client.meta.events
+    events.register_first("before-parse.s3.*", lambda response_dict, **_: told(response_dict["headers"], now))
     return S3Sink(S3Config(prefix=order["prefix"], **access)), store
 
 
@@ -81,6 +85,10 @@ def into_bigquery(order: dict[str, Any], _now: datetime) -> tuple[Sink, Checkpoi
     from cfaudit_export.stores.file import FileStore
 
     return BigQuerySink(BigQueryConfig(**order["config"])), FileStore(Path(order["state"]))
+
+
+def told(headers: Any, now: datetime) -> None:
+    headers["Date"] = format_datetime(now, usegmt=True)
 
 
 DESTINATIONS = {"s3": into_s3, "bigquery": into_bigquery}
