@@ -42,3 +42,14 @@ def test_new_rows_come_before_anything_that_is_read_again(rig_of: Callable[..., 
     rig.run({"shelf": sink})
     _, new, late = [table.num_rows for table in sink.batches.values() if table.num_rows != 1]
     assert (new, late) == (7, 5)
+
+
+@pytest.mark.parametrize("seed", [0, 5, 8])
+def test_rejected_rows_behind_an_end_that_came_nearer_are_not_taken_for_others(
+    rig_of: Callable[..., Any], seed: int
+) -> None:
+    rig = rig_of(events=300, seed=seed, span_seconds=2.4 * 3600.0, poison={"array-response": 20})
+    for _ in range(2):
+        report = rig.run(recover="off")
+        assert (report.error, report.exit_code) == (None, 65)
+    assert len(rig.rows()) == 280

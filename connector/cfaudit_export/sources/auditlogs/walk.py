@@ -210,15 +210,16 @@ class Walk:
         """Read past rows that the server refuses."""
         self._board.hold(self._range)  # nobody is to start in a millisecond that is looked at
         before, ahead = self._asker.reader.edges, await self._learn_edges(rejection)
-        if self._asker.reader.edges != before and self._chain.last_ms is None and not rejection.issues[0].index:
-            self._chain = self._anew()  # what was asked wider than need be may be fine when asked again
-            return
         chain, stop = self._chain, self._range.before_ms
-        if (gap := self._known.next(max(chain.reached, self._at), stop)) is not None:
-            if chain.last_ms is not None:  # positions count from where a question starts
-                self._take()
-                self._chain = self._anew()
-                return
+        gap = self._known.next(max(chain.reached, self._at), stop)
+        narrower = self._asker.reader.edges != before and chain.last_ms is None and not rejection.issues[0].index
+        if narrower or chain.query.before_ms != stop or (gap is not None and chain.last_ms is not None):
+            # Asked for less it may be fine; refused rows behind an end that came nearer would be taken for others; and
+            # positions have to count from the start of a question to show that a gap is a known one.
+            self._take()
+            self._chain = self._anew()
+            return
+        if gap is not None:
             known = await around(self._asker, self._question(self._at), rejection, gap)
             if known is not None:
                 self._went_on(known)
