@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
+import os
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -12,7 +18,8 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-LISTS = ("requirements.txt", "requirements-build.txt")
+LISTS = ("requirements.txt", "requirements-build.txt", "requirements-sbom.txt")
+SIGNING = {"contents": "read", "id-token": "write", "attestations": "write"}
 
 
 def locked(name: str) -> dict[str, tuple[str, int]]:
@@ -57,21 +64,63 @@ def test_the_container_installs_nothing_without_a_digest() -> None:
     assert len(installs) == 4
     assert all("--require-hashes" in one or "--no-deps" in one for one in installs)
     ignored = (ROOT / "deploy" / "Dockerfile.dockerignore").read_text(encoding="utf-8")
-    assert all(f"!deploy/{name}\n" in ignored for name in LISTS)
+    assert all(f"!deploy/{name}\n" in ignored for name in LISTS[:2])
 
 
-def test_a_workflow_may_read_only_and_its_actions_are_commits() -> None:
+def workflow(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((ROOT / ".github" / "workflows" / name).read_text(encoding="utf-8"))
+    return found
+
+
+def test_a_workflow_may_read_only_but_to_sign_and_its_actions_are_commits() -> None:
     for path in (ROOT / ".github" / "workflows").iterdir():
-        workflow = yaml.safe_load(path.read_text(encoding="utf-8"))
-        assert workflow["permissions"] == {"contents": "read"}
-        steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
+        found = workflow(path.name)
+        assert found["permissions"] == {"contents": "read"}
+        more = {name: job["permissions"] for name, job in found["jobs"].items() if "permissions" in job}
+        assert more == ({"attest": SIGNING} if path.name == "release.yml" else {})
+        steps = [step for job in found["jobs"].values() for step in job["steps"]]
         assert all(re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", step["uses"]) for step in steps if "uses" in step)
 
 
+def test_a_release_is_built_with_locked_tools_and_signed_by_a_job_that_builds_nothing() -> None:
+    jobs = workflow("release.yml")["jobs"]
+    commands = "\n".join(step.get("run", "") for step in jobs["build"]["steps"])
+    installs = re.findall(r"pip install .*", commands)
+    assert installs == [f"pip install --require-hashes -r deploy/{name}" for name in LISTS[1:]]
+    assert jobs["attest"]["needs"] == "build"
+    assert not [step for step in jobs["attest"]["steps"] if "run" in step]
+    *_, last = jobs["attest"]["steps"]
+    assert last["uses"].startswith("actions/attest-build-provenance@")
+    assert last["with"] == {"subject-path": "release/*"}
+
+
+def test_the_command_for_the_sbom_is_what_the_release_runs_and_the_page_names() -> None:
+    commands = [step.get("run", "") for step in workflow("release.yml")["jobs"]["build"]["steps"]]
+    assert any("deploy/sbom release/cfaudit-export.cdx.json\n" in one for one in commands)
+    page = (ROOT / ".github" / "SECURITY.md").read_text(encoding="utf-8")
+    assert "deploy/sbom cfaudit-export.cdx.json" in page
+    assert "gh attestation verify" in page
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("cyclonedx_py"), reason="cyclonedx-bom is not installed")
+def test_the_sbom_names_every_locked_library_with_its_digests(tmp_path: Path) -> None:
+    file = tmp_path / "sbom.json"
+    # To check it against the whole schema takes the tool ten seconds, and the release does it.
+    command = [str(ROOT / "deploy" / "sbom"), str(file), "--no-validate"]
+    subprocess.run(command, check=True, capture_output=True, env=os.environ | {"PYTHON": sys.executable})
+    told = json.loads(file.read_text(encoding="utf-8"))
+    assert (told["bomFormat"], told["specVersion"]) == ("CycloneDX", "1.6")
+    assert told["metadata"]["component"]["name"] == PROJECT["project"]["name"]
+    found = {
+        one["name"]: (one["version"], sum(len(place["hashes"]) for place in one["externalReferences"]))
+        for one in told["components"]
+    }
+    assert found == locked("requirements.txt")
+
+
 def test_the_workflow_tries_each_python_that_the_program_is_for() -> None:
-    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "checks.yml").read_text(encoding="utf-8"))
     named = [line.rpartition(" ")[2] for line in PROJECT["project"]["classifiers"] if "Python :: 3." in line]
-    assert workflow["jobs"]["checks"]["strategy"]["matrix"]["python"] == named
+    assert workflow("checks.yml")["jobs"]["checks"]["strategy"]["matrix"]["python"] == named
 
 
 def test_pods_and_the_service_leave_nothing_open() -> None:
