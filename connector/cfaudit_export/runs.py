@@ -22,16 +22,18 @@ from cfaudit_export.errors import CfauditError, ExitCode, SettingsError
 from cfaudit_export.export import export
 from cfaudit_export.failover import candidates, choose
 from cfaudit_export.intervals import cut
-from cfaudit_export.log import logging_through
+from cfaudit_export.log import Redaction, logging_through
 from cfaudit_export.metrics.observe import Observer, observing
 from cfaudit_export.model import Checkpoint, RunReport, Window, floor_ms
 from cfaudit_export.ping import pinging
 from cfaudit_export.settings import ALL_ACCOUNTS, Given, Settings, load_settings
+from cfaudit_export.settings.secret_values import secret_values, secret_variables
 from cfaudit_export.sign_in import current_sign_in
 
 __all__ = [
     "UNKNOWN_ACCOUNT",
     "Given",
+    "Redaction",
     "Workshop",
     "accounts",
     "as_plain",
@@ -77,7 +79,11 @@ def prepare(
     Raises:
         CfauditError: something does not fit, or there is no credential; `exit_code` says what the program would.
     """
+    for secret in secret_variables(environ):
+        hide(secret)  # an error about settings may have it
     settings = load_settings(given, environ=environ, now=clock(), directory=Path())
+    for secret in secret_values(settings, environ):
+        hide(secret)
     return fit(settings, environ=environ, clock=clock, hide=hide, needs_sink=needs_sink, is_run=is_run)
 
 

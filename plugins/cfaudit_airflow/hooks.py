@@ -16,7 +16,7 @@ from cfaudit_airflow import CONNECTION_TYPE
 from cfaudit_export import CfauditError
 
 if TYPE_CHECKING:
-    from cfaudit_export.runs import Workshop
+    from cfaudit_export.runs import Redaction, Workshop
 
 TOKEN = "CLOUDFLARE_API_TOKEN"  # noqa: S105  # the name of the variable
 
@@ -40,6 +40,14 @@ class CloudflareAuditHook(BaseHook):  # type: ignore[misc]  # typed only where A
     def __init__(self, cloudflare_audit_conn_id: str | None = default_conn_name) -> None:
         super().__init__()
         self.cloudflare_audit_conn_id = cloudflare_audit_conn_id
+        self._redaction: Redaction | None = None
+
+    def redact(self, text: str) -> str:
+        """Return a text without the secrets that `prepare`, and what it returned, have met so far.
+
+        Airflow masks whole secrets in its logs; here also parts of one are hidden where a text was cut.
+        """
+        return self._redaction(text) if self._redaction else text
 
     def prepare(
         self,
@@ -60,7 +68,13 @@ class CloudflareAuditHook(BaseHook):  # type: ignore[misc]  # typed only where A
         Raises:
             CfauditError: the settings do not fit, or there is no credential.
         """
-        from cfaudit_export.runs import Given, prepare  # DAG files are parsed all the time
+        from cfaudit_export.runs import Given, Redaction, prepare  # DAG files are parsed all the time
+
+        self._redaction = redaction = Redaction()
+
+        def hide(secret: str) -> None:
+            mask_secret(secret)
+            redaction.hide(secret)
 
         environ = dict(os.environ)
         said: dict[str, Any] = {}
@@ -74,7 +88,7 @@ class CloudflareAuditHook(BaseHook):  # type: ignore[misc]  # typed only where A
         file = config or said.pop("config", None)
         pairs = [f"{key}={value}" for table in (said, options or {}) for key, value in _flat(table)]
         given = Given(Path(file) if file else None, pairs, dict(flags or {}))
-        return prepare(given, environ=environ, clock=_now, hide=mask_secret, needs_sink=needs_sink, is_run=needs_sink)
+        return prepare(given, environ=environ, clock=_now, hide=hide, needs_sink=needs_sink, is_run=needs_sink)
 
     def test_connection(self) -> tuple[bool, str]:
         """Say whether the server accepts the token, for the button in the list of connections."""
@@ -83,7 +97,7 @@ class CloudflareAuditHook(BaseHook):  # type: ignore[misc]  # typed only where A
         try:
             found = accounts(self.prepare(needs_sink=False))
         except CfauditError as error:
-            return False, str(error)
+            return False, self.redact(str(error))
         return True, f"accounts: {', '.join(found)}"
 
 

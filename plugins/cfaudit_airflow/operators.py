@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from logging import Logger
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.sdk import AssetAlias, BaseOperator
@@ -12,8 +13,8 @@ from airflow.sdk.exceptions import AirflowRescheduleException
 
 from cfaudit_airflow.assets import audit_asset
 from cfaudit_airflow.hooks import CloudflareAuditHook
-from cfaudit_airflow.outcomes import RetryAfter, failure, problems_of, trimmed
-from cfaudit_export import CfauditError, ExitCode, worst
+from cfaudit_airflow.outcomes import RetryAfter, failing, failure, problems_of, trimmed
+from cfaudit_export import ExitCode, worst
 
 if TYPE_CHECKING:
     from cfaudit_export import RunReport
@@ -111,16 +112,15 @@ class CloudflareAuditExportOperator(BaseOperator):  # type: ignore[misc]  # type
         from cfaudit_export.runs import as_plain, export_all, logging_through
 
         window = None if self.since or self.until or not self.data_interval else _data_interval(context)
-        try:
-            workshop = self._workshop(window)
-        except CfauditError as error:
-            raise failure(error.exit_code, str(error), error.retry_after_seconds) from error
+        hook = CloudflareAuditHook(self.cloudflare_audit_conn_id)
+        with failing(hook.redact):
+            workshop = self._workshop(hook, window)
         if window:
             workshop = replace(workshop, latecomers=True)
             self._wait_until_settled(workshop, window[1])
         self._is_running = True
         try:
-            with logging_through(self.log.log):
+            with failing(hook.redact), logging_through(_log_to(self.log, hook.redact)):
                 reports = tuple(export_all(workshop))
         finally:
             self._is_running = False
@@ -129,8 +129,8 @@ class CloudflareAuditExportOperator(BaseOperator):  # type: ignore[misc]  # type
             for sink in one["sinks"]:
                 sink["locations"] = len(sink["locations"])  # thousands of names are not for the database of Airflow
         # A server may have said a secret back, and Airflow masks its logs alone.
-        report = _redacted(report, workshop.redact)
-        self._judge(context, reports, report)
+        report = _redacted(report, hook.redact)
+        self._judge(context, reports, report, hook.redact)
         self._announce(context, reports)
         return report
 
@@ -139,7 +139,7 @@ class CloudflareAuditExportOperator(BaseOperator):  # type: ignore[misc]  # type
         if self._is_running:  # after a timeout Airflow calls this when the run is over
             raise KeyboardInterrupt("the task was told to stop")
 
-    def _workshop(self, window: tuple[datetime, datetime] | None) -> Workshop:
+    def _workshop(self, hook: CloudflareAuditHook, window: tuple[datetime, datetime] | None) -> Workshop:
         since, until = (moment.isoformat() for moment in window) if window else (self.since, self.until)
         flags = {
             "account": list(_listed(self.account)),
@@ -150,7 +150,7 @@ class CloudflareAuditExportOperator(BaseOperator):  # type: ignore[misc]  # type
             "max_wait": self.max_wait,
         }
         given = {name: value for name, value in flags.items() if value}
-        return CloudflareAuditHook(self.cloudflare_audit_conn_id).prepare(given, self.options, self.config)
+        return hook.prepare(given, self.options, self.config)
 
     def _wait_until_settled(self, workshop: Workshop, end: datetime) -> None:
         settled_at = end + workshop.settings.settle_lag
@@ -158,9 +158,15 @@ class CloudflareAuditExportOperator(BaseOperator):  # type: ignore[misc]  # type
             self.log.info("the data interval is settled at %s; coming back then", settled_at.isoformat())
             raise AirflowRescheduleException(settled_at + _SETTLED)
 
-    def _judge(self, context: Any, reports: Sequence[RunReport], report: Mapping[str, Any]) -> None:
+    def _judge(
+        self,
+        context: Any,
+        reports: Sequence[RunReport],
+        report: Mapping[str, Any],
+        redact: Callable[[str], str],
+    ) -> None:
         code = worst(one.exit_code for one in reports)
-        problems = "; ".join(problem for one in reports for problem in problems_of(one))
+        problems = redact("; ".join(problem for one in reports for problem in problems_of(one)))
         if code is ExitCode.INCOMPLETE and self.on_gaps == "warn":
             self.log.warning("delivered, but not complete: %s", problems)
             code = ExitCode.OK
@@ -235,13 +241,11 @@ class CloudflareAuditPlanOperator(BaseOperator):  # type: ignore[misc]  # typed 
         flags = {"account": list(_listed(self.account)), "since": self.since, "until": self.until}
         hook = CloudflareAuditHook(self.cloudflare_audit_conn_id)
         given = {name: value for name, value in flags.items() if value}
-        try:
+        count = int(self.slices)
+        with failing(hook.redact):
             workshop = hook.prepare(given, self.options, self.config, needs_sink=False)
-            count = int(self.slices)
-            with logging_through(self.log.log):
+            with logging_through(_log_to(self.log, hook.redact)):
                 return slices(workshop, count) if count else [{"account": one} for one in accounts(workshop)]
-        except CfauditError as error:
-            raise failure(error.exit_code, str(error), error.retry_after_seconds) from error
 
 
 def _listed(given: str | Sequence[str] | None) -> Sequence[str]:
@@ -252,6 +256,11 @@ def _data_interval(context: Any) -> tuple[datetime, datetime] | None:
     """Return the data interval of the DAG run; None where it has none, or one of no length."""
     start, end = context.get("data_interval_start"), context.get("data_interval_end")
     return (start, end) if start and end and start < end else None
+
+
+def _log_to(log: Logger, redact: Callable[[str], str]) -> Callable[[int, str], None]:
+    """Return what writes to the log of a task, without secrets."""
+    return lambda level, text: log.log(level, redact(text))
 
 
 def _redacted(value: Any, redact: Callable[[str], str]) -> Any:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import RetryDecision, RetryPolicy
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from cfaudit_export import ExitCode, RunReport
+from cfaudit_export import CfauditError, ExitCode, RunReport
 
 RETRIED = frozenset({ExitCode.SINK_DOWN, ExitCode.TRY_AGAIN})
 
@@ -41,6 +42,18 @@ def failure(code: ExitCode, why: str, retry_after_seconds: float | None = None) 
     """Return the exception to raise for a run that ended with this code."""
     text = f"{why} (exit code {int(code)}: {code.meaning})"
     return ExportAgainError(text, retry_after_seconds) if code in RETRIED else AirflowFailException(text)
+
+
+@contextmanager
+def failing(redact: Callable[[str], str]) -> Iterator[None]:
+    """Raise for an error of the program what Airflow is told of it, without secrets.
+
+    The error itself is left out of the chain: Airflow logs the text of every one in it.
+    """
+    try:
+        yield
+    except CfauditError as error:
+        raise failure(error.exit_code, redact(str(error)), error.retry_after_seconds) from None
 
 
 def problems_of(report: RunReport) -> list[str]:

@@ -9,7 +9,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -94,6 +96,33 @@ def sandbox() -> Iterator[Sandbox]:
     """A server with a few hundred events of two accounts, up to one hour ago."""
     with Sandbox(World(SandboxOptions(events=300, accounts=2, seed=7))) as running:
         yield running
+
+
+class SaysBack(BaseHTTPRequestHandler):
+    """Refuses everything, and says the credential back so often that every cut of the text goes through one."""
+
+    def answer(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = json.dumps({"error": self.headers.get("Authorization", "").removeprefix("Bearer ") * 50}).encode()
+        self.send_response(403)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST = do_DELETE = answer  # noqa: N815  # the names are the library's
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(scope="session")
+def says_back() -> Iterator[str]:
+    """Return the URL of a server that says the credential back."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), SaysBack) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/mcp"
+        server.shutdown()
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,7 @@ from cfaudit_export.sandbox import Sandbox
 
 SLICES = 2
 DAY = timedelta(days=1)
+CANARY = "cfut_zq7k3Canary0123456789abcdefXYWVUTSRQPON"
 
 
 @dataclass(frozen=True)
@@ -30,11 +32,14 @@ class Done:
     by_hand: Any
     refused: Any
     unsettled: Any
+    said_back: Any
     log: str
 
 
 @pytest.fixture(scope="module")
-def done(airflow: Any, sandbox: Sandbox, connections: Any, tmp_path_factory: pytest.TempPathFactory) -> Done:
+def done(
+    airflow: Any, sandbox: Sandbox, connections: Any, says_back: str, tmp_path_factory: pytest.TempPathFactory
+) -> Done:
     """Run all DAGs in one process, as starting Airflow takes longer than anything else."""
     folder = tmp_path_factory.mktemp("exported")
     started = datetime.now(UTC)
@@ -51,8 +56,12 @@ def done(airflow: Any, sandbox: Sandbox, connections: Any, tmp_path_factory: pyt
         {"dag": "by_hand", "out": out},
         {"dag": "refused"},
         {"dag": "unsettled", "conf": tomorrow, "waits": True},
+        {"dag": "said_back"},
     ]
-    (available, *results), log = airflow.steps(*steps, **connections(folder))
+    extra = {"state_dir": str(folder / "state"), "sinks.parquet.path": out, "source": "auditlogs"}
+    told = {"conn_type": "cloudflare_audit", "host": says_back, "password": CANARY, "extra": extra}
+    environ = connections(folder) | {"AIRFLOW_CONN_SAID_BACK": json.dumps(told)}
+    (available, *results), log = airflow.steps(*steps, **environ)
     return Done(folder, started, available, *results, log)
 
 
@@ -142,6 +151,16 @@ def test_the_log_of_a_task_has_facts_and_no_token(done: Done, sandbox: Sandbox) 
     assert "run finished account=" in done.log
     assert "HTTP Request" not in done.log, "what libraries say of each request is left out"
     assert sandbox.world.tokens["user"] not in done.log
+
+
+def test_a_token_that_a_server_says_back_is_in_no_error_report_or_log_and_no_part_of_it(done: Done) -> None:
+    """Airflow masks whole secrets in logs, but no parts of them, and none in XCom."""
+    tasks = {task["task"]: task for task in done.said_back["tasks"]}
+    assert {name: task["state"] for name, task in tasks.items()} == dict.fromkeys(("one", "all", "plan"), "failed")
+    assert "HTTP 403: " in tasks["one"]["report"]["runs"][0]["error"]
+    assert done.log.count("AirflowFailException: ") >= len(tasks)
+    parts = {CANARY[at : at + 8] for at in range(len(CANARY) - 7)}
+    assert not [part for part in parts if part in done.log]
 
 
 def test_what_observes_runs_is_told_under_a_scheduler_too(done: Done, sandbox: Sandbox) -> None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import DAG, CronDataIntervalTimetable
 
-from cfaudit_airflow.operators import CloudflareAuditExportOperator
+from cfaudit_airflow.operators import CloudflareAuditExportOperator, CloudflareAuditPlanOperator
 
 LONG = timedelta(hours=1)  # longer than any test: who waits so long was not told when to try again
 
@@ -40,3 +40,10 @@ with DAG("by_hand", schedule="0 0 * * *", start_date=datetime(2020, 1, 1, tzinfo
 
 with DAG("gaps_allowed", schedule=None) as gaps_allowed:
     CloudflareAuditExportOperator(task_id="export", sinks="parquet", on_gaps="warn")
+
+with DAG("said_back", schedule=None) as said_back:
+    CloudflareAuditExportOperator(
+        task_id="one", account="0" * 32, sinks="parquet", cloudflare_audit_conn_id="said_back"
+    )
+    CloudflareAuditExportOperator(task_id="all", account="all", sinks="parquet", cloudflare_audit_conn_id="said_back")
+    CloudflareAuditPlanOperator(task_id="plan", account="all", cloudflare_audit_conn_id="said_back")
