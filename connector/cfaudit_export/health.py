@@ -32,9 +32,9 @@ class Level(IntEnum):
 
 _MEANINGS = {
     Level.OK: "every stream is up to date",
-    Level.WARNING: "gaps, refused or trimmed events remain, or the sign-in ends in 7 days",
-    Level.CRITICAL: "a stream is behind or never exported, or the sign-in is over",
-    Level.UNKNOWN: "what is remembered cannot be read",
+    Level.WARNING: "gaps, refused or trimmed events, or a sign-in that ends in 7 days",
+    Level.CRITICAL: "a stream that is behind, or a sign-in that is over or refused",
+    Level.UNKNOWN: "checkpoints cannot be read",
 }
 
 

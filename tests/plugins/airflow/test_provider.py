@@ -58,8 +58,13 @@ def test_the_page_lists_every_argument_with_its_default() -> None:
 
 def test_the_page_says_what_is_templated() -> None:
     operator = "CloudflareAuditExportOperator"
-    assert arguments(operator).keys() - templated(operator) == {"slice", "data_interval", "on_gaps"}
-    assert "All but `slice`, `data_interval` and `on_gaps` are templated" in PAGE
+    assert arguments(operator).keys() - templated(operator) == {
+        "slice",
+        "data_interval",
+        "on_gaps",
+        "on_trimmed",
+    }
+    assert "All but `slice`, `data_interval`, `on_gaps` and `on_trimmed` are templated" in PAGE
 
 
 def test_the_page_says_what_becomes_of_every_exit_code() -> None:

@@ -17,7 +17,7 @@ from cfaudit_export.sources.auditlogs.separate import separate
 
 Place = tuple[int, int, int]  # first millisecond, the one after the last, refused rows
 _DENSE = "the millisecond holds more rows than a page, and some of them may be missing"
-_HALVES = 21  # half an hour; the millisecond within a longer stretch is not worth its calls
+_HALVES = 26  # 18 hours; the millisecond within a longer stretch is not worth its calls
 _NO_MORE = Rejection((Issue(0, "", "no calls left"),))
 
 
