@@ -15,7 +15,7 @@ from cfaudit_export.sources.auditlogs.contract import Issue, Query, Rejection, U
 from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA, Page
 from cfaudit_export.sources.auditlogs.evidence import Chain, Dark, Read, joined, placed
 from cfaudit_export.sources.auditlogs.habits import Habits
-from cfaudit_export.sources.auditlogs.refused import passed
+from cfaudit_export.sources.auditlogs.refused import Search, passed
 from cfaudit_export.sources.auditlogs.rows import are_all
 
 END = 30
@@ -152,3 +152,11 @@ def test_two_refusals_laid_over_each_other_tell_how_many_refused_rows_lie_betwee
     assert passed(first, Rejection(issues(17, 99))) == 4
     assert passed(first, Rejection(issues(17, field="another"))) == 5
     assert passed(first, Page(table([]), None)) == 5
+
+
+def test_nothing_refused_lies_before_the_floor_of_a_search() -> None:
+    search = Search(issues(0, 1, 2, 3), low=-1, high=1000, spacing=1.0, page=1000)
+    search.note(100, Rejection(issues(0, 1, 2, 3)))
+    search.note(200, Rejection(issues(0, 1)))  # two of the run lie before: it is asked from its middle
+    assert search.low == 200
+    assert search.floor == 99

@@ -80,7 +80,7 @@ records = members(
 
 @st.composite
 def pages(draw: st.DrawFn) -> tuple[bytes, list[dict[str, Any]], list[str]]:
-    rows = draw(st.lists(records, min_size=1, max_size=5))
+    rows = draw(st.lists(records, min_size=1, max_size=5, unique_by=json.dumps))  # given twice, a record is one
     ascii_only, gap = draw(st.booleans()), draw(st.sampled_from(["", " ", "\n\t"]))
     written = [as_json(row, gap, ascii_only=ascii_only) for row in rows]
     errors = draw(st.sampled_from(["", '"errors":[],', r'"errors":["\ud801"],']))
@@ -177,3 +177,10 @@ def test_an_id_stands_for_one_event_however_often_a_page_has_it() -> None:
     page = decode_page(f'{{"result":[{whole},{whole}],"result_info":{{"count":2}}}}'.encode(), None)
     assert page.rows["event_id"].to_pylist() == ["a"]
     assert page.count == 1
+
+
+def test_two_events_of_one_id_are_two() -> None:
+    rows = ",".join(f'{{"id":"a","action":{{"time":"{TIME}","description":"{word}"}}}}' for word in ("x", "y"))
+    page = decode_page(f'{{"result":[{rows}],"result_info":{{"count":2}}}}'.encode(), None)
+    assert page.rows["action_description"].to_pylist() == ["x", "y"]
+    assert page.count == 2

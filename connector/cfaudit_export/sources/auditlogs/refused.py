@@ -140,6 +140,12 @@ class Search:
         """Return the first moment that is known to be right, None for none."""
         return min((at_ms for at_ms, (count, _) in self._asked.items() if count == self.skipped), default=None)
 
+    @property
+    def floor(self) -> int:
+        """The last millisecond before which no refused row lies, as far as questions have shown."""
+        asked = (at_ms for at_ms, (count, outcome) in self._asked.items() if not count and outcome is not None)
+        return max(asked, default=self._ends[0]) - 1
+
     def outcome(self, at_ms: int) -> Page | Rejection | None:
         """Return the answer that was noted there."""
         return self._asked.get(at_ms, (0, None))[1]

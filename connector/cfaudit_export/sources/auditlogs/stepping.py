@@ -245,7 +245,7 @@ class _Stepping:
             empty if self._chain.last_table is None else self._chain.last_table,
             is_counted=is_counted,
             forced=forced,
-            floor=search.low - 1,
+            floor=search.floor,
         )
         return None if parts is None else [*parts, *back.take(self._schema)]
 

@@ -7,6 +7,7 @@ no dictionary is made. A record of other types than the documented ones is read 
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from typing import Any
 
 import msgspec
@@ -72,7 +73,7 @@ def decode_page(body: bytes | memoryview, cursor: str | None) -> Page:
         ProtocolError: the body is not a page.
     """
     received, records, info = _records(body)
-    once = _once(records)
+    once = _once(records, received)
     said = as_count(info.get("count")) if isinstance(info, dict) else None
     count = None if said is None else said - (len(records) - len(once))
     if len(once) < len(records):
@@ -88,11 +89,14 @@ def decode_page(body: bytes | memoryview, cursor: str | None) -> Page:
     return Page(table, cursor, unreadable=unreadable, count=count)
 
 
-def _once(records: list[Record]) -> list[int]:
-    """Return the places of the records, each id once: it is what tells events apart."""
-    found: dict[str, int] = {}
+def _once(records: list[Record], received: list[bytes | Raw]) -> list[int]:
+    """Return the places of the records, one that is given twice once: the same id, and the same to the letter."""
+    found: dict[tuple[str, bytes], int] = {}
+    seen: dict[str, int] = Counter(record.id for record in records if record.id)
     for place, record in enumerate(records):
-        found.setdefault(record.id or f"/{place}", place)
+        is_doubled = record.id is not None and seen.get(record.id, 0) > 1
+        key = (record.id or "", bytes(received[place])) if is_doubled else (f"/{place}", b"")
+        found.setdefault(key, place)
     return list(found.values())
 
 

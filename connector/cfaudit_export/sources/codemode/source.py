@@ -196,7 +196,8 @@ def _gaps(unreadable: Iterable[Unreadable], now: datetime) -> Iterator[Gap]:
     """Yield one gap for each millisecond that holds unreadable rows."""
     for (since_ms, before_ms), rows in groupby(unreadable, lambda row: (row.since_ms, row.before_ms)):
         first, *more = rows
-        yield Gap(Window(from_ms(since_ms), from_ms(before_ms)), 1 + len(more), first.reason, now, now)
+        count = first.rows + sum(row.rows for row in more)
+        yield Gap(Window(from_ms(since_ms), from_ms(before_ms)), count, first.reason, now, now)
 
 
 def untruncated(url: str) -> str:
