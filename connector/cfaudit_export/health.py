@@ -32,8 +32,8 @@ class Level(IntEnum):
 
 _MEANINGS = {
     Level.OK: "every stream is up to date",
-    Level.WARNING: "gaps, refused or trimmed events, or a sign-in that ends in 7 days",
-    Level.CRITICAL: "a stream that is behind, or a sign-in that is over or refused",
+    Level.WARNING: "gaps, refused or trimmed events, or the sign-in ends in 7 days",
+    Level.CRITICAL: "a stream is behind, or the sign-in is over or refused",
     Level.UNKNOWN: "checkpoints cannot be read",
 }
 

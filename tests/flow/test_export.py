@@ -9,6 +9,7 @@ from typing import Any
 
 from cfaudit_export.model import to_ms
 from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
+from cfaudit_export.seal import sealed
 
 DAY = 86_400.0
 QUICK = ("--recover", "off", "--settle-lag", "0s")
@@ -93,7 +94,8 @@ def test_a_sink_that_is_added_later_gets_all_that_the_others_have(place_of: Call
         path = next((place.state / "checkpoints").glob("*.json"))
         document = json.loads(path.read_text())
         document["sinks"]["older"] = document["sinks"].pop("parquet")
-        path.write_text(json.dumps(document))
+        del document["digest"]
+        path.write_bytes(sealed(json.dumps(document, indent=2).encode()))
         again = tmp_path / "again"
         done = place.run("-o", f"sinks.parquet.path={again}")
         assert done.code == 0, done.err

@@ -107,6 +107,8 @@ class _Stepping:
         doubts = 0
         for _ in range(3 * _DOUBTS):
             at = await self._moment(search)
+            if at == self._stop and (clean := await self._before_stop()):
+                return Step(clipped([*self._chain.take(self._schema), *clean], 0, self._stop))
             back = await self._backward(search, at)
             if back is _MORE:
                 continue
@@ -120,6 +122,32 @@ class _Stepping:
             search.doubt(at)
             doubts += 1
         return Step()
+
+    async def _before_stop(self) -> list[Part]:
+        """Read up to the end where a question that includes its end is refused only for rows exactly there."""
+        tight = self._asker.reader.tight
+        if tight.before_ms >= self._plain.edges.before_ms:
+            return []
+        edges = Edges(self._plain.edges.since_ms, tight.before_ms)
+        rest = Chain(replace(self._plain, since_ms=self._chain.reached, before_ms=self._stop, edges=edges))
+        page = await self._page_of(rest, self._plain.limit) if rest.since_ms < self._stop else None
+        if not isinstance(page, Page) or not self._asker.habits.is_last(page):
+            return []
+        rest.add(page, ended=True)
+        # Where the end is included, this question is blind to the fractions of the last millisecond before it.
+        return rest.take(self._schema) if await self._is_only_at_stop() else []
+
+    async def _is_only_at_stop(self) -> bool:
+        """Say whether the last millisecond, asked with and without its end, holds refused rows at its end alone."""
+        last = replace(self._plain, since_ms=self._stop - 1, before_ms=self._stop)
+        within = await self._asker.ask(last)
+        at_end = await self._asker.ask(replace(last, since_ms=self._stop, edges=Edges(0, 0)))
+        return (
+            isinstance(within, Rejection)
+            and isinstance(at_end, Rejection)
+            and [one.field for one in within.issues] == [one.field for one in at_end.issues]
+            and not within.issues[0].index
+        )
 
     def _spacing(self, per_row: float) -> float:
         table = self._chain.last_table
