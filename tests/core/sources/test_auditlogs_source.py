@@ -188,13 +188,13 @@ def test_readable_rows_among_nothing_but_odd_ones_are_found(world: dict[str, Any
     assert_read_completely(**world, edges=edges, page_size=1000, cursor="keyset")
 
 
-def test_one_poison_row_costs_no_more_than_twenty_five_extra_calls() -> None:
+def test_one_poison_row_costs_no_more_than_thirty_extra_calls() -> None:
     clean, odd = (
         world_of(events=20_000, span_seconds=30 * 86400.0),
         world_of(events=20_000, span_seconds=30 * 86400.0, poison={"api-context": 1}),
     )
     calls = [sum(extract.calls for extract in read(world, concurrency=1)) for world in (clean, odd)]
-    assert calls[1] - calls[0] <= 25
+    assert calls[1] - calls[0] <= 30
 
 
 def test_clean_data_costs_little_more_than_its_full_pages() -> None:

@@ -166,9 +166,10 @@ class Walk:
             is_first and (is_dense or self._asker.habits.may_be_whole(page)) and await self._is_whole(page)
         ):
             chain.ended = True
-        elif last is None:  # all that came lies before what is wanted
+        elif last is None or (is_dense and not is_first and chain.query.limit < MOST_ROWS):
+            # All that came lies before what is wanted, or a millisecond fills small pages: a large one shows more.
             await self._again(_NOTHING)
-            self._chain.query = replace(self._chain.query, limit=min(2 * self._chain.query.limit, MOST_ROWS))
+            self._chain.query = replace(self._chain.query, limit=MOST_ROWS)
         elif not is_dense:
             self._take()
             self._chain = self._anew()
