@@ -95,6 +95,31 @@ async def dense(asker: Asker, question: Query, page: Page, allowance: Allowance)
     return [Dark(Unreadable(at, at + 1, 0, _DENSE), found)]
 
 
+async def same_from_the_end(asker: Asker, chain: Chain, question: Query) -> list[Part]:
+    """Return the first millisecond of a question, where cursors led through it and lead back through the same rows.
+
+    Pages that are cut on the way would give other rows from the end on. Nothing when they differ, or cannot be told
+    apart.
+    """
+    at, schema = question.since_ms, asker.reader.empty.schema
+    back = Chain(replace(question, before_ms=at + 1, direction="desc"))
+    texts = sorted(chain.rows_of(schema, at)["event_raw"].to_pylist())
+    while back.rows <= len(texts):
+        try:
+            page = await asker.ask(back.query)
+        except CursorDeadError:
+            return []
+        if not isinstance(page, Page) or page.unreadable or back.repeats(page.cursor) or back.empties > 1:
+            return []
+        back.add(page, ended=page.cursor is None)
+        if back.ended:
+            is_same = (
+                len(set(texts)) == len(texts) and sorted(back.rows_of(schema, at)["event_raw"].to_pylist()) == texts
+            )
+            return back.take(schema) if is_same else []
+    return []
+
+
 async def from_the_end(asker: Asker, question: Query, piece_rows: int) -> AsyncIterator[list[Part]]:
     """Yield the parts of a question of a server that only answers newest first: pieces of them, the last one first."""
     schema, before = asker.reader.empty.schema, question.before_ms

@@ -24,7 +24,7 @@ from cfaudit_export.sources.auditlogs.inside import Allowance
 from cfaudit_export.sources.auditlogs.known import Known, around
 from cfaudit_export.sources.auditlogs.reader import CursorDeadError
 from cfaudit_export.sources.auditlogs.rows import are_all, first_ms, last_ms
-from cfaudit_export.sources.auditlogs.shrinking import Shrinking, dense, from_the_end
+from cfaudit_export.sources.auditlogs.shrinking import Shrinking, dense, from_the_end, same_from_the_end
 from cfaudit_export.sources.auditlogs.stepping import Step, step
 from cfaudit_export.sources.auditlogs.way import Way
 from cfaudit_export.sources.pages import PageReader
@@ -167,15 +167,15 @@ class Walk:
         ):
             chain.ended = True
         elif last is None or (is_dense and not is_first and chain.query.limit < MOST_ROWS):
-            # All that came lies before what is wanted, or a millisecond fills small pages: a large one shows more.
             await self._again(_NOTHING)
             self._chain.query = replace(self._chain.query, limit=MOST_ROWS)
         elif not is_dense:
             self._take()
             self._chain = self._anew()
-        elif is_first:
+        elif is_first or (same := await same_from_the_end(self._asker, chain, self._question(self._at))):
             self._board.hold(self._range)
-            self._add(await dense(self._asker, self._question(self._at), page, self._allowance))
+            question = self._question(self._at)
+            self._add(await dense(self._asker, question, page, self._allowance) if is_first else same)
             self._chain = self._anew()
         else:
             await self._less("a millisecond holds more rows than the server's page, and the server gives no cursor")
