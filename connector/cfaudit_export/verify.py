@@ -273,5 +273,5 @@ def _gaps(compared: Compared, now: datetime) -> list[Gap]:
             last = gaps[-1]
             gaps[-1] = replace(last, window=Window(last.window.since, since + MILLISECOND), rows=last.rows + 1)
         else:
-            gaps.append(Gap(Window(since, since + MILLISECOND), 1, WHY, now, now))
+            gaps.append(Gap(Window(since, since + MILLISECOND), 1, WHY, now, now, attempts=0))
     return gaps
