@@ -182,7 +182,7 @@ def test_a_failover_killed_at_some_step_loses_and_doubles_no_event(trial_of: Cal
     trial = trial_of(LEFT_OPEN)
     with gone_after(trial.sandbox, 1_000):
         trial.begin()
-    with gone_after(trial.sandbox, 8):
+    with gone_after(trial.sandbox, 3):
         for step in (chance.randrange(20, 60), chance.randrange(20, 60)):
             done = trial.run(step=step)
             assert done.code in (0, -signal.SIGKILL), done.err
