@@ -152,6 +152,9 @@ def measured_cases(measured: Callable[..., str]) -> Iterator[Case]:
     yield Case("a sink that failed once", {BEGIN: failing}, BEGIN + 10, away)
     quarantined = measured("refusing", fine, SinkProgress(quarantined=3), on_time)
     yield Case("a sink that refuses events", {BEGIN: quarantined}, BEGIN + 5, away | {"CfauditRefused"})
+    well = measured("trimming", fine, SinkProgress(), on_time)
+    overdue = re.sub(r"(cfaudit_trimmed_overdue_rows\{[^}]*\}) 0", r"\1 7", well)
+    yield Case("events that lack columns", every_hour(overdue, 2), BEGIN + 125, away | {"CfauditTrimmed"})
     hours = [measured("late", fine, progress, Lateness(1, 3_600.0 * hour, {-1: 1})) for hour in (1, 6)]
     yield Case("events that came late", {BEGIN: hours[0], BEGIN + 60: hours[1]}, BEGIN + 90, away | {"CfauditLate"})
     yield Case("events that were late long ago", {BEGIN - 10: hours[1]}, BEGIN + 60, away)
