@@ -147,10 +147,10 @@ def export_all(workshop: Workshop, follow: Follow = unwatched, *, observed: bool
         for account in stack.enter_context(accounts_of(workshop)):
             with follow(account) as watch:
                 report = export(workshop, account, replace(watch, trace=observer.trace))
+            _log_end(report)
             checkpoint, ends_at = checkpoint_of(workshop, report), _sign_in_ends_at(workshop, report)
             observer.ended(report, checkpoint, ends_at)
             codes.append(report.exit_code)
-            _log_end(report)
             yield report
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import tempfile
+from pathlib import Path
 
 from cfaudit_export.cli import main
 
@@ -25,5 +25,7 @@ def run(url: str) -> int:
 
 if __name__ == "__main__":
     code = run(sys.argv[1])
-    peak_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Not ru_maxrss: that starts with the memory of the process that forked this one.
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    peak_kb = int(status["VmHWM"].split()[0])
     sys.stdout.write("\n" + json.dumps({"code": code, "peak_mb": peak_kb / 1024}) + "\n")

@@ -120,10 +120,11 @@ def test_a_browser_that_breaks_off_leaves_no_trace(capfd: pytest.CaptureFixture[
 
 
 def test_the_port_is_free_again_afterwards() -> None:
+    before = set(threading.enumerate())
     with Loopback(accept) as loopback:
         port = urlsplit(loopback.redirect_uri).port or 0
         with pytest.raises(OSError, match="in use"):
             Loopback(accept, port=port)
     with Loopback(accept, port=port) as again:
         assert urlsplit(again.redirect_uri).port == port
-    assert not [thread for thread in threading.enumerate() if "serve_forever" in thread.name]
+    assert not [thread for thread in set(threading.enumerate()) - before if "serve_forever" in thread.name]

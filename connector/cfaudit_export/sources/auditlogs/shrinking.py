@@ -13,11 +13,12 @@ from cfaudit_export.sources.auditlogs.decode import Page
 from cfaudit_export.sources.auditlogs.evidence import Chain, Dark, Part
 from cfaudit_export.sources.auditlogs.inside import Allowance
 from cfaudit_export.sources.auditlogs.reader import CursorDeadError
-from cfaudit_export.sources.auditlogs.rows import between
+from cfaudit_export.sources.auditlogs.rows import are_all, between
 from cfaudit_export.sources.auditlogs.separate import separate
 
 _FACTOR = 8
 _LEVELS = 12  # from a month down to a millisecond
+_MORE_MS = 30 * 86_400_000
 _LEVELS_OF_THE_HOPELESS = 2
 # How much is left unread at least, the first time and each time after it that nothing sound came in between.
 _LEFT_MS = (1, 1_000, 3_600_000)
@@ -93,6 +94,26 @@ async def dense(asker: Asker, question: Query, page: Page, allowance: Allowance)
     found = await separate(ask, here, rows, None, examples=rows)
     allowance.separating -= asker.calls - made
     return [Dark(Unreadable(at, at + 1, 0, _DENSE), found)]
+
+
+async def is_whole(asker: Asker, query: Query, page: Page) -> bool:
+    """Say whether a first page without a cursor shows every row of its question.
+
+    The same rows come when they are asked for from the end on, which a page that is cut cannot do. Rows of one
+    millisecond that are equal to the letter do not show it: there a larger page, of more time, has to show that this
+    one was not cut.
+    """
+    other = await asker.ask(replace(query, direction="desc"))
+    if isinstance(other, Page) and other.rows.num_rows == page.rows.num_rows:
+        if are_all(page.rows, other.rows):
+            return True
+        texts = (sorted(rows["event_raw"].to_pylist()) for rows in (page.rows, other.rows))
+        if page.rows.num_rows and next(texts) == next(texts):
+            await asker.ask(replace(query, since_ms=max(query.since_ms - _MORE_MS, 0), direction="desc"))
+            if asker.habits.is_last(page):
+                return True
+    asker.habits.cuts(page)
+    return False
 
 
 async def same_from_the_end(asker: Asker, chain: Chain, question: Query) -> list[Part]:

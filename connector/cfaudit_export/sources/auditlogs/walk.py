@@ -23,8 +23,8 @@ from cfaudit_export.sources.auditlogs.evidence import Chain, Part, Piece, clippe
 from cfaudit_export.sources.auditlogs.inside import Allowance
 from cfaudit_export.sources.auditlogs.known import Known, around
 from cfaudit_export.sources.auditlogs.reader import CursorDeadError
-from cfaudit_export.sources.auditlogs.rows import are_all, first_ms, last_ms
-from cfaudit_export.sources.auditlogs.shrinking import Shrinking, dense, from_the_end, same_from_the_end
+from cfaudit_export.sources.auditlogs.rows import first_ms, last_ms
+from cfaudit_export.sources.auditlogs.shrinking import Shrinking, dense, from_the_end, is_whole, same_from_the_end
 from cfaudit_export.sources.auditlogs.stepping import Step, step
 from cfaudit_export.sources.auditlogs.way import Way
 from cfaudit_export.sources.pages import PageReader
@@ -163,7 +163,9 @@ class Walk:
         chain, last = self._chain, self._chain.last_ms
         is_first, is_dense = chain.query.cursor is None, last is not None and last <= chain.since_ms
         if (page.unreadable and not page.rows.num_rows) or (
-            is_first and (is_dense or self._asker.habits.may_be_whole(page)) and await self._is_whole(page)
+            is_first
+            and (is_dense or self._asker.habits.may_be_whole(page))
+            and await is_whole(self._asker, chain.query, page)
         ):
             chain.ended = True
         elif last is None or (is_dense and not is_first and chain.query.limit < MOST_ROWS):
@@ -179,14 +181,6 @@ class Walk:
             self._chain = self._anew()
         else:
             await self._less("a millisecond holds more rows than the server's page, and the server gives no cursor")
-
-    async def _is_whole(self, page: Page) -> bool:
-        """Say whether the same rows come when they are asked for from the end on, which no page that is cut can do."""
-        other = await self._asker.ask(replace(self._chain.query, direction="desc"))
-        if isinstance(other, Page) and are_all(page.rows, other.rows):
-            return True
-        self._asker.habits.cuts(page)
-        return False
 
     async def _again(self, reason: str, at_ms: int | None = None) -> None:
         """Ask anew from the last millisecond that is read for certain; not for ever."""
