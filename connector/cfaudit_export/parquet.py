@@ -119,7 +119,11 @@ def digest_of(ids: Iterable[str]) -> str:
     Over the ids and nothing else: who reads the same events again reads them at another time, and perhaps knows more
     of them, and the file that is there already still has every one of them exactly once.
     """
-    return hashlib.sha256("\n".join(ids).encode()).hexdigest()
+    digest, between = hashlib.sha256(), b""
+    for one in ids:
+        digest.update(between + one.encode())
+        between = b"\n"
+    return digest.hexdigest()
 
 
 def write_parquet(file: IO[bytes], schema: pa.Schema, groups: Iterable[pa.Table], notes: Mapping[str, str]) -> None:

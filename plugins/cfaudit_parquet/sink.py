@@ -33,7 +33,7 @@ from cfaudit_export import Batch, LoadUnknownError, Receipt, SinkError, SinkRefu
 from cfaudit_export.durable import sync_folder
 from cfaudit_export.parquet import StagedEvents, digest_of, ids_by_day, write_parquet
 from cfaudit_parquet import ParquetConfig
-from cfaudit_parquet.visible import Visible, find_file, require_events, require_own_word
+from cfaudit_parquet.visible import Visible, days_of, find_file, require_events, require_own_word
 
 # Hidden, so that no reader takes it for data.
 _MARK = ".cfaudit-destination"
@@ -196,11 +196,8 @@ class ParquetSink:
 def _completed(batch_id: str, visible: dict[Path, Visible]) -> Receipt:
     """Make the files visible that a crash kept from it, and return the receipt of the whole batch."""
     first = next(iter(visible))
-    try:
-        days: dict[str, int] = json.loads(visible[first].notes["cfaudit_days"])
-        attempts = [found.notes["cfaudit_attempt"] for found in visible.values()]
-    except (KeyError, ValueError) as error:
-        raise LoadUnknownError(f"a file of batch '{batch_id}' was altered since, see '{first.parent}'") from error
+    days = days_of(first, visible[first].notes)
+    attempts = [found.notes.get("cfaudit_attempt", "") for found in visible.values()]
     locations = []
     for day, rows in days.items():
         file = first.parent.parent / f"event_date={day}" / first.name
@@ -214,7 +211,8 @@ def _completed(batch_id: str, visible: dict[Path, Visible]) -> Receipt:
 
 def _uncover(file: Path, attempts: Iterable[str]) -> None:
     """Make a file visible that an attempt left whole under its hidden name."""
-    hidden = next((path for attempt in attempts if (path := _hidden(file, attempt)).exists()), None)
+    named = (_hidden(file, attempt) for attempt in attempts if attempt.isalnum())  # a note is not believed
+    hidden = next((path for path in named if path.exists()), None)
     if hidden is None:
         raise LoadUnknownError(
             f"'{file}' was removed since; put it back, or remove the other files of batch '{file.stem}' too"

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
+import msgspec
 import pyarrow as pa
 
 from cfaudit_export import LoadUnknownError, SinkRefusedError
@@ -58,15 +60,56 @@ def require_events(file: Path, found: Visible, ids: list[str]) -> None:
 def require_own_word(file: Path, found: Visible, rows: int) -> None:
     """Make sure that a file holds as many events as its batch has, and those that its footer says it was written with.
 
+    Only the staged batch says which events of a merged file are its own. So a merged file must hold at least as many
+    events as the batches that it names have together, and as a whole those that it was written with.
+
     Raises:
         LoadUnknownError: it does not, or cannot be read.
     """
-    if found.path != file:
-        return  # what it was merged into speaks for itself only
-    ids = _ids(file)
+    ids, own = _ids(found.path), _notes(found.path)
+    has_all = len(ids) == rows if found.path == file else len(ids) >= _rows_of_batches(found.path, own)
     # Older files have no digest.
-    if len(ids) != rows or found.notes.get("cfaudit_digest", digest_of(ids)) != digest_of(ids):
-        raise LoadUnknownError(f"'{file}' was altered since: it does not hold what it was written with; put it back")
+    if not has_all or own.get("cfaudit_digest", digest_of(ids)) != digest_of(ids):
+        raise LoadUnknownError(
+            f"'{found.path}' was altered since: it does not hold what it was written with; put it back"
+        )
+
+
+def days_of(file: Path, notes: dict[str, str]) -> dict[str, int]:
+    """Return how many events a batch has on each day, as the file of one of those days says.
+
+    Raises:
+        LoadUnknownError: it does not say so, as what this program writes does.
+    """
+    try:
+        days = msgspec.json.decode(notes["cfaudit_days"], type=dict[str, int])
+        is_sane = days[_day_of(file)] > 0 and all(_is_day(day) and rows > 0 for day, rows in days.items())
+    except (KeyError, ValueError) as error:
+        raise _altered(file) from error
+    if not is_sane:
+        raise _altered(file)
+    return days
+
+
+def _rows_of_batches(path: Path, notes: dict[str, str]) -> int:
+    """Return how many events the batches have on the day of a merged file, by its notes."""
+    said = _merged_files(path, notes).values()
+    return sum(days_of(path, one)[_day_of(path)] for one in said if "cfaudit_days" in one)
+
+
+def _day_of(path: Path) -> str:
+    return path.parent.name.partition("=")[2]
+
+
+def _is_day(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
+
+def _altered(path: Path) -> LoadUnknownError:
+    return LoadUnknownError(f"the notes of '{path}' were altered since; put it back as it was, or move it away")
 
 
 def _ids(path: Path) -> list[str]:
@@ -88,8 +131,12 @@ def _merged_into(file: Path) -> Iterator[Visible]:
 
 
 def _merged(path: Path) -> dict[str, dict[str, str]]:
+    return _merged_files(path, _notes(path))
+
+
+def _merged_files(path: Path, notes: dict[str, str]) -> dict[str, dict[str, str]]:
     try:
-        return merged_files(_notes(path))
+        return merged_files(notes)
     except ValueError as error:
         raise LoadUnknownError(f"'{path}' is no file that 'compact' made; move it away") from error
 

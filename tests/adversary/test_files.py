@@ -25,8 +25,9 @@ from cfaudit_export.analysis.engine import Limits
 from cfaudit_export.analysis.output import new_file
 from cfaudit_export.analysis.places import open_place
 from cfaudit_export.checksums import FOOTER_NOTE, read_footer
-from cfaudit_export.errors import CfauditError, SettingsError
-from cfaudit_export.parquet import MERGED_NOTE, write_parquet
+from cfaudit_export.errors import CfauditError, LoadUnknownError, SettingsError
+from cfaudit_export.model import Window
+from cfaudit_export.parquet import MERGED_NOTE, read_notes, write_parquet
 from cfaudit_export.schema import schema
 from cfaudit_export.testing import make_batch
 from cfaudit_parquet import ParquetConfig
@@ -275,6 +276,44 @@ def test_what_may_be_replaced_is_replaced(tmp_path: Path, fidelity: str) -> None
     plant(tmp_path, "real", [row | REPLACED | {"fidelity": fidelity}])
     plant(tmp_path, "later", [row | {"event_id": "whole", "replaces": "victim"}])
     assert ids(tmp_path) == Counter({"whole": 1})
+
+
+MERGED_ODDLY = {
+    "fewer rows than its batches have": lambda table: table.slice(1),
+    "a row twice in the place of another": lambda table: pa.concat_tables([table.slice(0, 1), table.slice(0, 79)]),
+}
+
+
+@pytest.mark.parametrize("oddly", MERGED_ODDLY)
+def test_a_merged_file_is_not_believed_about_a_batch_whose_staged_file_is_lost(tmp_path: Path, oddly: str) -> None:
+    root = tmp_path / "out"
+    sink = ParquetSink(ParquetConfig(str(root)))
+    batches = [make_batch(tmp_path / "staged", rows=40, seed=seed) for seed in range(2)]
+    for batch in batches:
+        sink.load(batch)
+    merge(root)
+    [merged] = root.rglob("*.parquet")
+    found = sink.find(batches[0].batch_id, batches[0].window)
+    assert found is not None
+    assert found.rows == 40
+    notes = read_notes(str(merged))
+    table = pq.read_table(merged, partitioning=None)
+    with merged.open("wb") as file:
+        write_parquet(file, table.schema, [MERGED_ODDLY[oddly](table)], notes)
+    with pytest.raises(LoadUnknownError, match="does not hold what it was written with"):
+        sink.find(batches[0].batch_id, batches[0].window)
+
+
+def test_a_planted_note_of_merged_files_does_not_answer_for_a_batch(tmp_path: Path) -> None:
+    sink = ParquetSink(ParquetConfig(str(tmp_path)))
+    planted = plant(tmp_path, "merged-x", rows(3))
+    window = Window(MOMENT, MOMENT + timedelta(hours=1))
+    outside = '{"2026-11-01": 3, "../../../../2026-11-02": 3}'
+    for days in ('{"2026-11-01": 500}', '{"2026-11-01": "many"}', '{"2026-11-02": 3}', "{}", "[]", "no JSON", outside):
+        said = {"cfaudit_days": days, "cfaudit_attempt": "../../a"}
+        plant(tmp_path, planted.stem, rows(3), **{MERGED_NOTE: json.dumps({f"{'b' * 32}.parquet": said})})
+        with pytest.raises(LoadUnknownError, match="altered since"):
+            sink.find("b" * 32, window)
 
 
 # -- entries of a folder that are none of ours ----------------------------------------------------------

@@ -40,7 +40,7 @@ from cfaudit_export.analysis.places import Place, damaged
 from cfaudit_export.analysis.shelf import fault_of
 from cfaudit_export.durable import new_file, sync_folder
 from cfaudit_export.errors import LockedError, SettingsError, TryAgainError, UsageError
-from cfaudit_export.parquet import MERGED_NOTE, MERGED_PREFIX, write_parquet
+from cfaudit_export.parquet import MERGED_NOTE, MERGED_PREFIX, digest_of, write_parquet
 from cfaudit_export.schema import schema
 
 SMALL_BYTES = 64 << 20
@@ -229,7 +229,7 @@ def _merge(work: _Work, folder: Path, files: list[DataFile]) -> Path:
     with open_engine(work.limits) as connection:
         connection.register("files", stored(work.place, (one.found.path for one in files), columns))
         with new_file(hidden, mode=_mode(files)) as file:
-            write_parquet(file, columns, _groups(connection, columns), _notes(files))
+            write_parquet(file, columns, _groups(connection, columns), _notes(files, digest_of(_ids(connection))))
         connection.register("merged", stored(work.place, [str(hidden)], columns))
         if _checksum(connection, "files") != _checksum(connection, "merged"):
             hidden.unlink()
@@ -257,14 +257,19 @@ def _groups(connection: Any, columns: pa.Schema) -> Iterator[pa.Table]:
         yield pa.Table.from_batches([batch]).cast(columns)
 
 
+def _ids(connection: Any) -> Iterator[str]:
+    for batch in connection.sql("SELECT event_id FROM files ORDER BY event_id").to_arrow_reader(_GROUP_ROWS):
+        yield from batch["event_id"].to_pylist()
+
+
 def _checksum(connection: Any, table: str) -> Any:
     """Return number and checksum of rows, the same in any order, another if any value is another."""
     sums = f"SELECT count(*), sum(hash(*COLUMNS(*))::HUGEINT) FROM {table}"  # noqa: S608  # a name of this module
     return connection.execute(sums).fetchone()
 
 
-def _notes(files: list[DataFile]) -> dict[str, str]:
-    """Return what the footer of the new file says."""
+def _notes(files: list[DataFile], digest: str) -> dict[str, str]:
+    """Return what the footer of the new file says; `digest` is that of the ids of its events."""
     merged: dict[str, dict[str, str]] = {}
     for one in files:
         # Of files that were merged before, only batches are kept: the files themselves are gone.
@@ -276,5 +281,6 @@ def _notes(files: list[DataFile]) -> dict[str, str]:
         "cfaudit_schema_version": max(one.notes.get("cfaudit_schema_version", "") for one in files),
         "cfaudit_streams": " ".join(sorted({stream for _, stream in streams(files)})),
         MERGED_NOTE: json.dumps(merged, separators=(",", ":")),
+        "cfaudit_digest": digest,
         "cfaudit_version": version("cfaudit-export"),
     }

@@ -406,7 +406,7 @@ def test_killed_at_any_line_it_loses_no_row_and_ours_see_none_twice(most: int, k
     batches = [make_batch(tmp_path / "staged", rows=3, seed=seed) for seed in range(2)]
     root = tmp_path / "out"
     load(root, *batches)
-    expected, chance = rows_of(root), random.Random(20261124)
+    expected, chance = rows_of(root), random.Random(20261125)
     doubled = line = 0
     while killed.at_line(fresh := copy(root, tmp_path / f"copy-{line}"), line):
         found = rows_of(fresh)
