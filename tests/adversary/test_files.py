@@ -350,6 +350,111 @@ def test_one_odd_entry_is_named_and_stops_no_question(tmp_path: Path) -> None:
     assert len(ignored) == len(odd) + 1
 
 
+THREE = pa.array([1, 2, 3])
+NO_EXPORT: dict[str, dict[str, list[pa.Array]]] = {
+    "has column event_id 2 times": {"event_id": [pa.array(["a", "b", "c"])] * 2},
+    "has column actor_email 2 times": {"actor_email": [pa.array(["a", "b", "c"])] * 2},
+    "column action_type is int64": {"action_type": [THREE.dictionary_encode()]},
+    "column raw_status_code: Integer value": {"raw_status_code": [pa.array([2**60, 1, 2])]},
+    "column event_time: Casting": {"event_time": [pa.array([1, 2, 3], pa.timestamp("ns", "UTC"))]},
+    "has times of no calendar": {"event_time": [pa.array([2**62, 2, 3], pa.timestamp("us", "UTC"))]},
+    "columns": {f"column_{number}": [THREE] for number in range(1_200)},
+}
+LEFT_OUT: dict[str, list[pa.Array]] = {
+    "decimal": [THREE.cast(pa.decimal256(50, 2))],
+    "half": [THREE.cast(pa.float64()).cast(pa.float16())],
+    "struct": [pa.StructArray.from_arrays([THREE, THREE], names=["a", "a"])],
+    "time": [pa.array([1, 2, 3], pa.time64("ns"))],
+    "Event_ID": [pa.array(["a", "b", "c"])],
+}
+
+
+def plant_columns(real: Path, name: str, columns: dict[str, list[pa.Array]]) -> Path:
+    """Write the three events of a file with columns put in the place of others, or beside them."""
+    events = pq.read_table(real, partitioning=None).replace_schema_metadata(None)
+    events = events.drop_columns([one for one in columns if one in events.column_names])
+    for column, values in columns.items():
+        for value in values:
+            events = events.append_column(column, value)
+    path = real.with_name(f"{name}.parquet")
+    pq.write_table(events, path)
+    return path
+
+
+def test_a_file_with_columns_that_cannot_be_read_is_named_and_stops_no_question(tmp_path: Path) -> None:
+    real = plant(tmp_path, "real", rows(3))
+    for number, columns in enumerate(NO_EXPORT.values()):
+        plant_columns(real, f"a{number}", columns)
+    rows_of_real, ignored = answer(tmp_path)
+    assert {row["event_id"] for row in rows_of_real} == {row["event_id"] for row in rows(3)}
+    assert len(rows_of_real) == 3
+    assert len(ignored) == len(NO_EXPORT)
+    with open_data(open_place(str(tmp_path))) as data:
+        reasons = {Path(one.name).stem: one.why for one in data.listing.ignored}
+    assert [why for number, why in enumerate(NO_EXPORT) if why not in reasons[f"a{number}"]] == []
+    merge(tmp_path)
+    assert real.exists()
+
+
+def test_a_column_of_several_types_hides_no_event_and_no_column(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    real = plant(tmp_path, "real", rows(3))
+    ours = [plant_columns(real, name, {"severity": [THREE]}) for name in ("z-one", "z-two")]
+    real.unlink()
+    planted = [
+        plant_columns(ours[0], "a-text", {"severity": [pa.array(["x", "y", "z"])]}),
+        plant_columns(ours[0], "a-twice", {"severity": [THREE, THREE]}),
+        plant_columns(ours[0], "a-strange", LEFT_OUT),
+    ]
+    with open_data(open_place(str(tmp_path))) as data:
+        found = data.ask("SELECT * FROM audit_events")
+        asked = "SELECT count(*) AS n FROM audit_events WHERE severity = 3"
+        assert data.ask(asked) == [{"n": len(ours) + 1}], "a-strange has them as well"
+    assert len(found) == 3 * (len(ours) + len(planted))
+    assert sum(row["severity"] is not None for row in found) == 3 * (len(ours) + 1)
+    assert set(LEFT_OUT) & {*found[0]} == set()
+    said = {vars(record)["file"].rpartition("/")[2] for record in caplog.records if "file" in vars(record)}
+    assert said == {"a-text.parquet", "a-twice.parquet"}
+    assert "columns of other writers are left out: no answer can have them" in caplog.messages
+
+
+def test_compact_merges_no_file_whose_columns_would_be_lost(tmp_path: Path) -> None:
+    real = plant(tmp_path, "real", rows(3))
+    plant(tmp_path, "other", rows(3))
+    events = pq.read_table(real, partitioning=None)
+    kept = []
+    for name, values in {"text": pa.array(["x", "y", "z"]), "number": THREE}.items():
+        path = real.with_name(f"{name}.parquet")
+        with path.open("wb") as file:
+            odd = events.append_column("severity", values)
+            write_parquet(file, odd.schema, [odd], {"cfaudit_batch": name})
+        kept.append(path)
+    merge(tmp_path)
+    assert not real.exists()
+    assert [path.exists() for path in kept] in ([True, False], [False, True]), "one of them is left as it is"
+    assert sum(ids(tmp_path).values()) == 12
+
+
+def test_a_merged_file_with_columns_of_another_type_hides_nothing(tmp_path: Path) -> None:
+    real = plant(tmp_path, "real", rows(3))
+    odd = plant_columns(real, "z", {"severity": [THREE]})
+    events = pq.read_table(odd, partitioning=None).drop_columns(["severity"])
+    events = events.append_column("severity", pa.array(["x", "y", "z"]))
+    notes = {"cfaudit_batch": "x", MERGED_NOTE: json.dumps({odd.name: {}})}
+    with real.with_name("merged-planted.parquet").open("wb") as file:
+        write_parquet(file, events.schema, [events], notes)
+    assert sum(ids(tmp_path).values()) == 9
+
+
+def test_text_that_is_no_text_is_named_as_damage(tmp_path: Path) -> None:
+    real = plant(tmp_path, "real", rows(3))
+    bad = pa.array([b"\xff", b"a", b"b"]).view(pa.string())
+    planted = plant_columns(real, "planted", {"actor_email": [bad]})
+    with pytest.raises(SettingsError, match=rf"{planted.name}' of .* is damaged \(Invalid UTF8.*move it away"):
+        answer(tmp_path)
+
+
 # -- what is left on the disk ----------------------------------------------------------------------------
 
 

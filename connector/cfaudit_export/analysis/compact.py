@@ -32,7 +32,7 @@ from typing import Any
 import pyarrow as pa
 from filelock import FileLock, Timeout
 
-from cfaudit_export.analysis.data import columns_of
+from cfaudit_export.analysis.columns import DAY, columns_of, misfits
 from cfaudit_export.analysis.engine import Limits, import_duckdb, open_engine
 from cfaudit_export.analysis.files import DataFile, inspect, streams
 from cfaudit_export.analysis.merged import Merges, stored
@@ -173,7 +173,7 @@ def _one_folder(work: _Work, members: list[DataFile]) -> Compacted:
     leftovers = [one for one in members if one.found.name in gone]
     # What a merged file says of batches is kept only if what it says of files is true.
     passed = gone | merges.refused
-    small = [one for one in members if one.found.name not in passed and _is_small(one)]
+    small = _fitting([one for one in members if one.found.name not in passed and _is_small(one)])
     if len(small) < 2:
         small = []
     after = 0
@@ -247,8 +247,17 @@ def _mode(files: Iterable[DataFile]) -> int:
 def _columns(files: list[DataFile]) -> pa.Schema:
     """Return all columns that one of the files has, and those of the schema, with what is required."""
     known = schema()
-    further = [field for field in columns_of(files) if field.name not in (*known.names, "event_date")]
+    further = [one for one in columns_of(file.columns for file in files) if one.name not in (*known.names, DAY)]
     return pa.schema([*known, *further], metadata=known.metadata)
+
+
+def _fitting(files: list[DataFile]) -> list[DataFile]:
+    """Return the files of which a merged one would hold every column."""
+    columns = _columns(files)
+    odd = [one for one in files if misfits(one.columns, columns) or {*one.columns.names} - {*columns.names, DAY}]
+    for one in odd:
+        _LOG.warning("a file is not merged: its columns are not those of the others", extra={"file": one.found.name})
+    return [one for one in files if one not in odd]
 
 
 def _groups(connection: Any, columns: pa.Schema) -> Iterator[pa.Table]:

@@ -10,7 +10,7 @@ schema. `stored_events` is the same with the shadows that another event has take
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
@@ -18,13 +18,13 @@ from typing import Any, Self, TypeVar
 
 import pyarrow as pa
 
+from cfaudit_export.analysis.columns import columns_of, require_text
 from cfaudit_export.analysis.engine import Limits, import_duckdb, open_engine
-from cfaudit_export.analysis.files import DataFile, Listing, wanted_folders
+from cfaudit_export.analysis.files import Listing, wanted_folders
 from cfaudit_export.analysis.places import Place, damaged, reading_failed
 from cfaudit_export.analysis.shelf import Shelf, ShelfDataset
 from cfaudit_export.errors import CfauditError, SettingsError, TryAgainError
 from cfaudit_export.model import Window
-from cfaudit_export.schema import schema
 
 _T = TypeVar("_T")
 EVENTS = "audit_events"
@@ -116,9 +116,9 @@ class Data:
             CfauditError: the files cannot be read.
         """
         with self._translated():
-            rows: list[dict[str, Any]] = (
-                self.connection.sql(query, params=dict(values or {})).to_arrow_table().to_pylist()
-            )
+            found = self.connection.sql(query, params=dict(values or {})).to_arrow_table()
+            require_text(found.columns)
+            rows: list[dict[str, Any]] = found.to_pylist()
         return rows
 
     def definitions(self) -> list[Any]:
@@ -150,7 +150,7 @@ class Data:
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except (import_duckdb().Error, OSError, pa.ArrowInvalid) as error:
+        except (import_duckdb().Error, OSError, pa.ArrowException, OverflowError) as error:
             raise self.failed(error) from error
 
     def failed(self, error: Exception) -> CfauditError:
@@ -173,7 +173,7 @@ class Data:
 
     def _define(self, period: Window | None) -> None:
         with self._translated():
-            columns = columns_of(self.shelf.newest())
+            columns = columns_of(one.columns for one in self.shelf.newest())
         self.connection.register(_STORED, ShelfDataset(self.shelf, columns, replaced_too=True))
         self.connection.register(_CURRENT, ShelfDataset(self.shelf, columns, replaced_too=False))
         where = ""
@@ -202,14 +202,3 @@ def open_data(
     except OSError as error:
         raise reading_failed(place, error) from error
     return Data(place, shelf, period, time_zone=time_zone, limits=limits)
-
-
-def columns_of(files: Iterable[DataFile]) -> pa.Schema:
-    """Return the columns of the schema, then those that only newer or other writers know, then the day."""
-    known = [pa.field(field.name, field.type) for field in schema()]
-    further: dict[str, pa.Field] = {}
-    for columns in {one.columns for one in files}:
-        for field in columns:
-            if field.name not in schema().names and field.name != "event_date":
-                further.setdefault(field.name, field)
-    return pa.schema([*known, *(further[name] for name in sorted(further)), pa.field("event_date", pa.string())])

@@ -13,23 +13,22 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from functools import cache
 from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 
+from cfaudit_export.analysis.columns import converted, unlike
 from cfaudit_export.analysis.places import Found, Place
 from cfaudit_export.checksums import read_footer
 from cfaudit_export.escape import escaped
 from cfaudit_export.model import Window
 from cfaudit_export.parquet import MERGED_NOTE, merged_files, notes_of
-from cfaudit_export.schema import schema
 
 _FOLDERS = re.compile(r"(?:^|/)account_id=([^/]+)/event_date=(\d{4}-\d{2}-\d{2})/[^/]+$")
 _DAY = re.compile(r"event_date=(\d{4}-\d{2}-\d{2})")
-_NEEDED = ("event_id", "event_time", "account_id")
 _S3_THREADS = 16  # they wait for answers; a disk answers at once, and more threads than processors only get in the way
 
 
@@ -210,13 +209,15 @@ def _look(place: Place, one: Candidate) -> DataFile | Ignored:
         columns = footer.metadata.schema.to_arrow_schema().remove_metadata()
         notes = notes_of(footer.metadata)
         merged = merged_files(notes) if MERGED_NOTE in notes else None
+        if why := unlike(columns) or _unfit(place, found.path, columns):
+            return Ignored(found.name, why)
+        first, last = _times(footer.metadata, columns)
+    except OverflowError:
+        return Ignored(found.name, "no export: it has times of no calendar")
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and (error.errno is not None or "AWS Error" in str(error)):
             raise  # it could not be read; whatever Arrow says without a number is about what was read
         return Ignored(found.name, f"not a whole Parquet file ({escaped(str(error).partition(chr(10))[0], 80)})")
-    if unlike := _unlike(columns):
-        return Ignored(found.name, unlike)
-    first, last = _times(footer.metadata, columns)
     return DataFile(
         found=found,
         account_id=one.account_id,
@@ -232,26 +233,21 @@ def _look(place: Place, one: Candidate) -> DataFile | Ignored:
     )
 
 
-@cache
-def _unlike(columns: pa.Schema) -> str:
-    """Return why these are not the columns of events, empty if they are."""
-    for name in _NEEDED:
-        if name not in columns.names:
-            return f"no export: it has no column {name}"
-    for wanted in schema():
-        found = columns.field(wanted.name).type if wanted.name in columns.names else wanted.type
-        if not _fits(found, wanted.type):
-            return f"no export: column {wanted.name} is {found}, not {wanted.type}"
+def _unfit(place: Place, path: str, columns: pa.Schema) -> str:
+    """Return which column holds a value that is none of the type that it is read as, empty if none does.
+
+    Files of this program have the very types, and are not looked into.
+    """
+    if not (wanted := converted(columns)):
+        return ""
+    with place.filesystem.open_input_file(path) as file, pq.ParquetFile(file, page_checksum_verification=True) as read:
+        for batch in read.iter_batches(columns=wanted.names):
+            for one in wanted:
+                try:
+                    batch[one.name].cast(one.type)
+                except pa.ArrowException as error:
+                    return f"no export: column {one.name}: {escaped(str(error).partition(chr(10))[0], 80)}"
     return ""
-
-
-def _fits(found: pa.DataType, wanted: pa.DataType) -> bool:
-    if pa.types.is_timestamp(wanted):
-        return pa.types.is_timestamp(found) and found.tz is not None
-    if pa.types.is_integer(wanted):
-        return bool(pa.types.is_integer(found) or pa.types.is_null(found))
-    texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_dictionary, pa.types.is_null)
-    return any(is_text(found) for is_text in texts)
 
 
 def _times(metadata: Any, columns: pa.Schema) -> tuple[datetime | None, datetime | None]:

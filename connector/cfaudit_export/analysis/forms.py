@@ -14,20 +14,24 @@ import base64
 import csv
 import json
 import math
+import re
 from collections.abc import Callable, Iterator
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from itertools import chain
 from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cfaudit_export.analysis.statement import Answer
+from cfaudit_export.errors import UsageError
 from cfaudit_export.escape import escaped
 
 TEXT_FORMS: dict[str, Callable[[Answer, IO[str]], None]]
 """Forms that are text, by name."""
 
+_BREAKS = re.compile("[\\n\\r\\v\\f\\x1c-\\x1e\\x85\\u2028\\u2029]")
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001  # spreadsheets read them so
 
 
@@ -41,7 +45,7 @@ def write_parquet(answer: Answer, stream: IO[bytes]) -> None:
 def rows(answer: Answer) -> Iterator[list[Any]]:
     """Yield the rows as values that JSON knows."""
     for batch in answer.batches:
-        columns = [[_plain(value) for value in _values(column)] for column in batch.columns]
+        columns = [[_plain(value) for value in _values(batch, name)] for name in answer.columns.names]
         yield from (list(row) for row in zip(*columns, strict=True))
 
 
@@ -64,9 +68,18 @@ def _write_raw_csv(answer: Answer, stream: IO[str]) -> None:
 
 def _write_cells(answer: Answer, stream: IO[str], cell: Callable[[Any], str]) -> None:
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(map(cell, answer.columns.names))
-    for row in rows(answer):
-        writer.writerow(map(cell, row))
+    for row in chain([answer.columns.names], rows(answer)):
+        cells = [cell(value) for value in row]
+        if _BREAKS.search("".join(cells)):
+            stream.write(",".join(map(_quoted, cells)) + "\n")
+        else:
+            writer.writerow(cells)
+
+
+def _quoted(cell: str) -> str:
+    """Return a cell with quotes where it needs them: `csv` knows of LF alone, readers of more ends of lines."""
+    needs_quotes = _BREAKS.search(cell) or {'"', ","} & {*cell}
+    return '"' + cell.replace('"', '""') + '"' if needs_quotes else cell
 
 
 def _harmless(value: Any) -> str:
@@ -96,10 +109,17 @@ def _objects(answer: Answer) -> Iterator[str]:
         yield json.dumps(dict(zip(names, row, strict=True)), allow_nan=False)
 
 
-def _values(column: pa.Array) -> list[Any]:
-    if pa.types.is_interval(column.type):
-        return [None if value is None else str(value) for value in column.to_pylist()]
-    return list(column.to_pylist())
+def _values(batch: pa.RecordBatch, name: str) -> list[Any]:
+    column = batch[name]
+    try:
+        if pa.types.is_interval(column.type):
+            return [None if value is None else str(value) for value in column.to_pylist()]
+        return list(column.to_pylist())
+    except (OverflowError, ValueError) as error:  # a time behind the year 9999, nanoseconds
+        said = str(error).partition(".")[0].partition("\n")[0]
+        raise UsageError(
+            f"SQL: a value of column '{escaped(name)}' cannot be shown ({said}); cast it to VARCHAR"
+        ) from error
 
 
 def _plain(value: Any) -> Any:

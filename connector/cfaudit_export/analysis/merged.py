@@ -73,7 +73,10 @@ class Merges:
         """Say whether every row of the others is in the merged file, as often as it is in them."""
         if sum(one.rows for one in others) > merged.rows:
             return False
-        columns = pa.unify_schemas([one.columns for one in (merged, *others)], promote_options="permissive")
+        try:
+            columns = pa.unify_schemas([one.columns for one in (merged, *others)], promote_options="permissive")
+        except pa.ArrowException:  # columns of one name and several types, or twice in a file
+            return False
         with open_engine(self._limits) as connection:
             for name, some in (("held", [merged]), ("named", others)):
                 connection.register(name, stored(self._place, (one.found.path for one in some), columns))

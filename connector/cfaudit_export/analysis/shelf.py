@@ -14,8 +14,10 @@ from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
+from cfaudit_export.analysis.columns import misfits, require_text
 from cfaudit_export.analysis.engine import Limits
 from cfaudit_export.analysis.files import Candidate, DataFile, Ignored, Listing, candidates, checked_format, look
 from cfaudit_export.analysis.merged import Merges
@@ -42,6 +44,7 @@ class Shelf:
         self._merges = Merges(place, limits or Limits())
         self._looked: dict[str, DataFile | Ignored] = {}
         self._told_of_foreign = False
+        self._told_of_misfits: set[str] = set()
         self._list()
 
     def _list(self) -> None:
@@ -101,6 +104,14 @@ class Shelf:
         extra = {"files": len(foreign), "first": foreign[0]}
         _LOG.warning("files of another program have no digests; damage to them may go unnoticed", extra=extra)
 
+    def tell_of_misfits(self, files: Iterable[DataFile], columns: pa.Schema) -> None:
+        """Name the files that have a column by another type than answers have, once each."""
+        for one in files:
+            if one.found.name not in self._told_of_misfits and (names := misfits(one.columns, columns)):
+                self._told_of_misfits.add(one.found.name)
+                extra = {"file": one.found.name, "columns": ", ".join(names[:5])}
+                _LOG.warning("columns of a file have another type than in other files; they count as null", extra=extra)
+
     def forget(self) -> None:
         """List anew at the next question: what was listed is not there any more."""
         self._list()
@@ -125,6 +136,7 @@ class ShelfDataset(ds.FileSystemDataset):  # type: ignore[misc]  # pyarrow has n
         condition = filter
         if not self._replaced_too and (found := self._replaced_in(folders)):
             condition = found.kept if filter is None else filter & found.kept
+        self._shelf.tell_of_misfits(files, self._columns)
         dataset = dataset_of(self._shelf.place, files, self._columns)
         return dataset.scanner(columns=columns, filter=condition, **options)
 
@@ -152,7 +164,10 @@ class ShelfDataset(ds.FileSystemDataset):  # type: ignore[misc]  # pyarrow has n
 def dataset_of(place: Place, files: Iterable[DataFile], columns: pa.Schema) -> ds.FileSystemDataset:
     """Return files as a dataset that opens only what a question needs; checksums of pages are compared."""
     form = checked_format()
-    pieces = [form.make_fragment(one.found.path, place.filesystem, partition_expression=_bounds(one)) for one in files]
+    pieces = [
+        form.make_fragment(one.found.path, place.filesystem, partition_expression=_bounds(one, columns))
+        for one in files
+    ]
     return ds.FileSystemDataset(pieces, columns, form, place.filesystem)
 
 
@@ -163,8 +178,11 @@ def fault_of(place: Place, one: DataFile) -> str:
         OSError: it is not the file's fault.
     """
     try:
-        for _ in checked_format().make_fragment(one.found.path, place.filesystem).to_batches():
-            pass
+        for batch in checked_format().make_fragment(one.found.path, place.filesystem).to_batches():
+            require_text(batch.columns)
+            pc.min_max(batch["event_time"]).as_py()
+    except OverflowError:
+        return "it has times of no calendar"
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and (error.errno is not None or "AWS Error" in str(error)):
             raise
@@ -178,9 +196,12 @@ def _by_name(one: Candidate) -> ds.Expression:
     return _within(one.account_id, one.day, first, first + _DAY - timedelta(microseconds=1))
 
 
-def _bounds(file: DataFile) -> ds.Expression:
-    """Return what is true of every event of a file."""
-    return _within(file.account_id, file.day, file.first, file.last)
+def _bounds(file: DataFile, columns: pa.Schema) -> ds.Expression:
+    """Return what is true of every event of a file; what does not fit the columns of the answer counts as null."""
+    found = _within(file.account_id, file.day, file.first, file.last)
+    for name in misfits(file.columns, columns):
+        found = found & ds.field(name).is_null()
+    return found
 
 
 def _within(account_id: str, day: str, first: datetime | None, last: datetime | None) -> ds.Expression:

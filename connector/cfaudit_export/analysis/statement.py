@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from cfaudit_export.analysis.columns import require_text
 from cfaudit_export.analysis.data import EVENTS, Data
 from cfaudit_export.analysis.engine import import_duckdb
 from cfaudit_export.errors import CfauditError, UsageError
@@ -77,11 +78,13 @@ def _require_same(before: object, after: object) -> None:
 
 
 def _batches(data: Data, reader: pa.RecordBatchReader, columns: pa.Schema) -> Iterator[pa.RecordBatch]:
-    try:
-        while (batch := data.stoppable(partial(next, reader, None))) is not None:
-            yield pa.RecordBatch.from_arrays(batch.columns, schema=columns)
-    except (import_duckdb().Error, OSError, pa.ArrowInvalid) as error:
-        raise _wrong(data, error) from error
+    with reader:  # one that is left open would keep the next statement from being answered
+        try:
+            while (batch := data.stoppable(partial(next, reader, None))) is not None:
+                require_text(batch.columns)
+                yield pa.RecordBatch.from_arrays(batch.columns, schema=columns)
+        except (import_duckdb().Error, OSError, pa.ArrowInvalid) as error:
+            raise _wrong(data, error) from error
 
 
 def _distinct(columns: pa.Schema) -> pa.Schema:

@@ -62,6 +62,32 @@ def test_every_kind_of_value_has_a_form(data: Any) -> None:
     assert cells[:8] == ["1", str(2**127 - 1), "1.5", "", "true", "", 'ü"\n', "2026-11-10T12:00:00.123Z"]
 
 
+BREAKS = "\r\n\v\f\x1c\x1d\x1e\x85\u2028\u2029"
+
+
+@pytest.mark.parametrize("form", ["csv", "raw-csv"])
+def test_no_character_of_a_text_ends_a_row_of_csv(form: str, data: Any) -> None:
+    """What ends a line somewhere: RFC 4180 wants such texts in quotes."""
+    cells = [f"a{mark}b" for mark in BREAKS]
+    columns = ", ".join(f"'a' || chr({ord(mark)}) || 'b' AS c{number}" for number, mark in enumerate(BREAKS))
+    written = text(data, f"SELECT 1 AS n, NULL AS z, 'q\"' AS q, {columns}, ',' AS k", form)
+    [_, row] = csv.reader(StringIO(written, newline=""))
+    if form == "raw-csv":
+        assert row == ["1", "", 'q"', *cells, ","]
+        assert all(f',"{cell}",' in written for cell in cells)
+    else:
+        assert len(row) == len(cells) + 4
+        assert "".join(row).replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize("form", [*TEXT_FORMS])
+def test_a_value_that_has_no_form_is_named_and_does_not_stop_the_next_statement(form: str, data: Any) -> None:
+    for query in ("TIMESTAMPTZ 'infinity'", "TIMESTAMP_NS '2020-01-01 00:00:00.000000001'", "DATE '10000-01-01'"):
+        with pytest.raises(UsageError, match=r"column 'late' cannot be shown \(.*\); cast it to VARCHAR"):
+            text(data, f"SELECT {query} AS late", form)
+        assert text(data, f"SELECT ({query})::VARCHAR AS late", form)
+
+
 def test_answers_without_rows_are_valid_too(data: Any) -> None:
     none = "SELECT event_id, event_time FROM audit_events WHERE FALSE"
     assert json.loads(text(data, none, "json")) == []
@@ -150,7 +176,8 @@ def test_csv_has_no_formulas_unless_it_is_asked_for_as_it_is(data: Any, start: s
     query = f"SELECT '{start}HYPERLINK(1)' AS a, -5 AS b, -0.5 AS c"
     shown = {"\t": "\\t", "\r": "\\r"}.get(start, start)
     assert text(data, query, "csv") == f"a,b,c\n'{shown}HYPERLINK(1),-5,-0.5\n"
-    assert text(data, query, "raw-csv").endswith(f"\n{start}HYPERLINK(1),-5,-0.5\n")
+    raw = f'"{start}HYPERLINK(1)"' if start == "\r" else f"{start}HYPERLINK(1)"
+    assert text(data, query, "raw-csv").endswith(f"\n{raw},-5,-0.5\n")
 
 
 def test_csv_shows_what_a_terminal_obeys_and_what_turns_text_round(data: Any) -> None:
