@@ -33,7 +33,7 @@ from cfaudit_export.records import Credential, Recover, SinkPlugin, SourceContex
 from cfaudit_export.settings import Settings
 from cfaudit_export.settings.secret_values import secret_values, secret_variables
 from cfaudit_export.shared import Shared
-from cfaudit_export.stores.redacted import RedactedStore
+from cfaudit_export.stores.guarded import GuardedStore
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -163,7 +163,7 @@ def assemble(
         source=source,
         sinks=sinks,
         transforms=tuple(fit_transform(settings, plugins, name) for name in settings.transform),
-        store=RedactedStore(open_store(settings, plugins), redact),
+        store=GuardedStore(open_store(settings, plugins), redact, clock),
         credential=credential,
         clock=clock,
         redact=redact,

@@ -11,6 +11,7 @@ import json
 import logging
 import time
 import warnings
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -78,7 +79,10 @@ class Redaction:
         self._hidden: set[str] = set()
 
     def hide(self, secret: str | None) -> None:
-        """Remember a secret, in the forms in which it may appear in text, in JSON, in a URL, and in a header."""
+        """Remember a secret, in the forms in which it may appear in text, in JSON, in a URL, and in a header.
+
+        A header `Basic` has it in Base64, behind a name (RFC 7617).
+        """
         if secret and len(secret) >= (_NUMBER_LENGTH if secret.isdigit() else _SECRET_LENGTH):
             # A header `Bearer x` is a secret because of x.
             for one in {secret, *(word for word in secret.split() if len(word) >= _SECRET_LENGTH)}:
@@ -94,7 +98,16 @@ class Redaction:
 
 def _forms(secret: str) -> set[str]:
     forms = {secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], repr(secret)[1:-1]}
-    return forms | {quote(secret, safe=""), quote(secret), quote_plus(secret)}
+    return forms | {quote(secret, safe=""), quote(secret), quote_plus(secret)} | {*_in_base64(secret)}
+
+
+def _in_base64(secret: str) -> Iterator[str]:
+    """Yield what Base64 has of a secret that is a part of a text: three forms, by the number of bytes before it."""
+    content = secret.encode(errors="replace")
+    for before, unsure in enumerate((0, 2, 3)):
+        sure = b64encode(bytes(before) + content)[unsure : (before + len(content)) * 8 // 6].decode()
+        if len(sure) >= _SECRET_LENGTH:
+            yield from (sure, sure.translate(str.maketrans("+/", "-_")))
 
 
 def _without(text: str, secret: str) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -24,7 +26,7 @@ from cfaudit_export.model import Checkpoint, Gap, Stream, Window
 from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
 from cfaudit_export.settings.secret_values import secret_variables
 from cfaudit_export.stores.file import FileStore
-from cfaudit_export.stores.redacted import RedactedStore
+from cfaudit_export.stores.guarded import GuardedStore
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 LEAST = 8
@@ -34,6 +36,12 @@ LEAST = 8
 def canary(name: str) -> str:
     """Return a secret that is like no other text, and like no other secret."""
     return f"zq{name}7k3-canary-{name[::-1]}-0123456789abcdef"
+
+
+def plain(basic: str) -> tuple[str, str]:
+    """Return name and password of a header `Basic`, as whoever got it can read them."""
+    name, _, password = base64.b64decode(basic.removeprefix("Basic ")).decode().partition(":")
+    return name, password
 
 
 class Echo(BaseHTTPRequestHandler):
@@ -57,7 +65,9 @@ class Echo(BaseHTTPRequestHandler):
         self.reply(403, json.dumps(said).encode(), "application/json")
 
     def reply(self, status: int, body: bytes, kind: str) -> None:
-        self.send_response(status, "Refused " + self.headers.get("Authorization", ""))
+        heard = [self.headers.get(name, "") for name in ("Authorization", "Proxy-Authorization")]
+        words = [word for one in heard if one.startswith("Basic ") for word in plain(one)]
+        self.send_response(status, " ".join(["Refused", *heard, *words]))
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -220,11 +230,29 @@ def test_no_secret_is_written_anywhere(
         if value[:LEAST] in text
     }
     assert not leaks
+    basics = [one for text in written.values() for one in re.findall(r"Basic ([A-Za-z0-9+/]{12,}={0,2})", text)]
+    assert not [one for one in basics if any(canary(name)[:LEAST].encode() in decoded(one) for name in case.secrets)]
+
+
+def decoded(text: str) -> bytes:
+    """Return what Base64 stands for, as far as it goes."""
+    letters = re.sub(r"[^A-Za-z0-9+/]", "", text.translate(str.maketrans("-_", "+/")))
+    return base64.b64decode(letters[: len(letters) // 4 * 4])
 
 
 def longest(secret: str, text: str) -> str:
     """Return the longest beginning of a secret in a text, as far as there is one."""
     return next((secret[:length] for length in range(len(secret), 0, -1) if secret[:length] in text), "")
+
+
+def test_a_password_is_hidden_in_base64_behind_a_name_of_any_length() -> None:
+    redaction, secret = Redaction(), canary("basic")
+    redaction.hide(secret)
+    for length in range(6):
+        for encode in (base64.b64encode, base64.urlsafe_b64encode):
+            shown = redaction(f"said: Basic {encode(f'{chr(255) * length}:{secret}'.encode()).decode()}")
+            assert secret[:LEAST].encode() not in decoded(shown.partition("Basic ")[2])
+            assert "***" in shown
 
 
 @pytest.mark.parametrize("cut", range(LEAST, 40))
@@ -278,7 +306,7 @@ def test_a_checkpoint_keeps_no_secret_that_a_server_put_into_the_reason_of_a_gap
     redaction.hide(canary("echoed"))
     window = Window(NOW, NOW + timedelta(milliseconds=1))
     gap = Gap(window, 1, f"unknown token '{canary('echoed')}'", NOW, NOW)
-    store = RedactedStore(FileStore(tmp_path), redaction)
+    store = GuardedStore(FileStore(tmp_path), redaction, lambda: NOW)
     checkpoint = Checkpoint(Stream("a" * 32, "auditlogs"), gaps=(gap,), updated_at=NOW)
     with store.hold(checkpoint.stream.id):
         version = store.save(checkpoint, expected=None)

@@ -5,18 +5,25 @@ from __future__ import annotations
 import json
 import os
 import stat
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from cfaudit_export.cli import main
 from cfaudit_export.durable import new_file
-from cfaudit_export.errors import StagingError
+from cfaudit_export.errors import CheckpointDamagedError, ExitCode, StagingError
 from cfaudit_export.metrics.textfile import write_textfile
-from cfaudit_export.model import Rejected, Stream
+from cfaudit_export.model import Checkpoint, Gap, Rejected, SinkProgress, Stream, Window
 from cfaudit_export.pipeline.answer import load_into
 from cfaudit_export.pipeline.quarantine import Quarantine
+from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
 from cfaudit_export.stores.file import FileStore
+from cfaudit_export.stores.guarded import GuardedStore
 from cfaudit_export.testing import full_checkpoint, make_batch
+
+NOW = datetime(2026, 12, 1, tzinfo=UTC)
 
 
 class Untouchable:
@@ -24,6 +31,56 @@ class Untouchable:
 
     def load(self, batch: object) -> object:
         raise AssertionError(batch)
+
+
+def from_the_future(kind: str, at: datetime) -> Checkpoint:
+    """Return a checkpoint that says that something was at a moment."""
+    window = Window(at - timedelta(days=30), at)
+    stream = Stream("a" * 32, "auditlogs")
+    gap = Gap(window, 1, "odd", NOW, at)
+    return {
+        "written": Checkpoint(stream, updated_at=at),
+        "covered": Checkpoint(stream, {"parquet": SinkProgress(covered=(window,))}, updated_at=at),
+        "covered, by the first format": Checkpoint(stream, {"parquet": SinkProgress(covered=(window,))}),
+        "a gap tried": Checkpoint(stream, gaps=(gap,), updated_at=NOW),
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["written", "covered", "covered, by the first format", "a gap tried"])
+def test_a_checkpoint_from_the_future_is_refused(tmp_path: Path, kind: str) -> None:
+    store = GuardedStore(FileStore(tmp_path), str, lambda: NOW)
+    version = store.save(checkpoint := from_the_future(kind, NOW + timedelta(hours=23)), expected=None)
+    assert store.load(checkpoint.stream.id) is not None, "clocks may be apart"
+    store.save(from_the_future(kind, NOW + timedelta(days=2)), expected=version)
+    with pytest.raises(
+        CheckpointDamagedError, match="which is in the future; set the clock of this machine, or restore"
+    ):
+        store.load(checkpoint.stream.id)
+
+
+def test_a_run_does_not_believe_that_the_future_is_covered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Such a run would read nothing, and end with 0."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with Sandbox(World(SandboxOptions(events=30, seed=7))) as sandbox:
+        monkeypatch.setenv("CLOUDFLARE_API_TOKEN", sandbox.world.tokens["user"])
+        command = ["run", "--source", "auditlogs", "--server-url", sandbox.mcp_url, "--sink", "parquet"]
+        command += ["-o", "sinks.parquet.path=out", "--state-dir", "state", "--since", "40d"]
+        assert main(command) == 0
+        [document] = [path for path in (tmp_path / "state").rglob("*.json") if len(path.stem) == 16]
+        store = FileStore(document.parent)
+        for name in store.streams():
+            if found := store.load(name):
+                late = found.checkpoint.updated_at.replace(microsecond=0) + timedelta(days=400)
+                progress = replace(
+                    found.checkpoint.sinks["parquet"], covered=(Window(late - timedelta(days=500), late),)
+                )
+                edited = replace(found.checkpoint, sinks={"parquet": progress}, updated_at=late)
+                store.save(edited, expected=found.version)
+        assert main(command) == ExitCode.SETTINGS
+    assert "in the future; set the clock of this machine, or restore" in capfd.readouterr().err
 
 
 def test_a_staged_batch_that_was_changed_reaches_no_sink(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -23,7 +24,7 @@ from cfaudit_export.model import EPOCH, Checkpoint, iso
 from cfaudit_export.seal import broken_seal, sealed
 
 FORMAT = 2
-# Coverage ends before the moment at which it is written. A server's clock may be ahead of ours, by no more than this.
+# Coverage ends before the moment at which it is written. Another clock may be ahead of ours, by no more than this.
 _AHEAD = timedelta(days=1)
 # Where the model has a window, and where several.
 _ONE = ("window", "slice")
@@ -66,6 +67,22 @@ def decode(document: bytes, *, stream_id: str, where: str) -> Checkpoint:
     if ahead := next(_ahead(checkpoint), None):
         raise _damaged(where, f"it says that all until {iso(ahead)} is covered, and is of {iso(checkpoint.updated_at)}")
     return checkpoint
+
+
+def require_past(checkpoint: Checkpoint, now: datetime) -> None:
+    """Refuse a checkpoint that speaks of what has not been yet: damage, an edit, or a clock that is wrong.
+
+    Clocks of servers and machines may be apart, by no more than a day.
+
+    Raises:
+        CheckpointDamagedError: it does.
+    """
+    ends = (window.before for progress in checkpoint.sinks.values() for window in progress.covered)
+    if late := next((at for at in chain(_times(checkpoint), ends) if at - _AHEAD > now), None):
+        raise CheckpointDamagedError(
+            f"the checkpoint of stream '{checkpoint.stream.id}' speaks of {iso(late)}, which is in the future; set the "
+            "clock of this machine, or restore the checkpoint from a backup"
+        )
 
 
 def version_of(document: bytes) -> str:

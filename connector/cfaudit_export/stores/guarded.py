@@ -1,30 +1,45 @@
-"""A checkpoint store that is given no secret: a server may have said one back in the reason of a gap."""
+"""What a run sees of a checkpoint store: it is given no secret, and a checkpoint from the future is refused.
+
+A server may have said a secret back in the reason of a gap. A checkpoint that says that the future is covered, or that
+a gap was tried there, would let runs pass over events without a word.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from cfaudit_export.interfaces import CheckpointStore, Versioned
 from cfaudit_export.model import Checkpoint
+from cfaudit_export.stores.document import require_past
 
 
 @dataclass(frozen=True, slots=True)
-class RedactedStore:
+class GuardedStore:
     """Passes checkpoints on. Fits `cfaudit_export.CheckpointStore`.
 
     Attributes:
         store: keeps them.
         redact: returns a text without secrets.
+        clock: tells the time.
     """
 
     store: CheckpointStore
     redact: Callable[[str], str]
+    clock: Callable[[], datetime]
 
     def load(self, stream_id: str) -> Versioned | None:
-        """Return the checkpoint; as `CheckpointStore.load`."""
-        return self.store.load(stream_id)
+        """Return the checkpoint; as `CheckpointStore.load`.
+
+        Raises:
+            CheckpointDamagedError: it is from the future.
+        """
+        found = self.store.load(stream_id)
+        if found:
+            require_past(found.checkpoint, self.clock())
+        return found
 
     def save(self, checkpoint: Checkpoint, *, expected: str | None) -> str:
         """Replace the checkpoint; as `CheckpointStore.save`."""
