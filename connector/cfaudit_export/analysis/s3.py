@@ -6,8 +6,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from cfaudit_export.analysis.places import S3, Found, Place, is_visible
-from cfaudit_export.errors import AccessError, SettingsError, UsageError
+from cfaudit_export.deadline import Deadline, DeadlineError
+from cfaudit_export.errors import AccessError, SettingsError, TryAgainError, UsageError
+from cfaudit_export.urls import check_secret_url
 
+_CREDENTIAL_SECONDS = 60.0
 _CONNECT_SECONDS = 10
 _REQUEST_SECONDS = 60
 _ATTEMPTS = 5
@@ -32,28 +35,43 @@ def _filesystem(options: Mapping[str, Any]) -> Any:
         raise SettingsError("S3 is not installed: pip install 'cfaudit-export[s3]'") from None
     from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem
 
-    try:
+    def found() -> tuple[Any, dict[str, str]]:
         session = boto3.Session(profile_name=options.get("profile"), region_name=options.get("region"))
         endpoint = options.get("endpoint_url")
         client = session.client("s3", region_name=session.region_name or "us-east-1", endpoint_url=endpoint)
-        credentials = session.get_credentials()
+        _require_encryption(client, options)
+        return client.meta, _role(session, options) if options.get("role_arn") else _keys(session)
+
+    try:
+        # They may come from a service or a program, and boto3 limits each silence of it alone.
+        meta, keys = Deadline.after(_CREDENTIAL_SECONDS).run(found)
+    except DeadlineError as error:
+        raise TryAgainError(f"credentials for S3 did not come: {error}; try again") from error
     except (BotoCoreError, ValueError) as error:
         raise SettingsError(f"S3 cannot be used: {error}") from error
-    if credentials is None:
-        raise AccessError("no credentials for S3 were found; set AWS_PROFILE, or what else your AWS tools use")
-    frozen = credentials.get_frozen_credentials()
-    keys = {"access_key": frozen.access_key, "secret_key": frozen.secret_key, "session_token": frozen.token}
-    if options.get("role_arn"):
-        keys = _role(session, options)
-    elsewhere = not client.meta.endpoint_url.endswith((".amazonaws.com", ".amazonaws.com.cn"))
+    elsewhere = not meta.endpoint_url.endswith((".amazonaws.com", ".amazonaws.com.cn"))
     return S3FileSystem(
         **keys,
-        region=client.meta.region_name,
-        endpoint_override=client.meta.endpoint_url if elsewhere else None,
+        region=meta.region_name,
+        endpoint_override=meta.endpoint_url if elsewhere else None,
         connect_timeout=_CONNECT_SECONDS,
         request_timeout=_REQUEST_SECONDS,
         retry_strategy=AwsStandardS3RetryStrategy(max_attempts=_ATTEMPTS),
     )
+
+
+def _require_encryption(client: Any, options: Mapping[str, Any]) -> None:
+    """Refuse an endpoint, which the environment may have named, that would send events or keys unencrypted."""
+    allow = "set insecure_http = true in [sinks.s3]"
+    insecure_http = bool(options.get("insecure_http"))
+    check_secret_url(client.meta.endpoint_url, "events and signatures", allow=allow, insecure_http=insecure_http)
+
+
+def _keys(session: Any) -> dict[str, str]:
+    if (credentials := session.get_credentials()) is None:
+        raise AccessError("no credentials for S3 were found; set AWS_PROFILE, or what else your AWS tools use")
+    frozen = credentials.get_frozen_credentials()
+    return {"access_key": frozen.access_key, "secret_key": frozen.secret_key, "session_token": frozen.token}
 
 
 def _role(session: Any, options: Mapping[str, Any]) -> dict[str, str]:
@@ -63,6 +81,7 @@ def _role(session: Any, options: Mapping[str, Any]) -> dict[str, str]:
     extra = {"ExternalId": options["external_id"]} if options.get("external_id") else {}
     try:
         sts = session.client("sts", region_name=session.region_name or "us-east-1")
+        _require_encryption(sts, options)
         answer = sts.assume_role(RoleArn=options["role_arn"], RoleSessionName="cfaudit-export", **extra)
     except (BotoCoreError, ClientError) as error:
         raise AccessError(f"role '{options['role_arn']}' cannot be assumed: {error}") from error

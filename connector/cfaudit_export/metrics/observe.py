@@ -130,16 +130,20 @@ def _otlp(endpoint: str | None, environ: Mapping[str, str]) -> Otlp | None:
 
 
 def _may_send(endpoint: str | None, environ: Mapping[str, str]) -> bool:
-    """Say whether keys that go along in headers stay secret on the way.
+    """Say whether keys that go along, in headers or in the URL, stay secret on the way.
 
     Raises:
         SettingsError: they would not, and the collector is named in the settings.
     """
-    if not any(environ.get(name) for name in _HEADERS) or environ.get(_INSECURE, "").lower() == "true":
+    urls = [endpoint] if endpoint else [url for name in _ENDPOINTS if (url := environ.get(name))]
+    has_keys = any(environ.get(name) for name in _HEADERS) or any(
+        url.lower().startswith("http:") and {"?", "@"} & {*url} for url in urls
+    )
+    if not has_keys or environ.get(_INSECURE, "").lower() == "true":
         return True
     try:
-        for url in [endpoint] if endpoint else filter(None, map(environ.get, _ENDPOINTS)):
-            check_secret_url(url, "the headers for the collector", allow=f"{_INSECURE}=true")
+        for url in urls:
+            check_secret_url(url, "keys for the collector", allow=f"{_INSECURE}=true")
     except SettingsError as error:
         if endpoint:
             raise

@@ -141,6 +141,27 @@ def test_a_role_is_assumed_where_one_is_set(bucket: Any, endpoint: str, monkeypa
     assert len(list(place.files(lambda _: True))) == 7
 
 
+@pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_STS"])
+def test_events_and_keys_do_not_travel_unencrypted_without_a_setting(
+    variable: str, endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    monkeypatch.setenv(variable, "http://store.example.com")
+    role = {"role_arn": "arn:aws:iam::123456789012:role/reader"} if variable.endswith("STS") else {}
+    with pytest.raises(SettingsError, match=r"in clear text to 'http://store\.example\.com'.*insecure_http = true"):
+        open_place("s3://audit/logs", role)
+    if not role:
+        open_place("s3://audit/logs", {"insecure_http": True})  # nothing is asked before it is listed
+
+
+def test_credentials_that_do_not_come_are_waited_for_only_so_long(
+    endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_CREDENTIAL_SECONDS", 0.0)
+    with pytest.raises(TryAgainError, match="credentials for S3 did not come: not finished within 0 s"):
+        open_place("s3://audit/logs", {"endpoint_url": endpoint})
+
+
 def test_what_is_not_there_is_named(opened: Callable[..., Data]) -> None:
     with pytest.raises(UsageError, match="there is nothing at 's3://audit/nowhere'"):
         opened("s3://audit/nowhere")

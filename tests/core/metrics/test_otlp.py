@@ -205,6 +205,10 @@ def test_keys_in_headers_do_not_travel_in_clear_text_unless_that_is_asked_for(ca
         observing(None, plain, KEYS),
     ):
         pass
+    for keyed in (f"{plain}/?key=5ec2e7", "http://me:5ec2e7@collector.example:4318"):
+        with pytest.raises(SettingsError) as refused, observing(None, keyed, {}):
+            pass
+        assert "5ec2e7" not in str(refused.value)
     with observing(None, None, KEYS | {"OTEL_EXPORTER_OTLP_ENDPOINT": plain}) as observer:
         assert observer.otlp is None
     assert "5ec2e7" not in caplog.text
