@@ -63,7 +63,8 @@ def columns_of(files: Iterable[pa.Schema]) -> pa.Schema:
         for one in columns:
             if one.name not in schema().names and one.name != DAY:
                 types[one.name][one.type] += 1
-    further, left_out = [], []
+    further: list[pa.Field] = []
+    left_out: list[str] = []
     for name, found in sorted(types.items(), key=lambda item: (-item[1].total(), item[0])):
         type_, _ = min(found.items(), key=lambda item: (-item[1], str(item[0])))
         if name.casefold() in taken or not _is_readable(type_) or len(further) == _MOST:
