@@ -72,6 +72,17 @@ class BigQuerySink:
         """Ask for the job of the batch; if there is none, make sure that none will come. As `Sink.find`."""
         return self._retried(lambda: self._find(batch_id, window))
 
+    def marked(self) -> str | None:
+        """Return when the table was made, which tells it from another of its name; as `Sink.marked`."""
+        table = self._retried(lambda: self._service.get_table(self._service.table))
+        return f"made {table.created.isoformat()}" if table and table.created else None
+
+    def mark(self, token: str) -> str:  # noqa: ARG002 - a table has a mark by itself
+        """Return when the table was made; as `Sink.mark`."""
+        if (found := self.marked()) is None:
+            raise SinkError(f"BigQuery does not say when table '{self._service.table}' was made")
+        return found
+
     def close(self) -> None:
         """Close the connections."""
         self._service.close()

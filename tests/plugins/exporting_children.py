@@ -106,7 +106,8 @@ def export(destination: str, order: dict[str, Any]) -> int:
         store=store,
         staging=Path(order["staging"]),
         clock=lambda: now,
-        since=datetime.fromisoformat(order["since"]),
+        since=datetime.fromisoformat(order["since"]) if order["since"] else None,
+        adopt_destination=order.get("adopt", False),
     )
     try:
         report = run_stream(job)

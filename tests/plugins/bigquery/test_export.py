@@ -87,6 +87,24 @@ def trial_of(standin: Any, tmp_path: Path) -> Callable[..., Trial]:
     return begin
 
 
+@pytest.mark.parametrize("way", ["anew", "adopted"])
+def test_a_table_that_was_dropped_and_made_anew_is_noticed_before_anything_is_loaded(
+    trial_of: Any, exporter: Any, way: str
+) -> None:
+    trial = trial_of()
+    assert exporter.run(trial.order()) == 0
+    trial.standin.say("drop", name="proj.audit.events")
+    trial.standin.make_table_as_the_sink_does()
+    assert exporter.run(trial.order(since=None)) == ExitCode.SETTINGS
+    assert trial.texts() == []
+    if way == "anew":
+        assert exporter.run(trial.order()) == 0
+        trial.assert_every_event_once()
+    else:
+        assert exporter.run(trial.order(since=None, adopt=True)) == 0
+    assert exporter.run(trial.order(since=None)) == 0, "it is settled now"
+
+
 @pytest.mark.parametrize("mode", [{}, {"merge": True}], ids=["append", "merge"])
 @pytest.mark.parametrize("attempts", [3, pytest.param(100, marks=pytest.mark.soak)])
 def test_an_export_killed_twice_at_any_moment_is_completed_in_the_end(

@@ -316,6 +316,30 @@ def test_a_used_up_quota_is_not_asked_again(standin: Any, batch: Batch) -> None:
     assert len([path for _, path, _ in standin.requests("POST") if "/upload/" in path]) == 1
 
 
+@pytest.mark.parametrize(
+    ("reason", "words", "kind"),
+    [
+        (
+            "invalid",
+            "Too many partitions produced by query, allowed 4000, query produces at least 4001",
+            SinkRefusedError,
+        ),
+        ("quotaExceeded", "Your table exceeded quota for Number of partition modifications", SinkError),
+        ("resourcesExceeded", "Resources exceeded during query execution: too large", SinkError),
+    ],
+)
+def test_a_limit_on_what_a_job_may_do_is_an_error_in_bigquery_s_words_and_nothing_is_set_aside(
+    standin: Any, batch: Batch, reason: str, words: str, kind: type[SinkError]
+) -> None:
+    standin.job_fault("", error={"reason": reason, "message": words})
+    with pytest.raises(SinkError, match=words) as caught:
+        standin.sink().load(batch)
+    assert type(caught.value) is kind
+    assert standin.ids() == []
+    assert standin.sink().load(batch).rejected == ()
+    assert standin.ids() == ids_of(batch)
+
+
 def test_too_many_requests_a_second_are_asked_again(
     standin: Any, batch: Batch, caplog: pytest.LogCaptureFixture
 ) -> None:
