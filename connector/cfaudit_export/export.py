@@ -121,6 +121,7 @@ def _run(
         after_load=workshop.plugins.after_load,
         progress=watch.progress,
         trace=watch.trace,
+        redact=workshop.redact,
     )
     report = run_slice(job, Waiting.within(settings.max_wait)) if job.stream.slice else run_stream(job)
     return replace(report, extra=report.extra | {"account_verified": connection.account_verified})

@@ -141,8 +141,12 @@ class Sink(Protocol):
     """Where events go. One instance serves one run; calls come from one thread at a time.
 
     A sink that can leave a mark in its destination, to tell it from an empty one of the same name (a disk that is not
-    mounted, a bucket made anew), may also have `marked() -> str | None`, which returns the mark that is there, and
-    `mark(token: str) -> str`, which leaves this one where there is none, and returns the one that is there then.
+    mounted, a bucket or table made anew), may also have `marked() -> str | None`, which returns the mark that is there,
+    and `mark(token: str) -> str`, which leaves this one where there is none, and returns the one that is there then.
+    What a destination has by itself will do, such as the time when a table was made.
+
+    A receipt that rejects every event of a batch is not taken at its word: the events are quarantined once the sink has
+    taken others in the same run; until then the batch is withdrawn, and its events come again, perhaps in another one.
     """
 
     def check(self) -> str:

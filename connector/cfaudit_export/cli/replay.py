@@ -86,7 +86,8 @@ def replay(
         for secret in secrets_of(config):
             shell.terminal.redaction.hide(secret)
         with closing(plugin.build(config)) as opened:
-            target = Target(name, opened, refused_by)
+            destination = plugin.destination(config) if plugin.destination else None
+            target = Target(name, opened, refused_by, destination, shell.terminal.redaction)
             return replay_stream(aside, target, store=store, clock=shell.clock, after_load=plugins.after_load)
 
     return _tell(shell, [_attempt(load, aside, name, to or name) for aside, name in work], json=json)

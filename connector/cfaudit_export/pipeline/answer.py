@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from traceback import extract_tb
 from typing import TypeVar
@@ -17,8 +18,11 @@ T = TypeVar("T")
 _AGAIN = "The next run reads its events again; see who else writes into the state folder, and look at the disk"
 
 
-def load_into(sink: Sink, batch: Batch) -> Receipt:
+def load_into(sink: Sink, batch: Batch, redact: Callable[[str], str]) -> Receipt:
     """Load a batch, and return a receipt that speaks of every event of it.
+
+    Reasons of refusals may be a server's words, which may say a secret back: they are kept on the disk and shown, so
+    they pass through `redact`, which returns a text without secrets.
 
     Raises:
         StagingError: the file is not what was staged; no sink has been asked.
@@ -33,7 +37,7 @@ def load_into(sink: Sink, batch: Batch) -> Receipt:
             f"'{receipt.batch_id}': {receipt.rows} stored, {len(receipt.rejected)} refused; "
             "report this to the author of the sink"
         )
-    return receipt
+    return replace(receipt, rejected=tuple(replace(one, reason=redact(one.reason)) for one in receipt.rejected))
 
 
 def require_staged(batch: Batch) -> None:

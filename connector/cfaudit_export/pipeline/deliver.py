@@ -11,9 +11,11 @@ import pyarrow as pa
 
 from cfaudit_export.errors import SinkError
 from cfaudit_export.interfaces import Extract
+from cfaudit_export.intervals import subtract
 from cfaudit_export.model import Batch, Intent, Lateness, Receipt, Window
 from cfaudit_export.pipeline.commit import Loaded, cover, intend, observe, withdraw
 from cfaudit_export.pipeline.destination import Places
+from cfaudit_export.pipeline.doubt import Answered, Doubt
 from cfaudit_export.pipeline.job import Job
 from cfaudit_export.pipeline.ledger import Ledger
 from cfaudit_export.pipeline.load import Outlet
@@ -42,11 +44,14 @@ class Part:
             intent = Intent(batch.batch_id, batch.window, batch.rows, batch.digest, *kept)
             yield self.outlet.name, intent
 
-    def loaded(self, receipt: Receipt | None) -> Loaded:
-        """Return what the sink has now."""
-        batch_id = self.batch.batch_id if self.batch else None
+    def answered(self, receipt: Receipt) -> Answered:
+        """Return what the sink said of the batch."""
         share = self.share
-        return Loaded(self.outlet.name, share.window, share.seen, batch_id, receipt, share.trimming)
+        return Answered(receipt, self.batch, share.window, share.seen, share.late.count, share.trimming)
+
+    def covered(self) -> Loaded:
+        """Return what the sink has without a batch, as nothing in the window is new."""
+        return Loaded(self.outlet.name, self.share.window, self.share.seen, trimming=self.share.trimming)
 
 
 class Delivery:
@@ -67,6 +72,7 @@ class Delivery:
         self._quarantine = quarantine
         self._places = Places(job, ledger)
         self._staging = Staging(job.staging / job.stream.id)
+        self._doubts = {name: Doubt() for name in outlets}
 
     def alive(self) -> list[Outlet]:
         """Return the sinks that have not failed."""
@@ -75,8 +81,10 @@ class Delivery:
     def wants(self, plan: Plan, horizon: datetime) -> Iterator[tuple[Outlet, Want]]:
         """Yield the sinks that have not failed, and what each is to have."""
         for outlet in self.alive():
-            progress, rescan = self._ledger.progress(outlet.name), plan.rescan[outlet.name]
-            yield outlet, Want(self._job.stream.account_id, plan.wants(outlet.name), rescan, progress, horizon)
+            held = self._doubts[outlet.name].windows()
+            windows, rescan = subtract(plan.wants(outlet.name), held), subtract(plan.rescan[outlet.name], held)
+            progress = self._ledger.progress(outlet.name)
+            yield outlet, Want(self._job.stream.account_id, windows, rescan, progress, horizon)
 
     # -- what an earlier run promised ---------------------------------------------------------------
 
@@ -96,17 +104,16 @@ class Delivery:
     def _settle(self, outlet: Outlet, intent: Intent) -> None:
         """Load a promised batch again, or ask the sink for it where the staged file is lost."""
         batch = self._staging.find(intent, self._ledger.earlier)
-        receipt = outlet.load(batch, intent.late_rows) if batch else outlet.find(intent)
-        if receipt is not None:
-            self._accept(outlet, batch, receipt)
+        receipt = outlet.load(batch) if batch else outlet.find(intent)
         if outlet.error:
             return
-        if receipt is None:  # neither here nor there: it never arrived, and its window is read again
+        # Neither here nor there: it never arrived, or all of it was refused. Its window is read again.
+        if receipt is None or not (batch or receipt.rows):
             _LOG.warning("batch lost, reading again", extra={"sink": outlet.name, "batch": intent.batch_id})
             self._ledger.write(withdraw(outlet.name, intent.batch_id), self._job.clock())
             return
-        loaded = Loaded(outlet.name, intent.window, intent.seen, intent.batch_id, receipt, intent.trimming)
-        self._places.write(cover([loaded], self._job.horizon(intent.window.before)))
+        answered = Answered(receipt, batch, intent.window, intent.seen, intent.late_rows, intent.trimming)
+        self._places.write(cover(self._accept(outlet, answered), self._job.horizon(intent.window.before)))
 
     # -- a piece ------------------------------------------------------------------------------------
 
@@ -160,28 +167,65 @@ class Delivery:
             if outlet.error:
                 continue
             if batch is None:
-                loaded.append(part.loaded(None))
+                loaded.append(part.covered())
                 continue
             with self._job.trace("load") as told:
                 told.update(sink=outlet.name, batch=batch.batch_id, rows=batch.rows)
-                receipt = outlet.load(batch, part.share.late.count)
+                receipt = outlet.load(batch)
                 told.update(loaded=receipt is not None)
-            if receipt is not None and self._accept(outlet, batch, receipt):
-                loaded.append(part.loaded(receipt))
+            if receipt is not None:
+                loaded += self._accept(outlet, part.answered(receipt))
         with self._job.trace("commit"):
             self._places.write(cover(loaded, horizon))
-        promised = self._ledger.promised()
-        for batch_id in {part.batch.batch_id for part in parts if part.batch}:
-            if batch_id not in promised:
-                self._staging.remove(batch_id)
+        self._forget({one.batch_id for one in loaded if one.batch_id})
         return sum(one.receipt.rows for one in loaded if one.receipt)
 
-    def _accept(self, outlet: Outlet, batch: Batch | None, receipt: Receipt) -> bool:
+    def conclude(self) -> None:
+        """End what is still in doubt: batches that sinks took nothing of are quarantined if few, or else withdrawn."""
+        for outlet in self._outlets.values():
+            doubt = self._doubts[outlet.name]
+            few = [] if outlet.error else doubt.few()
+            for one in few:
+                self._places.write(cover(self._kept(outlet, [one]), self._job.horizon(one.window.before)))
+            withdrawn, error = doubt.close()
+            if error and not outlet.error:
+                outlet.fail(error)
+            for one in withdrawn:
+                self._ledger.write(withdraw(outlet.name, one.receipt.batch_id), self._job.clock())
+            self._forget({one.receipt.batch_id for one in [*few, *withdrawn]})
+
+    def is_settled(self, outlet: Outlet) -> bool:
+        """Tell whether a sink has all that it was given in this run."""
+        return not (outlet.error or self._doubts[outlet.name].windows())
+
+    def _forget(self, batch_ids: set[str]) -> None:
+        """Remove staged batches that are promised to no sink any more."""
+        for batch_id in batch_ids - set(self._ledger.promised()):
+            self._staging.remove(batch_id)
+
+    def _accept(self, outlet: Outlet, answered: Answered) -> list[Loaded]:
+        """Return what counts as delivered with a sink's answer: its batch, and those that were in doubt until then."""
+        doubt = self._doubts[outlet.name]
+        certain = doubt.judge(answered)
+        if error := doubt.fault(self._ledger.progress(outlet.name).covered):
+            outlet.fail(error)
+        return self._kept(outlet, certain)
+
+    def _kept(self, outlet: Outlet, certain: list[Answered]) -> list[Loaded]:
+        return [
+            Loaded(outlet.name, one.window, one.seen, one.receipt.batch_id, one.receipt, one.trimming)
+            for one in certain
+            if self._keep_refused(outlet, one)
+        ]
+
+    def _keep_refused(self, outlet: Outlet, answered: Answered) -> bool:
         """Set aside what the sink refused, before its batch counts as delivered; False when the sink makes no sense."""
+        receipt, batch = answered.receipt, answered.batch
         if receipt.rejected:
             facts = {"sink": outlet.name, "batch": receipt.batch_id, "events": len(receipt.rejected)}
             if batch is None:
                 _LOG.error("events refused by the sink are lost with their staged file", extra=facts)
+                outlet.count(receipt, answered.late_rows)
                 return True
             try:
                 self._quarantine.set_aside(outlet.name, batch, receipt.rejected)
@@ -189,6 +233,7 @@ class Delivery:
                 outlet.fail(error)
                 return False
             _LOG.warning("events refused by the sink are set aside", extra=facts)
+        outlet.count(receipt, answered.late_rows)
         if batch is not None:
             self._job.after_load(batch, receipt)
         return True

@@ -15,13 +15,14 @@ from dataclasses import replace
 from cfaudit_export.errors import CfauditError, SinkRefusedError
 from cfaudit_export.interfaces import Sink
 from cfaudit_export.model import Checkpoint, SinkProgress
+from cfaudit_export.pipeline.answer import answered
 from cfaudit_export.pipeline.job import Job
 from cfaudit_export.pipeline.ledger import Change, Ledger
 
 _LOG = logging.getLogger(__name__)
 _BOTH_WAYS = (
-    "if the data was moved, go on with --adopt-destination; to begin anew there, say from when with --since, or use "
-    "another state_dir"
+    "if the data was moved, go on with 'run --adopt-destination'; to begin anew there, say from when with "
+    "'run --since', or use another state_dir"
 )
 
 
@@ -30,6 +31,24 @@ def changed(progress: SinkProgress, destination: str | None) -> str | None:
     if None in (progress.destination, destination) or progress.destination == destination:
         return None
     return f"has delivered to '{progress.destination}' and would go on in '{destination}'; {_BOTH_WAYS}"
+
+
+def fault(progress: SinkProgress, sink: Sink, destination: str | None) -> str | None:
+    """Say what is wrong with the place that a sink would go on in: it is another, or lacks the mark; None for nothing.
+
+    Raises:
+        SinkError: it cannot be looked at now.
+    """
+    if (why := changed(progress, destination)) is not None:
+        return why
+    look: Callable[[], str | None] | None = getattr(sink, "marked", None)
+    if progress.marker is None or look is None or answered(look) == progress.marker:
+        return None
+    where = f"'{destination}'" if destination else "the destination"
+    return (
+        f"{where} is not the place that was delivered to: the mark of earlier runs is not there; is the disk mounted, "
+        f"is the bucket or table the same? {_BOTH_WAYS}"
+    )
 
 
 class Places:
@@ -45,7 +64,8 @@ class Places:
         found: dict[str, CfauditError] = {}
         for name, sink in self._job.sinks.items():
             try:
-                if (why := self._fault(name, sink)) and not self._is_resolved(name):
+                why = fault(self._ledger.progress(name), sink, self._job.destinations.get(name))
+                if why and not self._is_resolved(name):
                     found[name] = SinkRefusedError(why)
             except CfauditError as error:
                 found[name] = error
@@ -59,19 +79,6 @@ class Places:
         self._ledger.write(lambda checkpoint: self._placed(change(checkpoint)), self._job.clock())
         for name in self._job.sinks:
             self._mark(name)
-
-    def _fault(self, name: str, sink: Sink) -> str | None:
-        progress = self._ledger.progress(name)
-        destination = self._job.destinations.get(name)
-        if (why := changed(progress, destination)) is not None:
-            return why
-        look: Callable[[], str | None] | None = getattr(sink, "marked", None)
-        if progress.marker is None or look is None or look() == progress.marker:
-            return None
-        return (
-            f"'{destination}' is not the place that was delivered to: the mark of earlier runs is not there; "
-            f"is the disk mounted, the bucket the same? {_BOTH_WAYS}"
-        )
 
     def _is_resolved(self, name: str) -> bool:
         """Do what the settings say about a destination that changed; False where they say nothing."""
@@ -104,7 +111,7 @@ class Places:
             return
         leave: Callable[[str], str] = getattr(self._job.sinks[name], "mark")  # noqa: B009  # sinks need not have it
         try:
-            marked = replace(progress, marker=leave(uuid.uuid4().hex))
+            marked = replace(progress, marker=answered(lambda: leave(uuid.uuid4().hex)))
         except CfauditError as error:
             self._without_mark.add(name)
             _LOG.warning("the destination cannot be marked", extra={"sink": name, "error": str(error)})

@@ -67,6 +67,7 @@ class Job:
         after_load: told of every receipt.
         progress: told of every piece.
         trace: told of every step.
+        redact: returns a text without secrets.
     """
 
     stream: Stream
@@ -90,6 +91,7 @@ class Job:
     after_load: Callable[[Batch, Receipt], None] = lambda _batch, _receipt: None
     progress: Callable[[Progress], None] = field(default=lambda _progress: None)
     trace: Trace = no_trace
+    redact: Callable[[str], str] = str
 
     def horizon(self, before: datetime) -> datetime:
         """Return the whole hour from which on keys are remembered, by a run that reads up to `before`."""

@@ -21,6 +21,7 @@ class Outlet:
     name: str
     sink: Sink
     is_known: bool = False  # to take events of the stream, from earlier runs
+    redact: Callable[[str], str] = str  # takes the secrets out of a text
     batches: int = 0
     rows: int = 0
     late_rows: int = 0
@@ -29,32 +30,31 @@ class Outlet:
     locations: list[str] = field(default_factory=list)
     error: CfauditError | None = None
 
-    def load(self, batch: Batch, late_rows: int) -> Receipt | None:
+    def load(self, batch: Batch) -> Receipt | None:
         """Load the batch; None when the sink cannot take it now."""
         told = replace(batch, taken_before=self.is_known or self.rows > 0)
-        receipt = self._ask(lambda: load_into(self.sink, told), late_rows)
+        receipt = self._ask(lambda: load_into(self.sink, told, self.redact))
         if receipt is not None:
             self.loaded_bytes += batch.path.stat().st_size
         return receipt
 
     def find(self, intent: Intent) -> Receipt | None:
         """Ask for a batch whose staged file is lost; None when the sink certainly has nothing, or cannot say."""
-        return self._ask(lambda: answered(lambda: self.sink.find(intent.batch_id, intent.window)), intent.late_rows)
+        return self._ask(lambda: answered(lambda: self.sink.find(intent.batch_id, intent.window)))
 
     def fail(self, error: CfauditError) -> None:
         """Leave the sink alone from now on."""
         self.error = error
         _LOG.error("sink cannot take the batch", extra={"sink": self.name, "error": str(error)})
 
-    def _ask(self, ask: Callable[[], Receipt | None], late_rows: int) -> Receipt | None:
-        try:
-            receipt = ask()
-        except CfauditError as error:
-            self.fail(error)
-            return None
-        if receipt is not None:
-            self._count(receipt, late_rows)
-        return receipt
+    def count(self, receipt: Receipt, late_rows: int) -> None:
+        """Count a batch that the sink has answered for."""
+        self.batches += 1
+        self.rows += receipt.rows
+        self.late_rows += late_rows
+        self.quarantined += len(receipt.rejected)
+        self.locations += receipt.locations
+        _LOG.info("batch loaded", extra={"sink": self.name, "batch": receipt.batch_id, "rows": receipt.rows})
 
     def report(self) -> SinkReport:
         """Return what the sink got."""
@@ -70,10 +70,9 @@ class Outlet:
             self.loaded_bytes,
         )
 
-    def _count(self, receipt: Receipt, late_rows: int) -> None:
-        self.batches += 1
-        self.rows += receipt.rows
-        self.late_rows += late_rows
-        self.quarantined += len(receipt.rejected)
-        self.locations += receipt.locations
-        _LOG.info("batch loaded", extra={"sink": self.name, "batch": receipt.batch_id, "rows": receipt.rows})
+    def _ask(self, ask: Callable[[], Receipt | None]) -> Receipt | None:
+        try:
+            return ask()
+        except CfauditError as error:
+            self.fail(error)
+            return None

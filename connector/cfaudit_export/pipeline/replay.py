@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from cfaudit_export.errors import CfauditError, ExitCode, UsageError
+from cfaudit_export.errors import CfauditError, ExitCode, SinkRefusedError, UsageError
 from cfaudit_export.interfaces import CheckpointStore, Sink
 from cfaudit_export.intervals import intersect
 from cfaudit_export.model import EPOCH, Batch, Receipt, SinkProgress, Stream
 from cfaudit_export.pipeline.answer import load_into
+from cfaudit_export.pipeline.destination import fault
 from cfaudit_export.pipeline.ledger import Change, Ledger
 from cfaudit_export.pipeline.quarantine import Quarantine
 from cfaudit_export.pipeline.seen import pack, pack_gaps
@@ -27,11 +28,15 @@ class Target:
         name: the sink's name.
         sink: the sink.
         refused_by: the sink that refused them; the same, or another.
+        destination: where the sink delivers to, as it names it; None where it names nothing.
+        redact: returns a text without secrets.
     """
 
     name: str
     sink: Sink
     refused_by: str
+    destination: str | None = None
+    redact: Callable[[str], str] = str
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,21 +86,26 @@ def replay_stream(
 
     Raises:
         UsageError: the target has these events from exports of its own.
+        SinkRefusedError: the target would go on in another destination than it has delivered to.
+        SinkError: its destination cannot be looked at now.
         StagingError: the folder cannot be read or written.
         LockedError: a run holds the stream.
     """
     with store.hold(aside.stream.id):
         ledger = Ledger(store, aside.stream)
+        parts = [Ledger(store, part) for part in {aside.stream, replace(aside.stream, slice=None)}]
+        for part in parts:
+            _require_place(part, target)
         batches = list(_settle(aside, target, ledger, clock))
-        for part in {aside.stream, replace(aside.stream, slice=None)}:
-            _require_lack(Ledger(store, part), target, batches)
+        for part in parts:
+            _require_lack(part, target, batches)
         # A run that died may not have counted yet what it had set aside.
         ledger.write(_set(target.refused_by, _at_least(aside.rows(target.refused_by))), clock())
         report = ReplayReport(aside.stream, target.refused_by, target.name)
         is_same = target.name == target.refused_by
         for batch in batches:
             try:
-                receipt = load_into(target.sink, replace(batch, refused_before=is_same))
+                receipt = load_into(target.sink, replace(batch, refused_before=is_same), target.redact)
             except CfauditError as error:
                 report = replace(report, error=str(error), exit_code=error.exit_code)
                 break
@@ -146,6 +156,12 @@ def _settle(aside: Quarantine, target: Target, ledger: Ledger, clock: Callable[[
             yield batch
 
 
+def _require_place(ledger: Ledger, target: Target) -> None:
+    """Refuse a place that a run would refuse, too."""
+    if why := fault(ledger.progress(target.name), target.sink, target.destination):
+        raise SinkRefusedError(why)
+
+
 def _require_lack(ledger: Ledger, target: Target, batches: list[Batch]) -> None:
     """Refuse a second sink that exports of its own have brought there: it would have the events twice."""
     if target.name == target.refused_by:
@@ -179,7 +195,14 @@ def _replayed(aside: Quarantine, target: Target, batch: Batch, refused: int) -> 
     def brought(one: SinkProgress) -> SinkProgress:
         seen = one.seen | {place: one.seen.get(place, "") + keys for place, keys in known.items()}
         rows, quarantined = one.rows + batch.rows - refused, one.quarantined + refused
-        return replace(one, rows=rows, quarantined=quarantined, seen=seen, replayed=batch.batch_id)
+        return replace(
+            one,
+            rows=rows,
+            quarantined=quarantined,
+            seen=seen,
+            replayed=batch.batch_id,
+            destination=one.destination or target.destination,
+        )
 
     return lambda checkpoint: _set(target.name, brought)(_set(target.refused_by, taken)(checkpoint))
 

@@ -63,7 +63,8 @@ class _Run:
         self._ledger = Ledger(job.store, job.stream)
         self._quarantine = quarantine_of(job.staging.parent, job.stream, job.store)
         self._outlets = {
-            name: Outlet(name, sink, is_known=self._ledger.progress(name).rows > 0) for name, sink in job.sinks.items()
+            name: Outlet(name, sink, is_known=self._ledger.progress(name).rows > 0, redact=job.redact)
+            for name, sink in job.sinks.items()
         }
         self._delivery = Delivery(job, self._ledger, self._outlets, self._quarantine)
         self._windows = self._events = self._calls = 0
@@ -83,6 +84,7 @@ class _Run:
                 facts.update(wanted=str(plan.wanted), windows=len(plan.read))
             if plan.read or not plan.bounded:  # with nothing to read, the horizon moves all the same
                 self._export(plan)
+            self._delivery.conclude()
         except CfauditError as error:
             _LOG.error("run stopped", extra={"error": str(error)})
             self._error = error
@@ -113,7 +115,7 @@ class _Run:
         for step in plan.steps(horizon):
             if step.windows and self._delivery.alive():
                 self._read(step, plan, horizon)
-            complete = [outlet.name for outlet in self._delivery.alive() if outlet.name in step.settles]
+            complete = [name for name in step.settles if self._delivery.is_settled(self._outlets[name])]
             self._ledger.write(settle_horizon(complete, horizon), self._job.clock())
 
     def _read(self, step: Step, plan: Plan, horizon: datetime) -> None:
