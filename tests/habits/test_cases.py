@@ -8,6 +8,7 @@ import pytest
 
 from bad_habits import judge, judge_healed, machine, most_calls
 from bad_habits.cases import (
+    ALL_ODD,
     CUTS,
     ENDED_SESSIONS,
     ENDLESS,
@@ -15,6 +16,8 @@ from bad_habits.cases import (
     GETS_NOWHERE,
     HOSTILE,
     NETWORK,
+    ODD_VALUES,
+    SILENT_LOSS,
     Case,
     line,
 )
@@ -29,15 +32,15 @@ def one_of_each(cases: Iterable[Case]) -> list[Case]:
     return [some[number % len(some)] for number, some in enumerate(named.values())]
 
 
-ALL = [*GETS_NOWHERE, *HOSTILE, *ENDED_SESSIONS, *NETWORK]
-SHORT = one_of_each([*GETS_NOWHERE, *HOSTILE, *ENDED_SESSIONS])
+ALL = [*SILENT_LOSS, *GETS_NOWHERE, *ODD_VALUES, *HOSTILE, *ENDED_SESSIONS, *NETWORK]
+SHORT = [*one_of_each([*SILENT_LOSS, *GETS_NOWHERE, *HOSTILE, *ENDED_SESSIONS]), *ALL_ODD]
 
 
 def judged(case: Case) -> None:
     config = {"concurrency": 1, "timeout_seconds": 5.0, **case.config}
     with machine(case.world, *case.habits, source=case.source, **config) as one:
         one.settings |= case.settings
-        one.server.most_calls = most_calls(case.world, one.config["page_size"], 1, faults=8)
+        one.server.most_calls = most_calls(case.world, one.config["page_size"], 1, faults=16)
         report = one.run()
         judge(one, report)
         assert not case.codes or report.exit_code in case.codes, report.error

@@ -22,6 +22,8 @@ _MORE_MS = 30 * 86_400_000
 _LEVELS_OF_THE_HOPELESS = 2
 # How much is left unread at least, the first time and each time after it that nothing sound came in between.
 _LEFT_MS = (1, 1_000, 3_600_000)
+# How many small questions are asked at most before a plain one is tried again.
+_MOST_IN_A_ROW = 32
 _DENSE = "the millisecond holds more rows than the server's page, and the server gives no cursor"
 
 
@@ -31,10 +33,12 @@ class Shrinking:
     def __init__(self) -> None:
         self._left = 0
         self._width = 0  # with which an answer was sound
+        self._in_a_row = 1  # how many small questions to ask before a plain one is tried again
 
     def reset(self) -> None:
         """Take note that a plain page is sound again."""
         self._left = 0
+        self._in_a_row = 1
 
     async def parts(self, asker: Asker, question: Query, reason: str) -> list[Part]:
         """Return what is read of the start of a question, or the stretch that is left unread, at least a millisecond.
@@ -56,7 +60,7 @@ class Shrinking:
                 chain.add(outcome, ended=asker.habits.is_last(outcome))
                 if parts := chain.take(asker.reader.empty.schema):
                     self._width = width
-                    return parts
+                    return parts + await self._more(asker, replace(question, since_ms=parts[-1].before_ms))
                 rows = between(outcome.rows, less.since_ms, less.before_ms)
             elif isinstance(outcome, Fault):
                 reason, missing = outcome.reason, outcome.missing
@@ -65,6 +69,26 @@ class Shrinking:
             if width == 1:
                 break
         return [self._left_unread(asker, question, width, Unreadable(0, 0, missing, reason), rows)]
+
+    async def _more(self, asker: Asker, question: Query) -> list[Part]:
+        """Return what further questions of the width that works show, until one shows nothing.
+
+        Where plain pages stay faulty, each try of one costs several calls; so it is tried more and more seldom.
+        """
+        parts: list[Part] = []
+        for _ in range(1, self._in_a_row):
+            at = parts[-1].before_ms if parts else question.since_ms
+            less = replace(question, since_ms=at, before_ms=min(at + self._width, question.before_ms))
+            outcome = await asker.ask(less) if at < question.before_ms else None
+            if not isinstance(outcome, Page):
+                break
+            chain = Chain(less)
+            chain.add(outcome, ended=asker.habits.is_last(outcome))
+            if not (read := chain.take(asker.reader.empty.schema)):
+                break
+            parts += read
+        self._in_a_row = min(self._in_a_row * 2, _MOST_IN_A_ROW)
+        return parts
 
     def _left_unread(self, asker: Asker, question: Query, width: int, why: Unreadable, rows: pa.Table) -> Dark:
         at, end = question.since_ms, question.before_ms
