@@ -27,5 +27,5 @@ class PageSize:
 
     def shrink(self, rows: int) -> bool:
         """Take note that so many rows are too large for a reply; False when fewer cannot be asked for."""
-        self.rows = max(min(self.rows, rows) // 4, 1)
+        self.rows = min(self.rows, max(rows // 4, 1))  # workers that asked alike are refused alike, for one reason
         return rows > 1
