@@ -57,7 +57,8 @@ class Source(Protocol):
     `recount(window: Window, page_rows: int, filters: Iterable[tuple[str, str]] = ()) -> Extract`: `verify` compares
     exports with it. `filters` restrict further than those of the stream; `gaps` are where it could not look.
 
-    One for which `extract` is dear may also be a `Rereading`, and one that trims a `Completing`.
+    One for which `extract` is dear may also be a `Rereading`, one that trims a `Completing`, and one whose
+    `Connection` names `clock_ahead_seconds` ought to be a `Dating`.
     """
 
     def connect(self) -> Connection:
@@ -131,6 +132,18 @@ class Completing(Protocol):
 
         Yields:
             Pieces of the windows that have all columns, and no others.
+
+        Raises: as `Source.extract`.
+        """
+        ...
+
+
+@runtime_checkable
+class Dating(Protocol):
+    """What a source may offer beside: to date its newest event, which shows what time it is at least."""
+
+    def newest_time(self, window: Window) -> datetime | None:
+        """Return a time, not later than the newest event of a window and at most a minute earlier; None without one.
 
         Raises: as `Source.extract`.
         """

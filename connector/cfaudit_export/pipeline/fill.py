@@ -6,12 +6,13 @@ import logging
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import replace
+from datetime import datetime
 from itertools import chain
 
 import pyarrow as pa
 
 from cfaudit_export.errors import CfauditError, ProtocolError
-from cfaudit_export.interfaces import Completing, Extract, Rereading, Source
+from cfaudit_export.interfaces import Completing, Dating, Extract, Rereading, Source
 from cfaudit_export.intervals import intersect, subtract, union
 from cfaudit_export.model import Connection, Gap, Window
 from cfaudit_export.pipeline.seen import within
@@ -69,6 +70,10 @@ class FilledSource:
         """Complete windows from the first source; as `Completing.complete`, if it can."""
         if isinstance(self._first, Completing):
             yield from self._first.complete(windows, known)
+
+    def newest_time(self, window: Window) -> datetime | None:
+        """Date the newest event of the first source; as `Dating.newest_time`, if it can."""
+        return self._first.newest_time(window) if isinstance(self._first, Dating) else None
 
     def _with_gaps_filled(self, pieces: Generator[Extract, None, None]) -> Generator[Extract, None, None]:
         with closing(pieces):

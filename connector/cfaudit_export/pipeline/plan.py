@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,13 +15,6 @@ from cfaudit_export.pipeline.trimmed import to_read
 FIRST_RUN = timedelta(days=30)
 # How long a gap waits for its next try: for the first one, and so on; the last one comes again and again.
 _TRIES = (timedelta(hours=1), timedelta(hours=6), timedelta(days=1), timedelta(days=7))
-
-_LOG = logging.getLogger(__name__)
-
-# Clocks are told to the second, and replies take their time.
-_AHEAD_SECONDS = 5.0
-# A clock that is off by more is broken, ours or the server's; and by more than a day, it tells nothing at all.
-_BROKEN_SECONDS, _MEANINGLESS_SECONDS = 3_600.0, 86_400.0 + 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,25 +129,6 @@ class Plan:
 def _all(windows: Mapping[str, Iterable[Window]]) -> tuple[Window, ...]:
     """Return the windows of all sinks together."""
     return union(*(window for some in windows.values() for window in some))
-
-
-def server_time(ours: datetime, ahead_seconds: float) -> datetime:
-    """Return the time by the server's clock where ours is ahead of it, ours else.
-
-    What the server has not got yet must not be taken for read. A difference of more than a day says that one of the
-    clocks is broken and not which; the server's is left aside then, as an empty plan would look like a finished export.
-    """
-    if ahead_seconds <= _AHEAD_SECONDS:
-        return ours
-    facts = {"seconds": round(ahead_seconds)}
-    if ahead_seconds > _MEANINGLESS_SECONDS:
-        _LOG.warning(
-            "the server's clock is more than a day behind this machine's and is ignored; check both", extra=facts
-        )
-        return ours
-    check = "; check both" if ahead_seconds > _BROKEN_SECONDS else ""
-    _LOG.warning(f"this machine's clock is ahead of the server's{check}", extra=facts)
-    return ours - timedelta(seconds=ahead_seconds)
 
 
 def plan_stream(checkpoint: Checkpoint | None, sinks: Iterable[str], wish: Wish) -> Plan:

@@ -16,13 +16,14 @@ from cfaudit_export.interfaces import Completing, Extract, Rereading
 from cfaudit_export.intervals import intersect, subtract, union
 from cfaudit_export.model import RunReport, Window
 from cfaudit_export.pipeline.again import known_gaps, part_of, unseen_windows
+from cfaudit_export.pipeline.clocks import time_to_plan_by
 from cfaudit_export.pipeline.commit import settle_horizon, use_tool
 from cfaudit_export.pipeline.deliver import Delivery, Part
 from cfaudit_export.pipeline.job import Job, Progress
 from cfaudit_export.pipeline.ledger import Ledger
 from cfaudit_export.pipeline.load import Outlet
 from cfaudit_export.pipeline.map import map_extract, transformed
-from cfaudit_export.pipeline.plan import Plan, Step, Wish, plan_stream, server_time
+from cfaudit_export.pipeline.plan import Plan, Step, Wish, plan_stream
 from cfaudit_export.pipeline.quarantine import quarantine_of
 from cfaudit_export.pipeline.seen import within
 from cfaudit_export.pipeline.trimmed import to_read
@@ -104,7 +105,7 @@ class _Run:
     def _plan(self) -> Plan:
         job = self._job
         alive = [outlet.name for outlet in self._delivery.alive()]
-        now = server_time(self._started_at, job.connection.clock_ahead_seconds)
+        now = time_to_plan_by(self._started_at, job.connection.clock_ahead_seconds, job.source, job.settle_lag)
         wish = Wish(now, job.since, job.until, job.settle_lag, job.retry, job.only_gaps, job.latecomers)
         plan = plan_stream(self._ledger.checkpoint, alive, wish)
         _LOG.info("planned", extra={"wanted": str(plan.wanted), "windows": len(plan.read), "sinks": ",".join(alive)})

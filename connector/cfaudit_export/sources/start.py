@@ -1,13 +1,17 @@
-"""A page that was read newest first -> since when the newest events are."""
+"""Pages that are read newest first -> since when the newest events are, and when the newest one was."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from cfaudit_export.model import Window, from_ms
+from cfaudit_export.sources.auditlogs.contract import Query, Rejection
 from cfaudit_export.sources.auditlogs.decode import Page
-from cfaudit_export.sources.auditlogs.rows import first_ms
+from cfaudit_export.sources.auditlogs.rows import between, first_ms, last_ms
 
+_CLOSE_MS = 60_000
 _NO_IDEA = timedelta(minutes=1)
 _RESERVE = 1.5
 
@@ -21,3 +25,26 @@ def start_by(page: Page, window: Window, count: int) -> datetime:
     if rows >= count:
         return oldest
     return window.before - (window.before - oldest) * (_RESERVE * count / rows) if page.cursor else window.since
+
+
+async def newest_time(ask: Callable[[Query], Awaitable[Page | Rejection]], window: Query) -> datetime | None:
+    """Return the time of the newest row of a question, to the minute where it cannot be read; None without a row.
+
+    A refused row shows no time, but that it is there: halves of the time close in on it, 20 for a year.
+
+    Raises: as `ask`.
+    """
+    low, high, found = window.since_ms, window.before_ms, False
+    at = low
+    while True:
+        outcome = await ask(replace(window, since_ms=at, before_ms=high, limit=1, direction="desc"))
+        rows = None if isinstance(outcome, Rejection) else between(outcome.rows, at, high)
+        if rows is not None and rows.num_rows:
+            return from_ms(last_ms(rows))
+        if isinstance(outcome, Rejection) or outcome.unreadable:
+            low, found = at, True
+        else:
+            high = at
+        if high - low <= _CLOSE_MS:
+            return from_ms(low) if found else None
+        at = (low + high) // 2

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-import pytest
-
 from cfaudit_export.model import Checkpoint, Gap, SinkProgress, Stream, Trimmed, Window
-from cfaudit_export.pipeline.plan import Wish, plan_stream, server_time
+from cfaudit_export.pipeline.plan import Wish, plan_stream
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 LAG = timedelta(minutes=5)
@@ -109,11 +107,3 @@ def test_an_end_that_was_asked_for_completes_nothing() -> None:
     known = SinkProgress(covered=(hours(720, 0),), trimmed=(Trimmed(hours(50, 40), 9, SETTLED),))
     plan = plan_stream(checkpoint(parquet=known), ["parquet"], wish(until=SETTLED))
     assert plan.trimmed == {"parquet": ()}
-
-
-@pytest.mark.parametrize(
-    ("ahead_seconds", "believed"),
-    [(-1e9, 0), (-60, 0), (0, 0), (5, 0), (6, 6), (3_601, 3_601), (86_400, 86_400), (90_000, 0), (3.2e7, 0), (6e10, 0)],
-)
-def test_a_clock_that_is_off_by_more_than_a_day_is_not_believed(ahead_seconds: float, believed: float) -> None:
-    assert server_time(NOW, ahead_seconds) == NOW - timedelta(seconds=believed)

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -115,9 +115,9 @@ class Machine:
     def source(self) -> Source:
         return self.server.source
 
-    def run(self, *, only_gaps: bool = False, **more: Any) -> RunReport:
+    def run(self, *, only_gaps: bool = False, clock: Callable[[], datetime] = lambda: NOW, **more: Any) -> RunReport:
         """Run once, as `cfaudit-export run` does after it has read its settings; or `gaps --retry`."""
-        report = export(replace(self._workshop(more), only_gaps=only_gaps), ACCOUNT)
+        report = export(replace(self._workshop(more, clock), only_gaps=only_gaps), ACCOUNT)
         self.reports.append(report)
         return report
 
@@ -127,7 +127,7 @@ class Machine:
         with connected(self._workshop({}), ACCOUNT) as (source, _):
             yield source
 
-    def _workshop(self, more: dict[str, Any]) -> Workshop:
+    def _workshop(self, more: dict[str, Any], clock: Callable[[], datetime] = lambda: NOW) -> Workshop:
         settings = Settings(
             account=(ACCOUNT,),
             source=self.source,
@@ -145,9 +145,7 @@ class Machine:
             settle_lag=timedelta(0),
             **{"since": SINCE, "until": UNTIL, "recover": {"mode": "off"}, **self.settings, **more},
         )
-        workshop = assemble(
-            settings, self._plugins(), environ={"CLOUDFLARE_API_TOKEN": "cfat_token"}, clock=lambda: NOW
-        )
+        workshop = assemble(settings, self._plugins(), environ={"CLOUDFLARE_API_TOKEN": "cfat_token"}, clock=clock)
         wait = None if settings.max_wait is None else settings.max_wait.total_seconds()
         workshop.shared.values["pace"] = Pace(0, wait, now=self.clock.now, sleep=self.clock.sleep)
         return workshop

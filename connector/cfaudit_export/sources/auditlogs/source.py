@@ -33,7 +33,7 @@ from cfaudit_export.sources.opening import opened_session
 from cfaudit_export.sources.pace import shared_pace
 from cfaudit_export.sources.recount import as_extract, read_back
 from cfaudit_export.sources.session import Session
-from cfaudit_export.sources.start import start_by
+from cfaudit_export.sources.start import newest_time, start_by
 from cfaudit_export.sources.tally import Tally
 from cfaudit_export.sources.tool import choose_tool, fingerprint, properties_of
 
@@ -159,6 +159,12 @@ class AuditLogsSource:
             outcome = opened.portal.call(opened.reader.page, replace(query, limit=max(outcome.issues[0].index, 1)))
         page = Page(PAGE_SCHEMA.empty_table(), "more") if isinstance(outcome, Rejection) else outcome
         return start_by(page, window, count)
+
+    def newest_time(self, window: Window) -> datetime | None:
+        """Date the newest event of a window, whatever refuses to be read."""
+        opened, filters = self._opened(), self._context.stream.filters
+        whole = Query(to_ms(window.since), to_ms(window.before), 1, filters=filters)
+        return opened.portal.call(newest_time, opened.reader.page, whole)
 
     def recount(self, window: Window, page_rows: int, filters: Iterable[tuple[str, str]] = ()) -> Extract:
         """Read a window another way than `extract` does, with pages of so many rows, and further filters."""

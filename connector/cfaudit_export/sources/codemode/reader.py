@@ -120,6 +120,11 @@ class Reader:
         self._size.grow(asked.pages, sum(page.rows.num_rows for page in pages), frame.header.bytes)
         return pages
 
+    async def page(self, query: Query) -> Page:
+        """Read one page. Raises: as `pages`."""
+        [page] = await self.pages(query, 1)
+        return page
+
     async def _persist(self, parameters: Callable[[], Parameters]) -> tuple[Frame, Parameters]:
         """Ask until there is an answer, and again what `parameters` says each time."""
         patience = Patience(self._pace, self._target.retry_seconds, self._target.url)

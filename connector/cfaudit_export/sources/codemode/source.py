@@ -21,7 +21,6 @@ from cfaudit_export.records import SourceContext
 from cfaudit_export.sources import CODEMODE_FILTERS, CodeModeConfig
 from cfaudit_export.sources.auditlogs.board import Board, Range
 from cfaudit_export.sources.auditlogs.contract import Query, Unreadable
-from cfaudit_export.sources.auditlogs.decode import Page
 from cfaudit_export.sources.auditlogs.evidence import Piece
 from cfaudit_export.sources.auditlogs.walk import Manner, Walk
 from cfaudit_export.sources.bridge import produced
@@ -33,7 +32,7 @@ from cfaudit_export.sources.opening import opened_session
 from cfaudit_export.sources.pace import shared_pace
 from cfaudit_export.sources.recount import as_extract, read_back
 from cfaudit_export.sources.session import Session
-from cfaudit_export.sources.start import start_by
+from cfaudit_export.sources.start import newest_time, start_by
 from cfaudit_export.sources.tally import Tally
 from cfaudit_export.sources.tool import choose_tool, fingerprint, properties_of
 
@@ -115,20 +114,20 @@ class CodeModeSource:
         opened, filters = self._opened(), self._context.stream.filters
         limit = min(count, self._config.page_size)
         query = Query(to_ms(window.since), to_ms(window.before), limit, "desc", filters=filters)
-        [page] = opened.portal.call(opened.reader.pages, query, 1)
-        return start_by(page, window, count)
+        return start_by(opened.portal.call(opened.reader.page, query), window, count)
+
+    def newest_time(self, window: Window) -> datetime | None:
+        """Date the newest event of a window."""
+        opened, filters = self._opened(), self._context.stream.filters
+        whole = Query(to_ms(window.since), to_ms(window.before), 1, filters=filters)
+        return opened.portal.call(newest_time, opened.reader.page, whole)
 
     def recount(self, window: Window, page_rows: int, filters: Iterable[tuple[str, str]] = ()) -> Extract:
         """Read a window another way than `extract` does, with pages of so many rows, and further filters."""
         opened = self._opened()
-
-        async def ask(query: Query) -> Page:
-            [page] = await opened.reader.pages(query, 1)
-            return page
-
         conditions = (*self._context.stream.filters, *filters)
         whole = Query(to_ms(window.since), to_ms(window.before), page_rows, filters=conditions)
-        found = opened.portal.call(read_back, ask, whole, WHOLE_SCHEMA)
+        found = opened.portal.call(read_back, opened.reader.page, whole, WHOLE_SCHEMA)
         return as_extract(window, found, self._context.clock())
 
     def close(self) -> None:
