@@ -87,6 +87,8 @@ CALL_HABITS: tuple[Habit, ...] = (
 _STEPS_MS = (0, 0, 1, 2, 3, 40, 1_000, 500_000)
 _FRACTIONS_NS = (0, 0, 0, 1_000, 999_999)
 _DELAYS_MS = (0, 0, 500, 3_600_000)
+_NONE_LATE = (0,)
+_SOME_LATE = (0, 0, 0, 2, 5, 0, 9)  # from which call on events are there
 
 
 @st.composite
@@ -95,6 +97,7 @@ def worlds(draw: st.DrawFn, *, most: int = 40, odd: bool = True) -> World:
     steps = draw(st.lists(st.sampled_from(_STEPS_MS), max_size=most))
     looks = draw(st.integers(1, 12))
     fraction = st.sampled_from(_FRACTIONS_NS if draw(st.booleans()) else (0,))
+    from_calls = draw(st.sampled_from((_NONE_LATE, _NONE_LATE, _SOME_LATE)))
     odd_rows = draw(st.sets(st.integers(0, most), max_size=4)) if odd else set()
     events, at_ms = [], START_MS
     for number, step in enumerate(steps):
@@ -107,6 +110,7 @@ def worlds(draw: st.DrawFn, *, most: int = 40, odd: bool = True) -> World:
                 number % looks,
                 field_of if number in odd_rows else "",
                 at_ms + _DELAYS_MS[number % len(_DELAYS_MS)],
+                from_calls[number % len(from_calls)],
             )
         )
     return World(
