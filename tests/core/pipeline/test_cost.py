@@ -32,6 +32,16 @@ def test_columns_are_asked_for_where_something_is_new_and_nowhere_else(rig_of: C
     rig.assert_everything_once()
 
 
+def test_a_known_gap_within_a_millisecond_is_not_narrowed_again(rig_of: Callable[..., Any]) -> None:
+    rig = rig_of(events=60, span_seconds=3600.0, poison={"api-context": 1})
+    account = rig.stream.account_id
+    odd = next(one for one in rig.world.records(account) if one.get("actor", {}).get("context") == "api")
+    at = (rig.now - HOUR / 2).strftime("%Y-%m-%dT%H:%M:%S.123456Z")
+    rig.world.add(account, [{**odd, "id": "finer", "action": {**odd["action"], "time": at}}])
+    assert len(rig.run().gaps) == 2
+    assert rig.run().calls <= 4 + 3 * 2
+
+
 def test_new_rows_come_before_anything_that_is_read_again(rig_of: Callable[..., Any], shelf: Any) -> None:
     rig = rig_of(events=50, span_seconds=3600.0)
     sink = shelf()

@@ -57,7 +57,11 @@ async def around(asker: Asker, question: Query, refused: Rejection, gap: Gap) ->
     if rows != first:
         return None
     if gap[1] - gap[0] <= _NARROW_MS:  # rows that read well by now may stand beside those that are refused
-        outcome = await asker.ask(replace(question, since_ms=gap[0], before_ms=gap[1], edges=_up_to_end(asker)))
+        here = replace(question, since_ms=gap[0], before_ms=gap[1], edges=_up_to_end(asker))
+        outcome = await asker.ask(here)
+        if isinstance(outcome, Page) and not outcome.rows.num_rows and here.edges != asker.reader.edges:
+            # Where questions include their end, one that leaves it out is blind to fractions of a millisecond.
+            outcome = await asker.ask(replace(here, edges=asker.reader.edges))
         if not isinstance(outcome, Rejection) or outcome.issues[-1].index + 1 != len(outcome.issues):
             return None
         number = len(outcome.issues)
