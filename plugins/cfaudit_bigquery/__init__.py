@@ -40,7 +40,8 @@ class BigQueryConfig:
         labels: put on the table when it is made, and on every job; 30 at most, and none that begins with `cfaudit-`.
         create: make the table when it is missing, and add columns that it lacks.
         partition_expiry_days: let BigQuery drop the events of a day after so many days; set when the table is made.
-        merge: store only events whose `event_id` the table does not have; for those who export a time again.
+        merge: store only events whose `event_id` the table does not have, and remove rows that others replace; for
+            those who export a time again.
         endpoint_url: another place than Google's public one; one with `http://` is asked without credentials.
         credentials_file: the key of a service account.
         job_timeout_seconds: how long a job may take.

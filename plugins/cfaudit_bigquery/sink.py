@@ -6,7 +6,8 @@ runs, and starts it only where there is none; of two who do so at once, one is t
 question is asked again. A job that failed keeps its name: the next attempt has the next number, and the last number
 that exists decides.
 
-With `merge`, events go into a table of their own first, and the job is a MERGE on `event_id`.
+With `merge`, events go into a table of their own first, and the job is a MERGE on `event_id`, which also removes the
+rows whose place others take.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ _HISTORY = timedelta(days=150)
 _EVENTS_LIVE = timedelta(days=1)
 # A day's events may go when it begins to be too old, while a job is under way.
 _A_DAY = timedelta(days=1)
+# A shadow stands at most so far from the time of the event that takes its place.
+_SHADOW_OFF = timedelta(milliseconds=2)
 # The query of a job that is wanted for its name alone.
 _NOTHING = "SELECT 1"
 
@@ -239,13 +242,24 @@ def _name_for_events(table: str) -> str:
 
 
 def _merge_statement(table: str, events: str, batch: Batch) -> str:
-    """Return the MERGE; the times of the batch keep it from reading the whole table."""
+    """Return the MERGE; the times of the batch keep it from reading the whole table.
+
+    A row that names another one in `replaces` stands in the source a second time, by that name, to remove the other
+    one: a join by one or the other of two columns is none that BigQuery takes. What is replaced already is not added.
+    """
     names = ", ".join(f"`{column.name}`" for column in needed_columns())
-    first, last = (bound.as_py().isoformat(sep=" ") for bound in pc.min_max(read_batch(batch)["event_time"]).values())
+    first, last = (bound.as_py() for bound in pc.min_max(read_batch(batch)["event_time"]).values())
+    bounds = (first - _SHADOW_OFF, last + _SHADOW_OFF)
+    between = "event_time BETWEEN " + " AND ".join(f"TIMESTAMP '{at.isoformat(sep=' ')}'" for at in bounds)
     return (
-        f"MERGE INTO `{table}` AS kept USING `{events}` AS new ON kept.event_id = new.event_id"  # noqa: S608 - made of verified names
-        f" AND kept.event_time BETWEEN TIMESTAMP '{first}' AND TIMESTAMP '{last}'"
-        f" WHEN NOT MATCHED THEN INSERT ({names}) VALUES ({names})"
+        f"MERGE INTO `{table}` AS kept USING ("  # noqa: S608 - made of verified names
+        f"SELECT *, event_id AS named, FALSE AS is_gone FROM `{events}` WHERE event_id NOT IN"
+        f" (SELECT replaces FROM `{table}` WHERE replaces IS NOT NULL AND {between})"
+        f" UNION ALL SELECT *, replaces AS named, TRUE AS is_gone FROM `{events}` WHERE replaces IS NOT NULL"
+        f") AS new ON kept.event_id = new.named AND kept.{between}"
+        " WHEN MATCHED AND new.is_gone AND kept.account_id = new.account_id"
+        " AND kept.fidelity IN ('shadow', 'trimmed') THEN DELETE"
+        f" WHEN NOT MATCHED AND NOT new.is_gone THEN INSERT ({names}) VALUES ({names})"
     )
 
 

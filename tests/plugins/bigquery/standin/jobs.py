@@ -21,7 +21,7 @@ _LOAD_KEYS = {
 _QUERY_KEYS = {"query", "useLegacySql", "useQueryCache"}
 _CONFIGURATION_KEYS = {"load", "query", "labels", "jobTimeoutMs", "dryRun", "jobType"}
 _JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,1024}")
-_MERGE = re.compile(r"MERGE INTO `([^`]+)` AS \w+ USING `([^`]+)` AS ")
+_MERGE = re.compile(r"MERGE INTO `([^`]+)` AS \w+ USING \(SELECT [^`]+ FROM `([^`]+)` ")
 _CREATE = re.compile(r"CREATE TABLE `([^`]+)` \(event_id STRING\)")
 
 
