@@ -43,11 +43,16 @@ def unseen_windows(rows: pa.Table, gaps: Iterable[Gap], wants: Iterable[Want]) -
     return subtract([*joined, *inside], outside)
 
 
-def known_gaps(checkpoint: Checkpoint) -> tuple[Window, ...]:
-    """Return the windows, as short as they can be, of rows that a source is known to refuse: gaps, and filled ones."""
+def known_gaps(checkpoint: Checkpoint, *, narrow: bool = True) -> tuple[Window, ...]:
+    """Return the windows of rows that a source is known to refuse: gaps, and filled ones.
+
+    Args:
+        checkpoint: has them.
+        narrow: only those that are as short as they can be; reading a longer one again goes on with narrowing it.
+    """
     filled = (window for progress in checkpoint.sinks.values() for window in filled_windows(progress.seen))
     windows = (*(gap.window for gap in checkpoint.gaps), *filled)
-    return union(*(window for window in windows if window.duration <= _NARROW))
+    return union(*(window for window in windows if not narrow or window.duration <= _NARROW))
 
 
 def part_of(extract: Extract, window: Window) -> Extract:

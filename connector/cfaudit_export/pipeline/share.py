@@ -16,6 +16,7 @@ from cfaudit_export.pipeline.filled import carry_keys, keep_filled, known_gaps, 
 from cfaudit_export.pipeline.seen import gap_windows, pack, pack_gaps, unseen, within
 from cfaudit_export.pipeline.shadows import held_shadows, keep_shadows, remaining_shadows, replace_shadows
 from cfaudit_export.pipeline.trimmed import completions, trimming, without_delivered
+from cfaudit_export.schema import SHADOW
 
 _LATE_MINUTES = (1, 5, 15, 60, 360)
 
@@ -76,7 +77,10 @@ def shares_of(table: pa.Table, extract: Extract, want: Want) -> Iterator[tuple[S
         gaps = gap_windows(progress.seen)
         late = within(new, subtract(want.rescan, gaps))
         done = completions(rows, new, progress)
-        trimmed = trimming(rows, new, extract, done.num_rows, subtract([window], gaps))
+        # Where no event stands in a gap, none is left to be completed.
+        events = rows.filter(pc.not_equal(rows["fidelity"], SHADOW))
+        held = [gap for gap in gaps if within(events, [gap]).num_rows]
+        trimmed = trimming(rows, new, extract, done.num_rows, subtract([window], held))
         keys = pack(new, since) | read
         if done.num_rows:
             new = pa.concat_tables([new, done]).sort_by("event_time")

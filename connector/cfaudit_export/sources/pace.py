@@ -79,10 +79,10 @@ class Pace:
         budget = self._now_allowed()
         return max(budget - self._in_window, 0) if budget else None
 
-    def spare(self) -> int | None:
-        """Return how many upstream calls are left while keeping half of the budget; None without a budget."""
+    def spare(self, kept: float = 0.5) -> int | None:
+        """Return how many upstream calls are left while a share of the budget is kept; None without a budget."""
         left = self.left()
-        return None if left is None else left - self._now_allowed() // 2
+        return None if left is None else left - int(self._now_allowed() * kept)
 
     async def acquire(self, cost: int) -> float:
         """Wait until a call of `cost` upstream calls may go out, count it, and return when that is.

@@ -114,14 +114,17 @@ class Rig:
         config: Mapping[str, Any] | None = None,
         part: Window | None = None,
         recover: Literal["auto", "off", "all"] = "off",
+        token: str = "account",
+        max_wait: float | None = None,
         **job: Any,
     ) -> RunReport:
         """Run once; `part` runs a slice of the stream."""
         context = SourceContext(
             self.stream,
-            TokenCredential(self.world.tokens["account"]),
+            TokenCredential(self.world.tokens[token]),
             lambda: self.now + self.ahead,
             recover=Recover(recover),
+            max_wait_seconds=max_wait,
         )
         settings = {"budget_calls": 0, "server_url": self.sandbox.mcp_url, "retry_seconds": 5.0, **(config or {})}
         with closing(AuditLogsSource(AuditLogsConfig(**settings), context)) as source:

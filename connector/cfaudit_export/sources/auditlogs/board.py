@@ -44,6 +44,11 @@ class Board:
         self._pages = (workers - 1) * _PAGES_PER_PART  # that parts were not made for yet
         self._changed = anyio.Event()
 
+    @property
+    def is_last(self) -> bool:
+        """Whether nothing is left to read beside what one worker reads."""
+        return not self._waiting and self._busy <= 1
+
     async def take(self) -> Range | None:
         """Return the next range, or None when every range is read."""
         self._idle += 1

@@ -61,6 +61,7 @@ async def recover(
     policy: Recover,
     page_size: int,
     filters: Sequence[Filter],
+    kept: float,
 ) -> Recovered:
     """Rebuild what the policy and the budget allow.
 
@@ -72,6 +73,7 @@ async def recover(
         policy: what to rebuild.
         page_size: rows per page.
         filters: the stream's own filters; what they fix needs no reading.
+        kept: share of the budget that is left for what else is to be read.
     """
     listed = {name: values for name, values in policy.values.items() if name in AUDITLOGS_FILTERS}
     wanted = reader.offer.candidates({**CANDIDATES, **listed})
@@ -79,7 +81,7 @@ async def recover(
     facets = [name for name in wanted if name not in given and name not in reader.further]
     if policy.mode == "off" or not (piece.rows.num_rows or piece.unreadable):
         return Recovered({}, complete=policy.mode != "off", calls=0)
-    spare = pace.spare() if policy.mode == "auto" else None
+    spare = pace.spare(kept) if policy.mode == "auto" else None
     pages = -(-piece.rows.num_rows // page_size) + min(len(piece.unreadable), _ODD_CALLS)
     costs = {facet: reader.cost * (pages + len(wanted[facet])) for facet in facets}
     affordable = _affordable(costs, spare)

@@ -6,13 +6,13 @@ from collections.abc import Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import pairwise
 
 import pyarrow as pa
 from anyio.from_thread import BlockingPortal
 from anyio.streams.memory import MemoryObjectSendStream
 
 from cfaudit_export.interfaces import Extract
+from cfaudit_export.intervals import subtract
 from cfaudit_export.model import UNNAMED_ACCOUNT, Connection, Gap, Window, floor_ms, from_ms, to_ms
 from cfaudit_export.records import Recover, SourceContext
 from cfaudit_export.sources import AuditLogsConfig
@@ -46,9 +46,14 @@ COSTS = {"oauth": 1, "account token": 2, "user token": 3, "token": 3}
 _RECOVERY_WORTH_CALLS = 60
 
 _NO_COLUMNS = Recover("off")
+# Shares of the budget that columns leave: for the pages of what is not read yet, or for what is read again at the end
+# of a run, and for gaps.
+_KEPT, _KEPT_AT_END = 0.5, 0.1
 # A piece this small has all its columns for what is to spare of the budget of a user's token.
 _COMPLETED_ROWS = 2_000
 _COMPLETED_GAPS = 6
+# Calls that the columns around a gap cost, as a rule.
+_GAP_CALLS = 36
 _Read = tuple[Piece, Recovered]
 
 
@@ -109,15 +114,23 @@ class AuditLogsSource:
             return
         odd = tuple(known)
         gaps = tuple((to_ms(window.since), to_ms(window.before)) for window in odd)
-        for part in (part for window in windows for part in _with_few(window, odd)):
-            spare = self._pace.spare()
-            if spare is not None and spare < LEAST_CALLS * self._opened().reader.cost:
-                return
-            with closing(self._walked([part], self._context.recover, gaps, _COMPLETED_ROWS)) as pieces:
+        left = list(windows)[::-1]
+        while left and (part := _newest_part(left[-1], odd, self._affordable_gaps())):
+            whole = left.pop()
+            left += subtract([whole], [part])
+            walked = self._walked([part], self._context.recover, gaps, _COMPLETED_ROWS, _KEPT_AT_END)
+            with closing(walked) as pieces:
                 for extract in pieces:
                     if extract.trimmed:
                         return
                     yield extract
+
+    def _affordable_gaps(self) -> int:
+        """Return how many gaps a piece may have whose columns are rebuilt now; -1 where there are too few calls."""
+        spare = self._pace.spare(_KEPT_AT_END)
+        if spare is None:
+            return _COMPLETED_GAPS
+        return min((spare // self._opened().reader.cost - LEAST_CALLS) // _GAP_CALLS, _COMPLETED_GAPS)
 
     def _walked(
         self,
@@ -125,6 +138,7 @@ class AuditLogsSource:
         policy: Recover,
         known: tuple[tuple[int, int], ...] = (),
         piece_rows: int | None = None,
+        kept: float = _KEPT,
     ) -> Generator[Extract, None, None]:
         ranges = [Range(to_ms(window.since), to_ms(window.before)) for window in windows]
         if not ranges:
@@ -140,7 +154,9 @@ class AuditLogsSource:
             while (mine := await board.take()) is not None:
                 ahead = Ahead(mine)
                 async for piece in Walk(opened.reader, board, mine, mine_first).pieces():
-                    await send.send((piece, await self._recovered(opened.reader, piece, ahead, policy)))
+                    is_end = piece.before_ms >= mine.before_ms and board.is_last
+                    share = _KEPT_AT_END if is_end else kept
+                    await send.send((piece, await self._recovered(opened.reader, piece, ahead, policy, share)))
                 await board.done()
                 mine_first = manner
 
@@ -185,7 +201,7 @@ class AuditLogsSource:
             raise RuntimeError("connect comes first")
         return self._open
 
-    async def _recovered(self, reader: Reader, piece: Piece, ahead: Ahead, policy: Recover) -> Recovered:
+    async def _recovered(self, reader: Reader, piece: Piece, ahead: Ahead, policy: Recover, kept: float) -> Recovered:
         return await recover(
             reader,
             self._pace,
@@ -194,6 +210,7 @@ class AuditLogsSource:
             policy=policy,
             page_size=self._opened().page_size,
             filters=self._context.stream.filters,
+            kept=kept,
         )
 
     def _as_extract(self, piece: Piece, recovered: Recovered, policy: Recover) -> Extract:
@@ -252,13 +269,15 @@ class AuditLogsSource:
         return connection, Reader(session, target, self._pace, self._context.credential)
 
 
-def _with_few(window: Window, gaps: tuple[Window, ...]) -> tuple[Window, ...]:
-    """Cut a window so that no part has more than a few gaps: around each, columns cost calls of their own."""
+def _newest_part(window: Window, gaps: tuple[Window, ...], most: int) -> Window | None:
+    """Return the end of a window, with so many gaps at most, as columns around each cost calls of their own."""
     inside = [gap for gap in gaps if window.since < gap.since and gap.before < window.before]
-    middles = [floor_ms(one.before + (other.since - one.before) / 2) for one, other in pairwise(inside)]
-    starts = middles[_COMPLETED_GAPS - 1 :: _COMPLETED_GAPS]
-    ends = sorted({window.since, *starts, window.before})
-    return tuple(Window(since, before) for since, before in pairwise(ends))[::-1]
+    if len(inside) <= most:
+        return window
+    if most < 1:
+        return None
+    older, newer = inside[-most - 1], inside[-most]
+    return Window(floor_ms(older.before + (newer.since - older.before) / 2), window.before)
 
 
 def _why(row: Unreadable) -> str:
