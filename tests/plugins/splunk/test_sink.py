@@ -118,8 +118,10 @@ def test_an_answer_that_never_comes_is_waited_for_only_so_long(
 
     released = threading.Event()
     splunk.collector.faults.append(hec.Fault(keeps=True, holds=released))
-    new_sink(splunk, timeout_seconds=0.2).load(batch)
+    with pytest.raises(SinkError, match="gave up after 0 s"):
+        new_sink(splunk, timeout_seconds=0.2, retry_seconds=0).load(batch)
     released.set()
+    new_sink(splunk).load(batch)
     assert set(ids_of(splunk)) == set(ids(batch))
 
 
