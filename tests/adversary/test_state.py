@@ -89,7 +89,7 @@ def test_a_staged_batch_that_was_changed_reaches_no_sink(tmp_path: Path) -> None
     middle = len(content) // 2
     batch.path.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
     with pytest.raises(StagingError, match="was changed since it was staged; it was given to no sink"):
-        load_into(Untouchable(), batch)  # type: ignore[arg-type]  # it is never asked
+        load_into(Untouchable(), batch, str)  # type: ignore[arg-type]  # it is never asked
 
 
 @pytest.fixture

@@ -81,6 +81,9 @@ class Trial:
         shutil.copytree(refused.root / "state", folder / "state")
         if place.sink == "splunk":
             place.behind.collector.fault_of = lambda event: 6 * fault_of(event["fields"]["event_id"])
+            # It is another Splunk than the one that refused, and is said to be where that one's data is now.
+            moved = ("run", "--sink", "splunk", "--adopt-destination", *refused.options)
+            assert refused.run(folder, *moved, places=(place,)).code == 65
 
     def replay(self, **when: Any) -> Any:
         """Replay, and note what a run that has ended cannot have known to be in Splunk."""

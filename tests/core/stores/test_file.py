@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import stat
 import subprocess
 import sys
@@ -129,6 +130,37 @@ def test_a_holder_that_is_killed_lets_go(folder: Path) -> None:
         holder.wait(timeout=10)
         with FileStore(folder).hold(STREAM.id):
             pass
+
+
+SLEEPER = """
+from datetime import UTC, datetime
+from cfaudit_export import Stream
+store, now = FileStore(Path(sys.argv[1])), datetime(2026, 11, 1, tzinfo=UTC)
+stream = Stream(*sys.argv[2:4])
+with store.hold(stream.id):
+    print(stream.id, flush=True)
+    os.kill(os.getpid(), signal.SIGSTOP)
+    store.save(Checkpoint(stream, tool="awake", updated_at=now), expected=None)
+    print("saved", flush=True)
+"""
+
+
+def test_a_holder_that_is_asleep_keeps_the_stream_and_goes_on_when_it_wakes(folder: Path) -> None:
+    """Its lock is the kernel's, which no time ends: so nobody else has written meanwhile."""
+    store = FileStore(folder)
+    with program(SLEEPER, folder, STREAM.account_id, STREAM.source) as sleeper:
+        stream_id = line_of(sleeper)
+        _, status = os.waitpid(sleeper.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status)
+        with pytest.raises(LockedError), store.hold(stream_id):
+            pass
+        sleeper.send_signal(signal.SIGCONT)
+        assert line_of(sleeper) == "saved"
+        assert sleeper.wait(timeout=60) == 0
+    with store.hold(stream_id):
+        found = store.load(stream_id)
+    assert found is not None
+    assert found.checkpoint.tool == "awake"
 
 
 # The writer dies the moment before it takes the named step.
