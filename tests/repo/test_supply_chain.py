@@ -94,6 +94,20 @@ def test_a_release_is_built_with_locked_tools_and_signed_by_a_job_that_builds_no
     assert last["with"] == {"subject-path": "release/*"}
 
 
+def test_a_release_tries_the_container_from_a_base_image_by_digest_and_names_it() -> None:
+    """The registry cannot be asked here: the workflow does it, and the page says so."""
+    commands = "\n".join(step.get("run", "") for step in workflow("release.yml")["jobs"]["build"]["steps"])
+    dockerfile = (ROOT / "deploy" / "Dockerfile").read_text(encoding="utf-8")
+    [tag] = re.findall(r"^ARG BASE=(\S+)$", dockerfile, re.MULTILINE)
+    assert re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE) == ["${BASE}", "${BASE}"]
+    assert f"docker buildx imagetools inspect {tag} --format '{{{{.Manifest.Digest}}}}'" in commands
+    assert '[[ "$digest" =~ ^sha256:[0-9a-f]{64}$ ]]' in commands
+    assert f'docker build --build-arg "BASE={tag}@$digest" -f deploy/Dockerfile' in commands
+    assert f'echo "{tag}@$digest" > release/base-image.txt' in commands
+    for page in ("docs/deploy.md", ".github/SECURITY.md"):
+        assert "base-image.txt" in (ROOT / page).read_text(encoding="utf-8")
+
+
 def test_the_command_for_the_sbom_is_what_the_release_runs_and_the_page_names() -> None:
     commands = [step.get("run", "") for step in workflow("release.yml")["jobs"]["build"]["steps"]]
     assert any("deploy/sbom release/cfaudit-export.cdx.json\n" in one for one in commands)
