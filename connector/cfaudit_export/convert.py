@@ -103,7 +103,7 @@ def _path(kind: type, value: Any) -> Any:
     try:
         return Path(value).expanduser()
     except RuntimeError:
-        raise ValueError(f"nobody's home is '{Path(value).parts[0]}'") from None
+        raise ValueError(f"unknown user in path '{Path(value).parts[0]}'") from None
 
 
 def _explained(text: str, where: str) -> str:

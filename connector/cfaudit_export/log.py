@@ -248,7 +248,7 @@ def _log_warning(  # noqa: PLR0917  # the signature is Python's
 ) -> None:
     """Log a warning that Python would write to stderr as it is, in lines that nobody reads as records."""
     extra = {"words": str(message).strip(), "kind": category.__name__, "at": f"{Path(filename).name}:{lineno}"}
-    _LOG.warning("a library warns", extra=extra)
+    _LOG.warning("library warning", extra=extra)
 
 
 def _worded(record: logging.LogRecord) -> str:

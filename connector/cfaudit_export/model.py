@@ -42,7 +42,7 @@ class Window:
             if end.microsecond % 1000:
                 raise ValueError(f"a window ends on whole milliseconds, not '{end.isoformat()}'")
         if self.since >= self.before:
-            raise ValueError(f"a window needs since before before, not '{self}'")
+            raise ValueError(f"window start must be earlier than its end, not '{self}'")
 
     def __str__(self) -> str:
         return f"{iso(self.since)}/{iso(self.before)}"

@@ -22,7 +22,7 @@ def parse_duration(text: str) -> timedelta:
     try:
         return sum((timedelta(**{_UNITS[unit]: float(number)}) for number, unit in parts), timedelta())
     except OverflowError:
-        raise ValueError(f"'{text}' is longer than the calendar") from None
+        raise ValueError(f"'{text}' is too large a duration") from None
 
 
 def parse_moment(given: str | date | datetime, now: datetime) -> datetime:

@@ -265,6 +265,6 @@ def _merge_statement(table: str, events: str, batch: Batch) -> str:
 
 def _too_old(batch_id: str) -> str:
     return (
-        f"BigQuery forgets jobs after half a year, so nobody can say whether batch '{batch_id}' is there; set"
+        f"BigQuery forgets jobs after half a year, so it is unknown whether batch '{batch_id}' is there; set"
         " merge = true, which adds only events that are missing"
     )

@@ -100,7 +100,7 @@ def test_home_is_expanded_in_paths(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         ({"retry": 5}, "'sinks.demo.retry': expected table | null, got int"),
         ({"path": 5}, "'sinks.demo.path': expected a path, got int"),
         ({"path": ""}, "'sinks.demo.path': expected a path, got an empty text"),
-        ({"path": "~nobody-here/x"}, "'sinks.demo.path': nobody's home is '~nobody-here'"),
+        ({"path": "~nobody-here/x"}, "'sinks.demo.path': unknown user in path '~nobody-here'"),
         ({"compression": "gzip"}, "'sinks.demo.compression' must be one of none, zstd, not 'gzip'"),
         ({"wait": "soon"}, "'sinks.demo.wait': expected a duration such as '30s', '12h' or '7d', not 'soon'"),
         ({"wait": 30}, "'sinks.demo.wait': expected duration, got int"),

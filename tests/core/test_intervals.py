@@ -85,7 +85,7 @@ def test_a_window_is_never_empty_or_turned_round(since: int, before: int) -> Non
     if since < before:
         assert Window(from_ms(since), from_ms(before)).duration == timedelta(milliseconds=before - since)
     else:
-        with pytest.raises(ValueError, match="since before before"):
+        with pytest.raises(ValueError, match="start must be earlier than its end"):
             Window(from_ms(since), from_ms(before))
 
 

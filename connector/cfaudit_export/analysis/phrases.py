@@ -54,7 +54,7 @@ def focus(asked: Focus, question: Question) -> str:
     parts = [f"{name} {value}" for name, value in (("actor", asked.actor), ("resource", asked.resource)) if value]
     if asked.around:
         parts.append(f"around {moment(question, asked.around)}")
-    return ", ".join(parts) or "everybody"
+    return ", ".join(parts) or "all actors"
 
 
 def who(one: Session) -> str:

@@ -25,7 +25,7 @@ GAP = timedelta(minutes=30)
 """What separates two sessions."""
 
 MOST_EVENTS = 200_000
-"""How many events a timeline is made of at most; nobody reads more."""
+"""How many events a timeline is made of at most; more cannot be read by a person."""
 
 _TARGETS = 3
 _ACTOR_COLUMNS = ("actor_email", "actor_id", "actor_token_name", "actor_token_id", "actor_type")

@@ -48,7 +48,7 @@ def credential_for(
 
     Raises:
         AccessError: there is none, or it cannot be read.
-        SettingsError: what is there cannot be a token, or cannot be had.
+        SettingsError: what is there cannot be a token, or cannot be read.
         TryAgainError: it is in the keyring, and that does not answer.
     """
     for variable in settings.header.values():

@@ -146,7 +146,7 @@ def _challenge(http: httpx2.Client, server_url: str) -> dict[str, str]:
     accept = {"Accept": "application/json, text/event-stream"}
     response = send(http, "POST", server_url, json=_HELLO, headers=accept)
     if response.is_success:
-        raise SettingsError(f"'{server_url}' lets everybody in; there is nothing to sign in to")
+        raise SettingsError(f"'{server_url}' does not require authentication; there is nothing to sign in to")
     if response.is_redirect:
         target = shown(response.headers.get("location", ""))
         raise SettingsError(f"'{server_url}' redirects to '{target}'; if that is right, use it as the server's URL")

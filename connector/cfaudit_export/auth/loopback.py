@@ -31,7 +31,7 @@ class Loopback:
             port: which port; 0 for any free one.
 
         Raises:
-            OSError: the port cannot be had.
+            OSError: the port cannot be bound.
         """
         self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._server = _Server((HOST, port), _handler(accept, self._answers))

@@ -98,7 +98,7 @@ class OAuthCredential:
         """Return the access token, renewed beforehand when it is about to end.
 
         Raises:
-            AccessError: nobody is signed in, or the grant is gone; the message says what to run.
+            AccessError: there is no sign-in, or the grant is gone; the message says what to run.
             SourceUnavailableError, TryAgainError: it had to be renewed, and that cannot be done now.
             ProtocolError: the token endpoint answered what no token endpoint should.
         """
@@ -245,7 +245,7 @@ class OAuthCredential:
     def _kept(self) -> Grant:
         grant = self._store.find(self._resource, self._profile)
         if grant is None:
-            raise AccessError(f"nobody is signed in at '{self._resource}'; {self._advice()}")
+            raise AccessError(f"not signed in at '{self._resource}'; {self._advice()}")
         self._hide_all(grant)
         return grant
 

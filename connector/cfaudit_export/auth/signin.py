@@ -176,7 +176,7 @@ def _listening(attempt: Attempt, options: SignIn, port: int) -> Loopback:
         return Loopback(attempt.why_not, port=port)
     except OSError as error:
         if options.redirect_port:
-            raise SettingsError(f"redirect_port {port} cannot be had: {error.strerror}; choose another") from error
+            raise SettingsError(f"cannot bind redirect_port {port}: {error.strerror}; choose another") from error
     return Loopback(attempt.why_not)
 
 

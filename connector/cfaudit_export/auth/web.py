@@ -106,7 +106,7 @@ def _get(http: httpx2.Client, url: str, what: str, *, insecure_http: bool) -> ht
     target = url
     for _ in range(_REDIRECTS + 1):
         if not is_safe(target, insecure_http=insecure_http):
-            raise ProtocolError(f"{what} at '{shown(target)}' is not asked for: it is not a safe https URL")
+            raise ProtocolError(f"{what} at '{shown(target)}' is not fetched: only https is allowed")
         if origin_of(target) != origin_of(url):
             raise ProtocolError(f"'{shown(url)}' redirects to another server, '{shown(target)}'; that is not followed")
         response = send(http, "GET", target, headers={"Accept": "application/json"})

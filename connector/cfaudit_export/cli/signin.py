@@ -104,7 +104,7 @@ def logout(shell: Shell, settings: Settings) -> int:
     settings = settings.using(settings.candidates[-1])
     url, terminal = _server(shell, settings).server_url, shell.terminal
     found = sign_out(grant_store(settings), url, settings.profile, tell=terminal.say, hide=terminal.redaction.hide)
-    terminal.say(f"signed out at '{url}'" if found else f"nobody is signed in at '{url}'")
+    terminal.say(f"signed out at '{url}'" if found else f"there is no sign-in at '{url}'")
     return ExitCode.OK
 
 

@@ -227,7 +227,7 @@ def _show(shell: Shell, checkpoint: Checkpoint) -> None:
     if checkpoint.gaps:
         terminal.answer(f"gaps: {len(checkpoint.gaps):,}; '{PROGRAM} gaps' lists them")
     for window in checkpoint.lent:
-        terminal.answer(f"lent to slice {window}, until a run of it has finished")
+        terminal.answer(f"leased to slice {window}, until a run of it has finished")
     for gap in checkpoint.gaps:
         terminal.answer(f"gap {gap.window}, {gap.rows or 'unknown'} rows, tried {gap.attempts} times: {gap.reason}")
     if late.count:

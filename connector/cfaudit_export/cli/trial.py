@@ -77,7 +77,9 @@ def demo(
     terminal.say(f"exported {rows:,} events over HTTP into Parquet in {seconds:.1f} s, {report.calls} calls")
     terminal.say(f"which cost {spent:,} of the {_THROTTLE_CALLS:,} API calls that Cloudflare allows in five minutes")
     if report.trimmed:
-        terminal.say(f"{report.trimmed:,} events have columns left out for want of calls; later runs bring them")
+        terminal.say(
+            f"{report.trimmed:,} events lack columns: the budget of calls was used up; later runs deliver them"
+        )
     if rows:
         _show_events(shell, directory)
     _show_files(shell, directory)

@@ -94,7 +94,7 @@ def _lend(job: Job, waiting: Waiting) -> None:
 def _reclaim(job: Job, ledger: Ledger, window: Window) -> None:
     """Take back what another slice has done so far, because its time is cut anew."""
     stream = replace(job.stream, slice=window)
-    blocked = f"part of slice '{job.stream.slice}' is lent to slice '{window}', which"
+    blocked = f"part of slice '{job.stream.slice}' is leased to slice '{window}', which"
     with ExitStack() as stack:
         try:
             stack.enter_context(job.store.hold(stream.id))

@@ -12,7 +12,7 @@ FEWER, IGNORED = ("raw_method", "resource_scope"), ("actor_type",)
 DRIFTS = {
     "renamed-tool": "the tool has another name",
     "fewer-filters": f"the tool drops {' and '.join(FEWER)} silently, as it does what it does not know",
-    "ignored-filters": f"the tool takes {IGNORED[0]}, and nobody behind it looks at it",
+    "ignored-filters": f"the tool takes {IGNORED[0]}, and the server behind it ignores it",
     "new-values": "actor_context may be api as well",
     "small-pages": "a page holds 100 rows at most",
     "required-argument": "the tool wants an argument more",

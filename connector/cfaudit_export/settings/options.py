@@ -86,7 +86,15 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "trust_account", values.switch, "the account is right, though no server says so", WHAT, "", ("--trust-account",)
     ),
-    Option("since", values.moment, "oldest time wanted", WHAT, "TIME", ("--since",), "go on; at first 30d"),
+    Option(
+        "since",
+        values.moment,
+        "oldest time wanted",
+        WHAT,
+        "TIME",
+        ("--since",),
+        "resume at the checkpoint; first run: last 30 days",
+    ),
     Option("until", values.moment, "time to stop before", WHAT, "TIME", ("--until",), "now, less the settle lag"),
     Option(
         "slice", values.switch, "export from since to until beside other slices of the account", WHAT, "", ("--slice",)
@@ -183,8 +191,16 @@ OPTIONS: tuple[Option, ...] = (
         "",
         ("--fail-on-trimmed",),
     ),
-    Option("settle_lag", values.length, "stop so far behind now", HOW, "DURATION", ("--settle-lag",), "5m"),
-    Option("rescan", values.length, "look again for latecomers so far back", HOW, "DURATION", ("--rescan",), "6h"),
+    Option(
+        "settle_lag",
+        values.length,
+        "skip events newer than this (late arrivals)",
+        HOW,
+        "DURATION",
+        ("--settle-lag",),
+        "5m",
+    ),
+    Option("rescan", values.length, "re-read this far back for late events", HOW, "DURATION", ("--rescan",), "6h"),
     Option("max_wait", values.length, "longest wait before exit 75", HOW, "DURATION", ("--max-wait",), "unbounded"),
     Option(
         "concurrency",

@@ -134,7 +134,7 @@ def path(given: Any, now: datetime) -> Path:
     try:
         return Path(text(given, now)).expanduser()
     except RuntimeError:
-        raise ValueError(f"nobody's home is meant by '{given}'") from None
+        raise ValueError(f"unknown user in path '{given}'") from None
 
 
 def url(given: Any, now: datetime) -> str:

@@ -150,7 +150,7 @@ class Pace:
         served = sum(cost for at, cost in self._served if at > since)
         if served >= _LEAST_LEARNT:
             self._learnt = (self.now() + _LEARNT_SECONDS, served)
-            _LOG.info("the server's budget is learnt", extra={"calls": served})
+            _LOG.info("learned the server's budget", extra={"calls": served})
 
     def _now_allowed(self) -> int:
         """Return how many calls a window may have now; 0 for any number."""

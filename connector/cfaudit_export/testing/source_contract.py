@@ -169,7 +169,7 @@ class SourceContract:
         with _connected(target.new_source) as (source, _):
             pieces = source.extract([target.window])
             next(pieces)
-            assert _reads_when_still(target) - before < needed, "it reads on although nobody takes what it has"
+            assert _reads_when_still(target) - before < needed, "it reads on although its pieces are not taken"
             pieces.close()
 
     def test_closing_the_iterator_cancels_what_is_in_flight(self, target: SourceTarget) -> None:
@@ -178,7 +178,7 @@ class SourceContract:
             next(pieces)
             pieces.close()
             at_once = target.reads()
-            assert _reads_when_still(target) - at_once <= _ON_THEIR_WAY, "it reads on although nobody listens"
+            assert _reads_when_still(target) - at_once <= _ON_THEIR_WAY, "it reads on after the iterator was closed"
 
     def test_a_source_may_be_closed_twice_and_unused(self, target: SourceTarget) -> None:
         unused = target.new_source()

@@ -407,7 +407,7 @@ def test_a_dead_inner_token_is_cured_by_a_renewal(service: Service) -> None:
 
 
 def test_nobody_signed_in_is_told_with_the_command_to_run(service: Service) -> None:
-    with pytest.raises(AccessError, match=r"nobody is signed in at '.*/mcp'; run: cfaudit-export login --profile x"):
+    with pytest.raises(AccessError, match=r"not signed in at '.*/mcp'; run: cfaudit-export login --profile x"):
         token(service.credential(profile="x"))
     with pytest.raises(AccessError, match="run: cfaudit-export login$"):
         renew(service.credential(), "anything")

@@ -73,7 +73,7 @@ def test_slices_are_shown_as_long_as_their_time_is_lent(cli: Any, target: tuple[
     window = {"since": parts[1]["since"], "before": parts[1]["until"]}
     assert main["lent"] == [part["stream"]["slice"]] == [window]
     text = cli("status", "--state-dir", "state").out
-    assert f"lent to slice {window['since']}/{window['before']}, until a run of it has finished" in text
+    assert f"leased to slice {window['since']}/{window['before']}, until a run of it has finished" in text
     assert f", slice {window['since']}/{window['before']} (stream " in text
     assert cli(*target, *options[1]).code == 0
     [stream] = json.loads(cli("status", "--state-dir", "state", "--json").out)

@@ -129,7 +129,10 @@ def test_a_document_that_ends_early_is_damaged(length: int) -> None:
         (changed("stream.source", None), r"Expected `str`, got `null` - at `\$.stream.source`"),
         (changed("sinks.parquet.rows", 1.5), r"\$.sinks\[...\].rows"),
         (changed("sinks.parquet.covered", ["2026-11-20T12:00:00Z"]), "Invalid RFC3339"),
-        (changed("sinks.parquet.covered", ["2026-11-20T12:00:00Z/2026-11-20T11:00:00Z"]), "since before before"),
+        (
+            changed("sinks.parquet.covered", ["2026-11-20T12:00:00Z/2026-11-20T11:00:00Z"]),
+            "start must be earlier than its end",
+        ),
         (changed("sinks.parquet.covered", 3), "Expected `array`"),
         (changed("gaps.0.window", "2026-11-20T12:00:00/2026-11-20T13:00:00"), "needs UTC"),
         (changed("gaps.0.window", None), "Expected `object`"),

@@ -227,8 +227,8 @@ def fault_error(fault: ToolFault) -> CfauditError:
 
 def _no_permission(kind: str = "token") -> str:
     whose = (
-        f"this sign-in; whoever signed in needs the permission '{PERMISSION}' on this account, and must have allowed "
-        f"the scope '{SCOPE}'"
+        f"this sign-in; its user needs the permission '{PERMISSION}' on this account, and must have allowed the scope "
+        f"'{SCOPE}'"
         if kind == "oauth"
         else f"this credential; the token needs the permission '{PERMISSION}' on this account"
     )
