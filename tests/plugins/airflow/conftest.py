@@ -21,7 +21,7 @@ from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
 ROOT = Path(__file__).parents[3]
 HERE = Path(__file__).parent
 EXAMPLES = ROOT / "plugins" / "cfaudit_airflow" / "example_dags"
-SECONDS = 400
+SECONDS = 1500  # only so that nothing hangs for ever; on an idle machine it takes a tenth
 
 
 @dataclass(frozen=True)
