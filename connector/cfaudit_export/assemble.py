@@ -204,11 +204,16 @@ def connected(workshop: Workshop, account: str, watch: Watch | None = None) -> I
         shared=workshop.shared,
     )
     plugin, config = workshop.source
-    source = plugin.build(config, context)
     if filler := workshop.filler:
         from cfaudit_export.pipeline.fill import FilledSource
 
-        source = FilledSource(source, filler.settings.source, lambda found: connected(filler, found.account_id))
+        source: Source = FilledSource(
+            lambda is_filling: plugin.build(config, dataclasses.replace(context, has_filler=is_filling)),
+            filler.settings.source,
+            lambda found: connected(filler, found.account_id),
+        )
+    else:
+        source = plugin.build(config, context)
     try:
         yield source, source.connect()
     except AccountChoiceError:

@@ -71,6 +71,7 @@ class SourceContext:
         max_wait_seconds: a bound for all waiting of the run (throttling, retries); None is the source's own default.
         shared: the same for all sources of this process that use the same credential; what they must share is kept
             here by whoever needs it first, as the budget of calls is, and what they may share, as a session is.
+        has_filler: whether another source reads the gaps: then they need not be as short as can be.
     """
 
     stream: Stream
@@ -80,6 +81,7 @@ class SourceContext:
     recover: Recover = Recover()
     max_wait_seconds: float | None = None
     shared: Shared = field(default_factory=Shared, repr=False)
+    has_filler: Callable[[], bool] = lambda: False
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import replace
@@ -14,11 +15,12 @@ import pyarrow as pa
 from cfaudit_export.errors import CfauditError, ProtocolError
 from cfaudit_export.interfaces import Completing, Dating, Extract, Rereading, Source
 from cfaudit_export.intervals import intersect, subtract, union
-from cfaudit_export.model import Connection, Gap, Window
+from cfaudit_export.model import MILLISECOND, Connection, Gap, Window, from_ms
 from cfaudit_export.pipeline.seen import within
 
 _LOG = logging.getLogger(__name__)
 _MOST_BYTES = 48_000_000
+_MOST_ODD = 100  # rows of a gap that are told from those around it
 
 Opener = Callable[[Connection], AbstractContextManager[tuple[Source, Connection]]]
 
@@ -29,21 +31,21 @@ class FilledSource:
     The second one is opened at the first gap. When it fails, gaps stay gaps, and it is left alone until the next run.
     """
 
-    def __init__(self, first: Source, second: str, open_second: Opener) -> None:
+    def __init__(self, build_first: Callable[[Callable[[], bool]], Source], second: str, open_second: Opener) -> None:
         """Take both.
 
         Args:
-            first: what is read first.
+            build_first: builds what is read first; it may ask whether the second source still reads gaps.
             second: the name of the second source.
             open_second: opens it for the account that the first one found.
         """
-        self._first = first
+        self._failed = False
+        self._first = build_first(lambda: not self._failed)
         self._name = second
         self._open_second = open_second
         self._stack = ExitStack()
         self._connection: Connection | None = None
         self._second: Source | None = None
-        self._failed = False
 
     def connect(self) -> Connection:
         """Connect the first source; as `Source.connect`."""
@@ -136,12 +138,28 @@ class FilledSource:
             piece.calls + sum(one.calls for one in found),
             min(piece.trimmed, own.num_rows),
             shadows,
-            union(*filled),
+            union(*(odd for one in found for odd in _odd(one, piece.events))),
         )
 
     def _named(self, events: pa.Table) -> pa.Table:
         source = pa.repeat(pa.scalar(self._name), events.num_rows)
         return _with_key_parts(events).append_column("source", source)
+
+
+def _odd(found: Extract, own: pa.Table) -> tuple[Window, ...]:
+    """Return the milliseconds in which the second source found more rows than the first one; all, if these are many.
+
+    The gap may reach from one row that was read to the next. Remembered so, it would be looked for anew.
+    """
+    if found.events.num_rows > _MOST_ODD:
+        return (found.window,)
+    more = _moments(found.events) - _moments(within(own, [found.window]))
+    return tuple(Window(at, at + MILLISECOND) for at in sorted(more)) or (found.window,)
+
+
+def _moments(events: pa.Table) -> Counter[datetime]:
+    # Cut to whole milliseconds as integers: Python's times have no nanoseconds.
+    return Counter(from_ms(at // 1_000_000) for at in events["event_time"].cast(pa.int64()).to_pylist())
 
 
 def _left(gap: Gap, window: Window, filled: list[Window]) -> Iterator[Gap]:

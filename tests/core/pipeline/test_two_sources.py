@@ -13,7 +13,7 @@ import pytest
 from cfaudit_export.assemble import assemble
 from cfaudit_export.errors import ExitCode, SettingsError
 from cfaudit_export.export import export
-from cfaudit_export.model import Checkpoint, RunReport, Window, iso
+from cfaudit_export.model import MILLISECOND, Checkpoint, RunReport, Window, iso
 from cfaudit_export.plugins import load_plugins
 from cfaudit_export.sandbox.text import js
 from cfaudit_export.settings import Settings
@@ -127,6 +127,19 @@ def test_what_the_first_source_cannot_read_is_read_by_the_second_within_the_run(
         rig.now += 2 * HOUR
         rig.grow(80, rig.now - HOUR, rig.now)
         assert run(rig, fill="codemode").sinks[0].rows == 80
+    assert_every_event_once(rig)
+
+
+def test_a_gap_that_another_source_fills_is_not_narrowed_first_and_is_remembered_as_short_as_can_be(
+    rig_of: Any,
+) -> None:
+    rig = rig_of(events=300, ties=0.0, poison={"array-response": 8})
+    report = run(rig, fill="codemode")
+    assert (report.exit_code, report.gaps) == (ExitCode.OK, ())
+    assert report.calls <= 7 * 8 + 4
+    filled = [name.split("=") for name in checkpoint_of(rig).sinks["parquet"].seen if "=" in name]
+    assert filled
+    assert {datetime.fromisoformat(end) - datetime.fromisoformat(start) for start, end in filled} == {MILLISECOND}
     assert_every_event_once(rig)
 
 

@@ -146,7 +146,9 @@ class AuditLogsSource:
         opened, workers = self._opened(), self._config.concurrency
         board = Board(ranges, workers, WORTH_CALLS if policy.mode == "off" else _RECOVERY_WORTH_CALLS)
         rows = min(piece_rows or self._config.piece_rows, self._config.piece_rows)
-        manner = Manner(opened.page_size, rows, self._context.stream.filters, known=known, allowance=Allowance())
+        # Another source that reads a gap is asked for all of it, from row to row, for the price of a call.
+        allowance = Allowance(sharpening=0) if self._context.has_filler() else Allowance()
+        manner = Manner(opened.page_size, rows, self._context.stream.filters, known=known, allowance=allowance)
         manners = iter(staggered(manner, workers))
 
         async def work(send: MemoryObjectSendStream[_Read]) -> None:
