@@ -31,11 +31,6 @@ class StreamCoverage:
     missing: tuple[Window, ...]
     gaps: tuple[Gap, ...]
 
-    @property
-    def rows_missing(self) -> int | None:
-        """Return how many events its gaps hold, None when one does not say."""
-        return None if any(not gap.rows for gap in self.gaps) else sum(gap.rows for gap in self.gaps)
-
 
 @dataclass(frozen=True, slots=True)
 class Coverage:

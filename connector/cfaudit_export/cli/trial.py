@@ -158,6 +158,7 @@ def _exported(shell: Shell, directory: Path, sandbox: Sandbox) -> RunReport:
     settings = Settings(
         source="auditlogs",
         sink=("parquet",),
+        trust_account=True,
         since=datetime.fromtimestamp(sandbox.world.since, UTC),
         state_dir=directory / "state",
         sources={"auditlogs": {"server_url": sandbox.mcp_url}},
