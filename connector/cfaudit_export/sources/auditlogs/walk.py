@@ -46,7 +46,8 @@ class Manner:
         piece_rows: rows after which a piece is handed on.
         filters: the filters of the stream.
         schema: the columns of its pages.
-        piece_bytes: bytes after which a piece is handed on, however few rows they are.
+        piece_bytes: bytes after which a piece is handed on, however few rows they are. Each worker gathers one, one
+            waits, one is being delivered.
         first_rows: rows after which the first piece of a walk is handed on; 0 for `piece_rows`.
         known: gaps that are known already, `[since, before)` in milliseconds, ascending and disjoint. The walk reads
             around each, at the price of a call for the rows before it, and one more for a gap of a millisecond or two.
@@ -57,7 +58,7 @@ class Manner:
     piece_rows: int
     filters: tuple[tuple[str, str], ...] = ()
     schema: pa.Schema = PAGE_SCHEMA
-    piece_bytes: int = 64_000_000
+    piece_bytes: int = 16_000_000
     first_rows: int = 0
     known: tuple[tuple[int, int], ...] = ()
     allowance: Allowance | None = None

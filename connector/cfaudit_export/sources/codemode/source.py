@@ -39,7 +39,6 @@ from cfaudit_export.sources.tool import choose_tool, fingerprint, properties_of
 TOOL = "execute"
 _PROBED_MS = 30 * 86_400_000
 _PROBED_ROWS = 100  # some 100 kB, where servers that cut replies off leave 24
-_PIECE_BYTES = 16_000_000  # each worker gathers one, one waits, one is being delivered
 _ACCOUNT = re.compile(r"[0-9a-f]{32}")
 
 
@@ -92,7 +91,6 @@ class CodeModeSource:
             self._config.piece_rows,
             self._context.stream.filters,
             schema=WHOLE_SCHEMA,
-            piece_bytes=_PIECE_BYTES,
         )
 
         async def work(send: MemoryObjectSendStream[Piece]) -> None:
