@@ -26,7 +26,7 @@ from cfaudit_export.records import Recover, SourceContext
 from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
 from cfaudit_export.sandbox.query import value_of
 from cfaudit_export.sources import AuditLogsConfig
-from cfaudit_export.sources.auditlogs.recover import CANDIDATES
+from cfaudit_export.sources.auditlogs.facets import CANDIDATES
 from cfaudit_export.sources.auditlogs.source import AuditLogsSource
 from cfaudit_export.sources.pace import WINDOW_SECONDS, Pace
 

@@ -14,7 +14,7 @@ import tempfile
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 import pyarrow as pa
@@ -26,7 +26,7 @@ from cfaudit_export.auth.token import TokenCredential
 from cfaudit_export.model import RunReport, Stream
 from cfaudit_export.pipeline.job import Job
 from cfaudit_export.pipeline.run import run_stream
-from cfaudit_export.records import SourceContext
+from cfaudit_export.records import Recover, SourceContext
 from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
 from cfaudit_export.sources import AuditLogsConfig
 from cfaudit_export.sources.auditlogs.source import AuditLogsSource
@@ -60,11 +60,14 @@ class Cron:
         await anyio.sleep(_ARRIVING_SECONDS)
         self.now = max(self.now, until)
 
-    def run(self, token: str = "user", budget: int | None = None) -> RunReport:
+    def run(
+        self, token: str = "user", budget: int | None = None, recover: Literal["auto", "off"] = "auto"
+    ) -> RunReport:
         world = self.sandbox.world
         config = AuditLogsConfig(server_url=self.sandbox.mcp_url)
         stream = Stream(world.accounts[0].id, "auditlogs")
-        context = SourceContext(stream, TokenCredential(world.tokens[token]), lambda: self.at)
+        credential = TokenCredential(world.tokens[token])
+        context = SourceContext(stream, credential, lambda: self.at, recover=Recover(recover))
         calls = config.budget_calls if budget is None else budget
         context.shared.values["pace"] = Pace(calls, None, now=lambda: self.now, sleep=self._sleep)
         with closing(AuditLogsSource(config, context)) as source:

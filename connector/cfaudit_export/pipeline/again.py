@@ -18,8 +18,6 @@ from cfaudit_export.schema import SHADOW
 
 # To rebuild the columns of an interval costs some fifteen calls at least, and a call more for about so many rows.
 _APART_ROWS = 500
-# A gap that is longer was not narrowed to its end, and trying it again goes on with that.
-_NARROW = 2 * MILLISECOND
 
 
 def unseen_windows(rows: pa.Table, gaps: Iterable[Gap], wants: Iterable[Want]) -> tuple[Window, ...]:
@@ -43,16 +41,14 @@ def unseen_windows(rows: pa.Table, gaps: Iterable[Gap], wants: Iterable[Want]) -
     return subtract([*joined, *inside], outside)
 
 
-def known_gaps(checkpoint: Checkpoint, *, narrow: bool = True) -> tuple[Window, ...]:
-    """Return the windows of rows that a source is known to refuse: gaps, and filled ones.
-
-    Args:
-        checkpoint: has them.
-        narrow: only those that are as short as they can be; reading a longer one again goes on with narrowing it.
-    """
+def known_gaps(checkpoint: Checkpoint) -> tuple[Window, ...]:
+    """Return the windows of rows that a source is known to refuse, disjoint: gaps, and filled ones."""
     filled = (window for progress in checkpoint.sinks.values() for window in filled_windows(progress.seen))
-    windows = (*(gap.window for gap in checkpoint.gaps), *filled)
-    return union(*(window for window in windows if not narrow or window.duration <= _NARROW))
+    known: list[Window] = []
+    for window in sorted({*(gap.window for gap in checkpoint.gaps), *filled}):
+        if not known or known[-1].before <= window.since:  # those that touch stay apart: a row lies between
+            known.append(window)
+    return tuple(known)
 
 
 def part_of(extract: Extract, window: Window) -> Extract:

@@ -126,7 +126,6 @@ class _Run:
             waiting = [to_read(self._ledger.progress(outlet.name)) for outlet in self._delivery.alive()]
             windows = intersect(step.windows, (window for some in waiting for window in some))
             if windows and isinstance(source, Completing):
-                gaps = known_gaps(self._ledger.checkpoint, narrow=False)
                 self._deliver(source.complete(windows[::-1], gaps), plan, horizon)
             return
         if step.how == "extract" or not isinstance(source, Rereading):

@@ -72,7 +72,7 @@ def test_rows_beside_gaps_are_completed_within_the_budget_of_a_user(rig_of: Call
     assert progress(rig).trimmed_rows == 196
     user = {"recover": "auto", "token": "user", "config": {"budget_calls": 600}, "max_wait": 0.0}
     done = [rig.run(**user).completed for _ in range(3)]
-    assert all(done[:2]), "all gaps together take more calls than there are: the piece has to be cut"
+    assert sum(done) == 196
     assert [one.error for one in rig.reports] == [None] * 4
     assert progress(rig).trimmed == ()
     shadows = sum(row["fidelity"] == "shadow" for row in rig.rows())

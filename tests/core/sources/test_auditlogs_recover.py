@@ -20,7 +20,7 @@ from cfaudit_export.records import Recover, SourceContext
 from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
 from cfaudit_export.sandbox.query import value_of
 from cfaudit_export.sources import AuditLogsConfig
-from cfaudit_export.sources.auditlogs.recover import CANDIDATES
+from cfaudit_export.sources.auditlogs.facets import CANDIDATES
 from cfaudit_export.sources.auditlogs.shadows import MOST_CALLS
 from cfaudit_export.sources.auditlogs.source import AuditLogsSource
 

@@ -9,8 +9,10 @@ from dataclasses import replace
 import pyarrow as pa
 
 from cfaudit_export.sources import AUDITLOGS_FILTERS
+from cfaudit_export.sources.auditlogs.asking import Asker
 from cfaudit_export.sources.auditlogs.contract import Edges, Query, Rejection
 from cfaudit_export.sources.auditlogs.decode import Page
+from cfaudit_export.sources.auditlogs.evidence import Chain
 from cfaudit_export.sources.auditlogs.rows import between, last_whole_ms
 from cfaudit_export.sources.pages import PageReader
 
@@ -49,6 +51,21 @@ async def learn_edges(reader: PageReader, query: Query, known: pa.Table, ask: As
     reader.tight = Edges(0 if since_includes else 1, -1 if before_includes else 0, learned=True)
     _LOG.info("learned what the ends include", extra={"since": since_includes, "before": before_includes})
     return True
+
+
+async def learned_once(asker: Asker, chain: Chain, question: Query, rejection: Rejection) -> Page | None:
+    """Find out, once, what the ends of questions include; return the rows before the first refused one if read."""
+    reader = asker.reader
+    if reader.edges != Edges():
+        return None
+    ahead: Page | Rejection | None = None
+    if first := rejection.issues[0].index:
+        ahead = await asker.rows(replace(chain.query, limit=first))
+    read = ahead if isinstance(ahead, Page) else None
+    rows = read.rows if read is not None else chain.last_table
+    if not await learn_edges(reader, question, reader.empty if rows is None else rows, asker.rows):
+        assume_edges(reader)
+    return read
 
 
 def assume_edges(reader: PageReader) -> None:

@@ -28,10 +28,12 @@ class Allowance:
     Attributes:
         sharpening: calls for their very millisecond. Without, a gap reaches from one row read to the next.
         separating: calls for readable rows between refused ones of one millisecond, by filters.
+        sifting: pages with many refused rows that may yet be tried by filters in vain.
     """
 
     sharpening: int = 200
     separating: int = 400
+    sifting: int = 4
 
 
 class ChangedError(Exception):

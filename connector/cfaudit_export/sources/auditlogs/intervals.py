@@ -8,7 +8,7 @@ their odd rows, and the rows that are left, if they are just as many as have the
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
@@ -17,45 +17,9 @@ from cfaudit_export.sources.auditlogs.contract import Query, Rejection
 from cfaudit_export.sources.auditlogs.decode import Page
 from cfaudit_export.sources.auditlogs.facets import Filter
 from cfaudit_export.sources.auditlogs.rows import between
+from cfaudit_export.sources.auditlogs.spans import Interval
 
 Ask = Callable[[Query], Awaitable[Page | Rejection]]
-Hole = tuple[int, int, int]
-"""Where odd rows are, `[since, before)` in milliseconds, and how many."""
-_Stand = tuple[int, int, int, int]
-# Nothing stands within so many milliseconds of a cut, whatever the ends of a question include.
-_APART_MS = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """Milliseconds `[since, before)` that fit into one page; nothing else is near enough to be in its answer.
-
-    Attributes:
-        since_ms: its first millisecond.
-        before_ms: the first one after it.
-        rows: its readable rows.
-        holes: where its odd rows are, ascending.
-    """
-
-    since_ms: int
-    before_ms: int
-    rows: pa.Table
-    holes: tuple[Hole, ...]
-
-    @property
-    def odd(self) -> int:
-        """Return how many odd rows there are."""
-        return sum(count for _, _, count in self.holes)
-
-    def halves(self) -> tuple[Interval, ...]:
-        """Return two intervals of about as many rows; one where it cannot be cut."""
-        stands = _stands(self.rows, self.holes)
-        first, *more = _cut(self.rows, stands, len(stands) // 2)
-        if not more:
-            return (first,)
-        rest = sum(one.rows.num_rows for one in more)
-        holes = tuple(hole for one in more for hole in one.holes)
-        return first, Interval(more[0].since_ms, self.before_ms, self.rows.slice(self.rows.num_rows - rest), holes)
 
 
 @dataclass(slots=True)
@@ -109,61 +73,20 @@ def _count(first: tuple[int, ...], last: tuple[int, ...]) -> _Count | None:
     return _Count(first[-1] + 1 + last[0] - len(first), first, last)
 
 
-def intervals(plain: Query, tight: Query, rows: pa.Table, odd: Iterable[Hole]) -> tuple[Interval, ...]:
-    """Return intervals that hold all rows of a piece; none where the piece cannot be cut so.
-
-    Args:
-        plain: the question for the whole piece, that covers all of it.
-        tight: the same, that reaches nowhere beyond it.
-        rows: the readable rows, ascending.
-        odd: where odd rows are, and how many; ascending.
-    """
-    stands = _stands(rows, odd)
-    if not plain.edges.learned or not stands or any(not count for _, _, count, _ in stands):
-        return ()
-    least, most = plain.since_ms + plain.edges.since_ms, plain.before_ms + min(tight.edges.before_ms, 0)
-    if stands[0][0] < least or max(before for _, before, _, _ in stands) > most:
-        return ()  # what stands at an end cannot be asked for without what is beyond it
-    cut = tuple(_cut(rows, stands, plain.limit // 2))
-    return cut if all(one.rows.num_rows + one.odd <= plain.limit for one in cut) else ()
-
-
-def _cut(rows: pa.Table, stands: Sequence[_Stand], most: int) -> Iterator[Interval]:
-    readable = 0
-    for run in _runs(stands, most):
-        mine = sum(is_readable for *_, is_readable in run)
-        holes = tuple((since, before, number) for since, before, number, is_readable in run if not is_readable)
-        yield Interval(run[0][0], max(before for _, before, _, _ in run), rows.slice(readable, mine), holes)
-        readable += mine
-
-
-def _stands(rows: pa.Table, odd: Iterable[Hole]) -> list[_Stand]:
-    """Return what stands where, rows and odd rows, by time."""
-    times = (at // 1_000_000 for at in rows["event_time"].cast(pa.int64()).to_pylist())
-    return sorted([(at, at + 1, 1, 1) for at in times] + [(*hole, 0) for hole in odd])
-
-
-def _runs(stands: Sequence[_Stand], most: int) -> Iterator[list[_Stand]]:
-    """Cut where something is far enough from what comes before it, in runs of not much more than `most` rows."""
-    run: list[_Stand] = []
-    rows, end = 0, 0
-    for stand in stands:
-        if run and rows >= most and stand[0] - end >= _APART_MS:
-            yield run
-            run, rows = [], 0
-        run.append(stand)
-        rows += stand[2]
-        end = max(end, stand[1])
-    yield run
-
-
 class Reading:
     """Asks for one value of a filter after the other."""
 
-    def __init__(self, ask: Ask, plain: Query) -> None:
-        """Build it: `ask` asks a question, and `plain` is the one for the whole piece."""
+    def __init__(self, ask: Ask, plain: Query, apart: tuple[Filter, ...] = ()) -> None:
+        """Build it.
+
+        Args:
+            ask: asks a question.
+            plain: the question for the whole piece.
+            apart: values of a filter that no odd row has, as far as is known.
+        """
         self._ask = ask
         self._plain = plain
+        self._apart = apart
 
     async def ask_for(self, found: Found, one: Filter) -> bool:
         """Find out which rows have a value, or at least how many; say whether that leaves any row out."""
@@ -186,7 +109,7 @@ class Reading:
         for value in sorted(found.counted, key=lambda value: found.odd[value]):
             known = Counter(text for texts in found.values.values() for text in texts)
             rows = found.interval.rows
-            is_open = pa.array([not _counts_off(known, text) for text in rows["event_raw"].to_pylist()])
+            is_open = pa.array([not _counts_off(known, text) for text in rows["event_raw"].to_pylist()], pa.bool_())
             here = replace(found.interval, rows=rows.filter(is_open))
             found.values[value] = await self._having(found, here, (name, value), found.counted[value])
 
@@ -201,10 +124,25 @@ class Reading:
         if not count.odd:
             outcome = await self._whole(self._question(here, one))
             return _texts(outcome, here) if isinstance(outcome, pa.Table) else []
+        if count.odd > len(self._apart) // 2 and (apart := await self._kept_apart(here, one, count)):
+            return apart
         halves = here.halves() if count.odd > 1 else ()
         if len(halves) < 2:
             return await self._around(here, one, count)
         return await self._in_halves(found, halves, one, count)
+
+    async def _kept_apart(self, here: Interval, one: Filter, count: _Count) -> list[str]:
+        """Ask with a further filter that odd rows do not meet; return all rows that have the value, else none."""
+        texts: list[str] = []
+        query = self._question(here, one)
+        for other in self._apart:
+            outcome = await self._whole(replace(query, filters=(*query.filters, other)))
+            if not isinstance(outcome, pa.Table):
+                return []
+            texts += _texts(outcome, here)
+            if len(texts) >= count.rows:
+                break
+        return texts if len(texts) == count.rows else []
 
     async def _in_halves(self, found: Found, halves: tuple[Interval, ...], one: Filter, count: _Count) -> list[str]:
         """Ask for the first half; what is so of the second one follows."""

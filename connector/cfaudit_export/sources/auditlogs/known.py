@@ -9,32 +9,99 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
-from cfaudit_export.sources.auditlogs.asking import Asker
+import pyarrow as pa
+
+from cfaudit_export.sources.auditlogs.asking import Asker, Outcome
 from cfaudit_export.sources.auditlogs.contract import Edges, Query, Rejection, Unreadable
+from cfaudit_export.sources.auditlogs.counted import NARROW_MS, Gap, count, parts_of
 from cfaudit_export.sources.auditlogs.decode import Page
 from cfaudit_export.sources.auditlogs.evidence import Chain, Dark, Part
 from cfaudit_export.sources.auditlogs.reader import CursorDeadError
 from cfaudit_export.sources.auditlogs.refused import run_length
 from cfaudit_export.sources.auditlogs.stepping import Step
 
-Gap = tuple[int, int]
-_NARROW_MS = 2
+FEW = 30
+"""Gaps up to which it is better to read between them than to use filters, which may lack rows."""
 
 
 class Known:
-    """The gaps of a stream, in milliseconds."""
+    """The gaps of a stream, in milliseconds.
+
+    Attributes:
+        fails: how often they were not all that a page was refused for.
+    """
 
     def __init__(self, gaps: Sequence[Gap]) -> None:
         """Take gaps that are ascending and disjoint."""
         self._gaps = tuple(gaps)
+        self.fails = 0
 
     def next(self, at_ms: int, stop_ms: int) -> Gap | None:
-        """Return the first gap that ends behind a moment, as far as it lies between the moment and an end."""
+        """Return the first short gap that ends behind a moment, as far as it lies between the moment and an end.
+
+        A gap that is longer was not narrowed to its end, and trying it again goes on with that.
+        """
         for since, before in self._gaps:
-            if before > at_ms and since < stop_ms:
+            if before - since <= NARROW_MS and before > at_ms and since < stop_ms:
                 return max(since, at_ms), min(before, stop_ms)
         return None
+
+    def within(self, since_ms: int, before_ms: int) -> tuple[Gap, ...]:
+        """Return the gaps that lie between two moments, as long as they were found to be all that is refused there."""
+        inside = (
+            gap for gap in self._gaps if since_ms <= gap[0] and gap[1] <= before_ms and gap != (since_ms, before_ms)
+        )
+        return () if self.fails else tuple(inside)
+
+
+async def between_all(asker: Asker, question: Query, refused: Rejection, gaps: Sequence[Gap]) -> list[Part]:
+    """Read what stands between gaps, where they are all that the page was refused for.
+
+    The counts show that, whatever the ends of questions include; so nothing else needs to be asked.
+
+    Args:
+        asker: asks the questions.
+        question: what was refused, without a cursor.
+        refused: the refusal.
+        gaps: all known gaps within the question.
+
+    Returns:
+        What the question consists of; nothing when it is not so.
+    """
+    if not len(gaps) <= len(refused.issues) or (counted := await count(asker, question, refused)) is None:
+        return []
+    first, behind, issues = counted.issues[0].index, counted.behind, counted.issues
+    ends = [(first, replace(question, limit=first)), (behind, replace(question, limit=behind, direction="desc"))]
+    tables = [asker.reader.empty]
+    for rows, one in ends:
+        page = await asker.ask(one) if rows else None
+        if page is not None and not _is_whole(page, rows):
+            return []
+        tables += [page.rows] if isinstance(page, Page) else []
+    number = 0
+    for gap, other in pairwise(gaps):
+        page = await asker.ask(_between(question, gap, other))
+        number += run_length(issues, number) if isinstance(page, Page) and page.rows.num_rows else 1
+        if not isinstance(page, Page) or number >= len(issues):
+            return []
+        if not _is_whole(page, issues[number].index - issues[number - 1].index - 1):
+            return []
+        tables.append(page.rows)
+    return await parts_of(asker, counted, pa.concat_tables(tables), gaps) or []
+
+
+def _between(question: Query, gap: Gap, other: Gap) -> Query:
+    """Return the question for what stands between two gaps; a wide gap has a row at its end that is to be met."""
+    is_wide, other_is_wide = (one[1] - one[0] > NARROW_MS for one in (gap, other))
+    since, before = gap[1] - is_wide, other[0] + other_is_wide
+    edges = Edges(1 if is_wide else 0, 0 if other_is_wide else -1)
+    return replace(question, since_ms=since, before_ms=max(before, since + 1), edges=edges)
+
+
+def _is_whole(page: Outcome, rows: int) -> bool:
+    return isinstance(page, Page) and not page.unreadable and page.rows.num_rows == rows
 
 
 async def around(asker: Asker, question: Query, refused: Rejection, gap: Gap) -> Step | None:
@@ -56,7 +123,7 @@ async def around(asker: Asker, question: Query, refused: Rejection, gap: Gap) ->
     first, number = refused.issues[0].index, run_length(refused.issues)
     if rows != first:
         return None
-    if gap[1] - gap[0] <= _NARROW_MS:  # rows that read well by now may stand beside those that are refused
+    if gap[1] - gap[0] <= NARROW_MS:  # rows that read well by now may stand beside those that are refused
         here = replace(question, since_ms=gap[0], before_ms=gap[1], edges=_up_to_end(asker))
         outcome = await asker.ask(here)
         if isinstance(outcome, Page) and not outcome.rows.num_rows and here.edges != asker.reader.edges:

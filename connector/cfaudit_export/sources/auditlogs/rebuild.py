@@ -16,20 +16,23 @@ from cfaudit_export.sources.auditlogs.contract import MOST_ROWS, Query, Rejectio
 from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA, Page
 from cfaudit_export.sources.auditlogs.evidence import Piece
 from cfaudit_export.sources.auditlogs.facets import (
+    CANDIDATES,
     Filter,
     Reading,
     Twins,
     distribute,
+    facet_of,
     find_twins,
     single,
     wanted_counts,
 )
-from cfaudit_export.sources.auditlogs.intervals import Found, intervals
+from cfaudit_export.sources.auditlogs.intervals import Found
 from cfaudit_export.sources.auditlogs.intervals import Reading as IntervalReading
 from cfaudit_export.sources.auditlogs.reader import CursorDeadError, Reader
 from cfaudit_export.sources.auditlogs.rows import between, last_ms
 from cfaudit_export.sources.auditlogs.separate import salvage
 from cfaudit_export.sources.auditlogs.shadows import OddRows, cast_shadows
+from cfaudit_export.sources.auditlogs.spans import intervals
 
 _COMBINATIONS = 64
 _AROUND_CALLS = 4  # that one question around odd rows may cost
@@ -69,7 +72,7 @@ class Rebuild:
         odd_rows = sorted((odd.since_ms, odd.before_ms, odd.rows) for odd in piece.unreadable)
         tight = replace(plain, edges=reader.tight)
         self._intervals = intervals(plain, tight, piece.rows, odd_rows) if odd_rows else ()
-        self._interval_reading = IntervalReading(self._ask, plain)
+        self._interval_reading = IntervalReading(self._ask, plain, _apart(piece))
         self._readings: dict[str, Reading] = {}
         self._twins: list[Twins] = []
         self.calls = 0
@@ -261,6 +264,13 @@ class Rebuild:
                 parts += mine
                 return None
             query = query.at(outcome.cursor)
+
+
+def _apart(piece: Piece) -> tuple[Filter, ...]:
+    """Return the values of a filter that leaves all odd rows out, as it is the field of the filter that is at fault."""
+    at_fault = {facet_of(odd.reason.partition(":")[0]) for odd in piece.unreadable}
+    name = at_fault.pop() if len(at_fault) == 1 else None
+    return tuple((name, value) for value in CANDIDATES[name]) if name else ()
 
 
 def typed(facet: str, values: pa.Array) -> pa.Array:

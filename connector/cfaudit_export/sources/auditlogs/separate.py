@@ -38,14 +38,14 @@ async def separate(ask: Ask, here: Query, known: pa.Table, total: int | None, *,
         total: how many readable rows there are; None where that is not known.
         examples: rows from around, whose products, types and actors are worth asking for.
     """
-    best = _Multiset(known)
+    best = Multiset(known)
     seen = pa.concat_tables([known, examples])
     in_vain = 0
     for name, values in _choices(here, seen):
         if len(best) >= total if total is not None else in_vain > 1:
             break
         before = len(best)
-        mine = _Multiset(known.schema.empty_table())
+        mine = Multiset(known.schema.empty_table())
         found = [
             await salvage(ask, replace(here, filters=(*here.filters, (name, value))), seen, _DEPTH) for value in values
         ]
@@ -67,7 +67,7 @@ async def salvage(
     """
     empty = examples.schema.empty_table()
     found, refusal = await _approach(ask, query, outcome or await ask(query), empty)
-    rows = _Multiset(_cut(found, query))
+    rows = Multiset(_cut(found, query))
     if refusal is None:
         return rows.table()
     backward = replace(query, direction="desc")
@@ -79,7 +79,7 @@ async def salvage(
     if span == len(refusal.issues) or not depth:
         return rows.table()
     for name, values in _choices(query, examples):
-        deeper = _Multiset(empty)
+        deeper = Multiset(empty)
         for value in values:
             narrower = replace(query, filters=(*query.filters, (name, value)))
             deeper.add(await salvage(ask, narrower, examples, depth - 1))
@@ -134,7 +134,7 @@ def _cut(rows: pa.Table, query: Query) -> pa.Table:
     return between(rows, query.since_ms - query.edges.since_ms, query.before_ms)
 
 
-class _Multiset:
+class Multiset:
     """Rows counted by their text."""
 
     def __init__(self, rows: pa.Table) -> None:
@@ -152,7 +152,7 @@ class _Multiset:
             self._counts[text] += 1
             self._samples.setdefault(text, rows.slice(number, 1))
 
-    def raise_to(self, other: _Multiset) -> None:
+    def raise_to(self, other: Multiset) -> None:
         """Count each row as often as the other does, where that is more often."""
         self._counts |= other._counts
         self._samples = other._samples | self._samples

@@ -17,11 +17,12 @@ from cfaudit_export.model import from_ms
 from cfaudit_export.sources.auditlogs.contract import MOST_ROWS, Query, Rejection, Unreadable
 from cfaudit_export.sources.auditlogs.decode import TIME, Page
 from cfaudit_export.sources.auditlogs.facets import Filter
-from cfaudit_export.sources.auditlogs.intervals import Interval
+from cfaudit_export.sources.auditlogs.spans import Interval
 
 # Columns that can be anything: what is common among the rows around is worth asking for.
 _LIKELY = ("actor_email", "actor_token_name", "resource_product", "resource_type")
 _GUESSES = 6
+_NARROW_MS = 2  # in which the very millisecond of a row can be told
 _FEW = 2  # odd rows, of which each is asked for alone
 MOST_CALLS = 60  # that one millisecond can cost, and where there are many, all of them together
 
@@ -119,7 +120,7 @@ class OddRows:
     async def millisecond_of(self, odd: Unreadable) -> int | None:
         """Return the millisecond in which all rows of a gap lie, None when that is not certain."""
         last, tight = odd.before_ms - 1, self.plain.edges
-        if not odd.rows or odd.before_ms - odd.since_ms > 2 or (tight.since_ms and tight.before_ms):
+        if not odd.rows or odd.before_ms - odd.since_ms > _NARROW_MS or (tight.since_ms and tight.before_ms):
             return None
         if odd.before_ms - odd.since_ms == 1 and tight.learned:
             self._counts.setdefault((last, ()), odd.rows)
@@ -152,6 +153,9 @@ async def cast_shadows(
         may_spend: says whether so many calls may be made.
         intervals: where several odd rows may be asked for at once.
     """
+    gaps = tuple(odd for odd in gaps if odd.before_ms - odd.since_ms <= _NARROW_MS)
+    if not gaps:
+        return None
     guesses = {name: _common(near, name) for name in _LIKELY if name not in dict(rows.plain.filters)}
     times: list[datetime] = []
     known: list[dict[str, str]] = []

@@ -16,23 +16,23 @@ import pyarrow as pa
 
 from cfaudit_export.sources.auditlogs.asking import Asker, Fault
 from cfaudit_export.sources.auditlogs.board import Board, Range
-from cfaudit_export.sources.auditlogs.contract import MOST_ROWS, Edges, Query, Rejection
+from cfaudit_export.sources.auditlogs.contract import MOST_ROWS, Query, Rejection
 from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA, Page
-from cfaudit_export.sources.auditlogs.edges import assume_edges, learn_edges
+from cfaudit_export.sources.auditlogs.edges import learned_once
 from cfaudit_export.sources.auditlogs.evidence import Chain, Part, Piece, clipped, joined
 from cfaudit_export.sources.auditlogs.inside import Allowance
-from cfaudit_export.sources.auditlogs.known import Known, around
+from cfaudit_export.sources.auditlogs.known import FEW, Known, around, between_all
 from cfaudit_export.sources.auditlogs.reader import CursorDeadError
 from cfaudit_export.sources.auditlogs.rows import first_ms, last_ms
 from cfaudit_export.sources.auditlogs.shrinking import Shrinking, dense, from_the_end, is_whole, same_from_the_end
+from cfaudit_export.sources.auditlogs.sifting import Sifting
 from cfaudit_export.sources.auditlogs.stepping import Step, step
 from cfaudit_export.sources.auditlogs.way import Way
 from cfaudit_export.sources.pages import PageReader
 
 _LOG = logging.getLogger(__name__)
-_TRIES = 3  # of questions from the same moment that lead nowhere
+_TRIES, _EMPTY_PAGES = 3, 10  # that lead nowhere: questions from one moment; empty pages one after another
 _NOTHING = "the server returns rows of other times only"
-_EMPTY_PAGES = 10  # with a cursor, one after another
 # What was learned is handed on at least so often, so that a run that is stopped again and again gets on.
 _MOST_CALLS, _MOST_SECONDS = 200, 60.0
 
@@ -90,6 +90,7 @@ class Walk:
         self._piece_rows = manner.first_rows or manner.piece_rows
         self._known = Known(manner.known)
         self._shrinking = Shrinking()
+        self._sifting = Sifting(self._allowance)
         self._way = Way(mine.since_ms)
         self._parts: list[Part] = []
         self._at = mine.since_ms  # the end of `_parts`
@@ -98,7 +99,7 @@ class Walk:
         self._tries = 0
         self._trusted_ms = -1
         self._steps = 0
-        self._per_row = 0.0  # milliseconds, as far as is known
+        self._per_row = 0.0  # milliseconds
         self._told = (0, clock())
 
     async def pieces(self) -> AsyncIterator[Piece]:
@@ -205,8 +206,10 @@ class Walk:
     async def _refused(self, rejection: Rejection) -> None:
         """Read past rows that the server refuses."""
         self._board.hold(self._range)  # nobody is to start in a millisecond that is looked at
-        before, ahead = self._asker.reader.edges, await self._learn_edges(rejection)
-        chain, stop = self._chain, self._range.before_ms
+        if await self._counted(rejection):
+            return
+        chain, before, stop = self._chain, self._asker.reader.edges, self._range.before_ms
+        ahead = await learned_once(self._asker, chain, self._question(self._at), rejection)
         gap = self._known.next(max(chain.reached, self._at), stop)
         narrower = self._asker.reader.edges != before and chain.last_ms is None and not rejection.issues[0].index
         if narrower or chain.query.before_ms != stop or (gap is not None and chain.last_ms is not None):
@@ -215,11 +218,9 @@ class Walk:
             self._take()
             self._chain = self._anew()
             return
-        if gap is not None:
-            known = await around(self._asker, self._question(self._at), rejection, gap)
-            if known is not None:
-                self._went_on(known)
-                return
+        if gap is not None and (known := await around(self._asker, self._question(self._at), rejection, gap)):
+            self._went_on(known)
+            return
         self._steps += 1
         done = await step(
             self._asker, chain, rejection, stop_ms=stop, allowance=self._allowance, per_row=self._per_row, ahead=ahead
@@ -229,25 +230,30 @@ class Walk:
         else:
             await self._again("the server's answers contradict each other")
 
+    async def _counted(self, rejection: Rejection) -> bool:
+        """Read past all refused rows of a page, where counts and few questions do."""
+        known, is_worth = self._known.within(self._at, self._range.before_ms), self._sifting.is_worth(rejection)
+        self._allowance.sharpening *= not is_worth  # which so many rows are not worth
+        if not known and not is_worth:
+            return False
+        if self._chain.query != (question := self._question(self._at)):
+            self._take()
+            self._chain = self._anew()
+            return True
+        parts: list[Part] = []
+        if 0 < len(known) <= FEW:
+            parts = await between_all(self._asker, question, rejection, known)
+            self._known.fails += not parts
+        if is_worth and not parts:
+            parts = await self._sifting.parts(self._asker, question, rejection, known)
+        if parts:
+            self._went_on(Step(parts))
+        return bool(parts)
+
     def _went_on(self, step: Step) -> None:
         self._tries = 0
         self._add(step.parts)
         self._chain, self._outcome = self._anew(), step.outcome
-
-    async def _learn_edges(self, rejection: Rejection) -> Page | None:
-        """Find out, once, what the ends of questions include; return the rows before the first refused one if read."""
-        reader, chain = self._asker.reader, self._chain
-        if reader.edges != Edges():
-            return None
-        ahead: Page | Rejection | None = None
-        if first := rejection.issues[0].index:
-            ahead = await self._asker.rows(replace(chain.query, limit=first))
-        read = ahead if isinstance(ahead, Page) else None
-        rows = read.rows if read is not None else chain.last_table
-        known = reader.empty if rows is None else rows
-        if not await learn_edges(reader, self._question(self._at), known, self._asker.rows):
-            assume_edges(reader)
-        return read
 
     def _enough(self) -> bool:
         """Say whether what was read is a piece."""
@@ -263,8 +269,7 @@ class Walk:
         self._add(self._chain.take(self._manner.schema, end_ms))
 
     def _add(self, parts: list[Part]) -> None:
-        mine = clipped(parts, self._at, self._range.before_ms)
-        if mine:
+        if mine := clipped(parts, self._at, self._range.before_ms):
             self._parts += mine
             self._at = mine[-1].before_ms
             rows = max((part.rows for part in mine), key=len)
