@@ -67,6 +67,7 @@ class Pace:
         self._served: deque[tuple[float, int]] = deque()
         self._learnt: tuple[float, int] = (0.0, 0)  # until when, how many
         self._in_window = 0
+        self._share = 1
         self._paused_until = 0.0
         self._blocked_at = -math.inf
         self.calls = 0
@@ -84,8 +85,20 @@ class Pace:
         left = self.left()
         return None if left is None else left - int(self._now_allowed() * kept)
 
+    def assume(self, share: int) -> None:
+        """Count each call as one `share`-th of its cost, rounded up, until the server blocks us.
+
+        For a server that seems to remember who calls: see `auditlogs/cost.py`.
+        """
+        self._share = share
+        self._in_window = sum(self.counted(cost) for _at, cost in self._spent)
+
+    def counted(self, cost: int) -> int:
+        """Return how many upstream calls a call that costs at most `cost` is counted as."""
+        return -(-cost // self._share)
+
     async def acquire(self, cost: int) -> float:
-        """Wait until a call of `cost` upstream calls may go out, count it, and return when that is.
+        """Wait until a call of at most `cost` upstream calls may go out, count it, and return when that is.
 
         One of 0 waits until nobody is paused.
 
@@ -101,12 +114,12 @@ class Pace:
                 )
             await self.wait(delay, "throttled" if self._pausing() else "budget spent")
         self._spent.append((self.now(), cost))
-        self._in_window += cost
+        self._in_window += self.counted(cost)
         self.calls += cost > 0
         return self.now()
 
     def served(self, cost: int) -> None:
-        """Note that a call of `cost` upstream calls was answered, and not refused for being one too many."""
+        """Note that a call of at most `cost` upstream calls was answered, and not refused for being one too many."""
         self._served.append((self.now(), cost))
         while self._served[0][0] <= self.now() - WINDOW_SECONDS:
             self._served.popleft()
@@ -131,6 +144,13 @@ class Pace:
         if sent_at is not None and sent_at <= self._blocked_at:
             return
         _LOG.warning("throttled by the server", extra={"wait_seconds": seconds})
+        if self._share > 1:
+            # Others may have caused it, or calls cost more than assumed. Only the higher cost is safe in both cases.
+            _LOG.warning(
+                "throttled within the budget: counting the highest cost of each call from now on",
+                extra={"calls_assumed": self._in_window},
+            )
+            self.assume(1)
         if seconds >= _LEAST_BLOCK_SECONDS and not self._pausing():
             self._learn()
         self._blocked_at = self.now()
@@ -147,7 +167,7 @@ class Pace:
     def _learn(self) -> None:
         """Take what was served in the last window for the server's budget."""
         since = self.now() - WINDOW_SECONDS
-        served = sum(cost for at, cost in self._served if at > since)
+        served = sum(self.counted(cost) for at, cost in self._served if at > since)
         if served >= _LEAST_LEARNT:
             self._learnt = (self.now() + _LEARNT_SECONDS, served)
             _LOG.info("learned the server's budget", extra={"calls": served})
@@ -162,11 +182,11 @@ class Pace:
             return self._paused_until - self.now()
         self._forget()
         budget = self._now_allowed()
-        if not budget or self._in_window + cost <= budget or not self._spent:
+        excess = self._in_window + self.counted(cost) - budget
+        if not budget or excess <= 0 or not self._spent:
             return 0.0
-        excess = self._in_window + cost - budget
         for at, spent in self._spent:
-            excess -= spent
+            excess -= self.counted(spent)
             if excess <= 0:
                 return at + _COUNTED_SECONDS - self.now()
         return self._spent[-1][0] + _COUNTED_SECONDS - self.now()
@@ -174,4 +194,4 @@ class Pace:
     def _forget(self) -> None:
         horizon = self.now() - _COUNTED_SECONDS
         while self._spent and self._spent[0][0] <= horizon:
-            self._in_window -= self._spent.popleft()[1]
+            self._in_window -= self.counted(self._spent.popleft()[1])

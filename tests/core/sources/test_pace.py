@@ -111,3 +111,38 @@ def test_a_refusal_that_was_on_its_way_is_no_second_block(sent_at: Any, paused: 
     anyio.run(next_call)
     assert server.now == 1_000.0 + paused
     assert pace.pauses == 1 + (paused > 300)
+
+
+def test_an_assumed_cost_holds_until_a_block_and_then_all_calls_of_the_window_count_in_full() -> None:
+    server = Server(1_000)
+    pace = server.pace(budget=600)
+    pace.assume(3)
+
+    async def spending() -> None:
+        for _ in range(150):
+            await pace.acquire(3)
+            pace.served(3)
+
+    anyio.run(spending)
+    assert (pace.left(), pace.counted(3), pace.counted(4), pace.counted(0)) == (450, 1, 2, 0)
+    pace.pause(30.0)
+    assert (pace.left(), pace.counted(3)) == (600 - 150 * 3, 3)
+
+
+def test_what_a_block_teaches_of_the_budget_is_in_the_cost_that_is_counted_from_then_on() -> None:
+    server = Server(1_000)
+    pace = server.pace(budget=600)
+    pace.assume(3)
+
+    async def spending() -> None:
+        for _ in range(100):
+            await pace.acquire(3)
+            pace.served(3)
+        pace.pause(300.0)
+        server.now += 300 + 5
+        for _ in range(100):
+            await pace.acquire(3)
+
+    anyio.run(spending)
+    assert server.now == 1_000.0 + 305
+    assert pace.left() == 0

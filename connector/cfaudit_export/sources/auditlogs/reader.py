@@ -51,7 +51,7 @@ class Target:
         url: the server, for messages.
         tool: the tool's name.
         arguments: sent with every call: the account, where the tool takes it.
-        cost: upstream calls that one tool call costs.
+        cost: upstream calls that one tool call costs at most.
         retry_seconds: longest time spent on one call that fails on the server's side.
         concurrency: calls in flight at once.
         offer: what the tool takes.
@@ -95,8 +95,8 @@ class Reader:
 
     @property
     def cost(self) -> int:
-        """Upstream calls that one page costs."""
-        return self._target.cost
+        """Upstream calls that one page is counted as."""
+        return self._pace.counted(self._target.cost)
 
     @property
     def offer(self) -> Offer:

@@ -20,6 +20,7 @@ from cfaudit_export.sources.auditlogs.accounts import AccountFinder
 from cfaudit_export.sources.auditlogs.ahead import Ahead
 from cfaudit_export.sources.auditlogs.board import WORTH_CALLS, Board, Range
 from cfaudit_export.sources.auditlogs.contract import TOOL, Query, Rejection, Unreadable
+from cfaudit_export.sources.auditlogs.cost import learn_cost, most_calls
 from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA, Page
 from cfaudit_export.sources.auditlogs.evidence import Piece
 from cfaudit_export.sources.auditlogs.further import further_columns
@@ -36,10 +37,6 @@ from cfaudit_export.sources.session import Session
 from cfaudit_export.sources.start import newest_time, start_by
 from cfaudit_export.sources.tally import Tally
 from cfaudit_export.sources.tool import choose_tool, fingerprint, properties_of
-
-# Upstream calls that one call of the tool costs, by kind of credential: the call itself and the server's own
-# look-ups of who is asking.
-COSTS = {"oauth": 1, "account token": 2, "user token": 3, "token": 3}
 
 # With columns to rebuild, every walk asks for some 36 values and half of the last page of each is wasted: 18 calls, to
 # be little beside the eight for each page. Calls are in flight all the same, as facets are read beside each other.
@@ -88,7 +85,7 @@ class AuditLogsSource:
     def open(self) -> tuple[BlockingPortal, Session]:
         """Open the session only, or return the one that is open."""
         # To open a session takes two requests, and the server looks up at each who is asking.
-        config, cost = self._config, 2 * (COSTS.get(self._context.credential.kind, 3) - 1)
+        config, cost = self._config, 2 * (most_calls(self._context.credential) - 1)
         return opened_session(self._session, config, self._context, self._pace, url=config.server_url, cost=cost)
 
     def probe(self) -> None:
@@ -245,11 +242,12 @@ class AuditLogsSource:
         finder = AccountFinder(self._config, self._context, self._pace)
         account, known = await finder.find(session, tool.name, takes_account=takes_account)
         session.choose_account(account if takes_account and account in dict(known) else None)
+        await learn_cost(self._config, self._context, self._pace)
         target = Target(
             self._config.server_url,
             tool.name,
             {"account_id": account} if takes_account else {},
-            COSTS.get(kind, 3),
+            most_calls(self._context.credential),
             self._config.retry_seconds,
             self._config.concurrency,
             offer,
@@ -259,7 +257,7 @@ class AuditLogsSource:
             account_verified=account in dict(known) or self._context.stream.account_found(account) == UNNAMED_ACCOUNT,
             account_name=dict(known).get(account),
             credential=kind,
-            calls_per_page=target.cost,
+            calls_per_page=self._pace.counted(target.cost),
             filters=frozenset(offer.filters),
             server=session.server,
             protocol=session.protocol,
