@@ -219,6 +219,10 @@ def _gaps(
 
 
 def is_due(gap: Gap, now: datetime) -> bool:
-    """Say whether it is time to try a gap again: the older it was when it was tried last, the longer that takes."""
+    """Say whether it is time to try a gap again: the older it was when it was tried last, the longer that takes.
+
+    One that was tried in the future, by a machine whose clock was ahead, is tried at once.
+    """
     age = gap.last_tried_at - gap.first_seen_at
-    return not gap.attempts or now - gap.last_tried_at >= next((wait for wait in _TRIES if wait > age), _TRIES[-1])
+    wait = next((wait for wait in _TRIES if wait > age), _TRIES[-1])
+    return not gap.attempts or gap.last_tried_at > now or now - gap.last_tried_at >= wait

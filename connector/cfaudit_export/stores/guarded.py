@@ -1,7 +1,7 @@
 """What a run sees of a checkpoint store: it is given no secret, and a checkpoint from the future is refused.
 
-A server may have said a secret back in the reason of a gap. A checkpoint that says that the future is covered, or that
-a gap was tried there, would let runs pass over events without a word.
+A server may have said a secret back in the reason of a gap. A checkpoint that says that the future is covered would let
+runs pass over events without a word.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from datetime import datetime
 
 from cfaudit_export.interfaces import CheckpointStore, Versioned
 from cfaudit_export.model import Checkpoint
-from cfaudit_export.stores.document import require_past
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +35,8 @@ class GuardedStore:
         Raises:
             CheckpointDamagedError: it is from the future.
         """
+        from cfaudit_export.stores.document import require_past
+
         found = self.store.load(stream_id)
         if found:
             require_past(found.checkpoint, self.clock())
