@@ -127,13 +127,22 @@ async def around(asker: Asker, question: Query, refused: Rejection, gap: Gap) ->
         here = replace(question, since_ms=gap[0], before_ms=gap[1], edges=_up_to_end(asker))
         outcome = await asker.ask(here)
         if isinstance(outcome, Page) and not outcome.rows.num_rows and here.edges != asker.reader.edges:
-            # Where questions include their end, one that leaves it out is blind to fractions of a millisecond.
-            outcome = await asker.ask(replace(here, edges=asker.reader.edges))
-        if not isinstance(outcome, Rejection) or outcome.issues[-1].index + 1 != len(outcome.issues):
+            # Where questions include their end, one that leaves it out is blind to fractions of a millisecond. From
+            # the end on, it shows that no row that reads well stands behind those that are refused.
+            here = replace(here, edges=asker.reader.edges)
+            outcome = await asker.ask(here)
+            if not _begins_refused(await asker.ask(replace(here, direction="desc"))):
+                return None
+        if not isinstance(outcome, Rejection) or not _begins_refused(outcome):
             return None
         number = len(outcome.issues)
     rest = tuple(replace(one, index=one.index - first - number) for one in refused.issues[number:])
     return Step([*parts, _dark(asker, gap, refused, number)], Rejection(rest) if rest else None)
+
+
+def _begins_refused(outcome: Outcome) -> bool:
+    """Say whether no row of a page stands before or between those that it was refused for."""
+    return isinstance(outcome, Rejection) and outcome.issues[-1].index + 1 == len(outcome.issues)
 
 
 def _dark(asker: Asker, gap: Gap, refused: Rejection, rows: int) -> Dark:
