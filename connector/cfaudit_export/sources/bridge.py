@@ -46,7 +46,10 @@ def produced(
         future.result()
     finally:
         future.cancel()
-        portal.call(receive.aclose)
+        try:
+            portal.call(receive.aclose)
+        finally:
+            receive.close()  # where the portal has ended already
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
