@@ -14,15 +14,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from cfaudit_export import hookspecs
 from cfaudit_export.cli import main
 from cfaudit_export.cli.app import COMMANDS
+from cfaudit_export.core.times import show_duration
 from cfaudit_export.errors import ExitCode
 from cfaudit_export.metrics import METRICS
-from cfaudit_export.plugins import load_plugins
+from cfaudit_export.plugin import hookspecs
+from cfaudit_export.plugin.registry import load_plugins
 from cfaudit_export.schema_formats import as_markdown
 from cfaudit_export.settings import OPTIONS, Option
-from cfaudit_export.times import show_duration
 
 FOLDER = Path(__file__).parent / "reference"
 _OURS = "cfaudit-export"

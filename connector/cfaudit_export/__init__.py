@@ -11,6 +11,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from cfaudit_export.core.model import (
+        Batch,
+        Checkpoint,
+        Connection,
+        Gap,
+        Receipt,
+        Rejected,
+        RunReport,
+        Stream,
+        Window,
+    )
     from cfaudit_export.errors import (
         AccessError,
         CfauditError,
@@ -27,20 +38,9 @@ if TYPE_CHECKING:
         TryAgainError,
         worst,
     )
-    from cfaudit_export.hookspecs import hookimpl
-    from cfaudit_export.interfaces import CheckpointStore, Extract, Sink, Source, Versioned
-    from cfaudit_export.model import (
-        Batch,
-        Checkpoint,
-        Connection,
-        Gap,
-        Receipt,
-        Rejected,
-        RunReport,
-        Stream,
-        Window,
-    )
-    from cfaudit_export.records import (
+    from cfaudit_export.plugin.hookspecs import hookimpl
+    from cfaudit_export.plugin.interfaces import CheckpointStore, Extract, Sink, Source, Versioned
+    from cfaudit_export.plugin.records import (
         CheckpointStorePlugin,
         Credential,
         Recover,
@@ -91,7 +91,7 @@ __all__ = [
 ]
 
 
-_ROOMS = ("errors", "model", "interfaces", "records", "hookspecs")
+_ROOMS = ("errors", "core.model", "plugin.interfaces", "plugin.records", "plugin.hookspecs")
 
 
 def __getattr__(name: str) -> Any:

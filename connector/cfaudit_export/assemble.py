@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from cfaudit_export.auth import credential_for
 from cfaudit_export.auth.token import MissingCredential, NoCredential
+from cfaudit_export.core.model import Connection, Stream, Window, floor_ms
 from cfaudit_export.errors import AccessError, AccountChoiceError, SettingsError, TryAgainError
 from cfaudit_export.fit import (
     check_names,
@@ -26,20 +27,19 @@ from cfaudit_export.fit import (
     secrets_of,
     server_url_of,
 )
-from cfaudit_export.interfaces import CheckpointStore, Sink, Source
 from cfaudit_export.log import Redaction
-from cfaudit_export.model import Connection, Stream, Window, floor_ms
-from cfaudit_export.records import Credential, Recover, SinkPlugin, SourceContext, SourcePlugin
+from cfaudit_export.plugin.interfaces import CheckpointStore, Sink, Source
+from cfaudit_export.plugin.records import Credential, Recover, SinkPlugin, SourceContext, SourcePlugin
+from cfaudit_export.plugin.resources import Shared
 from cfaudit_export.settings import Settings
 from cfaudit_export.settings.secret_values import secret_values, secret_variables
-from cfaudit_export.shared import Shared
 from cfaudit_export.stores.guarded import GuardedStore
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from cfaudit_export.pipeline.job import Progress, Trace
-    from cfaudit_export.plugins import Plugins
+    from cfaudit_export.plugin.registry import Plugins
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ from contextlib import suppress
 from itertools import islice
 
 from cfaudit_export.assemble import Workshop, connected
+from cfaudit_export.core.model import RunReport, SinkReport, Stream
 from cfaudit_export.errors import AccessError, CfauditError, ExitCode, ProtocolError, worst
-from cfaudit_export.model import RunReport, SinkReport, Stream
 
 _LOG = logging.getLogger(__name__)
 COUNTERS = ("retries", "throttles", "waited_seconds")

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from cfaudit_export.errors import SettingsError
-from cfaudit_export.interfaces import CheckpointStore
-from cfaudit_export.records import SinkPlugin, SourcePlugin
+from cfaudit_export.plugin.interfaces import CheckpointStore
+from cfaudit_export.plugin.records import SinkPlugin, SourcePlugin
 from cfaudit_export.settings import Settings
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from cfaudit_export.plugins import Plugins, Record
+    from cfaudit_export.plugin.registry import Plugins, Record
 
 DEFAULT_STORE = "file"
 
@@ -112,7 +112,7 @@ def fit_transform(settings: Settings, plugins: Plugins, name: str) -> Callable[[
 
 def _config(plugin: Record, table: Mapping[str, Any], where: str) -> Any:
     """Return a plugin's settings; texts may stand for numbers, as variables and `-o` can give nothing else."""
-    from cfaudit_export.plugins import build_config  # the list of installed distributions is slow to import
+    from cfaudit_export.plugin.registry import build_config  # the list of installed distributions is slow to import
 
     return build_config(plugin, table, where, strict=False)
 

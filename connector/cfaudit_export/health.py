@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import IntEnum
 
-from cfaudit_export.model import Checkpoint, iso
-from cfaudit_export.times import show_duration
+from cfaudit_export.core.model import Checkpoint, iso
+from cfaudit_export.core.times import show_duration
 
 WARN_DAYS = 7.0
 _SHOWN = 5

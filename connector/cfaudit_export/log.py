@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 from urllib.parse import quote, quote_plus
 
-from cfaudit_export.escape import escaped
+from cfaudit_export.core.escape import escaped
 
 PACKAGE = "cfaudit_export"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from cfaudit_export.interfaces import Extract, Source
-from cfaudit_export.model import MILLISECOND, Window, floor_ms
+from cfaudit_export.core.model import MILLISECOND, Window, floor_ms
+from cfaudit_export.plugin.interfaces import Extract, Source
 
 _FIRST_LOOK = timedelta(minutes=1)
 _GROWTH = 4

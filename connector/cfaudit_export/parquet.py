@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cfaudit_export import Batch, read_batch
-from cfaudit_export.checksums import FOOTER_NOTE, ChecksumWriter, read_footer
+from cfaudit_export.core.checksums import FOOTER_NOTE, ChecksumWriter, read_footer
 
 MERGED_PREFIX = "merged-"
 """How the names of files begin that `compact` made of others."""

@@ -13,8 +13,8 @@ from queue import SimpleQueue
 from threading import Thread
 from urllib.parse import urlsplit, urlunsplit
 
+from cfaudit_export.core.urls import is_safe
 from cfaudit_export.errors import CfauditError, ExitCode, SettingsError, worst
-from cfaudit_export.urls import is_safe
 
 _LOG = logging.getLogger(__name__)
 # What a monitor that is sick may cost a run in all. Its first ping does not hold up anything.
@@ -67,7 +67,7 @@ def ping(url: str, suffix: str, seconds: float) -> None:
     """Ask for the URL, within seconds; no redirect is followed, as it would lead the secret elsewhere."""
     import httpx2
 
-    from cfaudit_export.exchange import open_client
+    from cfaudit_export.http.exchange import open_client
 
     parts = urlsplit(url)
     path = f"{parts.path.rstrip('/')}/{suffix}" if suffix else parts.path

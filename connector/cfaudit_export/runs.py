@@ -17,14 +17,14 @@ from typing import Any
 
 from cfaudit_export.accounts import accounts_of
 from cfaudit_export.assemble import Watch, Workshop, assemble, connected
-from cfaudit_export.encode import as_plain
+from cfaudit_export.core.intervals import cut
+from cfaudit_export.core.jsonable import as_plain
+from cfaudit_export.core.model import Checkpoint, RunReport, Window, floor_ms
 from cfaudit_export.errors import CfauditError, ExitCode, SettingsError
 from cfaudit_export.export import export
 from cfaudit_export.failover import candidates, choose
-from cfaudit_export.intervals import cut
 from cfaudit_export.log import Redaction, logging_through
 from cfaudit_export.metrics.observe import Observer, observing
-from cfaudit_export.model import Checkpoint, RunReport, Window, floor_ms
 from cfaudit_export.ping import pinging
 from cfaudit_export.settings import ALL_ACCOUNTS, Given, Settings, load_settings
 from cfaudit_export.settings.secret_values import secret_values, secret_variables
@@ -116,7 +116,7 @@ def _fitted(
     *,
     needs_sink: bool,
 ) -> Workshop:
-    from cfaudit_export.plugins import load_plugins  # the list of installed distributions is slow to import
+    from cfaudit_export.plugin.registry import load_plugins  # the list of installed distributions is slow to import
 
     plugins = load_plugins(environ=environ)
     if needs_sink and not settings.sink:

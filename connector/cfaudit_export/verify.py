@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import pyarrow as pa
 
-from cfaudit_export.intervals import contains, intersect, subtract
-from cfaudit_export.model import MILLISECOND, Checkpoint, Connection, Gap, Lateness, Stream, Window, floor_ms
+from cfaudit_export.core.intervals import contains, intersect, subtract
+from cfaudit_export.core.model import MILLISECOND, Checkpoint, Connection, Gap, Lateness, Stream, Window, floor_ms
 from cfaudit_export.pipeline.commit import observe
 from cfaudit_export.pipeline.job import Transform
 from cfaudit_export.pipeline.ledger import Change
@@ -28,7 +28,7 @@ from cfaudit_export.schema import SHADOW
 
 if TYPE_CHECKING:
     from cfaudit_export.analysis.data import Data
-    from cfaudit_export.interfaces import Extract
+    from cfaudit_export.plugin.interfaces import Extract
 
 WHY = "missing in the export, as verify found"
 # Two values that nearly every event has one of; each is read alone, and may show what the whole answer left out.
@@ -43,7 +43,7 @@ _MARGIN = 2 * MILLISECOND
 
 
 class Recounting(Protocol):
-    """A source that can be compared with; see `cfaudit_export.interfaces.Source`."""
+    """A source that can be compared with; see `cfaudit_export.plugin.interfaces.Source`."""
 
     def recount(self, window: Window, page_rows: int, filters: Iterable[tuple[str, str]] = ()) -> Extract:
         """Read a window in a second way."""

@@ -9,7 +9,7 @@ import requests
 from google.auth.credentials import Credentials
 from google.auth.transport.requests import AuthorizedSession
 
-from cfaudit_export.deadline import Deadline, DeadlineError
+from cfaudit_export.core.deadline import Deadline, DeadlineError
 
 
 class BoundedSession(AuthorizedSession):

@@ -30,7 +30,7 @@ from typing import IO
 from urllib.parse import quote
 
 from cfaudit_export import Batch, LoadUnknownError, Receipt, SinkError, SinkRefusedError, Window
-from cfaudit_export.durable import sync_folder
+from cfaudit_export.core.durable import sync_folder
 from cfaudit_export.parquet import StagedEvents, digest_of, ids_by_day, write_parquet
 from cfaudit_parquet import ParquetConfig
 from cfaudit_parquet.visible import Visible, days_of, find_file, require_events, require_own_word

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from cfaudit_export import CheckpointStorePlugin, SinkPlugin, hookimpl
-from cfaudit_export.urls import is_safe, without_secrets
+from cfaudit_export.core.urls import is_safe, without_secrets
 
 if TYPE_CHECKING:
     from cfaudit_s3.sink import S3Sink

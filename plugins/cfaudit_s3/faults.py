@@ -8,7 +8,7 @@ from botocore import exceptions as boto
 from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
 
-from cfaudit_export.deadline import DeadlineError
+from cfaudit_export.core.deadline import DeadlineError
 from cfaudit_s3 import S3Access
 from cfaudit_s3.answers import NOT_OF_S3
 

@@ -18,7 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from cfaudit_export import CfauditError
-from cfaudit_export.deadline import Deadline, DeadlineError
+from cfaudit_export.core.deadline import Deadline, DeadlineError
 from cfaudit_s3 import S3Access
 from cfaudit_s3.client import checksum_of, connect
 from cfaudit_s3.faults import code_of, is_foreign, judge, status_of

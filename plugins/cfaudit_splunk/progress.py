@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any, Self
 
 from cfaudit_export import Batch, Rejected, SinkError
-from cfaudit_export.durable import sync_folder
+from cfaudit_export.core.durable import sync_folder
 
 SUFFIX = ".splunk"
 _FORMAT = 1

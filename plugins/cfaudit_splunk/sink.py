@@ -17,7 +17,7 @@ from importlib.metadata import version
 import httpx2
 
 from cfaudit_export import Batch, LoadUnknownError, Receipt, SinkRefusedError, Window
-from cfaudit_export.exchange import open_client
+from cfaudit_export.http.exchange import open_client
 from cfaudit_splunk.collector import Collector, Timing
 from cfaudit_splunk.config import SplunkConfig
 from cfaudit_splunk.deliver import Delivery

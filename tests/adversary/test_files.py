@@ -24,9 +24,9 @@ from cfaudit_export.analysis.data import open_data
 from cfaudit_export.analysis.engine import Limits
 from cfaudit_export.analysis.output import new_file
 from cfaudit_export.analysis.places import open_place
-from cfaudit_export.checksums import FOOTER_NOTE, read_footer
+from cfaudit_export.core.checksums import FOOTER_NOTE, read_footer
+from cfaudit_export.core.model import Window
 from cfaudit_export.errors import CfauditError, LoadUnknownError, SettingsError
-from cfaudit_export.model import Window
 from cfaudit_export.parquet import MERGED_NOTE, read_notes, write_parquet
 from cfaudit_export.schema import schema
 from cfaudit_export.testing import make_batch

@@ -21,8 +21,8 @@ from cfaudit_export.auth.registration import Client
 from cfaudit_export.auth.signout import sign_out
 from cfaudit_export.auth.store import GrantStore
 from cfaudit_export.cli import main
+from cfaudit_export.core.model import Checkpoint, Gap, Stream, Window
 from cfaudit_export.log import Redaction
-from cfaudit_export.model import Checkpoint, Gap, Stream, Window
 from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
 from cfaudit_export.settings.secret_values import secret_variables
 from cfaudit_export.stores.file import FileStore

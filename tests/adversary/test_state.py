@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from cfaudit_export.cli import main
-from cfaudit_export.durable import new_file
+from cfaudit_export.core.durable import new_file
+from cfaudit_export.core.model import Checkpoint, Gap, Rejected, SinkProgress, Stream, Window
 from cfaudit_export.errors import CheckpointDamagedError, ExitCode, StagingError
 from cfaudit_export.metrics.textfile import write_textfile
-from cfaudit_export.model import Checkpoint, Gap, Rejected, SinkProgress, Stream, Window
 from cfaudit_export.pipeline.answer import load_into
 from cfaudit_export.pipeline.plan import is_due
 from cfaudit_export.pipeline.quarantine import Quarantine

@@ -93,9 +93,9 @@ def write(name: str, kind: SixFields | WholeRecords, url: str, token: str, path:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from cfaudit_export.interfaces import Extract
-    from cfaudit_export.model import Connection, Stream, Window
+    from cfaudit_export.core.model import Connection, Stream, Window
     from cfaudit_export.pipeline.map import map_extract
+    from cfaudit_export.plugin.interfaces import Extract
     from cfaudit_export.schema import schema
 
     now, account = datetime(2026, 11, 1, tzinfo=UTC), "0" * 32

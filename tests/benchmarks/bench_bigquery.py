@@ -67,7 +67,7 @@ def load(url: str, folder: str, events: int) -> None:
     from cfaudit_bigquery import BigQueryConfig
     from cfaudit_bigquery.sink import BigQuerySink
     from cfaudit_export import Batch, Stream, Window
-    from cfaudit_export.model import EPOCH, MILLISECOND
+    from cfaudit_export.core.model import EPOCH, MILLISECOND
 
     batch_id, path = json.loads(Path(folder, "batch.json").read_text())
     batch = Batch(batch_id, Stream("0" * 32, "auditlogs"), Window(EPOCH, EPOCH + MILLISECOND), events, Path(path), "")

@@ -21,8 +21,8 @@ import anyio
 from measure import verdict
 
 from cfaudit_export.auth.token import TokenCredential
-from cfaudit_export.model import Stream, Window, floor_ms
-from cfaudit_export.records import Recover, SourceContext
+from cfaudit_export.core.model import Stream, Window, floor_ms
+from cfaudit_export.plugin.records import Recover, SourceContext
 from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
 from cfaudit_export.sandbox.query import value_of
 from cfaudit_export.sources import AuditLogsConfig

@@ -87,7 +87,7 @@ def bare(folder: Path, url: str, events: int) -> None:
 
 def load(folder: Path, url: str, events: int) -> None:
     from cfaudit_export import Batch, Stream, Window
-    from cfaudit_export.model import from_ms
+    from cfaudit_export.core.model import from_ms
     from cfaudit_splunk import SplunkConfig
     from cfaudit_splunk.sink import SplunkSink
 

@@ -23,10 +23,10 @@ import pyarrow.parquet as pq
 from measure import verdict
 
 from cfaudit_export.auth.token import TokenCredential
-from cfaudit_export.model import RunReport, Stream
+from cfaudit_export.core.model import RunReport, Stream
 from cfaudit_export.pipeline.job import Job
 from cfaudit_export.pipeline.run import run_stream
-from cfaudit_export.records import Recover, SourceContext
+from cfaudit_export.plugin.records import Recover, SourceContext
 from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
 from cfaudit_export.sources import AuditLogsConfig
 from cfaudit_export.sources.auditlogs.source import AuditLogsSource

@@ -10,8 +10,8 @@ import pytest
 
 from cfaudit_export.assemble import Workshop, assemble
 from cfaudit_export.errors import AccessError, PluginError, SettingsError
-from cfaudit_export.plugins import Offer, load_plugins
-from cfaudit_export.records import SourcePlugin
+from cfaudit_export.plugin.records import SourcePlugin
+from cfaudit_export.plugin.registry import Offer, load_plugins
 from cfaudit_export.settings import Settings
 
 ENVIRON = {"CLOUDFLARE_API_TOKEN": "cfut_0123456789abcdef"}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from cfaudit_export.blame import report_to
+from cfaudit_export.plugin.blame import report_to
 
 SOURCE = """
 import pyarrow as pa
@@ -87,8 +87,8 @@ def test_a_group_is_as_its_first_error(plugin: Callable[..., object]) -> None:
 
 
 def test_what_our_own_code_raises_is_ours_whoever_called_it(plugin: Callable[..., object]) -> None:
-    from cfaudit_export.model import Window
-    from cfaudit_export.times import parse_moment
+    from cfaudit_export.core.model import Window
+    from cfaudit_export.core.times import parse_moment
 
     module = plugin()
     ours = "this is a fault in the program; please report it with the lines above"

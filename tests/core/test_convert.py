@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pytest
 
 from cfaudit_export import SettingsError
-from cfaudit_export.convert import to_config
+from cfaudit_export.plugin.config import to_config
 
 
 @dataclass(frozen=True, slots=True)

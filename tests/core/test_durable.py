@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from cfaudit_export import Checkpoint, Rejected, Stream, read_batch
-from cfaudit_export.durable import sync_folder
+from cfaudit_export.core.durable import sync_folder
 from cfaudit_export.pipeline.quarantine import quarantine_of
 from cfaudit_export.stores.file import FileStore
 from cfaudit_export.testing import make_batch

@@ -4,9 +4,9 @@ import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from cfaudit_export.encode import as_json
+from cfaudit_export.core.jsonable import as_json
+from cfaudit_export.core.model import Gap, RunReport, SinkReport, Stream, Window
 from cfaudit_export.errors import ExitCode
-from cfaudit_export.model import Gap, RunReport, SinkReport, Stream, Window
 
 AT = datetime(2026, 11, 24, 2, 55, 0, 123_456, tzinfo=UTC)
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cfaudit_export.escape import escaped
+from cfaudit_export.core.escape import escaped
 
 
 @pytest.mark.parametrize(

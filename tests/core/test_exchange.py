@@ -16,9 +16,9 @@ import anyio
 import httpx2
 import pytest
 
-from cfaudit_export.deadline import Deadline, DeadlineError
+from cfaudit_export.core.deadline import Deadline, DeadlineError
 from cfaudit_export.errors import SettingsError
-from cfaudit_export.exchange import AsyncBoundedTransport, ReplyCutError, ReplyTooLargeError, open_client
+from cfaudit_export.http.exchange import AsyncBoundedTransport, ReplyCutError, ReplyTooLargeError, open_client
 
 Sends = Callable[[], Iterator[bytes]]
 TRUST = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # to load the system's certificates takes longer than a test

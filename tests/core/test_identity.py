@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cfaudit_export.identity import event_keys
+from cfaudit_export.core.identity import event_keys
 
 ACCOUNT = "0" * 32
 NAMES = ("action_description", "resource_product", "resource_type", "actor_email", "actor_token_name")

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cfaudit_export.intervals import contains, cut, intersect, subtract, union
-from cfaudit_export.model import Window, floor_ms, from_ms, iso, to_ms
+from cfaudit_export.core.intervals import contains, cut, intersect, subtract, union
+from cfaudit_export.core.model import Window, floor_ms, from_ms, iso, to_ms
 
 LAST = 24
 

@@ -12,9 +12,9 @@ from textwrap import dedent
 import pytest
 
 from cfaudit_export import Batch, Receipt, SettingsError, Stream, Window
+from cfaudit_export.core.model import EPOCH, RunReport, from_ms
 from cfaudit_export.errors import ExitCode, PluginError
-from cfaudit_export.model import EPOCH, RunReport, from_ms
-from cfaudit_export.plugins import Plugins, build_config, load_plugins, missing_requirements
+from cfaudit_export.plugin.registry import Plugins, build_config, load_plugins, missing_requirements
 
 GOOD = """
     from dataclasses import dataclass, field

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cfaudit_export.retry_after import LONGEST_SECONDS, retry_after_seconds
+from cfaudit_export.http.retry_after import LONGEST_SECONDS, retry_after_seconds
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cfaudit_export.times import parse_duration, parse_moment, show_duration
+from cfaudit_export.core.times import parse_duration, parse_moment, show_duration
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 

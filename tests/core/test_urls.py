@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cfaudit_export.core.urls import canonical, check_secret_url, is_safe
 from cfaudit_export.errors import SettingsError
-from cfaudit_export.urls import canonical, check_secret_url, is_safe
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cfaudit_export.cli import main
-from cfaudit_export.model import Checkpoint
+from cfaudit_export.core.model import Checkpoint
 from cfaudit_export.sandbox import Sandbox, World
 from cfaudit_export.sandbox.visitor import visit
 from cfaudit_export.stores.document import decode

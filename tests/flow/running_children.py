@@ -27,7 +27,7 @@ import botocore.loaders
 import botocore.session
 
 import cfaudit_bigquery
-import cfaudit_export.durable
+import cfaudit_export.core.durable
 import cfaudit_export.pipeline.deliver
 import cfaudit_export.pipeline.ledger
 import cfaudit_export.pipeline.load
@@ -44,7 +44,7 @@ from cfaudit_s3 import S3Config
 from cfaudit_s3.sink import S3Sink
 
 CORE = {
-    cfaudit_export.durable: {"new_file", "replace_file", "sync_folder"},
+    cfaudit_export.core.durable: {"new_file", "replace_file", "sync_folder"},
     cfaudit_export.pipeline.run: {"run_stream", "_promise", "_load"},
     cfaudit_export.pipeline.deliver: {"_settle", "promise", "load", "_accept"},
     cfaudit_export.pipeline.ledger: {"write"},
@@ -69,7 +69,7 @@ WARM = (
     "cfaudit_export.cli.app",
     "cfaudit_export.cli.export",
     "cfaudit_export.cli.replay",
-    "cfaudit_export.plugins",
+    "cfaudit_export.plugin.registry",
     "cfaudit_export.pipeline.fill",
     "cfaudit_export.sources.auditlogs.source",
     "cfaudit_export.sources.codemode.source",

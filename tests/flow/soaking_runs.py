@@ -20,7 +20,7 @@ from typing import Any
 from cfaudit_export import Batch, LoadUnknownError, Receipt, Sink, SinkError, SinkPlugin, Window
 from cfaudit_export.assemble import assemble
 from cfaudit_export.export import export
-from cfaudit_export.plugins import Offer, Plugins, load_plugins
+from cfaudit_export.plugin.registry import Offer, Plugins, load_plugins
 from cfaudit_export.settings import Settings
 from cfaudit_parquet import ParquetConfig
 from cfaudit_parquet.sink import ParquetSink

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from cfaudit_export.model import to_ms
+from cfaudit_export.core.model import to_ms
+from cfaudit_export.core.seal import sealed
 from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
-from cfaudit_export.seal import sealed
 
 DAY = 86_400.0
 QUICK = ("--recover", "off", "--settle-lag", "0s")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cfaudit_export.model import to_ms
+from cfaudit_export.core.model import to_ms
 from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
 
 SECONDS = 900

@@ -22,7 +22,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from cfaudit_export.plugins import Plugins, load_plugins
+from cfaudit_export.plugin.registry import Plugins, load_plugins
 from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
 from cfaudit_export.stores.document import decode
 

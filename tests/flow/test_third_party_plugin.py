@@ -71,7 +71,7 @@ HEADER = """
 import json, sys
 from pathlib import Path
 from cfaudit_export.errors import PluginError
-from cfaudit_export.plugins import build_config, load_plugins
+from cfaudit_export.plugin.registry import build_config, load_plugins
 from cfaudit_export.testing import make_batch
 
 def refusal(name):

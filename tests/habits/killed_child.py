@@ -11,7 +11,7 @@ from bad_habits.log import ACCOUNT, NOW
 from bad_habits.runs import SINCE, UNTIL
 from cfaudit_export.assemble import assemble
 from cfaudit_export.export import export
-from cfaudit_export.plugins import load_plugins
+from cfaudit_export.plugin.registry import load_plugins
 from cfaudit_export.settings import Settings
 
 

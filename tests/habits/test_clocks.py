@@ -13,7 +13,7 @@ from bad_habits import Machine, World, judge, machine, network, world
 from bad_habits.cases import line
 from bad_habits.log import NOW, START_MS
 from cfaudit_export import ExitCode, Window
-from cfaudit_export.model import MILLISECOND, from_ms
+from cfaudit_export.core.model import MILLISECOND, from_ms
 
 BOTH = pytest.mark.parametrize("source", ["auditlogs", "codemode"])
 DAY = timedelta(days=1)

@@ -11,7 +11,7 @@ from bad_habits import Habit, World, habits, machine, world
 from bad_habits.cases import dense, line
 from bad_habits.runs import SINCE, UNTIL
 from cfaudit_export import Window
-from cfaudit_export.model import to_ms
+from cfaudit_export.core.model import to_ms
 
 BOTH = pytest.mark.parametrize("source", ["auditlogs", "codemode"])
 PLAIN = world(line(120))

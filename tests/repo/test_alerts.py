@@ -16,10 +16,10 @@ import pytest
 import yaml
 
 from cfaudit_export.cli import main
+from cfaudit_export.core.model import Checkpoint, Lateness, RunReport, SinkProgress, SinkReport, Stream, Window
 from cfaudit_export.errors import ExitCode
 from cfaudit_export.metrics.collect import collect
 from cfaudit_export.metrics.textfile import write_textfile
-from cfaudit_export.model import Checkpoint, Lateness, RunReport, SinkProgress, SinkReport, Stream, Window
 from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
 
 ALERTS = Path(__file__).parents[2] / "deploy" / "prometheus" / "alerts.yml"

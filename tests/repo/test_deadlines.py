@@ -43,7 +43,7 @@ OPENERS = {
 """What opens connections, by module; a test below finds modules that are not here."""
 
 BOUNDED = {
-    "connector/cfaudit_export/exchange.py": "the transports with an end, and the client of theirs",
+    "connector/cfaudit_export/http/exchange.py": "the transports with an end, and the client of theirs",
     "connector/cfaudit_export/sources/session.py": "over AsyncBoundedTransport",
     "connector/cfaudit_export/sources/auditlogs/accounts.py": "over AsyncBoundedTransport",
     "connector/cfaudit_export/sources/auditlogs/cost.py": "over AsyncBoundedTransport",

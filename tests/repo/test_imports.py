@@ -17,16 +17,16 @@ DOOR = "cfaudit_export"
 
 # What a plugin may import beside the door; CONTRIBUTING names the same.
 PUBLIC = {
-    "cfaudit_export.deadline",
-    "cfaudit_export.durable",
-    "cfaudit_export.exchange",
+    "cfaudit_export.core.deadline",
+    "cfaudit_export.core.durable",
+    "cfaudit_export.http.exchange",
     "cfaudit_export.parquet",
     "cfaudit_export.runs",
     "cfaudit_export.schema",
     "cfaudit_export.schema_formats",
     "cfaudit_export.stores.document",
     "cfaudit_export.testing",
-    "cfaudit_export.urls",
+    "cfaudit_export.core.urls",
 }
 
 STEPS = {"plan", "map", "stage", "load", "commit"}
@@ -36,7 +36,7 @@ CONDUCTORS = {"run", "slices", "deliver"}
 # Heavy or delicate libraries, and the only places that know them. Others may be used wherever they help.
 HOMES = {
     "airflow": ("cfaudit_airflow",),
-    "anyio": ("cfaudit_export.exchange", "cfaudit_export.sources", "cfaudit_export.auth"),
+    "anyio": ("cfaudit_export.http.exchange", "cfaudit_export.sources", "cfaudit_export.auth"),
     "authlib": ("cfaudit_export.auth", "cfaudit_export.sources", "cfaudit_export.sandbox"),
     # A report reads its files from where the S3 sink put them, with the credentials that this had.
     "boto3": ("cfaudit_s3", "cfaudit_export.analysis"),
@@ -45,7 +45,7 @@ HOMES = {
     "filelock": ("cfaudit_export.stores", "cfaudit_export.auth", "cfaudit_export.analysis"),
     "google": ("cfaudit_bigquery",),
     "httpx2": (
-        "cfaudit_export.exchange",
+        "cfaudit_export.http.exchange",
         "cfaudit_export.sources",
         "cfaudit_export.auth",
         "cfaudit_export.sandbox",
@@ -59,7 +59,7 @@ HOMES = {
     "mcp_types": ("cfaudit_export.sources", "cfaudit_export.auth", "cfaudit_export.sandbox"),
     "opentelemetry": ("cfaudit_export.metrics.otlp",),
     "platformdirs": ("cfaudit_export.settings",),
-    "pluggy": ("cfaudit_export.hookspecs", "cfaudit_export.isolate", "cfaudit_export.plugins"),
+    "pluggy": ("cfaudit_export.plugin.hookspecs", "cfaudit_export.plugin.loader", "cfaudit_export.plugin.registry"),
     "pytest": ("cfaudit_export.testing",),
     "requests": ("cfaudit_bigquery",),
     # A report is laid out where it is made, and printed by the command line.
@@ -84,16 +84,16 @@ WITH = {
 
 # The protocol of a credential is asynchronous, as those who ask it are.
 ASYNC = (
-    "cfaudit_export.exchange",
+    "cfaudit_export.http.exchange",
     "cfaudit_export.sources",
     "cfaudit_export.auth",
     "cfaudit_export.sandbox",
-    "cfaudit_export.records",
+    "cfaudit_export.plugin.records",
 )
 
 LONGEST = 300
 LONGER = {
-    "cfaudit_export.model": "the vocabulary: one value after the other, hardly any behaviour",
+    "cfaudit_export.core.model": "the vocabulary: one value after the other, hardly any behaviour",
     "cfaudit_export.testing.sink_contract": "one promise of a sink after the other, each with its test",
 }
 
@@ -179,17 +179,21 @@ def test_the_rules_speak_of_what_exists() -> None:
     "name",
     [
         "cfaudit_export.errors",
-        "cfaudit_export.model",
-        "cfaudit_export.escape",
-        "cfaudit_export.intervals",
-        "cfaudit_export.times",
+        "cfaudit_export.core.model",
+        "cfaudit_export.core.escape",
+        "cfaudit_export.core.intervals",
+        "cfaudit_export.core.times",
         "cfaudit_export.log",
     ],
 )
 def test_the_words_stand_on_the_standard_library_alone(name: str) -> None:
     module = named(name)
     assert not third_party(module)
-    assert module.targets & NAMES <= {"cfaudit_export.errors", "cfaudit_export.model", "cfaudit_export.escape"}
+    assert module.targets & NAMES <= {
+        "cfaudit_export.errors",
+        "cfaudit_export.core.model",
+        "cfaudit_export.core.escape",
+    }
 
 
 def test_the_schema_adds_only_pyarrow() -> None:

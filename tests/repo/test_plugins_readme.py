@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from cfaudit_export import SinkPlugin, hookspecs
+from cfaudit_export import SinkPlugin
 from cfaudit_export.fit import secrets_of
-from cfaudit_export.plugins import build_config
+from cfaudit_export.plugin import hookspecs
+from cfaudit_export.plugin.registry import build_config
 from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
 from cfaudit_export.settings import Given, load_settings
 

@@ -13,8 +13,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from cfaudit_export.analysis.tables import SHADES, shade
+from cfaudit_export.core.escape import escaped
 from cfaudit_export.errors import SettingsError
-from cfaudit_export.escape import escaped
 
 _SVG = "http://www.w3.org/2000/svg"
 _ELEMENTS = {"svg", "g", "path", "rect", "line", "text", "title"}

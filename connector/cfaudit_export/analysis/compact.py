@@ -38,7 +38,7 @@ from cfaudit_export.analysis.files import DataFile, inspect, streams
 from cfaudit_export.analysis.merged import Merges, stored
 from cfaudit_export.analysis.places import Place, damaged
 from cfaudit_export.analysis.shelf import fault_of
-from cfaudit_export.durable import new_file, sync_folder
+from cfaudit_export.core.durable import new_file, sync_folder
 from cfaudit_export.errors import LockedError, SettingsError, TryAgainError, UsageError
 from cfaudit_export.parquet import MERGED_NOTE, MERGED_PREFIX, digest_of, write_parquet
 from cfaudit_export.schema import schema

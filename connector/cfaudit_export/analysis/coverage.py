@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from cfaudit_export.intervals import intersect, subtract, union
-from cfaudit_export.model import Checkpoint, Gap, SinkProgress, Stream, Window
+from cfaudit_export.core.intervals import intersect, subtract, union
+from cfaudit_export.core.model import Checkpoint, Gap, SinkProgress, Stream, Window
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,8 @@ from cfaudit_export.analysis.engine import Limits, import_duckdb, open_engine
 from cfaudit_export.analysis.files import Listing, wanted_folders
 from cfaudit_export.analysis.places import Place, damaged, reading_failed
 from cfaudit_export.analysis.shelf import Shelf, ShelfDataset
+from cfaudit_export.core.model import Window
 from cfaudit_export.errors import CfauditError, SettingsError, TryAgainError
-from cfaudit_export.model import Window
 
 _T = TypeVar("_T")
 EVENTS = "audit_events"

@@ -22,9 +22,9 @@ import pyarrow.parquet as pq
 
 from cfaudit_export.analysis.columns import converted, unlike
 from cfaudit_export.analysis.places import Found, Place
-from cfaudit_export.checksums import read_footer
-from cfaudit_export.escape import escaped
-from cfaudit_export.model import Window
+from cfaudit_export.core.checksums import read_footer
+from cfaudit_export.core.escape import escaped
+from cfaudit_export.core.model import Window
 from cfaudit_export.parquet import MERGED_NOTE, merged_files, notes_of
 
 _FOLDERS = re.compile(r"(?:^|/)account_id=([^/]+)/event_date=(\d{4}-\d{2}-\d{2})/[^/]+$")

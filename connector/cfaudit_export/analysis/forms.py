@@ -25,8 +25,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cfaudit_export.analysis.statement import Answer
+from cfaudit_export.core.escape import escaped
 from cfaudit_export.errors import UsageError
-from cfaudit_export.escape import escaped
 
 TEXT_FORMS: dict[str, Callable[[Answer, IO[str]], None]]
 """Forms that are text, by name."""

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from cfaudit_export.analysis.tables import Table
+from cfaudit_export.core.escape import escaped
 from cfaudit_export.errors import SettingsError
-from cfaudit_export.escape import escaped
 
 _ROWS = 200
 _TIMES = ("time", "first", "last", "first seen")

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from cfaudit_export import durable
+from cfaudit_export.core import durable
 from cfaudit_export.errors import UsageError
 
 _MODE = 0o640  # what is asked of the events is personal data as they are

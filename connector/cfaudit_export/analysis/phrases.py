@@ -11,8 +11,8 @@ from cfaudit_export.analysis.facts import Change, Outcome, Report
 from cfaudit_export.analysis.files import Ignored
 from cfaudit_export.analysis.question import Question
 from cfaudit_export.analysis.timeline import Focus, Session, Step, Timeline
-from cfaudit_export.model import Window
-from cfaudit_export.times import show_duration
+from cfaudit_export.core.model import Window
+from cfaudit_export.core.times import show_duration
 
 UNKNOWN = "unknown"
 _LISTED = 3

@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from cfaudit_export.core.model import Window
 from cfaudit_export.errors import UsageError
-from cfaudit_export.model import Window
 
 # Filters are named as in the tool; a column of the schema is named the same, but for this one.
 _COLUMNS = {"audit_log_id": "event_id"}

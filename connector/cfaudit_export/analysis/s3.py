@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from cfaudit_export.analysis.places import S3, Found, Place, is_visible
-from cfaudit_export.deadline import Deadline, DeadlineError
+from cfaudit_export.core.deadline import Deadline, DeadlineError
+from cfaudit_export.core.urls import check_secret_url
 from cfaudit_export.errors import AccessError, SettingsError, TryAgainError, UsageError
-from cfaudit_export.urls import check_secret_url
 
 _CREDENTIAL_SECONDS = 60.0
 _CONNECT_SECONDS = 10

@@ -23,7 +23,7 @@ from cfaudit_export.analysis.files import Candidate, DataFile, Ignored, Listing,
 from cfaudit_export.analysis.merged import Merges
 from cfaudit_export.analysis.places import Place
 from cfaudit_export.analysis.replacing import Replacements, replacements
-from cfaudit_export.escape import escaped
+from cfaudit_export.core.escape import escaped
 
 _LOG = logging.getLogger(__name__)
 _ATTEMPTS = 3

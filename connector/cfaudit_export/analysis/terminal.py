@@ -17,7 +17,7 @@ from cfaudit_export.analysis.question import Question
 from cfaudit_export.analysis.tables import FAILED, NEW, Table
 from cfaudit_export.analysis.timeline import Session, Timeline
 from cfaudit_export.analysis.widths import widths
-from cfaudit_export.escape import escaped
+from cfaudit_export.core.escape import escaped
 
 _TOP = 10
 _LONG = 20

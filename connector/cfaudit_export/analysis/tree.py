@@ -10,7 +10,7 @@ from typing import Any
 from cfaudit_export.analysis.coverage import Coverage
 from cfaudit_export.analysis.facts import Change, Outcome
 from cfaudit_export.analysis.words import Actor, Credential
-from cfaudit_export.model import Stream, Window, iso
+from cfaudit_export.core.model import Stream, Window, iso
 
 _WORKED_OUT: Mapping[type, tuple[str, ...]] = {
     Change: ("percent",),

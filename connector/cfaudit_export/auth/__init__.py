@@ -14,7 +14,7 @@ from cfaudit_export.auth.token import (
     read_token_keyring,
 )
 from cfaudit_export.errors import AccessError, SettingsError
-from cfaudit_export.records import Credential
+from cfaudit_export.plugin.records import Credential
 from cfaudit_export.settings import Settings
 from cfaudit_export.settings.options import DEFAULT_PROFILE
 

@@ -9,8 +9,8 @@ from urllib.parse import parse_qsl
 
 from cfaudit_export.auth.discovery import AuthorizationServer
 from cfaudit_export.auth.registration import Client
+from cfaudit_export.core.escape import shown
 from cfaudit_export.errors import AccessError
-from cfaudit_export.escape import shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

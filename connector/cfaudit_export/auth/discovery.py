@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from cfaudit_export.auth.web import first_object, refusal_of, send
+from cfaudit_export.core.escape import shown
+from cfaudit_export.core.urls import canonical, is_safe, is_within, origin_of
 from cfaudit_export.errors import ProtocolError, SettingsError
-from cfaudit_export.escape import shown
-from cfaudit_export.urls import canonical, is_safe, is_within, origin_of
 
 if TYPE_CHECKING:
     import httpx2

@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from cfaudit_export.auth.web import MOST_BYTES, TIMEOUT_SECONDS, UNTRUSTED, describe, refusal_of
-from cfaudit_export.causes import is_untrusted
+from cfaudit_export.core.causes import is_untrusted
+from cfaudit_export.core.escape import shown
 from cfaudit_export.errors import CfauditError, ProtocolError, SettingsError
-from cfaudit_export.escape import shown
-from cfaudit_export.retry_after import retry_after_seconds
+from cfaudit_export.http.retry_after import retry_after_seconds
 
 if TYPE_CHECKING:
     import httpx2
@@ -122,7 +122,7 @@ class TokenEndpoint:
         if self._oauth is None:
             from authlib.integrations.httpx_client import OAuth2Client
 
-            from cfaudit_export.exchange import BoundedTransport
+            from cfaudit_export.http.exchange import BoundedTransport
 
             self._oauth = OAuth2Client(
                 client_id=self._client.id,

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cfaudit_export.auth.web import object_in, refusal_of, send
+from cfaudit_export.core.escape import shown
 from cfaudit_export.errors import AccessError, ProtocolError, SettingsError
-from cfaudit_export.escape import shown
 
 if TYPE_CHECKING:
     import httpx2

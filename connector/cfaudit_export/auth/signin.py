@@ -17,8 +17,8 @@ from cfaudit_export.auth.registration import Client, known_client, register
 from cfaudit_export.auth.signout import revoke
 from cfaudit_export.auth.store import GrantStore
 from cfaudit_export.auth.web import open_http
+from cfaudit_export.core.escape import shown
 from cfaudit_export.errors import AccessError, SettingsError, SourceUnavailableError
-from cfaudit_export.escape import shown
 from cfaudit_export.settings.options import DEFAULT_PROFILE
 
 # Cloudflare's servers end a grant so long after the sign-in, however often it is refreshed, and do not say so.

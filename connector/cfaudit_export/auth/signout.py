@@ -7,8 +7,8 @@ from collections.abc import Callable
 from cfaudit_export.auth.endpoint import NotNowError, RefusedError, TokenEndpoint
 from cfaudit_export.auth.grants import Grant
 from cfaudit_export.auth.store import GrantStore
+from cfaudit_export.core.escape import shown
 from cfaudit_export.errors import AccessError, ProtocolError
-from cfaudit_export.escape import shown
 
 _LOCK_SECONDS = 120.0
 

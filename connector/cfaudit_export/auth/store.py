@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from cfaudit_export.auth.grants import Grant
-from cfaudit_export.durable import sync_folder
+from cfaudit_export.core.durable import sync_folder
 from cfaudit_export.errors import AccessError, TryAgainError
 
 SERVICE = "cfaudit-export"

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
-from cfaudit_export.causes import is_untrusted
+from cfaudit_export.core.causes import is_untrusted
+from cfaudit_export.core.escape import shown
+from cfaudit_export.core.urls import is_safe, origin_of
 from cfaudit_export.errors import ProtocolError, SettingsError, SourceUnavailableError
-from cfaudit_export.escape import shown
-from cfaudit_export.urls import is_safe, origin_of
 
 if TYPE_CHECKING:
     import httpx2
@@ -26,7 +26,7 @@ def open_http(home: str = "", headers: Mapping[str, str] | None = None) -> httpx
 
     `headers` go along with requests to the origin of `home`, and to no other.
     """
-    from cfaudit_export.exchange import open_client
+    from cfaudit_export.http.exchange import open_client
 
     def add_headers(request: httpx2.Request) -> None:
         if headers and origin_of(str(request.url)) == origin_of(home):
@@ -61,7 +61,7 @@ def send(http: httpx2.Client, method: str, url: str, **content: Any) -> httpx2.R
     """
     import httpx2
 
-    from cfaudit_export.exchange import ReplyTooLargeError
+    from cfaudit_export.http.exchange import ReplyTooLargeError
 
     try:
         response = http.request(method, url, **content)

@@ -10,11 +10,11 @@ import typer
 from cfaudit_export.cli.command import command
 from cfaudit_export.cli.export import Json
 from cfaudit_export.cli.shell import Shell
-from cfaudit_export.encode import as_json
+from cfaudit_export.core.jsonable import as_json
 from cfaudit_export.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from cfaudit_export.plugins import Offer, Plugins
+    from cfaudit_export.plugin.registry import Offer, Plugins
 
 _FORMATS = {"table": "as_table", "arrow": "as_arrow", "bigquery": "as_bigquery", "json": "as_json_schema"}
 
@@ -22,7 +22,7 @@ _FORMATS = {"table": "as_table", "arrow": "as_arrow", "bigquery": "as_bigquery",
 @command()
 def plugins(shell: Shell, *, json: Json = False) -> int:
     """List what is installed, and what is broken and why."""
-    from cfaudit_export.plugins import load_plugins
+    from cfaudit_export.plugin.registry import load_plugins
 
     found = load_plugins(environ=shell.environ)
     if json:
@@ -65,7 +65,7 @@ def schema(
 
 
 def _offers(found: Plugins) -> list[dict[str, str]]:
-    from cfaudit_export.plugins import missing_requirements
+    from cfaudit_export.plugin.registry import missing_requirements
 
     kinds: dict[str, Mapping[str, Offer[Any]]] = {
         "source": found.sources,

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cfaudit_export.cli.shell import Shell
+from cfaudit_export.core.model import Checkpoint, Window, floor_ms
 from cfaudit_export.errors import CfauditError, UsageError
 from cfaudit_export.fit import open_store
-from cfaudit_export.model import Checkpoint, Window, floor_ms
 from cfaudit_export.settings import ALL_ACCOUNTS, Settings, values
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ class Remembered:
 
 def remembered(shell: Shell, settings: Settings, place: Place) -> Remembered:
     """Return what is remembered of all streams; what cannot be read is said, and taken as unknown."""
-    from cfaudit_export.plugins import load_plugins
+    from cfaudit_export.plugin.registry import load_plugins
 
     sinks = settings.sink or [name for name, where in _places(settings).items() if _same(where, place.shown)]
     try:

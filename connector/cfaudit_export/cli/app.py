@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except (KeyboardInterrupt, typer.Abort):
             code = 0
         except Exception as error:  # noqa: BLE001  # a fault of ours or a plugin's: say what is needed to repair it
-            from cfaudit_export.blame import report_to
+            from cfaudit_export.plugin.blame import report_to
 
             terminal.say(traceback.format_exc())
             terminal.fail(report_to(error, "with the lines above"))
@@ -151,7 +151,7 @@ class _Group(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Find the command that the arguments name."""
         if args[0] not in COMMANDS and not args[0].startswith("-"):
-            from cfaudit_export.convert import nearest
+            from cfaudit_export.plugin.config import nearest
 
             known = ", ".join(COMMANDS)
             raise UsageError(f"no such command '{args[0]}'{nearest(args[0], COMMANDS)} (commands: {known})")
@@ -218,7 +218,7 @@ def _root(
 
 def _usage(error: typer.TyperException, arguments: Sequence[str]) -> str:
     """Return what is wrong with the command line, in the words of this program."""
-    from cfaudit_export.convert import nearest
+    from cfaudit_export.plugin.config import nearest
 
     context: Any = getattr(error, "ctx", None)
     place = context.command_path if context else PROGRAM

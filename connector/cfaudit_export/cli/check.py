@@ -11,12 +11,12 @@ from cfaudit_export.cli.command import command
 from cfaudit_export.cli.export import Json, covered_until, prepare
 from cfaudit_export.cli.shell import Shell
 from cfaudit_export.cli.signin import described
-from cfaudit_export.encode import as_json
+from cfaudit_export.core.jsonable import as_json
+from cfaudit_export.core.model import Connection
 from cfaudit_export.errors import CfauditError, ExitCode, SettingsError, worst
 from cfaudit_export.failover import choose
 from cfaudit_export.fit import hurried
-from cfaudit_export.interfaces import Source
-from cfaudit_export.model import Connection
+from cfaudit_export.plugin.interfaces import Source
 from cfaudit_export.settings import AUTO, Settings
 from cfaudit_export.settings.options import FILTERS, HOW, LOGS, WHAT, WHERE
 from cfaudit_export.sign_in import current_sign_in

@@ -10,7 +10,7 @@ from cfaudit_export.cli.analysis import Account, Data, accounts, limits, locatio
 from cfaudit_export.cli.command import command
 from cfaudit_export.cli.export import Json
 from cfaudit_export.cli.shell import Shell
-from cfaudit_export.encode import as_json
+from cfaudit_export.core.jsonable import as_json
 from cfaudit_export.errors import ExitCode, UsageError
 from cfaudit_export.settings import Settings
 from cfaudit_export.settings.options import LOGS

@@ -15,10 +15,10 @@ from cfaudit_export.cli.command import command
 from cfaudit_export.cli.progress import progress_bar
 from cfaudit_export.cli.rows import RawCsv, text_form
 from cfaudit_export.cli.shell import Shell
+from cfaudit_export.core.escape import escaped
+from cfaudit_export.core.model import Gap, Window, floor_ms, iso
 from cfaudit_export.errors import ExitCode, UsageError
-from cfaudit_export.escape import escaped
 from cfaudit_export.failover import choose
-from cfaudit_export.model import Gap, Window, floor_ms, iso
 from cfaudit_export.newest import newest
 from cfaudit_export.settings import Settings
 from cfaudit_export.settings.options import FILTERS, LOGS, WHAT
@@ -59,7 +59,7 @@ def events(
 
     Newest first, of the last 30 days unless --since says otherwise. Ends with 65 where rows among them cannot be read.
     """
-    from cfaudit_export.plugins import load_plugins
+    from cfaudit_export.plugin.registry import load_plugins
 
     if form not in _FORMATS:
         raise UsageError(f"--format: expected one of {', '.join(_FORMATS)}, not '{form}'")

@@ -15,9 +15,9 @@ from cfaudit_export.cli.command import command, log_form
 from cfaudit_export.cli.progress import progress_bar
 from cfaudit_export.cli.shell import Shell
 from cfaudit_export.cli.terminal import PROGRAM
-from cfaudit_export.encode import as_json
+from cfaudit_export.core.jsonable import as_json
+from cfaudit_export.core.model import Checkpoint, RunReport, iso
 from cfaudit_export.errors import ExitCode, worst
-from cfaudit_export.model import Checkpoint, RunReport, iso
 from cfaudit_export.runs import fit
 from cfaudit_export.settings import Settings
 from cfaudit_export.settings.options import FILTERS, HOW, LOGS, WATCH, WHAT, WHERE

@@ -12,10 +12,10 @@ from cfaudit_export.cli.command import command
 from cfaudit_export.cli.export import Json, export_all, prepare
 from cfaudit_export.cli.shell import Shell
 from cfaudit_export.cli.status import checkpoints_of, named
-from cfaudit_export.encode import as_json
+from cfaudit_export.core.jsonable import as_json
+from cfaudit_export.core.model import Checkpoint, Gap, iso
 from cfaudit_export.errors import CfauditError, ExitCode, worst
 from cfaudit_export.fit import open_store
-from cfaudit_export.model import Checkpoint, Gap, iso
 from cfaudit_export.settings import Settings
 from cfaudit_export.settings.options import FILTERS, HOW, LOGS, WHAT, WHERE
 
@@ -71,7 +71,7 @@ def _retry(shell: Shell, settings: Settings) -> list[ExitCode]:
 
 
 def _stored(shell: Shell, settings: Settings) -> list[Checkpoint | CfauditError]:
-    from cfaudit_export.plugins import load_plugins
+    from cfaudit_export.plugin.registry import load_plugins
 
     return list(checkpoints_of(open_store(settings, load_plugins(environ=shell.environ))))
 

@@ -12,8 +12,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import typer
 
 from cfaudit_export.cli.command import flag
+from cfaudit_export.core.times import parse_duration, parse_moment, show_duration
 from cfaudit_export.errors import UsageError
-from cfaudit_export.times import parse_duration, parse_moment, show_duration
 
 _SECONDS = "_seconds"
 _METAVARS = {int: "N", float: "SHARE", str: "TEXT", int | None: "N", datetime | None: "TIME"}

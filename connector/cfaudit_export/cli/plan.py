@@ -14,14 +14,14 @@ from cfaudit_export.assemble import Workshop, connected
 from cfaudit_export.cli.command import command
 from cfaudit_export.cli.export import Json, of_account, prepare
 from cfaudit_export.cli.shell import Shell
-from cfaudit_export.encode import as_json
+from cfaudit_export.core.jsonable import as_json
+from cfaudit_export.core.model import Checkpoint, Connection, iso
+from cfaudit_export.core.times import show_duration
 from cfaudit_export.errors import CfauditError, ExitCode, worst
 from cfaudit_export.failover import choose
-from cfaudit_export.model import Checkpoint, Connection, iso
 from cfaudit_export.runs import slices
 from cfaudit_export.settings import Settings
 from cfaudit_export.settings.options import FILTERS, HOW, LOGS, WHAT, WHERE
-from cfaudit_export.times import show_duration
 
 _PACE_MINUTES = 5
 _EPILOG = """

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cfaudit_export.assemble import Watch
 from cfaudit_export.cli.terminal import Terminal
-from cfaudit_export.escape import escaped
+from cfaudit_export.core.escape import escaped
 
 if TYPE_CHECKING:
     from cfaudit_export.pipeline.job import Progress

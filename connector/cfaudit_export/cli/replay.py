@@ -14,11 +14,11 @@ from cfaudit_export.cli.analysis import WHICH, Account
 from cfaudit_export.cli.command import command
 from cfaudit_export.cli.export import Json
 from cfaudit_export.cli.shell import Shell
-from cfaudit_export.encode import as_json
+from cfaudit_export.core.jsonable import as_json
+from cfaudit_export.core.model import Checkpoint, iso
 from cfaudit_export.errors import CfauditError, ExitCode, UsageError, worst
 from cfaudit_export.fit import check_names, fit_sink, open_store, secrets_of
-from cfaudit_export.interfaces import CheckpointStore
-from cfaudit_export.model import Checkpoint, iso
+from cfaudit_export.plugin.interfaces import CheckpointStore
 from cfaudit_export.settings import Settings
 from cfaudit_export.settings.options import LOGS
 
@@ -68,7 +68,7 @@ def replay(
     if discard and not sink:
         raise UsageError("--discard gives events up for ever; say of which sink, as in --sink splunk")
     from cfaudit_export.pipeline.replay import Target, replay_stream
-    from cfaudit_export.plugins import load_plugins
+    from cfaudit_export.plugin.registry import load_plugins
 
     plugins = load_plugins(environ=shell.environ)
     check_names(settings, plugins)

@@ -25,9 +25,9 @@ from cfaudit_export.cli.analysis import (
 from cfaudit_export.cli.command import command
 from cfaudit_export.cli.export import Json
 from cfaudit_export.cli.shell import Shell
-from cfaudit_export.encode import as_json
+from cfaudit_export.core.jsonable import as_json
+from cfaudit_export.core.model import EPOCH, Window
 from cfaudit_export.errors import ExitCode
-from cfaudit_export.model import EPOCH, Window
 from cfaudit_export.settings import Settings
 from cfaudit_export.settings.options import FILTERS, LOGS
 

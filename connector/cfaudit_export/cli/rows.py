@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cfaudit_export.cli.terminal import Terminal
+from cfaudit_export.core.escape import escaped
 from cfaudit_export.errors import UsageError
-from cfaudit_export.escape import escaped
 
 if TYPE_CHECKING:
     from cfaudit_export.analysis.statement import Answer

@@ -120,7 +120,7 @@ def described(grant: Grant, now: datetime) -> str:
 
 def _server(shell: Shell, settings: Settings) -> Any:
     """Return the settings of the source, which has a server."""
-    from cfaudit_export.plugins import load_plugins
+    from cfaudit_export.plugin.registry import load_plugins
 
     source = fit_source(settings, load_plugins(environ=shell.environ))
     if not server_url_of(source):

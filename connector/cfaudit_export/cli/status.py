@@ -16,21 +16,21 @@ from cfaudit_export.cli.export import Json, covered_until
 from cfaudit_export.cli.shell import Shell
 from cfaudit_export.cli.signin import described
 from cfaudit_export.cli.terminal import PROGRAM
-from cfaudit_export.encode import as_json
+from cfaudit_export.core.intervals import holes
+from cfaudit_export.core.jsonable import as_json
+from cfaudit_export.core.model import Checkpoint, SinkProgress, Stream
+from cfaudit_export.core.times import show_duration
 from cfaudit_export.errors import CfauditError, ExitCode, UsageError, worst
 from cfaudit_export.fit import fit_source, open_store, server_url_of
 from cfaudit_export.health import Expected, Health, Level, examine
-from cfaudit_export.interfaces import CheckpointStore
-from cfaudit_export.intervals import holes
-from cfaudit_export.model import Checkpoint, SinkProgress, Stream
+from cfaudit_export.plugin.interfaces import CheckpointStore
 from cfaudit_export.settings import Settings, values
 from cfaudit_export.settings.options import LOGS
 from cfaudit_export.sign_in import current_sign_in
-from cfaudit_export.times import show_duration
 
 if TYPE_CHECKING:
     from cfaudit_export.auth.grants import Grant
-    from cfaudit_export.plugins import Plugins
+    from cfaudit_export.plugin.registry import Plugins
 
 _CODES = "\n".join(f"  {level.value:>3}  {level.name}: {level.meaning}" for level in Level)
 _EPILOG = f"""
@@ -60,7 +60,7 @@ def status(
     Also how long the sign-in lasts. Reads what earlier runs left, and nothing else: no network, no credential.
     """
     from cfaudit_export.auth.grants import grant_days_left
-    from cfaudit_export.plugins import load_plugins
+    from cfaudit_export.plugin.registry import load_plugins
 
     if check:
         return _check(shell, settings, max_lag)
@@ -125,7 +125,7 @@ def _check(shell: Shell, settings: Settings, max_lag: str) -> int:
 
 def _examined(shell: Shell, settings: Settings, max_lag: timedelta) -> Health:
     from cfaudit_export.auth.grants import dead_because, grant_days_left
-    from cfaudit_export.plugins import load_plugins
+    from cfaudit_export.plugin.registry import load_plugins
 
     plugins, now = load_plugins(environ=shell.environ), shell.clock()
     has_token = shell.environ.get(VARIABLE) or settings.token_file or settings.token_keyring

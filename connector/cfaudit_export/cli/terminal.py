@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from typing import Literal
 
-from cfaudit_export.escape import escaped
+from cfaudit_export.core.escape import escaped
 from cfaudit_export.log import Redaction
 
 PROGRAM = "cfaudit-export"

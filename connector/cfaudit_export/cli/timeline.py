@@ -27,9 +27,9 @@ from cfaudit_export.cli.analysis import (
 from cfaudit_export.cli.command import command
 from cfaudit_export.cli.export import Json
 from cfaudit_export.cli.shell import Shell
-from cfaudit_export.encode import as_json
+from cfaudit_export.core.jsonable import as_json
+from cfaudit_export.core.model import Window, floor_ms
 from cfaudit_export.errors import ExitCode, UsageError
-from cfaudit_export.model import Window, floor_ms
 from cfaudit_export.settings import Settings, values
 from cfaudit_export.settings.options import FILTERS, LOGS
 

@@ -19,11 +19,11 @@ from cfaudit_export.cli.export import Json
 from cfaudit_export.cli.knobs import knob_parameters, sandbox_options
 from cfaudit_export.cli.progress import progress_bar
 from cfaudit_export.cli.shell import Shell
-from cfaudit_export.encode import as_json
+from cfaudit_export.core.jsonable import as_json
+from cfaudit_export.core.model import RunReport, iso
 from cfaudit_export.errors import UsageError
 from cfaudit_export.export import export
 from cfaudit_export.log import logging_to
-from cfaudit_export.model import RunReport, iso
 from cfaudit_export.settings import Settings
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def _prepared(directory: Path) -> Path:
 
 
 def _exported(shell: Shell, directory: Path, sandbox: Sandbox) -> RunReport:
-    from cfaudit_export.plugins import load_plugins
+    from cfaudit_export.plugin.registry import load_plugins
 
     # Only these settings count: whatever file or variables are around belong to real exports.
     settings = Settings(

@@ -16,10 +16,10 @@ from cfaudit_export.cli.analysis import Data, open_data_place, remembered
 from cfaudit_export.cli.command import command
 from cfaudit_export.cli.export import Json, of_account
 from cfaudit_export.cli.shell import Shell
-from cfaudit_export.encode import as_json
+from cfaudit_export.core.jsonable import as_json
+from cfaudit_export.core.model import EPOCH, Checkpoint, Window, floor_ms, iso
 from cfaudit_export.errors import CfauditError, ExitCode, SettingsError, UsageError, worst
 from cfaudit_export.failover import choose
-from cfaudit_export.model import EPOCH, Checkpoint, Window, floor_ms, iso
 from cfaudit_export.pipeline.ledger import Ledger
 from cfaudit_export.runs import fit
 from cfaudit_export.settings import Settings

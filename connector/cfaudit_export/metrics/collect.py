@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 
+from cfaudit_export.core.intervals import holes
+from cfaudit_export.core.model import Checkpoint, Lateness, RunReport, SinkProgress, SinkReport
 from cfaudit_export.errors import ExitCode
-from cfaudit_export.intervals import holes
 from cfaudit_export.metrics import METRICS, Sample
-from cfaudit_export.model import Checkpoint, Lateness, RunReport, SinkProgress, SinkReport
 
 _METRICS = {metric.name: metric for metric in METRICS}
 _QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}

@@ -12,11 +12,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cfaudit_export.core.model import Checkpoint, RunReport
+from cfaudit_export.core.urls import check_secret_url
 from cfaudit_export.errors import CfauditError, ExitCode, SettingsError, worst
 from cfaudit_export.metrics.collect import collect, collect_end
 from cfaudit_export.metrics.textfile import write_textfile
-from cfaudit_export.model import Checkpoint, RunReport
-from cfaudit_export.urls import check_secret_url
 
 if TYPE_CHECKING:
     from cfaudit_export.metrics.otlp import Otlp

@@ -22,7 +22,7 @@ from opentelemetry.sdk.trace import Span, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Status, StatusCode
 
-from cfaudit_export.deadline import Deadline, DeadlineError
+from cfaudit_export.core.deadline import Deadline, DeadlineError
 from cfaudit_export.metrics import PREFIX, Sample
 
 _LOG = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from cfaudit_export.durable import replace_file
+from cfaudit_export.core.durable import replace_file
 from cfaudit_export.metrics import METRICS, Metric, Sample
 
 _LOG = logging.getLogger(__name__)

@@ -8,12 +8,12 @@ from dataclasses import replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cfaudit_export.interfaces import Extract
-from cfaudit_export.intervals import intersect, subtract, union
-from cfaudit_export.model import MILLISECOND, Checkpoint, Gap, Window, floor_ms
+from cfaudit_export.core.intervals import intersect, subtract, union
+from cfaudit_export.core.model import MILLISECOND, Checkpoint, Gap, Window, floor_ms
 from cfaudit_export.pipeline.filled import filled_windows
 from cfaudit_export.pipeline.seen import unseen, within
 from cfaudit_export.pipeline.share import Want
+from cfaudit_export.plugin.interfaces import Extract
 from cfaudit_export.schema import SHADOW
 
 # To rebuild the columns of an interval costs some fifteen calls at least, and a call more for about so many rows.

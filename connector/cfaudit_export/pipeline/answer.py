@@ -9,10 +9,10 @@ from pathlib import Path
 from traceback import extract_tb
 from typing import TypeVar
 
-from cfaudit_export.blame import report_to
+from cfaudit_export.core.model import Batch, Receipt
 from cfaudit_export.errors import CfauditError, LoadUnknownError, SinkError, StagingError
-from cfaudit_export.interfaces import Sink
-from cfaudit_export.model import Batch, Receipt
+from cfaudit_export.plugin.blame import report_to
+from cfaudit_export.plugin.interfaces import Sink
 
 T = TypeVar("T")
 _AGAIN = "The next run reads its events again; see who else writes into the state folder, and look at the disk"

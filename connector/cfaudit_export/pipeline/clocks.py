@@ -11,9 +11,9 @@ from __future__ import annotations
 import logging
 from datetime import datetime, timedelta
 
+from cfaudit_export.core.model import EPOCH, MILLISECOND, Window, floor_ms
 from cfaudit_export.errors import SourceUnavailableError
-from cfaudit_export.interfaces import Dating, Source
-from cfaudit_export.model import EPOCH, MILLISECOND, Window, floor_ms
+from cfaudit_export.plugin.interfaces import Dating, Source
 
 _LOG = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from cfaudit_export.intervals import intersect, subtract, union
-from cfaudit_export.model import Checkpoint, Gap, Intent, Lateness, Receipt, SinkProgress, Trimming, Window
+from cfaudit_export.core.intervals import intersect, subtract, union
+from cfaudit_export.core.model import Checkpoint, Gap, Intent, Lateness, Receipt, SinkProgress, Trimming, Window
 from cfaudit_export.pipeline.ledger import Change
 from cfaudit_export.pipeline.seen import close_gaps, forget, merge
 from cfaudit_export.pipeline.trimmed import trimmed_after

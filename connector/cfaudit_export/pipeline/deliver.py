@@ -9,10 +9,9 @@ from datetime import datetime
 
 import pyarrow as pa
 
+from cfaudit_export.core.intervals import subtract
+from cfaudit_export.core.model import Batch, Intent, Lateness, Receipt, Window
 from cfaudit_export.errors import SinkError
-from cfaudit_export.interfaces import Extract
-from cfaudit_export.intervals import subtract
-from cfaudit_export.model import Batch, Intent, Lateness, Receipt, Window
 from cfaudit_export.pipeline.commit import Loaded, cover, intend, observe, withdraw
 from cfaudit_export.pipeline.destination import Places
 from cfaudit_export.pipeline.doubt import Answered, Doubt
@@ -24,6 +23,7 @@ from cfaudit_export.pipeline.quarantine import Quarantine
 from cfaudit_export.pipeline.shadows import name_shadows
 from cfaudit_export.pipeline.share import Share, Want, is_lacked, shares_of
 from cfaudit_export.pipeline.stage import Staging
+from cfaudit_export.plugin.interfaces import Extract
 
 _LOG = logging.getLogger(__name__)
 

@@ -12,12 +12,12 @@ import uuid
 from collections.abc import Callable
 from dataclasses import replace
 
+from cfaudit_export.core.model import Checkpoint, SinkProgress
 from cfaudit_export.errors import CfauditError, SinkRefusedError
-from cfaudit_export.interfaces import Sink
-from cfaudit_export.model import Checkpoint, SinkProgress
 from cfaudit_export.pipeline.answer import answered
 from cfaudit_export.pipeline.job import Job
 from cfaudit_export.pipeline.ledger import Change, Ledger
+from cfaudit_export.plugin.interfaces import Sink
 
 _LOG = logging.getLogger(__name__)
 _BOTH_WAYS = (

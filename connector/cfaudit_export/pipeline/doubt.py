@@ -13,8 +13,8 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from cfaudit_export.core.model import Batch, Receipt, Trimming, Window
 from cfaudit_export.errors import SinkError, SinkRefusedError
-from cfaudit_export.model import Batch, Receipt, Trimming, Window
 
 _LOG = logging.getLogger(__name__)
 

@@ -12,11 +12,11 @@ from itertools import chain
 
 import pyarrow as pa
 
+from cfaudit_export.core.intervals import intersect, subtract, union
+from cfaudit_export.core.model import MILLISECOND, Connection, Gap, Window, from_ms
 from cfaudit_export.errors import CfauditError, ProtocolError
-from cfaudit_export.interfaces import Completing, Dating, Extract, Rereading, Source
-from cfaudit_export.intervals import intersect, subtract, union
-from cfaudit_export.model import MILLISECOND, Connection, Gap, Window, from_ms
 from cfaudit_export.pipeline.seen import within
+from cfaudit_export.plugin.interfaces import Completing, Dating, Extract, Rereading, Source
 
 _LOG = logging.getLogger(__name__)
 _MOST_BYTES = 48_000_000

@@ -14,8 +14,8 @@ from datetime import datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cfaudit_export.intervals import contains, intersect, subtract
-from cfaudit_export.model import Gap, Window
+from cfaudit_export.core.intervals import contains, intersect, subtract
+from cfaudit_export.core.model import Gap, Window
 from cfaudit_export.pipeline.seen import gap_keys, gap_windows, pack_gaps, packed, split, within
 from cfaudit_export.schema import SHADOW
 

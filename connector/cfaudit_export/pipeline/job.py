@@ -11,8 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from cfaudit_export.interfaces import CheckpointStore, Sink, Source
-from cfaudit_export.model import Batch, Connection, Receipt, Stream
+from cfaudit_export.core.model import Batch, Connection, Receipt, Stream
+from cfaudit_export.plugin.interfaces import CheckpointStore, Sink, Source
 
 Transform = Callable[[pa.Table], pa.Table]
 Trace = Callable[[str], AbstractContextManager[dict[str, Any]]]

@@ -8,9 +8,9 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
+from cfaudit_export.core.model import UNNAMED_ACCOUNT, Checkpoint, Intent, SinkProgress, Stream
 from cfaudit_export.errors import CheckpointDamagedError, SettingsError
-from cfaudit_export.interfaces import CheckpointStore
-from cfaudit_export.model import UNNAMED_ACCOUNT, Checkpoint, Intent, SinkProgress, Stream
+from cfaudit_export.plugin.interfaces import CheckpointStore
 
 _LOG = logging.getLogger(__name__)
 

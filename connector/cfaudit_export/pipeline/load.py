@@ -6,10 +6,10 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from cfaudit_export.core.model import Batch, Intent, Receipt, SinkReport
 from cfaudit_export.errors import CfauditError, ExitCode
-from cfaudit_export.interfaces import Sink
-from cfaudit_export.model import Batch, Intent, Receipt, SinkReport
 from cfaudit_export.pipeline.answer import answered, load_into
+from cfaudit_export.plugin.interfaces import Sink
 
 _LOG = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from cfaudit_export.intervals import contains, intersect, subtract, union
-from cfaudit_export.model import EPOCH, MILLISECOND, Checkpoint, Gap, SinkProgress, Window, floor_ms
+from cfaudit_export.core.intervals import contains, intersect, subtract, union
+from cfaudit_export.core.model import EPOCH, MILLISECOND, Checkpoint, Gap, SinkProgress, Window, floor_ms
 from cfaudit_export.pipeline.seen import gap_windows
 from cfaudit_export.pipeline.trimmed import to_read
 

@@ -28,12 +28,12 @@ from urllib.parse import quote, unquote
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cfaudit_export.durable import new_file, replace_file, sync_folder
+from cfaudit_export.core.durable import new_file, replace_file, sync_folder
+from cfaudit_export.core.model import MILLISECOND, Batch, Rejected, Stream, Window, floor_ms, iso
+from cfaudit_export.core.seal import broken_seal, sealed
 from cfaudit_export.errors import SinkError, StagingError
-from cfaudit_export.interfaces import BlobStore
-from cfaudit_export.model import MILLISECOND, Batch, Rejected, Stream, Window, floor_ms, iso
 from cfaudit_export.pipeline.answer import digest_of
-from cfaudit_export.seal import broken_seal, sealed
+from cfaudit_export.plugin.interfaces import BlobStore
 
 _SUFFIX = ".arrow"
 _KEPT = ".kept"  # beside what is in the store, too

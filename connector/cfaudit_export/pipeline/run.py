@@ -11,10 +11,9 @@ from datetime import datetime, timedelta
 
 import pyarrow as pa
 
+from cfaudit_export.core.intervals import intersect, subtract, union
+from cfaudit_export.core.model import RunReport, Window
 from cfaudit_export.errors import CfauditError, ExitCode, worst
-from cfaudit_export.interfaces import Completing, Extract, Rereading
-from cfaudit_export.intervals import intersect, subtract, union
-from cfaudit_export.model import RunReport, Window
 from cfaudit_export.pipeline.again import known_gaps, part_of, unseen_windows
 from cfaudit_export.pipeline.clocks import time_to_plan_by
 from cfaudit_export.pipeline.commit import settle_horizon, use_tool
@@ -27,6 +26,7 @@ from cfaudit_export.pipeline.plan import Plan, Step, Wish, plan_stream
 from cfaudit_export.pipeline.quarantine import quarantine_of
 from cfaudit_export.pipeline.seen import within
 from cfaudit_export.pipeline.trimmed import to_read
+from cfaudit_export.plugin.interfaces import Completing, Extract, Rereading
 
 _LOG = logging.getLogger(__name__)
 

@@ -20,8 +20,8 @@ from datetime import datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cfaudit_export.intervals import subtract, union
-from cfaudit_export.model import Window
+from cfaudit_export.core.intervals import subtract, union
+from cfaudit_export.core.model import Window
 
 _PACKED = 16
 _HEX = 24

@@ -14,9 +14,9 @@ from itertools import count, takewhile
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cfaudit_export.identity import shadow_key
-from cfaudit_export.intervals import intersect
-from cfaudit_export.model import MILLISECOND, Gap, Window
+from cfaudit_export.core.identity import shadow_key
+from cfaudit_export.core.intervals import intersect
+from cfaudit_export.core.model import MILLISECOND, Gap, Window
 from cfaudit_export.pipeline.seen import gap_keys, packed, within
 from cfaudit_export.schema import SHADOW
 

@@ -9,13 +9,13 @@ from datetime import datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cfaudit_export.interfaces import Extract
-from cfaudit_export.intervals import intersect, subtract
-from cfaudit_export.model import Gap, Lateness, SinkProgress, Trimming, Window
+from cfaudit_export.core.intervals import intersect, subtract
+from cfaudit_export.core.model import Gap, Lateness, SinkProgress, Trimming, Window
 from cfaudit_export.pipeline.filled import carry_keys, keep_filled, known_gaps, without_shadows
 from cfaudit_export.pipeline.seen import gap_windows, pack, pack_gaps, unseen, within
 from cfaudit_export.pipeline.shadows import held_shadows, keep_shadows, remaining_shadows, replace_shadows
 from cfaudit_export.pipeline.trimmed import completions, trimming, without_delivered
+from cfaudit_export.plugin.interfaces import Extract
 from cfaudit_export.schema import SHADOW
 
 _LATE_MINUTES = (1, 5, 15, 60, 360)

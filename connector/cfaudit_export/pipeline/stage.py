@@ -11,9 +11,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cfaudit_export.durable import new_file, sync_folder
+from cfaudit_export.core.durable import new_file, sync_folder
+from cfaudit_export.core.model import Batch, Intent, Stream, Window
 from cfaudit_export.errors import StagingError
-from cfaudit_export.model import Batch, Intent, Stream, Window
 from cfaudit_export.pipeline.answer import digest_of
 
 _SUFFIX = ".arrow"

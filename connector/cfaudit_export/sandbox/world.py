@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from cfaudit_export.model import EPOCH
+from cfaudit_export.core.model import EPOCH
 from cfaudit_export.sandbox.columns import generate
 from cfaudit_export.sandbox.composer import Account, Composer
 from cfaudit_export.sandbox.options import RUNTIME_KNOBS, SandboxOptions

@@ -13,8 +13,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from cfaudit_export.core.model import iso
 from cfaudit_export.errors import SettingsError
-from cfaudit_export.model import iso
 from cfaudit_export.settings.layers import (
     PLUGIN_TABLES,
     Layer,

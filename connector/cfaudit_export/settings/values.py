@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from cfaudit_export.model import UNNAMED_ACCOUNT
-from cfaudit_export.times import parse_duration, parse_moment
+from cfaudit_export.core.model import UNNAMED_ACCOUNT
+from cfaudit_export.core.times import parse_duration, parse_moment
 
 Reader = Callable[[Any, datetime], Any]
 ALL_ACCOUNTS = ("all",)

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 import httpx2
 
 from cfaudit_export.errors import CfauditError
-from cfaudit_export.records import Credential
+from cfaudit_export.plugin.records import Credential
 
 
 class Bearer(httpx2.Auth):

@@ -25,7 +25,8 @@ from mcp_types import (
     REQUEST_TIMEOUT,
 )
 
-from cfaudit_export.causes import chain, is_untrusted
+from cfaudit_export.core.causes import chain, is_untrusted
+from cfaudit_export.core.escape import shown
 from cfaudit_export.errors import (
     AccessError,
     CfauditError,
@@ -34,8 +35,7 @@ from cfaudit_export.errors import (
     SourceUnavailableError,
     ThrottledError,
 )
-from cfaudit_export.escape import shown
-from cfaudit_export.exchange import ReplyTooLargeError
+from cfaudit_export.http.exchange import ReplyTooLargeError
 
 Kind = Literal["retry", "throttled", "access", "odd", "shape", "protocol", "too_large", "settings"]
 """What a failure means.

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
 
-from cfaudit_export.model import EPOCH
+from cfaudit_export.core.model import EPOCH
 from cfaudit_export.sources.auditlogs.contract import Unreadable
 
 UNKNOWN_BEFORE, UNKNOWN_AFTER = -1, 1 << 62  # milliseconds of an end that the page itself does not tell

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from cfaudit_export.auth import header_values
-from cfaudit_export.records import SourceContext
+from cfaudit_export.plugin.records import SourceContext
 from cfaudit_export.sources import AuditLogsConfig, CodeModeConfig
 from cfaudit_export.sources.pace import Pace
 from cfaudit_export.sources.patience import Patience

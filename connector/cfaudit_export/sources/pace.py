@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 import anyio
 
 from cfaudit_export.errors import ThrottledError
-from cfaudit_export.records import SourceContext
+from cfaudit_export.plugin.records import SourceContext
 
 _LOG = logging.getLogger(__name__)
 

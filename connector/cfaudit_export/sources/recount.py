@@ -13,8 +13,8 @@ from datetime import datetime
 
 import pyarrow as pa
 
-from cfaudit_export.interfaces import Extract
-from cfaudit_export.model import Gap, Window, from_ms
+from cfaudit_export.core.model import Gap, Window, from_ms
+from cfaudit_export.plugin.interfaces import Extract
 from cfaudit_export.sources.auditlogs.contract import Query, Rejection
 from cfaudit_export.sources.auditlogs.decode import Page
 from cfaudit_export.sources.auditlogs.reader import CursorDeadError

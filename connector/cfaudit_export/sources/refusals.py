@@ -18,9 +18,9 @@ import anyio
 import httpx2
 import msgspec
 
-from cfaudit_export.escape import shown
-from cfaudit_export.exchange import AsyncBoundedTransport
-from cfaudit_export.retry_after import retry_after_seconds
+from cfaudit_export.core.escape import shown
+from cfaudit_export.http.exchange import AsyncBoundedTransport
+from cfaudit_export.http.retry_after import retry_after_seconds
 from cfaudit_export.sources.failures import CallFailedError, failure_of, says_session_ended
 
 # What servers say to a session that they ended. The protocol has 404 for it, the most common SDK says 400, and gateways

@@ -7,7 +7,7 @@ from datetime import datetime
 
 import httpx2
 
-from cfaudit_export.retry_after import http_date
+from cfaudit_export.http.retry_after import http_date
 
 
 class ServerClock:

@@ -15,15 +15,15 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp_types import TextContent, Tool
 
+from cfaudit_export.core.escape import shown
+from cfaudit_export.core.urls import check_secret_url
 from cfaudit_export.errors import ProtocolError
-from cfaudit_export.escape import shown
-from cfaudit_export.exchange import AsyncBoundedTransport
-from cfaudit_export.records import Credential
+from cfaudit_export.http.exchange import AsyncBoundedTransport
+from cfaudit_export.plugin.records import Credential
 from cfaudit_export.sources.bearer import Bearer
 from cfaudit_export.sources.failures import CallFailedError, failure_of, says_session_ended
 from cfaudit_export.sources.refusals import Refusals
 from cfaudit_export.sources.server_clock import ServerClock
-from cfaudit_export.urls import check_secret_url
 
 _LOG = logging.getLogger(__name__)
 _CONNECT_SECONDS = 15.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cfaudit_export.records import SourceContext
+from cfaudit_export.plugin.records import SourceContext
 from cfaudit_export.sources.pace import Pace
 
 

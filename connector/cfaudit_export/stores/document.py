@@ -18,9 +18,9 @@ from typing import Any
 
 import msgspec
 
+from cfaudit_export.core.model import EPOCH, Checkpoint, iso
+from cfaudit_export.core.seal import broken_seal, sealed
 from cfaudit_export.errors import CheckpointDamagedError
-from cfaudit_export.model import EPOCH, Checkpoint, iso
-from cfaudit_export.seal import broken_seal, sealed
 
 FORMAT = 2
 # Coverage ends before the moment at which it is written. Another clock may be ahead of ours, by no more than this.

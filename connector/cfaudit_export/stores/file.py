@@ -14,10 +14,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from cfaudit_export.durable import replace_file, sync_folder
+from cfaudit_export.core.durable import replace_file, sync_folder
+from cfaudit_export.core.model import Checkpoint
 from cfaudit_export.errors import CheckpointConflictError, LockedError, TryAgainError
-from cfaudit_export.interfaces import Versioned
-from cfaudit_export.model import Checkpoint
+from cfaudit_export.plugin.interfaces import Versioned
 from cfaudit_export.stores.document import decode, encode, version_of
 
 _STREAM_ID = re.compile(r"[0-9a-f]{16}")

@@ -11,8 +11,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from cfaudit_export.interfaces import CheckpointStore, Versioned
-from cfaudit_export.model import Checkpoint
+from cfaudit_export.core.model import Checkpoint
+from cfaudit_export.plugin.interfaces import CheckpointStore, Versioned
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cfaudit_export.model import Batch, Stream, Window, to_ms
+from cfaudit_export.core.model import Batch, Stream, Window, to_ms
 from cfaudit_export.pipeline.stage import Staging
 from cfaudit_export.schema import schema
 

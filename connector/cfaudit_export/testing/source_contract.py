@@ -30,8 +30,8 @@ import pyarrow as pa
 import pytest
 
 from cfaudit_export import AccessError, Connection, Extract, Source, Stream, TryAgainError, Window
-from cfaudit_export.intervals import subtract, union
-from cfaudit_export.model import MILLISECOND, from_ms, to_ms
+from cfaudit_export.core.intervals import subtract, union
+from cfaudit_export.core.model import MILLISECOND, from_ms, to_ms
 from cfaudit_export.pipeline.map import map_extract
 from cfaudit_export.schema import schema
 

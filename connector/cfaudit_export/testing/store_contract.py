@@ -33,8 +33,8 @@ from cfaudit_export import (
     Stream,
     Window,
 )
-from cfaudit_export.interfaces import BlobStore
-from cfaudit_export.model import Intent, Lateness, SinkProgress
+from cfaudit_export.core.model import Intent, Lateness, SinkProgress
+from cfaudit_export.plugin.interfaces import BlobStore
 
 T = TypeVar("T")
 NewStore = Callable[[], CheckpointStore]
@@ -190,7 +190,7 @@ class CheckpointStoreContract:
         assert [_loaded(new_store, number) for number in numbers] == [_checkpoint(number, number) for number in numbers]
 
     def test_files_of_a_stream_are_kept_beside_its_checkpoint(self, new_store: NewStore) -> None:
-        """Only for a store that has a place for them (`cfaudit_export.interfaces.BlobStore`)."""
+        """Only for a store that has a place for them (`cfaudit_export.plugin.interfaces.BlobStore`)."""
         if not hasattr(new_store(), "keep"):
             return  # it promises none
         store, other = cast("BlobStore", new_store()), cast("BlobStore", new_store())

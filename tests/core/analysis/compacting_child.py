@@ -15,7 +15,7 @@ from types import FrameType
 from typing import Any
 
 import cfaudit_export.analysis.compact
-import cfaudit_export.durable
+import cfaudit_export.core.durable
 from cfaudit_export.analysis.places import open_place
 
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
@@ -26,7 +26,10 @@ def die_at_line(number: int) -> None:
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
         nonlocal left
-        if frame.f_code.co_filename not in {cfaudit_export.analysis.compact.__file__, cfaudit_export.durable.__file__}:
+        if frame.f_code.co_filename not in {
+            cfaudit_export.analysis.compact.__file__,
+            cfaudit_export.core.durable.__file__,
+        }:
             return None
         if event == "line":
             left -= 1

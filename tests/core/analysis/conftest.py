@@ -15,10 +15,10 @@ import pytest
 from cfaudit_export.analysis.data import Data, open_data
 from cfaudit_export.analysis.places import open_place
 from cfaudit_export.assemble import assemble
+from cfaudit_export.core.model import Window
 from cfaudit_export.export import export
-from cfaudit_export.model import Window
 from cfaudit_export.parquet import write_parquet
-from cfaudit_export.plugins import load_plugins
+from cfaudit_export.plugin.registry import load_plugins
 from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
 from cfaudit_export.schema import schema
 from cfaudit_export.settings import Settings

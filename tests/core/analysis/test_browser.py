@@ -17,7 +17,7 @@ from cfaudit_export.analysis.report import make_report
 from cfaudit_export.analysis.report_page import report_page
 from cfaudit_export.analysis.timeline import Focus, make_timeline
 from cfaudit_export.analysis.timeline_page import timeline_page
-from cfaudit_export.model import EPOCH, Window
+from cfaudit_export.core.model import EPOCH, Window
 
 DESK, PHONE = 1200, 390
 RIGHT_TO_LEFT = "admin\u202egro.elpmaxe@live\u2066"

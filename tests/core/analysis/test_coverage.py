@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cfaudit_export.analysis.coverage import cover, reach
-from cfaudit_export.intervals import contains
-from cfaudit_export.model import EPOCH, Checkpoint, Gap, SinkProgress, Stream, Window
+from cfaudit_export.core.intervals import contains
+from cfaudit_export.core.model import EPOCH, Checkpoint, Gap, SinkProgress, Stream, Window
 
 ACCOUNT = "0f3c1e5a7b9d2468ace013579bdf2468"
 

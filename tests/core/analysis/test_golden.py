@@ -21,7 +21,7 @@ from cfaudit_export.analysis.report_page import report_page
 from cfaudit_export.analysis.terminal import render_report, render_timeline
 from cfaudit_export.analysis.timeline import Focus, make_timeline
 from cfaudit_export.analysis.tree import tree
-from cfaudit_export.model import EPOCH, Checkpoint, Window
+from cfaudit_export.core.model import EPOCH, Checkpoint, Window
 from cfaudit_export.stores.file import FileStore
 
 WEEK = Window(datetime.fromisoformat("2026-11-12T23:00Z"), datetime.fromisoformat("2026-11-19T23:00Z"))

@@ -28,7 +28,7 @@ from cfaudit_export.analysis.terminal import render_report, render_timeline
 from cfaudit_export.analysis.timeline import Focus, make_timeline
 from cfaudit_export.analysis.timeline_page import timeline_page
 from cfaudit_export.analysis.tree import tree
-from cfaudit_export.model import Window
+from cfaudit_export.core.model import Window
 
 NOON = datetime(2026, 11, 10, 12, tzinfo=UTC)
 PERIOD = Window(NOON - timedelta(days=2), NOON + timedelta(hours=1))

@@ -16,7 +16,7 @@ from cfaudit_export.analysis.coverage import Coverage
 from cfaudit_export.analysis.facts import Outcome, Ranked, Report
 from cfaudit_export.analysis.question import Question
 from cfaudit_export.analysis.report import make_report
-from cfaudit_export.model import EPOCH, Window
+from cfaudit_export.core.model import EPOCH, Window
 
 BERLIN = ZoneInfo("Europe/Berlin")
 PERIOD = Window(datetime.fromisoformat("2026-11-12T23:00Z"), datetime.fromisoformat("2026-11-19T23:00Z"))

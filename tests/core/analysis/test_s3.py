@@ -17,8 +17,8 @@ from moto.server import ThreadedMotoServer
 from cfaudit_export.analysis import s3 as module
 from cfaudit_export.analysis.data import Data, open_data
 from cfaudit_export.analysis.places import open_place
+from cfaudit_export.core.model import Window
 from cfaudit_export.errors import AccessError, SettingsError, TryAgainError, UsageError
-from cfaudit_export.model import Window
 
 DAYS = [datetime(2026, 11, day, 12, tzinfo=UTC) for day in range(1, 6)]
 REGION = "eu-central-1"

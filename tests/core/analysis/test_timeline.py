@@ -14,8 +14,8 @@ from cfaudit_export.analysis import phrases, timeline
 from cfaudit_export.analysis.coverage import Coverage
 from cfaudit_export.analysis.question import Question
 from cfaudit_export.analysis.timeline import Focus, Timeline, make_timeline
+from cfaudit_export.core.model import Window
 from cfaudit_export.errors import UsageError
-from cfaudit_export.model import Window
 
 NOON = datetime(2026, 11, 10, 12, tzinfo=UTC)
 PERIOD = Window(NOON, NOON + timedelta(hours=6))

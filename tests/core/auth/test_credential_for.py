@@ -16,7 +16,7 @@ from cfaudit_export.auth.grants import Grant
 from cfaudit_export.auth.registration import Client
 from cfaudit_export.auth.store import GrantStore
 from cfaudit_export.errors import AccessError, SettingsError
-from cfaudit_export.records import Credential
+from cfaudit_export.plugin.records import Credential
 from cfaudit_export.settings import Settings
 
 URL = "https://gateway.example/mcp"

@@ -16,7 +16,7 @@ from cfaudit_export.auth.endpoint import TokenEndpoint
 from cfaudit_export.auth.grants import dead_because, grant_days_left
 from cfaudit_export.auth.oauth import OAuthCredential
 from cfaudit_export.errors import AccessError, ExitCode, ProtocolError, SourceUnavailableError, TryAgainError
-from cfaudit_export.records import Credential
+from cfaudit_export.plugin.records import Credential
 from cfaudit_export.sandbox.dash import OAuthKnobs
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import pytest
 from cfaudit_export.assemble import assemble
 from cfaudit_export.cli import main
 from cfaudit_export.export import export
-from cfaudit_export.plugins import load_plugins
+from cfaudit_export.plugin.registry import load_plugins
 from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
 from cfaudit_export.settings import Settings
 from cfaudit_export.stores.file import FileStore

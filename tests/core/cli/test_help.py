@@ -31,7 +31,12 @@ def test_the_list_of_commands_imports_none_of_them_nor_what_plugins_need(process
     modules = {line.rpartition("|")[2].strip() for line in result.err.splitlines()}
     assert "cfaudit_export.cli.app" in modules
     assert not modules & {f"cfaudit_export.cli.{module}" for module, _, _ in COMMANDS.values()}
-    assert not modules & {"pluggy", "cfaudit_export.model", "cfaudit_export.settings", "cfaudit_export.plugins"}
+    assert not modules & {
+        "pluggy",
+        "cfaudit_export.core.model",
+        "cfaudit_export.settings",
+        "cfaudit_export.plugin.registry",
+    }
 
 
 def test_a_listing_of_plugins_imports_no_library_of_theirs(process: Any) -> None:

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 import trustme
 
+from cfaudit_export.core.seal import sealed
 from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
-from cfaudit_export.seal import sealed
 
 HOUR = timedelta(hours=1)
 SPAN = 10 * 86_400.0

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_fd_to_metric_families
 
-from cfaudit_export.errors import ExitCode
-from cfaudit_export.model import (
+from cfaudit_export.core.model import (
     Checkpoint,
     Gap,
     Intent,
@@ -23,6 +22,7 @@ from cfaudit_export.model import (
     Stream,
     Window,
 )
+from cfaudit_export.errors import ExitCode
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from cfaudit_export.core.model import Lateness
 from cfaudit_export.metrics import METRICS
 from cfaudit_export.metrics.collect import quantile
-from cfaudit_export.model import Lateness
 
 
 @pytest.mark.parametrize(

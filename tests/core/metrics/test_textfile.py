@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
+from cfaudit_export.core.model import Checkpoint, RunReport, Stream
 from cfaudit_export.errors import ExitCode
 from cfaudit_export.metrics import METRICS, Sample
 from cfaudit_export.metrics.collect import collect, collect_end
 from cfaudit_export.metrics.textfile import write_textfile
-from cfaudit_export.model import Checkpoint, RunReport, Stream
 
 
 def only(values: dict[Any, float]) -> float:

@@ -17,11 +17,11 @@ import pytest
 
 from cfaudit_export import Batch, Receipt, Rejected, Sink, SinkError, Stream, Window, read_batch
 from cfaudit_export.auth.token import TokenCredential
-from cfaudit_export.model import Checkpoint, RunReport
+from cfaudit_export.core.model import Checkpoint, RunReport
 from cfaudit_export.pipeline.job import Job
 from cfaudit_export.pipeline.run import run_stream
 from cfaudit_export.pipeline.slices import Waiting, run_slice
-from cfaudit_export.records import Recover, SourceContext
+from cfaudit_export.plugin.records import Recover, SourceContext
 from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
 from cfaudit_export.sources import AuditLogsConfig
 from cfaudit_export.sources.auditlogs.source import AuditLogsSource

@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from cfaudit_export.core.model import EPOCH, MILLISECOND, Connection, Window
 from cfaudit_export.errors import SourceUnavailableError
-from cfaudit_export.interfaces import Extract
-from cfaudit_export.model import EPOCH, MILLISECOND, Connection, Window
 from cfaudit_export.pipeline.clocks import time_to_plan_by
+from cfaudit_export.plugin.interfaces import Extract
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 LAG = timedelta(minutes=15)

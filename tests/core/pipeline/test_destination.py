@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from cfaudit_export.core.model import RunReport, SinkProgress, Window
 from cfaudit_export.errors import ExitCode
-from cfaudit_export.model import RunReport, SinkProgress, Window
 from cfaudit_parquet import ParquetConfig
 from cfaudit_parquet.sink import ParquetSink
 

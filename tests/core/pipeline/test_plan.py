@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from cfaudit_export.model import Checkpoint, Gap, SinkProgress, Stream, Trimmed, Window
+from cfaudit_export.core.model import Checkpoint, Gap, SinkProgress, Stream, Trimmed, Window
 from cfaudit_export.pipeline.plan import Wish, plan_stream
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)

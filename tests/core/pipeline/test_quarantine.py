@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from cfaudit_export import SinkError, SinkRefusedError, read_batch
+from cfaudit_export.core.model import Rejected
 from cfaudit_export.errors import ExitCode, StagingError, UsageError
-from cfaudit_export.model import Rejected
 from cfaudit_export.pipeline.ledger import Ledger
 from cfaudit_export.pipeline.quarantine import Quarantine, quarantine_of
 from cfaudit_export.pipeline.replay import Target, discard_stream, replay_stream

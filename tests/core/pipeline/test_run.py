@@ -15,10 +15,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cfaudit_export.core.model import Checkpoint
 from cfaudit_export.errors import ExitCode
-from cfaudit_export.interfaces import Extract
-from cfaudit_export.model import Checkpoint
 from cfaudit_export.pipeline.plan import is_due
+from cfaudit_export.plugin.interfaces import Extract
 
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)

@@ -8,7 +8,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cfaudit_export.model import Window
+from cfaudit_export.core.model import Window
 from cfaudit_export.pipeline.seen import forget, merge, pack, unseen, within
 
 START = datetime(2026, 11, 24, tzinfo=UTC)

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from cfaudit_export import LockedError, SinkError, TryAgainError, Window
+from cfaudit_export.core.intervals import cut
+from cfaudit_export.core.model import Checkpoint
 from cfaudit_export.errors import ExitCode
-from cfaudit_export.intervals import cut
-from cfaudit_export.model import Checkpoint
 from cfaudit_export.pipeline.slices import Waiting
 
 DAY = timedelta(days=1)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from cfaudit_export.core.model import SinkProgress, Trimmed, Trimming, Window
 from cfaudit_export.errors import ExitCode
-from cfaudit_export.model import SinkProgress, Trimmed, Trimming, Window
 from cfaudit_export.pipeline.trimmed import MOST_INTERVALS, trimmed_after
 
 HOUR = timedelta(hours=1)

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 from cfaudit_export.auth.token import TokenCredential
-from cfaudit_export.model import Stream, Window, floor_ms
-from cfaudit_export.records import Recover, SourceContext
+from cfaudit_export.core.model import Stream, Window, floor_ms
+from cfaudit_export.plugin.records import Recover, SourceContext
+from cfaudit_export.plugin.resources import Shared
 from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
 from cfaudit_export.sandbox.app import NoAuthorization
 from cfaudit_export.sandbox.dash import OAuthKnobs
 from cfaudit_export.sandbox.oauth import OAuth
 from cfaudit_export.sandbox.oauth_dialect import AUDITLOGS
-from cfaudit_export.shared import Shared
 from cfaudit_export.sources import AuditLogsConfig
 from cfaudit_export.sources.auditlogs.source import AuditLogsSource
 from cfaudit_export.sources.pace import Pace

@@ -14,10 +14,10 @@ import anyio
 import pytest
 
 from cfaudit_export.auth.token import TokenCredential
+from cfaudit_export.core.model import Stream, Window, floor_ms
 from cfaudit_export.errors import AccessError, SourceUnavailableError, ThrottledError
-from cfaudit_export.interfaces import Extract
-from cfaudit_export.model import Stream, Window, floor_ms
-from cfaudit_export.records import Recover, SourceContext
+from cfaudit_export.plugin.interfaces import Extract
+from cfaudit_export.plugin.records import Recover, SourceContext
 from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
 from cfaudit_export.sources import AuditLogsConfig
 from cfaudit_export.sources.auditlogs.source import AuditLogsSource

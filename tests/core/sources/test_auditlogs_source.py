@@ -14,11 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cfaudit_export.auth.token import TokenCredential
+from cfaudit_export.core.intervals import contains, union
+from cfaudit_export.core.model import Stream, Window, floor_ms, from_ms
 from cfaudit_export.errors import AccessError, ProtocolError, SettingsError
-from cfaudit_export.interfaces import Extract
-from cfaudit_export.intervals import contains, union
-from cfaudit_export.model import Stream, Window, floor_ms, from_ms
-from cfaudit_export.records import Recover, SourceContext
+from cfaudit_export.plugin.interfaces import Extract
+from cfaudit_export.plugin.records import Recover, SourceContext
 from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
 from cfaudit_export.sources import AuditLogsConfig
 from cfaudit_export.sources.auditlogs.source import AuditLogsSource

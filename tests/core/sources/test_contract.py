@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from cfaudit_export.auth.token import TokenCredential
-from cfaudit_export.model import Stream, Window, floor_ms
-from cfaudit_export.records import Recover, SourceContext
+from cfaudit_export.core.model import Stream, Window, floor_ms
+from cfaudit_export.plugin.records import Recover, SourceContext
 from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
 from cfaudit_export.sandbox.text import js
 from cfaudit_export.sources import AuditLogsConfig, CodeModeConfig

@@ -13,7 +13,7 @@ from mcp import MCPError
 from mcp_types import ErrorData
 
 from cfaudit_export.errors import AccessError, CfauditError, ExitCode, ProtocolError
-from cfaudit_export.exchange import ReplyCutError, ReplyTooLargeError
+from cfaudit_export.http.exchange import ReplyCutError, ReplyTooLargeError
 from cfaudit_export.sources.failures import LOOKS, CallFailedError, Kind, failure_of, says_session_ended
 
 

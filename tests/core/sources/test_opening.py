@@ -19,11 +19,11 @@ import anyio
 import pytest
 
 from cfaudit_export.auth.token import TokenCredential
+from cfaudit_export.core.model import Stream, Window, floor_ms
 from cfaudit_export.errors import SourceUnavailableError
-from cfaudit_export.model import Stream, Window, floor_ms
-from cfaudit_export.records import Recover, SourceContext
+from cfaudit_export.plugin.records import Recover, SourceContext
+from cfaudit_export.plugin.resources import Shared
 from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
-from cfaudit_export.shared import Shared
 from cfaudit_export.sources import AuditLogsConfig, CodeModeConfig
 from cfaudit_export.sources.auditlogs.source import AuditLogsSource
 from cfaudit_export.sources.codemode.source import CodeModeSource

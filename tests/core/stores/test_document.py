@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cfaudit_export import Checkpoint, CheckpointDamagedError, Gap, Stream, Window
+from cfaudit_export.core.model import Intent, Lateness, SinkProgress, from_ms
+from cfaudit_export.core.seal import sealed
 from cfaudit_export.errors import ExitCode
-from cfaudit_export.model import Intent, Lateness, SinkProgress, from_ms
-from cfaudit_export.seal import sealed
 from cfaudit_export.stores.document import FORMAT, decode, encode, version_of
 from cfaudit_export.testing import full_checkpoint
 

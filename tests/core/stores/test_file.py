@@ -24,8 +24,8 @@ from cfaudit_export import (
     Stream,
     TryAgainError,
 )
+from cfaudit_export.core.model import SinkProgress
 from cfaudit_export.errors import ExitCode
-from cfaudit_export.model import SinkProgress
 from cfaudit_export.stores.file import FileStore
 from cfaudit_export.testing import CheckpointStoreContract
 
@@ -166,7 +166,7 @@ def test_a_holder_that_is_asleep_keeps_the_stream_and_goes_on_when_it_wakes(fold
 # The writer dies the moment before it takes the named step.
 DYING_WRITER = """
 from dataclasses import replace
-from cfaudit_export.model import SinkProgress
+from cfaudit_export.core.model import SinkProgress
 step, left = sys.argv[3].split(":")
 
 def dying(real, steps=[int(left)]):
@@ -213,7 +213,7 @@ def test_a_writer_killed_at_any_step_leaves_the_old_document_or_the_new(
 
 RESTLESS_WRITER = """
 from dataclasses import replace
-from cfaudit_export.model import SinkProgress
+from cfaudit_export.core.model import SinkProgress
 store = FileStore(Path(sys.argv[1]))
 found = store.load(sys.argv[2])
 old, version = replace(found.checkpoint, sinks={}), found.version

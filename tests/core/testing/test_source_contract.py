@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from cfaudit_export import AccessError, Connection, Extract, SourceUnavailableError, Window
-from cfaudit_export.model import MILLISECOND
+from cfaudit_export.core.model import MILLISECOND
 from cfaudit_export.testing import SourceContract, SourceTarget
 
 START = datetime(2026, 11, 20, tzinfo=UTC)

@@ -17,7 +17,7 @@ import pytest
 from cfaudit_bigquery import BigQueryConfig
 from cfaudit_bigquery.sink import BigQuerySink
 from cfaudit_export import Batch
-from cfaudit_export.model import to_ms
+from cfaudit_export.core.model import to_ms
 from cfaudit_export.schema import schema
 from cfaudit_export.schema_formats import as_bigquery
 

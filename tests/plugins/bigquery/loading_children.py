@@ -16,7 +16,7 @@ from typing import Any
 import cfaudit_bigquery.sink
 from cfaudit_bigquery import BigQueryConfig
 from cfaudit_export import Batch, Stream, Window
-from cfaudit_export.model import from_ms
+from cfaudit_export.core.model import from_ms
 
 COUNTED = {str(Path(cfaudit_bigquery.__file__).with_name(name)) for name in ("attempts.py", "service.py", "sink.py")}
 

@@ -14,7 +14,7 @@ from cfaudit_bigquery.attempts import _MOST_REFUSED
 from cfaudit_bigquery.columns import CLUSTER, PARTITION
 from cfaudit_bigquery.faults import _LATER, _PASSING, PassingError, Place, fault
 from cfaudit_export import SinkError
-from cfaudit_export.convert import to_config
+from cfaudit_export.plugin.config import to_config
 from cfaudit_export.schema_formats import as_bigquery
 from cfaudit_export.testing import make_batch
 

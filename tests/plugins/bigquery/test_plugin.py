@@ -10,7 +10,7 @@ import cfaudit_bigquery
 from cfaudit_bigquery import BigQueryConfig
 from cfaudit_bigquery.sink import BigQuerySink
 from cfaudit_export import SettingsError
-from cfaudit_export.convert import to_config
+from cfaudit_export.plugin.config import to_config
 
 
 def test_the_plugin_offers_the_sink_bigquery() -> None:

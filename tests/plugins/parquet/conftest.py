@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cfaudit_export import Batch
-from cfaudit_export.model import to_ms
+from cfaudit_export.core.model import to_ms
 from cfaudit_export.schema import schema
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import cfaudit_parquet.sink
 from cfaudit_export import Batch, Stream, Window
-from cfaudit_export.model import from_ms
+from cfaudit_export.core.model import from_ms
 from cfaudit_parquet import ParquetConfig
 
 

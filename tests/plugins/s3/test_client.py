@@ -14,7 +14,7 @@ import pytest
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse, HeadersDict
 
 from cfaudit_export import Batch, LoadUnknownError, SettingsError, SinkError, SinkRefusedError
-from cfaudit_export.convert import to_config
+from cfaudit_export.plugin.config import to_config
 from cfaudit_export.testing import make_batch
 from cfaudit_s3 import S3Access, S3Config, S3StoreConfig, cfaudit_checkpoint_stores, cfaudit_sinks
 from cfaudit_s3.client import checksum_of, connect, on_aws

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from cfaudit_export.convert import to_config
+from cfaudit_export.core.times import parse_duration
+from cfaudit_export.plugin.config import to_config
 from cfaudit_export.schema import COLUMNS
 from cfaudit_export.testing import make_batch
-from cfaudit_export.times import parse_duration
 from cfaudit_s3 import S3Access, S3Config, S3StoreConfig
 
 

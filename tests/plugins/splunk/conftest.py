@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from cfaudit_export import Batch
-from cfaudit_export.model import to_ms
+from cfaudit_export.core.model import to_ms
 from cfaudit_export.schema import COLUMNS, schema
 from cfaudit_splunk import SplunkConfig
 from cfaudit_splunk.collector import Timing

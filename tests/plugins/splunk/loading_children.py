@@ -17,7 +17,7 @@ import httpx2
 
 import cfaudit_splunk.sink
 from cfaudit_export import Batch, Stream, Window
-from cfaudit_export.model import from_ms
+from cfaudit_export.core.model import from_ms
 from cfaudit_splunk import SplunkConfig
 
 # The files whose steps matter to others than ourselves: what is sent, and what is noted.

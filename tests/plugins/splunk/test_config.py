@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from cfaudit_export import SettingsError
-from cfaudit_export.convert import to_config
+from cfaudit_export.plugin.config import to_config
 from cfaudit_splunk import SplunkConfig
 
 URL = "https://splunk.example.com:8088"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cfaudit_export.convert import to_config
+from cfaudit_export.plugin.config import to_config
 from cfaudit_splunk import SplunkConfig
 from cfaudit_splunk.deliver import _MOST_WAITING
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import httpx2
 
+from cfaudit_export.core.escape import shown
+from cfaudit_export.core.model import UNNAMED_ACCOUNT
 from cfaudit_export.errors import AccessError, AccountChoiceError, SettingsError
-from cfaudit_export.escape import shown
-from cfaudit_export.exchange import AsyncBoundedTransport
-from cfaudit_export.model import UNNAMED_ACCOUNT
-from cfaudit_export.records import SourceContext
+from cfaudit_export.http.exchange import AsyncBoundedTransport
+from cfaudit_export.plugin.records import SourceContext
 from cfaudit_export.sources import AUDITLOGS_URL, CLOUDFLARE_API_URL, AuditLogsConfig
 from cfaudit_export.sources.auditlogs.contract import ToolFault, read_fault
 from cfaudit_export.sources.failures import CallFailedError, failure_of

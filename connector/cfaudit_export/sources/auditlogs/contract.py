@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from cfaudit_export.escape import shown
-from cfaudit_export.model import from_ms, iso
+from cfaudit_export.core.escape import shown
+from cfaudit_export.core.model import from_ms, iso
 
 TOOL = "auditlogs_by_account_id"
 MOST_ROWS = 1000  # that the tool returns per call

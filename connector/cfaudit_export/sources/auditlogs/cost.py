@@ -13,12 +13,12 @@ from urllib.parse import urlsplit
 import anyio
 import httpx2
 
+from cfaudit_export.core.urls import origin_of
 from cfaudit_export.errors import CfauditError
-from cfaudit_export.exchange import AsyncBoundedTransport
-from cfaudit_export.records import Credential, SourceContext
+from cfaudit_export.http.exchange import AsyncBoundedTransport
+from cfaudit_export.plugin.records import Credential, SourceContext
 from cfaudit_export.sources import AuditLogsConfig
 from cfaudit_export.sources.pace import Pace
-from cfaudit_export.urls import origin_of
 
 _LOG = logging.getLogger(__name__)
 # By kind of credential: the call itself, and the look-ups of who is asking.

@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 
+from cfaudit_export.core.escape import shown
 from cfaudit_export.errors import (
     AccessError,
     AccountChoiceError,
@@ -16,8 +17,7 @@ from cfaudit_export.errors import (
     ProtocolError,
     SourceUnavailableError,
 )
-from cfaudit_export.escape import shown
-from cfaudit_export.records import Credential
+from cfaudit_export.plugin.records import Credential
 from cfaudit_export.sources.auditlogs.contract import Edges, Query, Rejection, ToolFault, read_fault
 from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA, Page
 from cfaudit_export.sources.auditlogs.habits import Habits

@@ -8,7 +8,7 @@ from itertools import accumulate
 
 import pyarrow as pa
 
-from cfaudit_export.records import Recover
+from cfaudit_export.plugin.records import Recover
 from cfaudit_export.sources import AUDITLOGS_FILTERS
 from cfaudit_export.sources.auditlogs.ahead import Ahead
 from cfaudit_export.sources.auditlogs.contract import Query

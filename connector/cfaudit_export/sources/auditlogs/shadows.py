@@ -13,7 +13,7 @@ from datetime import datetime
 
 import pyarrow as pa
 
-from cfaudit_export.model import from_ms
+from cfaudit_export.core.model import from_ms
 from cfaudit_export.sources.auditlogs.contract import MOST_ROWS, Query, Rejection, Unreadable
 from cfaudit_export.sources.auditlogs.decode import TIME, Page
 from cfaudit_export.sources.auditlogs.facets import Filter

@@ -11,10 +11,10 @@ import pyarrow as pa
 from anyio.from_thread import BlockingPortal
 from anyio.streams.memory import MemoryObjectSendStream
 
-from cfaudit_export.interfaces import Extract
-from cfaudit_export.intervals import subtract
-from cfaudit_export.model import UNNAMED_ACCOUNT, Connection, Gap, Window, floor_ms, from_ms, to_ms
-from cfaudit_export.records import Recover, SourceContext
+from cfaudit_export.core.intervals import subtract
+from cfaudit_export.core.model import UNNAMED_ACCOUNT, Connection, Gap, Window, floor_ms, from_ms, to_ms
+from cfaudit_export.plugin.interfaces import Extract
+from cfaudit_export.plugin.records import Recover, SourceContext
 from cfaudit_export.sources import AuditLogsConfig
 from cfaudit_export.sources.auditlogs.accounts import AccountFinder
 from cfaudit_export.sources.auditlogs.ahead import Ahead

@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
+from cfaudit_export.core.escape import shown
 from cfaudit_export.errors import AccessError, ProtocolError, SettingsError
-from cfaudit_export.escape import shown
 from cfaudit_export.sources.codemode.frame import Frame
 from cfaudit_export.sources.codemode.size import MOST_BYTES
 from cfaudit_export.sources.codemode.snippet import Parameters

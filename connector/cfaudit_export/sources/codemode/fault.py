@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from cfaudit_export.escape import shown
+from cfaudit_export.core.escape import shown
 from cfaudit_export.sources.codemode.frame import Header
 
 Kind = Literal[

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import msgspec
 
+from cfaudit_export.core.escape import shown
 from cfaudit_export.errors import ProtocolError
-from cfaudit_export.escape import shown
 
 VERSION = 1
 # Every generation marks what it cuts with these words: behind the text, or as a member of the JSON it shrinks.

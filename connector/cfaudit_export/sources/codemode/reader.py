@@ -9,6 +9,8 @@ from typing import Any
 
 import anyio
 
+from cfaudit_export.core.escape import shown
+from cfaudit_export.core.model import from_ms, iso
 from cfaudit_export.errors import (
     AccessError,
     AccountChoiceError,
@@ -16,9 +18,7 @@ from cfaudit_export.errors import (
     ProtocolError,
     SourceUnavailableError,
 )
-from cfaudit_export.escape import shown
-from cfaudit_export.model import from_ms, iso
-from cfaudit_export.records import Credential
+from cfaudit_export.plugin.records import Credential
 from cfaudit_export.sources.auditlogs.board import Range
 from cfaudit_export.sources.auditlogs.contract import Edges, Query, Rejection, Unreadable
 from cfaudit_export.sources.auditlogs.decode import Page

@@ -14,10 +14,10 @@ import pyarrow as pa
 from anyio.from_thread import BlockingPortal
 from anyio.streams.memory import MemoryObjectSendStream
 
+from cfaudit_export.core.model import Connection, Gap, Window, from_ms, to_ms
 from cfaudit_export.errors import AccountChoiceError, ProtocolError, SettingsError
-from cfaudit_export.interfaces import Extract
-from cfaudit_export.model import Connection, Gap, Window, from_ms, to_ms
-from cfaudit_export.records import SourceContext
+from cfaudit_export.plugin.interfaces import Extract
+from cfaudit_export.plugin.records import SourceContext
 from cfaudit_export.sources import CODEMODE_FILTERS, CodeModeConfig
 from cfaudit_export.sources.auditlogs.board import Board, Range
 from cfaudit_export.sources.auditlogs.contract import Query, Unreadable

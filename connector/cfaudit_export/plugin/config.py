@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import inspect
 
+from cfaudit_export.core.times import parse_duration
 from cfaudit_export.errors import SettingsError
-from cfaudit_export.times import parse_duration
 
 T = TypeVar("T")
 

@@ -6,7 +6,7 @@ import os
 import ssl
 from collections.abc import Iterator
 
-from cfaudit_export.escape import shown
+from cfaudit_export.core.escape import shown
 
 _MOST = 50
 

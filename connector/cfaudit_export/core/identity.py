@@ -24,7 +24,7 @@ from hashlib import sha256
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cfaudit_export.model import to_ms
+from cfaudit_export.core.model import to_ms
 
 _PARTS = ("action_description", "resource_product", "resource_type", "actor_email", "key_token_name")
 _FIRST = b"1:0"

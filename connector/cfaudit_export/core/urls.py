@@ -5,8 +5,8 @@ from __future__ import annotations
 import ipaddress
 from urllib.parse import urlsplit, urlunsplit
 
+from cfaudit_export.core.escape import shown
 from cfaudit_export.errors import SettingsError
-from cfaudit_export.escape import shown
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from cfaudit_export.model import Stream, Window, iso
+from cfaudit_export.core.model import Stream, Window, iso
 
 _FORMS: tuple[tuple[type, Callable[[Any], Any]], ...] = (
     (

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
-    from cfaudit_export.model import Batch, Receipt, RunReport
-    from cfaudit_export.records import CheckpointStorePlugin, SinkPlugin, SourcePlugin, TransformPlugin
+    from cfaudit_export.core.model import Batch, Receipt, RunReport
+    from cfaudit_export.plugin.records import CheckpointStorePlugin, SinkPlugin, SourcePlugin, TransformPlugin
 
 PROJECT = "cfaudit_export"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Sequence
 
-from cfaudit_export.escape import shown
+from cfaudit_export.core.escape import shown
 
 _PIECE_BYTES = 65_536
 

@@ -13,10 +13,10 @@ from typing import Any
 import pluggy
 from msgspec import inspect
 
-from cfaudit_export import hookspecs
-from cfaudit_export.convert import nearest
 from cfaudit_export.errors import PluginError
-from cfaudit_export.records import CheckpointStorePlugin, SinkPlugin, SourcePlugin, TransformPlugin
+from cfaudit_export.plugin import hookspecs
+from cfaudit_export.plugin.config import nearest
+from cfaudit_export.plugin.records import CheckpointStorePlugin, SinkPlugin, SourcePlugin, TransformPlugin
 
 OFFERING: dict[str, tuple[str, type[Any]]] = {
     "source": ("cfaudit_sources", SourcePlugin),

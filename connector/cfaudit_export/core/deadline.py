@@ -1,8 +1,8 @@
 """A moment by which something must have ended, whatever a peer does: the end of a whole exchange, not of a silence.
 
 Timeouts of libraries count from the last byte, so a peer that sends a byte a second holds a caller for as long as it
-likes. `cfaudit_export.exchange` gives HTTP requests a total; for libraries that have no such thing (boto3, Google's
-clients, OpenTelemetry's exporters) `Deadline.run` gives up waiting.
+likes. `cfaudit_export.http.exchange` gives HTTP requests a total; for libraries that have no such thing (boto3,
+Google's clients, OpenTelemetry's exporters) `Deadline.run` gives up waiting.
 """
 
 from __future__ import annotations

@@ -20,12 +20,12 @@ from typing import Any, Generic, TypeVar
 
 import pluggy
 
-from cfaudit_export import hookspecs
-from cfaudit_export.convert import nearest, to_config
+from cfaudit_export.core.model import Batch, Receipt, RunReport
 from cfaudit_export.errors import CfauditError, PluginError
-from cfaudit_export.isolate import callers, load_isolated, offered
-from cfaudit_export.model import Batch, Receipt, RunReport
-from cfaudit_export.records import CheckpointStorePlugin, SinkPlugin, SourcePlugin, TransformPlugin
+from cfaudit_export.plugin import hookspecs
+from cfaudit_export.plugin.config import nearest, to_config
+from cfaudit_export.plugin.loader import callers, load_isolated, offered
+from cfaudit_export.plugin.records import CheckpointStorePlugin, SinkPlugin, SourcePlugin, TransformPlugin
 
 DISABLED = "CFAUDIT_DISABLED_PLUGINS"
 
@@ -230,7 +230,7 @@ def load_plugins(
 
 
 def build_config(record: Record, table: Mapping[str, Any], where: str, *, strict: bool = True) -> Any:
-    """Return the plugin's settings from its table; see `cfaudit_export.convert.to_config`.
+    """Return the plugin's settings from its table; see `cfaudit_export.plugin.config.to_config`.
 
     Raises:
         SettingsError: a key is unknown or missing, or a value does not fit.

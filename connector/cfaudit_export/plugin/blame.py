@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from importlib import metadata
 from traceback import walk_tb
 
-from cfaudit_export.escape import shown
+from cfaudit_export.core.escape import shown
 
 _GROUP = "cfaudit_export"
 _OURS = "cfaudit-export"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from cfaudit_export.model import Batch, Checkpoint, Connection, Gap, Receipt, Window
+from cfaudit_export.core.model import Batch, Checkpoint, Connection, Gap, Receipt, Window
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -8,13 +8,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from cfaudit_export.model import Stream
-from cfaudit_export.shared import Shared
+from cfaudit_export.core.model import Stream
+from cfaudit_export.plugin.resources import Shared
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from cfaudit_export.interfaces import CheckpointStore, Sink, Source
+    from cfaudit_export.plugin.interfaces import CheckpointStore, Sink, Source
 
 
 class Credential(Protocol):

@@ -21,11 +21,11 @@ import anyio
 import httpx2
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from cfaudit_export.causes import reason_of
-from cfaudit_export.content_coding import CodingError, ContentCoding
-from cfaudit_export.deadline import Deadline
+from cfaudit_export.core.causes import reason_of
+from cfaudit_export.core.deadline import Deadline
+from cfaudit_export.core.escape import shown
 from cfaudit_export.errors import SettingsError
-from cfaudit_export.escape import shown
+from cfaudit_export.http.content_coding import CodingError, ContentCoding
 
 MOST_BYTES = 64_000_000
 _MOST_ERROR_BYTES = 1_000_000

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from itertools import pairwise
 
-from cfaudit_export.model import Window, floor_ms
+from cfaudit_export.core.model import Window, floor_ms
 
 
 def union(*windows: Window) -> tuple[Window, ...]:

@@ -1,0 +1,1 @@
+"""Exported files: listed, checked, and opened as one table in DuckDB."""

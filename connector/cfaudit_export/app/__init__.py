@@ -1,0 +1,1 @@
+"""Settings and plugins become a run."""

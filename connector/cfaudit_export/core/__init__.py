@@ -1,0 +1,1 @@
+"""Values and pure functions, on the standard library and pyarrow alone; all others build on them."""

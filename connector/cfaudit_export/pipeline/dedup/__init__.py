@@ -1,0 +1,1 @@
+"""What a sink has already, and what is left of a piece when that is taken away."""

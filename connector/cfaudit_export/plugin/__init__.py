@@ -1,0 +1,1 @@
+"""What a plugin offers, what it promises, and how it is found and loaded."""

@@ -1,0 +1,1 @@
+"""Pages in, pieces out: what both sources share when they read a log page by page."""

@@ -1,0 +1,1 @@
+"""The emulated authorization server, and who signs in there."""

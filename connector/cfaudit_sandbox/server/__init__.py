@@ -1,0 +1,1 @@
+"""The emulated Audit Logs server, and the Cloudflare API behind it."""
