@@ -30,7 +30,7 @@ from cfaudit_export.plugin.records import Recover, SourceContext
 from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
 from cfaudit_export.sources import AuditLogsConfig
 from cfaudit_export.sources.auditlogs.source import AuditLogsSource
-from cfaudit_export.sources.pace import Pace
+from cfaudit_export.sources.mcp.budget import Pace
 from cfaudit_export.stores.file import FileStore
 from cfaudit_parquet import ParquetConfig
 from cfaudit_parquet.sink import ParquetSink

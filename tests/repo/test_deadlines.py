@@ -44,7 +44,7 @@ OPENERS = {
 
 BOUNDED = {
     "connector/cfaudit_export/http/exchange.py": "the transports with an end, and the client of theirs",
-    "connector/cfaudit_export/sources/session.py": "over AsyncBoundedTransport",
+    "connector/cfaudit_export/sources/mcp/session.py": "over AsyncBoundedTransport",
     "connector/cfaudit_export/sources/auditlogs/accounts.py": "over AsyncBoundedTransport",
     "connector/cfaudit_export/sources/auditlogs/cost.py": "over AsyncBoundedTransport",
     "connector/cfaudit_export/analysis/s3.py": "credentials within a Deadline; Arrow limits each request",

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cfaudit_export.sources.auditlogs.board import Board, Range
-from cfaudit_export.sources.auditlogs.way import Way
+from cfaudit_export.sources.paging.estimate import Way
+from cfaudit_export.sources.paging.work_queue import Board, Range
 
 
 async def taken(board: Board) -> Range:

@@ -22,7 +22,7 @@ from cfaudit_export.sandbox.oauth import OAuth
 from cfaudit_export.sandbox.oauth_dialect import AUDITLOGS
 from cfaudit_export.sources import AuditLogsConfig
 from cfaudit_export.sources.auditlogs.source import AuditLogsSource
-from cfaudit_export.sources.pace import Pace
+from cfaudit_export.sources.mcp.budget import Pace
 
 END = datetime(2026, 11, 20, tzinfo=UTC)
 EVENTS, ROWS, BUDGET = 300, 10, 30

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 import cfaudit_export
 from cfaudit_export.sources.auditlogs.contract import Issue, Query, Rejection, Unreadable
 from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA, Page
-from cfaudit_export.sources.auditlogs.evidence import Chain, Dark, Read, joined, placed
-from cfaudit_export.sources.auditlogs.habits import Habits
-from cfaudit_export.sources.auditlogs.refused import Search, passed
-from cfaudit_export.sources.auditlogs.rows import are_all
+from cfaudit_export.sources.paging.evidence import Chain, Dark, Read, joined, placed
+from cfaudit_export.sources.paging.habits import Habits
+from cfaudit_export.sources.paging.refused import Search, passed
+from cfaudit_export.sources.paging.rows import are_all
 
 END = 30
 TIMES = st.lists(st.integers(0, END - 1), max_size=24).map(sorted)
@@ -41,7 +41,7 @@ def test_nothing_but_the_module_of_evidence_says_that_time_was_read() -> None:
         for node in ast.walk(ast.parse(path.read_text("utf-8")))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("Read", "Piece")
     }
-    assert callers == {"sources/auditlogs/evidence.py"}
+    assert callers == {"sources/paging/evidence.py"}
 
 
 @given(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cfaudit_export.sources.auditlogs.facets import Twins, distribute, wanted_counts
+from cfaudit_export.sources.paging.facets import Twins, distribute, wanted_counts
 
 FACETS = ["action_type", "raw_method"]
 

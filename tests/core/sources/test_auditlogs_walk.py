@@ -14,14 +14,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cfaudit_export.sources.auditlogs.board import Board, Range
 from cfaudit_export.sources.auditlogs.contract import Edges, Issue, Query, Rejection
 from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA, Page
-from cfaudit_export.sources.auditlogs.evidence import Piece
-from cfaudit_export.sources.auditlogs.facets import CANDIDATES
-from cfaudit_export.sources.auditlogs.habits import Habits
-from cfaudit_export.sources.auditlogs.inside import Allowance
-from cfaudit_export.sources.auditlogs.walk import Manner, Walk, staggered
+from cfaudit_export.sources.paging.evidence import Piece
+from cfaudit_export.sources.paging.facets import CANDIDATES
+from cfaudit_export.sources.paging.habits import Habits
+from cfaudit_export.sources.paging.inside import Allowance
+from cfaudit_export.sources.paging.walk import Manner, Walk, staggered
+from cfaudit_export.sources.paging.work_queue import Board, Range
 
 END_MS = 2000
 PAGE = 10

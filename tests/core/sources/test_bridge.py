@@ -9,7 +9,7 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 from anyio.streams.memory import MemoryObjectSendStream
 
-from cfaudit_export.sources.bridge import produced
+from cfaudit_export.sources.mcp.sync_bridge import produced
 
 
 @pytest.mark.parametrize("waiting", [1, 4])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from cfaudit_export.errors import ProtocolError
 from cfaudit_export.sources.codemode.decode import decode_page
 from cfaudit_export.sources.codemode.mask import DEEPEST
-from cfaudit_export.sources.texts import cover_surrogates
+from cfaudit_export.sources.mcp.json_text import cover_surrogates
 
 TIME = "2026-11-19T12:00:00.123Z"
 COLUMNS = {

@@ -14,7 +14,7 @@ from mcp_types import ErrorData
 
 from cfaudit_export.errors import AccessError, CfauditError, ExitCode, ProtocolError
 from cfaudit_export.http.exchange import ReplyCutError, ReplyTooLargeError
-from cfaudit_export.sources.failures import LOOKS, CallFailedError, Kind, failure_of, says_session_ended
+from cfaudit_export.sources.mcp.failures import LOOKS, CallFailedError, Kind, failure_of, says_session_ended
 
 
 def rpc(code: int, message: str = "it failed") -> MCPError:

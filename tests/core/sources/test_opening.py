@@ -27,7 +27,7 @@ from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
 from cfaudit_export.sources import AuditLogsConfig, CodeModeConfig
 from cfaudit_export.sources.auditlogs.source import AuditLogsSource
 from cfaudit_export.sources.codemode.source import CodeModeSource
-from cfaudit_export.sources.pace import Pace
+from cfaudit_export.sources.mcp.budget import Pace
 
 END = datetime(2026, 11, 20, tzinfo=UTC)
 EVENTS = 40

@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
-from cfaudit_export.sources.pace import Pace
+from cfaudit_export.sources.mcp.budget import Pace
 
 
 @dataclass

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cfaudit_export.sources.texts import column_of, cover_surrogates, originals
+from cfaudit_export.sources.mcp.json_text import column_of, cover_surrogates, originals
 
 # Every escape, one after the other, is the plain way to find those that are half of a pair without its other half.
 ESCAPES = re.compile(

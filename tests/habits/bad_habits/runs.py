@@ -28,7 +28,7 @@ from cfaudit_export.core.model import Checkpoint, RunReport, Stream, to_ms
 from cfaudit_export.export import export
 from cfaudit_export.plugin.registry import Offer, Plugins, load_plugins
 from cfaudit_export.settings import Settings
-from cfaudit_export.sources.pace import Pace
+from cfaudit_export.sources.mcp.budget import Pace
 from cfaudit_export.stores.file import FileStore
 
 SINCE = NOW - timedelta(days=3)

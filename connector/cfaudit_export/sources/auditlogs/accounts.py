@@ -15,10 +15,10 @@ from cfaudit_export.http.exchange import AsyncBoundedTransport
 from cfaudit_export.plugin.records import SourceContext
 from cfaudit_export.sources import AUDITLOGS_URL, CLOUDFLARE_API_URL, AuditLogsConfig
 from cfaudit_export.sources.auditlogs.contract import ToolFault, read_fault
-from cfaudit_export.sources.failures import CallFailedError, failure_of
-from cfaudit_export.sources.pace import Pace
-from cfaudit_export.sources.patience import Patience
-from cfaudit_export.sources.session import Session, check_url
+from cfaudit_export.sources.mcp.budget import Pace
+from cfaudit_export.sources.mcp.failures import CallFailedError, failure_of
+from cfaudit_export.sources.mcp.retry import Patience
+from cfaudit_export.sources.mcp.session import Session, check_url
 
 _LOG = logging.getLogger(__name__)
 # The server reads one page of the credential's accounts, and knows nothing of those behind it.

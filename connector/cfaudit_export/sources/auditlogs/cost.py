@@ -18,7 +18,7 @@ from cfaudit_export.errors import CfauditError
 from cfaudit_export.http.exchange import AsyncBoundedTransport
 from cfaudit_export.plugin.records import Credential, SourceContext
 from cfaudit_export.sources import AuditLogsConfig
-from cfaudit_export.sources.pace import Pace
+from cfaudit_export.sources.mcp.budget import Pace
 
 _LOG = logging.getLogger(__name__)
 # By kind of credential: the call itself, and the look-ups of who is asking.

@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 
 from cfaudit_export.errors import ProtocolError
 from cfaudit_export.sources.auditlogs.contract import Unreadable
-from cfaudit_export.sources.moments import nanoseconds, untimed
-from cfaudit_export.sources.texts import column_of, cover_surrogates, originals
+from cfaudit_export.sources.mcp.json_text import column_of, cover_surrogates, originals
+from cfaudit_export.sources.paging.moments import nanoseconds, untimed
 
 # Column of the schema <- key of the tool's row.
 FIELDS = {

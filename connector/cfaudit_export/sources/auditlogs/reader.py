@@ -18,16 +18,16 @@ from cfaudit_export.errors import (
     SourceUnavailableError,
 )
 from cfaudit_export.plugin.records import Credential
+from cfaudit_export.sources.auditlogs.capabilities import Offer
 from cfaudit_export.sources.auditlogs.contract import Edges, Query, Rejection, ToolFault, read_fault
 from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA, Page
-from cfaudit_export.sources.auditlogs.habits import Habits
 from cfaudit_export.sources.auditlogs.nesting import read_page
-from cfaudit_export.sources.auditlogs.offer import Offer
 from cfaudit_export.sources.auditlogs.page_size import PageSize
-from cfaudit_export.sources.failures import CallFailedError
-from cfaudit_export.sources.pace import WINDOW_SECONDS, Pace
-from cfaudit_export.sources.patience import Patience
-from cfaudit_export.sources.session import Session
+from cfaudit_export.sources.mcp.budget import WINDOW_SECONDS, Pace
+from cfaudit_export.sources.mcp.failures import CallFailedError
+from cfaudit_export.sources.mcp.retry import Patience
+from cfaudit_export.sources.mcp.session import Session
+from cfaudit_export.sources.paging.habits import Habits
 
 _LOG = logging.getLogger(__name__)
 _HOUR_MS = 3_600_000

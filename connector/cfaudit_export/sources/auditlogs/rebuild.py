@@ -11,11 +11,17 @@ import anyio
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cfaudit_export.sources.auditlogs.ahead import NEEDED, Ahead
 from cfaudit_export.sources.auditlogs.contract import MOST_ROWS, Query, Rejection
 from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA, Page
-from cfaudit_export.sources.auditlogs.evidence import Piece
-from cfaudit_export.sources.auditlogs.facets import (
+from cfaudit_export.sources.auditlogs.intervals import Found
+from cfaudit_export.sources.auditlogs.intervals import Reading as IntervalReading
+from cfaudit_export.sources.auditlogs.prefetch import NEEDED, Ahead
+from cfaudit_export.sources.auditlogs.reader import CursorDeadError, Reader
+from cfaudit_export.sources.auditlogs.shadow_probe import OddRows, cast_shadows
+from cfaudit_export.sources.auditlogs.spans import intervals
+from cfaudit_export.sources.paging.disambiguate import salvage
+from cfaudit_export.sources.paging.evidence import Piece
+from cfaudit_export.sources.paging.facets import (
     CANDIDATES,
     Filter,
     Reading,
@@ -26,13 +32,7 @@ from cfaudit_export.sources.auditlogs.facets import (
     single,
     wanted_counts,
 )
-from cfaudit_export.sources.auditlogs.intervals import Found
-from cfaudit_export.sources.auditlogs.intervals import Reading as IntervalReading
-from cfaudit_export.sources.auditlogs.reader import CursorDeadError, Reader
-from cfaudit_export.sources.auditlogs.rows import between, last_ms
-from cfaudit_export.sources.auditlogs.separate import salvage
-from cfaudit_export.sources.auditlogs.shadows import OddRows, cast_shadows
-from cfaudit_export.sources.auditlogs.spans import intervals
+from cfaudit_export.sources.paging.rows import between, last_ms
 
 _COMBINATIONS = 64
 _AROUND_CALLS = 4  # that one question around odd rows may cost

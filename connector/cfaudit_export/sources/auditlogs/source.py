@@ -17,26 +17,26 @@ from cfaudit_export.plugin.interfaces import Extract
 from cfaudit_export.plugin.records import Recover, SourceContext
 from cfaudit_export.sources import AuditLogsConfig
 from cfaudit_export.sources.auditlogs.accounts import AccountFinder
-from cfaudit_export.sources.auditlogs.ahead import Ahead
-from cfaudit_export.sources.auditlogs.board import WORTH_CALLS, Board, Range
+from cfaudit_export.sources.auditlogs.capabilities import read_offer
 from cfaudit_export.sources.auditlogs.contract import TOOL, Query, Rejection, Unreadable
 from cfaudit_export.sources.auditlogs.cost import learn_cost, most_calls
 from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA, Page
-from cfaudit_export.sources.auditlogs.evidence import Piece
-from cfaudit_export.sources.auditlogs.further import further_columns
-from cfaudit_export.sources.auditlogs.inside import Allowance
-from cfaudit_export.sources.auditlogs.offer import read_offer
+from cfaudit_export.sources.auditlogs.extra_fields import further_columns
+from cfaudit_export.sources.auditlogs.prefetch import Ahead
 from cfaudit_export.sources.auditlogs.reader import Reader, Target
 from cfaudit_export.sources.auditlogs.recover import LEAST_CALLS, Recovered, pages_per_page, recover
-from cfaudit_export.sources.auditlogs.walk import Manner, Walk, staggered
-from cfaudit_export.sources.bridge import produced
-from cfaudit_export.sources.opening import opened_session
-from cfaudit_export.sources.pace import shared_pace
-from cfaudit_export.sources.recount import as_extract, read_back
-from cfaudit_export.sources.session import Session
-from cfaudit_export.sources.start import newest_time, start_by
-from cfaudit_export.sources.tally import Tally
-from cfaudit_export.sources.tool import choose_tool, fingerprint, properties_of
+from cfaudit_export.sources.mcp.budget import shared_pace
+from cfaudit_export.sources.mcp.connect import opened_session
+from cfaudit_export.sources.mcp.counters import Tally
+from cfaudit_export.sources.mcp.session import Session
+from cfaudit_export.sources.mcp.sync_bridge import produced
+from cfaudit_export.sources.mcp.tools import choose_tool, fingerprint, properties_of
+from cfaudit_export.sources.paging.evidence import Piece
+from cfaudit_export.sources.paging.inside import Allowance
+from cfaudit_export.sources.paging.recount import as_extract, read_back
+from cfaudit_export.sources.paging.start import newest_time, start_by
+from cfaudit_export.sources.paging.walk import Manner, Walk, staggered
+from cfaudit_export.sources.paging.work_queue import WORTH_CALLS, Board, Range
 
 # With columns to rebuild, every walk asks for some 36 values and half of the last page of each is wasted: 18 calls, to
 # be little beside the eight for each page. Calls are in flight all the same, as facets are read beside each other.

@@ -29,8 +29,8 @@ from cfaudit_export.sources.codemode.record import (
     as_text,
     read_part,
 )
-from cfaudit_export.sources.moments import nanoseconds, untimed
-from cfaudit_export.sources.texts import column_of
+from cfaudit_export.sources.mcp.json_text import column_of
+from cfaudit_export.sources.paging.moments import nanoseconds, untimed
 
 _NO_TIME = "the server sent a record without a time, and without an id that holds one"
 _NO_RESOURCE, _NO_HTTP = Resource(), Http()

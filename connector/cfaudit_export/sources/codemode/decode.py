@@ -20,7 +20,7 @@ from cfaudit_export.sources.auditlogs.decode import TIME, Page, as_count
 from cfaudit_export.sources.codemode.columns import columns_of, times_of
 from cfaudit_export.sources.codemode.mask import cover_depths
 from cfaudit_export.sources.codemode.record import RECORD, UNKNOWN_FORM, Record, read_tolerantly
-from cfaudit_export.sources.texts import column_of, cover, lone_surrogates
+from cfaudit_export.sources.mcp.json_text import column_of, cover, lone_surrogates
 
 
 class _Body(msgspec.Struct):

@@ -19,22 +19,22 @@ from cfaudit_export.errors import AccountChoiceError, ProtocolError, SettingsErr
 from cfaudit_export.plugin.interfaces import Extract
 from cfaudit_export.plugin.records import SourceContext
 from cfaudit_export.sources import CODEMODE_FILTERS, CodeModeConfig
-from cfaudit_export.sources.auditlogs.board import Board, Range
 from cfaudit_export.sources.auditlogs.contract import Query, Unreadable
-from cfaudit_export.sources.auditlogs.evidence import Piece
-from cfaudit_export.sources.auditlogs.walk import Manner, Walk
-from cfaudit_export.sources.bridge import produced
 from cfaudit_export.sources.codemode.accounts import all_accounts
 from cfaudit_export.sources.codemode.decode import WHOLE_SCHEMA
 from cfaudit_export.sources.codemode.reader import Ahead, Reader, Target
 from cfaudit_export.sources.codemode.size import Size
-from cfaudit_export.sources.opening import opened_session
-from cfaudit_export.sources.pace import shared_pace
-from cfaudit_export.sources.recount import as_extract, read_back
-from cfaudit_export.sources.session import Session
-from cfaudit_export.sources.start import newest_time, start_by
-from cfaudit_export.sources.tally import Tally
-from cfaudit_export.sources.tool import choose_tool, fingerprint, properties_of
+from cfaudit_export.sources.mcp.budget import shared_pace
+from cfaudit_export.sources.mcp.connect import opened_session
+from cfaudit_export.sources.mcp.counters import Tally
+from cfaudit_export.sources.mcp.session import Session
+from cfaudit_export.sources.mcp.sync_bridge import produced
+from cfaudit_export.sources.mcp.tools import choose_tool, fingerprint, properties_of
+from cfaudit_export.sources.paging.evidence import Piece
+from cfaudit_export.sources.paging.recount import as_extract, read_back
+from cfaudit_export.sources.paging.start import newest_time, start_by
+from cfaudit_export.sources.paging.walk import Manner, Walk
+from cfaudit_export.sources.paging.work_queue import Board, Range
 
 TOOL = "execute"
 _PROBED_MS = 30 * 86_400_000

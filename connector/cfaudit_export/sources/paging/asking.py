@@ -16,9 +16,9 @@ import pyarrow.compute as pc
 from cfaudit_export.errors import ProtocolError
 from cfaudit_export.sources.auditlogs.contract import Edges, Query, Rejection
 from cfaudit_export.sources.auditlogs.decode import Page
-from cfaudit_export.sources.auditlogs.habits import Habits
-from cfaudit_export.sources.auditlogs.rows import ascending, first_ms, is_ascending, last_ms, reversed_rows
-from cfaudit_export.sources.pages import PageReader
+from cfaudit_export.sources.paging.habits import Habits
+from cfaudit_export.sources.paging.reader import PageReader
+from cfaudit_export.sources.paging.rows import ascending, first_ms, is_ascending, last_ms, reversed_rows
 
 _LOG = logging.getLogger(__name__)
 _TRIES = 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from cfaudit_export.sources.auditlogs.rows import last_ms
+from cfaudit_export.sources.paging.rows import last_ms
 
 
 class Held:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cfaudit_export.plugin.records import SourceContext
-from cfaudit_export.sources.pace import Pace
+from cfaudit_export.sources.mcp.budget import Pace
 
 
 class Tally:

@@ -8,12 +8,12 @@ from math import ceil, log2
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cfaudit_export.sources.auditlogs.asking import Asker, Fault
 from cfaudit_export.sources.auditlogs.contract import MOST_ROWS, Edges, Issue, Query, Rejection
 from cfaudit_export.sources.auditlogs.decode import Page
-from cfaudit_export.sources.auditlogs.evidence import Dark, Part, placed
-from cfaudit_export.sources.auditlogs.rows import NANOSECONDS, between
-from cfaudit_export.sources.auditlogs.separate import separate
+from cfaudit_export.sources.paging.asking import Asker, Fault
+from cfaudit_export.sources.paging.disambiguate import separate
+from cfaudit_export.sources.paging.evidence import Dark, Part, placed
+from cfaudit_export.sources.paging.rows import NANOSECONDS, between
 
 Place = tuple[int, int, int]  # first millisecond, the one after the last, refused rows
 _DENSE = "the millisecond holds more rows than a page, and some of them may be missing"

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from cfaudit_export.core.model import Window, from_ms
 from cfaudit_export.sources.auditlogs.contract import Query, Rejection
 from cfaudit_export.sources.auditlogs.decode import Page
-from cfaudit_export.sources.auditlogs.rows import between, first_ms, last_ms
+from cfaudit_export.sources.paging.rows import between, first_ms, last_ms
 
 _CLOSE_MS = 60_000
 _NO_IDEA = timedelta(minutes=1)

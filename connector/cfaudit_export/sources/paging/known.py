@@ -13,14 +13,14 @@ from itertools import pairwise
 
 import pyarrow as pa
 
-from cfaudit_export.sources.auditlogs.asking import Asker, Outcome
 from cfaudit_export.sources.auditlogs.contract import Edges, Query, Rejection, Unreadable
-from cfaudit_export.sources.auditlogs.counted import NARROW_MS, Gap, count, parts_of
 from cfaudit_export.sources.auditlogs.decode import Page
-from cfaudit_export.sources.auditlogs.evidence import Chain, Dark, Part
 from cfaudit_export.sources.auditlogs.reader import CursorDeadError
-from cfaudit_export.sources.auditlogs.refused import run_length
-from cfaudit_export.sources.auditlogs.stepping import Step
+from cfaudit_export.sources.paging.asking import Asker, Outcome
+from cfaudit_export.sources.paging.counted import NARROW_MS, Gap, count, parts_of
+from cfaudit_export.sources.paging.evidence import Chain, Dark, Part
+from cfaudit_export.sources.paging.refused import run_length
+from cfaudit_export.sources.paging.stepping import Step
 
 FEW = 30
 """Gaps up to which it is better to read between them than to use filters, which may lack rows."""

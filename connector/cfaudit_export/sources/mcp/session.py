@@ -20,10 +20,10 @@ from cfaudit_export.core.urls import check_secret_url
 from cfaudit_export.errors import ProtocolError
 from cfaudit_export.http.exchange import AsyncBoundedTransport
 from cfaudit_export.plugin.records import Credential
-from cfaudit_export.sources.bearer import Bearer
-from cfaudit_export.sources.failures import CallFailedError, failure_of, says_session_ended
-from cfaudit_export.sources.refusals import Refusals
-from cfaudit_export.sources.server_clock import ServerClock
+from cfaudit_export.sources.mcp.bearer import Bearer
+from cfaudit_export.sources.mcp.clock_skew import ServerClock
+from cfaudit_export.sources.mcp.failures import CallFailedError, failure_of, says_session_ended
+from cfaudit_export.sources.mcp.http_errors import Refusals
 
 _LOG = logging.getLogger(__name__)
 _CONNECT_SECONDS = 15.0

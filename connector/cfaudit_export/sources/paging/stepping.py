@@ -14,14 +14,14 @@ from typing import Final, Literal
 
 import pyarrow as pa
 
-from cfaudit_export.sources.auditlogs.asking import Asker, Fault
 from cfaudit_export.sources.auditlogs.contract import MOST_ROWS, Edges, Rejection, Unreadable
 from cfaudit_export.sources.auditlogs.decode import Page
-from cfaudit_export.sources.auditlogs.evidence import Chain, Dark, Part, clipped
-from cfaudit_export.sources.auditlogs.inside import Allowance, ChangedError, Inside
 from cfaudit_export.sources.auditlogs.reader import CursorDeadError
-from cfaudit_export.sources.auditlogs.refused import Search
-from cfaudit_export.sources.auditlogs.rows import first_ms, last_ms
+from cfaudit_export.sources.paging.asking import Asker, Fault
+from cfaudit_export.sources.paging.evidence import Chain, Dark, Part, clipped
+from cfaudit_export.sources.paging.inside import Allowance, ChangedError, Inside
+from cfaudit_export.sources.paging.refused import Search
+from cfaudit_export.sources.paging.rows import first_ms, last_ms
 
 _PROBES = 40  # for a moment behind one run of refused rows; beyond, the run is taken to reach to the next
 _DOUBTS = 8  # moments that turn out not to be right; beyond, what lies before the last of them is a gap

@@ -9,12 +9,12 @@ from dataclasses import replace
 import pyarrow as pa
 
 from cfaudit_export.sources import AUDITLOGS_FILTERS
-from cfaudit_export.sources.auditlogs.asking import Asker
 from cfaudit_export.sources.auditlogs.contract import Edges, Query, Rejection
 from cfaudit_export.sources.auditlogs.decode import Page
-from cfaudit_export.sources.auditlogs.evidence import Chain
-from cfaudit_export.sources.auditlogs.rows import between, last_whole_ms
-from cfaudit_export.sources.pages import PageReader
+from cfaudit_export.sources.paging.asking import Asker
+from cfaudit_export.sources.paging.evidence import Chain
+from cfaudit_export.sources.paging.reader import PageReader
+from cfaudit_export.sources.paging.rows import between, last_whole_ms
 
 _LOG = logging.getLogger(__name__)
 _FAR_MS = 30 * 86_400_000

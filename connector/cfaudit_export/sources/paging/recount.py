@@ -18,7 +18,7 @@ from cfaudit_export.plugin.interfaces import Extract
 from cfaudit_export.sources.auditlogs.contract import Query, Rejection
 from cfaudit_export.sources.auditlogs.decode import Page
 from cfaudit_export.sources.auditlogs.reader import CursorDeadError
-from cfaudit_export.sources.auditlogs.rows import ascending, between, first_ms, last_ms
+from cfaudit_export.sources.paging.rows import ascending, between, first_ms, last_ms
 
 Ask = Callable[[Query], Awaitable[Page | Rejection]]
 Span = tuple[int, int]

@@ -10,10 +10,10 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from cfaudit_export.auth import header_values
 from cfaudit_export.plugin.records import SourceContext
 from cfaudit_export.sources import AuditLogsConfig, CodeModeConfig
-from cfaudit_export.sources.pace import Pace
-from cfaudit_export.sources.patience import Patience
-from cfaudit_export.sources.server_clock import ServerClock
-from cfaudit_export.sources.session import Session, open_session
+from cfaudit_export.sources.mcp.budget import Pace
+from cfaudit_export.sources.mcp.clock_skew import ServerClock
+from cfaudit_export.sources.mcp.retry import Patience
+from cfaudit_export.sources.mcp.session import Session, open_session
 
 
 def opened_session(

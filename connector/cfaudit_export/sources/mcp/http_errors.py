@@ -21,7 +21,7 @@ import msgspec
 from cfaudit_export.core.escape import shown
 from cfaudit_export.http.exchange import AsyncBoundedTransport
 from cfaudit_export.http.retry_after import retry_after_seconds
-from cfaudit_export.sources.failures import CallFailedError, failure_of, says_session_ended
+from cfaudit_export.sources.mcp.failures import CallFailedError, failure_of, says_session_ended
 
 # What servers say to a session that they ended. The protocol has 404 for it, the most common SDK says 400, and gateways
 # say whatever their own store of sessions makes them say.

@@ -17,7 +17,7 @@ from cfaudit_export.sources import AUDITLOGS_FILTERS
 from cfaudit_export.sources.auditlogs.contract import Query, Rejection
 from cfaudit_export.sources.auditlogs.decode import Page
 from cfaudit_export.sources.auditlogs.reader import CursorDeadError
-from cfaudit_export.sources.auditlogs.rows import between
+from cfaudit_export.sources.paging.rows import between
 
 _METHODS = ("POST", "PUT", "PATCH", "DELETE", "GET")
 _FACETS = ("actor_context", "action_type", "actor_type", "resource_scope", "action_result")

@@ -7,8 +7,8 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from cfaudit_export.sources.failures import CallFailedError, Kind
-from cfaudit_export.sources.pace import Pace
+from cfaudit_export.sources.mcp.budget import Pace
+from cfaudit_export.sources.mcp.failures import CallFailedError, Kind
 
 _LOG = logging.getLogger(__name__)
 # What the servers ask for when their own look-ups are throttled.

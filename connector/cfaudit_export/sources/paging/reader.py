@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from cfaudit_export.sources.auditlogs.contract import Edges, Query, Rejection
     from cfaudit_export.sources.auditlogs.decode import Page
-    from cfaudit_export.sources.auditlogs.habits import Habits
+    from cfaudit_export.sources.paging.habits import Habits
 
 
 class PageReader(Protocol):

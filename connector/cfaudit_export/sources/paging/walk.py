@@ -14,21 +14,21 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from cfaudit_export.sources.auditlogs.asking import Asker, Fault
-from cfaudit_export.sources.auditlogs.board import Board, Range
 from cfaudit_export.sources.auditlogs.contract import MOST_ROWS, Query, Rejection
 from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA, Page
-from cfaudit_export.sources.auditlogs.edges import learned_once
-from cfaudit_export.sources.auditlogs.evidence import Chain, Part, Piece, clipped, joined
-from cfaudit_export.sources.auditlogs.inside import Allowance
-from cfaudit_export.sources.auditlogs.known import FEW, Known, around, between_all
 from cfaudit_export.sources.auditlogs.reader import CursorDeadError
-from cfaudit_export.sources.auditlogs.rows import first_ms, last_ms
-from cfaudit_export.sources.auditlogs.shrinking import Shrinking, dense, from_the_end, is_whole, same_from_the_end
-from cfaudit_export.sources.auditlogs.sifting import Sifting
-from cfaudit_export.sources.auditlogs.stepping import Step, step
-from cfaudit_export.sources.auditlogs.way import Way
-from cfaudit_export.sources.pages import PageReader
+from cfaudit_export.sources.paging.asking import Asker, Fault
+from cfaudit_export.sources.paging.bounds import learned_once
+from cfaudit_export.sources.paging.estimate import Way
+from cfaudit_export.sources.paging.evidence import Chain, Part, Piece, clipped, joined
+from cfaudit_export.sources.paging.inside import Allowance
+from cfaudit_export.sources.paging.known import FEW, Known, around, between_all
+from cfaudit_export.sources.paging.reader import PageReader
+from cfaudit_export.sources.paging.rows import first_ms, last_ms
+from cfaudit_export.sources.paging.shrinking import Shrinking, dense, from_the_end, is_whole, same_from_the_end
+from cfaudit_export.sources.paging.sifting import Sifting
+from cfaudit_export.sources.paging.stepping import Step, step
+from cfaudit_export.sources.paging.work_queue import Board, Range
 
 _LOG = logging.getLogger(__name__)
 _TRIES, _EMPTY_PAGES = 3, 10  # that lead nowhere: questions from one moment; empty pages one after another

@@ -8,8 +8,8 @@ from typing import Any
 
 from cfaudit_export.errors import ProtocolError
 from cfaudit_export.sources.auditlogs.contract import MOST_ROWS
-from cfaudit_export.sources.auditlogs.facets import Filter
-from cfaudit_export.sources.tool import properties_of
+from cfaudit_export.sources.mcp.tools import properties_of
+from cfaudit_export.sources.paging.facets import Filter
 
 _NO_FILTERS = {"since", "before", "direction", "limit", "cursor", "account_id"}
 

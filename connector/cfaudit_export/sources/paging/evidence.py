@@ -16,9 +16,9 @@ import pyarrow.compute as pc
 
 from cfaudit_export.sources.auditlogs.contract import Query, Unreadable
 from cfaudit_export.sources.auditlogs.decode import Page
-from cfaudit_export.sources.auditlogs.held import Held
-from cfaudit_export.sources.auditlogs.rows import ascending, between, first_ms, last_ms
-from cfaudit_export.sources.moments import UNKNOWN_AFTER, UNKNOWN_BEFORE
+from cfaudit_export.sources.paging.buffer import Held
+from cfaudit_export.sources.paging.moments import UNKNOWN_AFTER, UNKNOWN_BEFORE
+from cfaudit_export.sources.paging.rows import ascending, between, first_ms, last_ms
 
 Proof = Literal["followed", "ended", "counted"]
 
