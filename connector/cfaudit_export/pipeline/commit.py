@@ -8,9 +8,9 @@ from datetime import datetime
 
 from cfaudit_export.core.intervals import intersect, subtract, union
 from cfaudit_export.core.model import Checkpoint, Gap, Intent, Lateness, Receipt, SinkProgress, Trimming, Window
+from cfaudit_export.pipeline.dedup.seen import close_gaps, forget, merge
+from cfaudit_export.pipeline.dedup.trimmed import trimmed_after
 from cfaudit_export.pipeline.ledger import Change
-from cfaudit_export.pipeline.seen import close_gaps, forget, merge
-from cfaudit_export.pipeline.trimmed import trimmed_after
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Loaded:
     Attributes:
         sink: which sink.
         window: what it has.
-        seen: entries of `cfaudit_export.pipeline.seen` to be remembered.
+        seen: entries of `cfaudit_export.pipeline.dedup.seen` to be remembered.
         batch_id: whose intent is kept now.
         receipt: what the sink said.
         trimming: what is trimmed, and what no longer.

@@ -13,6 +13,8 @@ from cfaudit_export.core.intervals import subtract
 from cfaudit_export.core.model import Batch, Intent, Lateness, Receipt, Window
 from cfaudit_export.errors import SinkError
 from cfaudit_export.pipeline.commit import Loaded, cover, intend, observe, withdraw
+from cfaudit_export.pipeline.dedup.missing import Share, Want, is_lacked, shares_of
+from cfaudit_export.pipeline.dedup.shadows import name_shadows
 from cfaudit_export.pipeline.destination import Places
 from cfaudit_export.pipeline.doubt import Answered, Doubt
 from cfaudit_export.pipeline.job import Job
@@ -20,8 +22,6 @@ from cfaudit_export.pipeline.ledger import Ledger
 from cfaudit_export.pipeline.load import Outlet
 from cfaudit_export.pipeline.plan import Plan
 from cfaudit_export.pipeline.quarantine import Quarantine
-from cfaudit_export.pipeline.shadows import name_shadows
-from cfaudit_export.pipeline.share import Share, Want, is_lacked, shares_of
 from cfaudit_export.pipeline.stage import Staging
 from cfaudit_export.plugin.interfaces import Extract
 

@@ -32,7 +32,7 @@ class Answered:
         receipt: its word.
         batch: the batch; None where its staged file is lost.
         window: what the batch completes.
-        seen: entries of `cfaudit_export.pipeline.seen`.
+        seen: entries of `cfaudit_export.pipeline.dedup.seen`.
         late_rows: how many of its events came late.
         trimming: what is trimmed with it, and what no longer.
     """

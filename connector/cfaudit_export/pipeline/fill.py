@@ -15,7 +15,7 @@ import pyarrow as pa
 from cfaudit_export.core.intervals import intersect, subtract, union
 from cfaudit_export.core.model import MILLISECOND, Connection, Gap, Window, from_ms
 from cfaudit_export.errors import CfauditError, ProtocolError
-from cfaudit_export.pipeline.seen import within
+from cfaudit_export.pipeline.dedup.seen import within
 from cfaudit_export.plugin.interfaces import Completing, Dating, Extract, Rereading, Source
 
 _LOG = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ from typing import Literal
 
 from cfaudit_export.core.intervals import contains, intersect, subtract, union
 from cfaudit_export.core.model import EPOCH, MILLISECOND, Checkpoint, Gap, SinkProgress, Window, floor_ms
-from cfaudit_export.pipeline.seen import gap_windows
-from cfaudit_export.pipeline.trimmed import to_read
+from cfaudit_export.pipeline.dedup.seen import gap_windows
+from cfaudit_export.pipeline.dedup.trimmed import to_read
 
 FIRST_RUN = timedelta(days=30)
 # How long a gap waits for its next try: for the first one, and so on; the last one comes again and again.

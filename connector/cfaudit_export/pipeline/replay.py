@@ -11,10 +11,10 @@ from cfaudit_export.core.intervals import intersect
 from cfaudit_export.core.model import EPOCH, Batch, Receipt, SinkProgress, Stream
 from cfaudit_export.errors import CfauditError, ExitCode, SinkRefusedError, UsageError
 from cfaudit_export.pipeline.answer import load_into
+from cfaudit_export.pipeline.dedup.seen import pack, pack_gaps
 from cfaudit_export.pipeline.destination import fault
 from cfaudit_export.pipeline.ledger import Change, Ledger
 from cfaudit_export.pipeline.quarantine import Quarantine
-from cfaudit_export.pipeline.seen import pack, pack_gaps
 from cfaudit_export.plugin.interfaces import CheckpointStore, Sink
 
 _LOG = logging.getLogger(__name__)

@@ -14,9 +14,11 @@ import pyarrow as pa
 from cfaudit_export.core.intervals import intersect, subtract, union
 from cfaudit_export.core.model import RunReport, Window
 from cfaudit_export.errors import CfauditError, ExitCode, worst
-from cfaudit_export.pipeline.again import known_gaps, part_of, unseen_windows
 from cfaudit_export.pipeline.clocks import time_to_plan_by
 from cfaudit_export.pipeline.commit import settle_horizon, use_tool
+from cfaudit_export.pipeline.dedup.again import known_gaps, part_of, unseen_windows
+from cfaudit_export.pipeline.dedup.seen import within
+from cfaudit_export.pipeline.dedup.trimmed import to_read
 from cfaudit_export.pipeline.deliver import Delivery, Part
 from cfaudit_export.pipeline.job import Job, Progress
 from cfaudit_export.pipeline.ledger import Ledger
@@ -24,8 +26,6 @@ from cfaudit_export.pipeline.load import Outlet
 from cfaudit_export.pipeline.map import map_extract, transformed
 from cfaudit_export.pipeline.plan import Plan, Step, Wish, plan_stream
 from cfaudit_export.pipeline.quarantine import quarantine_of
-from cfaudit_export.pipeline.seen import within
-from cfaudit_export.pipeline.trimmed import to_read
 from cfaudit_export.plugin.interfaces import Completing, Extract, Rereading
 
 _LOG = logging.getLogger(__name__)

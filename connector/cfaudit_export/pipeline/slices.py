@@ -22,10 +22,10 @@ from cfaudit_export.core.intervals import intersect, subtract, union
 from cfaudit_export.core.model import Checkpoint, Lateness, RunReport, SinkProgress, Stream, Window, floor_ms, iso
 from cfaudit_export.errors import CfauditError, LockedError, TryAgainError, worst
 from cfaudit_export.pipeline.commit import observe
+from cfaudit_export.pipeline.dedup.seen import forget, merge
 from cfaudit_export.pipeline.job import Job
 from cfaudit_export.pipeline.ledger import Change, Ledger
 from cfaudit_export.pipeline.run import conduct
-from cfaudit_export.pipeline.seen import forget, merge
 from cfaudit_export.plugin.interfaces import CheckpointStore
 
 _LOG = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cfaudit_export.core.model import Window
-from cfaudit_export.pipeline.seen import forget, merge, pack, unseen, within
+from cfaudit_export.pipeline.dedup.seen import forget, merge, pack, unseen, within
 
 START = datetime(2026, 11, 24, tzinfo=UTC)
 # The packed part is the first 96 bits, so that is what differs.

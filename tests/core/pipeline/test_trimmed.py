@@ -11,7 +11,7 @@ import pytest
 
 from cfaudit_export.core.model import SinkProgress, Trimmed, Trimming, Window
 from cfaudit_export.errors import ExitCode
-from cfaudit_export.pipeline.trimmed import MOST_INTERVALS, trimmed_after
+from cfaudit_export.pipeline.dedup.trimmed import MOST_INTERVALS, trimmed_after
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from cfaudit_export.core.identity import completion_key
 from cfaudit_export.core.intervals import intersect, subtract, union
 from cfaudit_export.core.model import EPOCH, MILLISECOND, SinkProgress, Trimmed, Trimming, Window, floor_ms
-from cfaudit_export.pipeline.seen import gap_windows, within
+from cfaudit_export.pipeline.dedup.seen import gap_windows, within
 from cfaudit_export.plugin.interfaces import Extract
 from cfaudit_export.schema import SHADOW
 

@@ -11,10 +11,10 @@ import pyarrow.compute as pc
 
 from cfaudit_export.core.intervals import intersect, subtract
 from cfaudit_export.core.model import Gap, Lateness, SinkProgress, Trimming, Window
-from cfaudit_export.pipeline.filled import carry_keys, keep_filled, known_gaps, without_shadows
-from cfaudit_export.pipeline.seen import gap_windows, pack, pack_gaps, unseen, within
-from cfaudit_export.pipeline.shadows import held_shadows, keep_shadows, remaining_shadows, replace_shadows
-from cfaudit_export.pipeline.trimmed import completions, trimming, without_delivered
+from cfaudit_export.pipeline.dedup.refilled import carry_keys, keep_filled, known_gaps, without_shadows
+from cfaudit_export.pipeline.dedup.seen import gap_windows, pack, pack_gaps, unseen, within
+from cfaudit_export.pipeline.dedup.shadows import held_shadows, keep_shadows, remaining_shadows, replace_shadows
+from cfaudit_export.pipeline.dedup.trimmed import completions, trimming, without_delivered
 from cfaudit_export.plugin.interfaces import Extract
 from cfaudit_export.schema import SHADOW
 
@@ -46,7 +46,7 @@ class Share:
 
     Attributes:
         window: the window of the sink that lies in the piece.
-        seen: entries of `cfaudit_export.pipeline.seen` to be remembered.
+        seen: entries of `cfaudit_export.pipeline.dedup.seen` to be remembered.
         late: what came late.
         known: windows of gaps of which the sink has the rows already, from another source.
         trimming: what is trimmed, and what no longer, once it is delivered.

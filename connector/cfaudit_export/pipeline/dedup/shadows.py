@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from cfaudit_export.core.identity import shadow_key
 from cfaudit_export.core.intervals import intersect
 from cfaudit_export.core.model import MILLISECOND, Gap, Window
-from cfaudit_export.pipeline.seen import gap_keys, packed, within
+from cfaudit_export.pipeline.dedup.seen import gap_keys, packed, within
 from cfaudit_export.schema import SHADOW
 
 # Shadows stand in gaps of a millisecond. Gaps that touch are one in the memory of a sink; longer ones have none.

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from cfaudit_export.core.intervals import contains, intersect, subtract
 from cfaudit_export.core.model import Gap, Window
-from cfaudit_export.pipeline.seen import gap_keys, gap_windows, pack_gaps, packed, split, within
+from cfaudit_export.pipeline.dedup.seen import gap_keys, gap_windows, pack_gaps, packed, split, within
 from cfaudit_export.schema import SHADOW
 
 

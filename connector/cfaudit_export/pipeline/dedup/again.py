@@ -10,9 +10,9 @@ import pyarrow.compute as pc
 
 from cfaudit_export.core.intervals import intersect, subtract, union
 from cfaudit_export.core.model import MILLISECOND, Checkpoint, Gap, Window, floor_ms
-from cfaudit_export.pipeline.filled import filled_windows
-from cfaudit_export.pipeline.seen import unseen, within
-from cfaudit_export.pipeline.share import Want
+from cfaudit_export.pipeline.dedup.missing import Want
+from cfaudit_export.pipeline.dedup.refilled import filled_windows
+from cfaudit_export.pipeline.dedup.seen import unseen, within
 from cfaudit_export.plugin.interfaces import Extract
 from cfaudit_export.schema import SHADOW
 
