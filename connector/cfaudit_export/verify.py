@@ -27,7 +27,7 @@ from cfaudit_export.pipeline.map import map_extract, transformed
 from cfaudit_export.schema import SHADOW
 
 if TYPE_CHECKING:
-    from cfaudit_export.analysis.data import Data
+    from cfaudit_export.analysis.files.database import Data
     from cfaudit_export.plugin.interfaces import Extract
 
 WHY = "missing in the export, as verify found"

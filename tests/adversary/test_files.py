@@ -19,11 +19,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cfaudit_export.analysis.compact import compact
-from cfaudit_export.analysis.data import open_data
-from cfaudit_export.analysis.engine import Limits
-from cfaudit_export.analysis.output import new_file
-from cfaudit_export.analysis.places import open_place
+from cfaudit_export.analysis.files.compact import compact
+from cfaudit_export.analysis.files.database import open_data
+from cfaudit_export.analysis.files.engine import Limits
+from cfaudit_export.analysis.files.location import open_place
+from cfaudit_export.analysis.render.output import new_file
 from cfaudit_export.core.checksums import FOOTER_NOTE, read_footer
 from cfaudit_export.core.model import Window
 from cfaudit_export.errors import CfauditError, LoadUnknownError, SettingsError
@@ -484,8 +484,8 @@ def test_a_question_that_was_killed_leaves_nothing_behind_the_next_one(tmp_path:
     scratch.mkdir()
     code = (
         "import os, signal, sys\n"
-        "from cfaudit_export.analysis.data import open_data\n"
-        "from cfaudit_export.analysis.places import open_place\n"
+        "from cfaudit_export.analysis.files.database import open_data\n"
+        "from cfaudit_export.analysis.files.location import open_place\n"
         "with open_data(open_place(sys.argv[1])) as data:\n"
         "    data.ask('SELECT count(*) FROM audit_events')\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"

@@ -18,10 +18,10 @@ from cfaudit_export.fit import open_store
 from cfaudit_export.settings import ALL_ACCOUNTS, Settings, values
 
 if TYPE_CHECKING:
-    from cfaudit_export.analysis.coverage import Coverage
-    from cfaudit_export.analysis.engine import Limits
-    from cfaudit_export.analysis.places import Place
-    from cfaudit_export.analysis.question import Question
+    from cfaudit_export.analysis.answers.coverage import Coverage
+    from cfaudit_export.analysis.answers.question import Question
+    from cfaudit_export.analysis.files.engine import Limits
+    from cfaudit_export.analysis.files.location import Place
 
 WHICH = "Which events"
 _COLUMNS = (80, 110)
@@ -99,7 +99,7 @@ def ask(settings: Settings, period: Window, about: Sequence[str], zone: str) -> 
     Raises:
         UsageError: the time zone is none.
     """
-    from cfaudit_export.analysis.question import Question, time_zone
+    from cfaudit_export.analysis.answers.question import Question, time_zone
 
     time_zone(zone)
     return Question(period, tuple(about), settings.filters, zone)
@@ -137,14 +137,14 @@ def open_data_place(settings: Settings, data: str | None) -> Place:
     Raises:
         CfauditError: nobody says, or it is not there.
     """
-    from cfaudit_export.analysis.places import open_place
+    from cfaudit_export.analysis.files.location import open_place
 
     return open_place(location(settings, data), settings.sinks.get("s3"))
 
 
 def limits(settings: Settings) -> Limits:
     """Return what a question may use of the machine."""
-    from cfaudit_export.analysis.engine import Limits
+    from cfaudit_export.analysis.files.engine import Limits
 
     return Limits(settings.sql_memory_mb << 20, settings.sql_threads, settings.sql_spill_mb << 20)
 
@@ -165,13 +165,13 @@ class Remembered:
 
     def until(self, about: Sequence[str]) -> datetime | None:
         """Return up to when accounts were exported, by default all, None if nobody knows."""
-        from cfaudit_export.analysis.coverage import reach
+        from cfaudit_export.analysis.answers.coverage import reach
 
         return reach(self.checkpoints, about, self.sinks, self.filters)
 
     def coverage(self, period: Window, about: Sequence[str], there: Sequence[str]) -> Coverage:
         """Return what of a period was exported; `there` are the accounts that have files."""
-        from cfaudit_export.analysis.coverage import cover
+        from cfaudit_export.analysis.answers.coverage import cover
 
         known = tuple(sorted({one.stream.account_id for one in self.checkpoints}))
         return cover(period, self.checkpoints, about or there or known, self.sinks, self.filters)
@@ -207,7 +207,7 @@ def save(page: str, file: str) -> None:
     Raises:
         UsageError: it cannot be written.
     """
-    from cfaudit_export.analysis.output import new_file
+    from cfaudit_export.analysis.render.output import new_file
 
     with new_file(Path(file).expanduser()) as stream:
         stream.write(page.encode())

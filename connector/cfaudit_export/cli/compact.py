@@ -16,7 +16,7 @@ from cfaudit_export.settings import Settings
 from cfaudit_export.settings.options import LOGS
 
 if TYPE_CHECKING:
-    from cfaudit_export.analysis.compact import Compacted
+    from cfaudit_export.analysis.files.compact import Compacted
 
 _EPILOG = """
 A day is merged once it ended longer ago than the rescan horizon. Rows stay
@@ -43,8 +43,8 @@ def compact(
     json: Json = False,
 ) -> int:
     """Merge the small files of days that are over."""
-    from cfaudit_export.analysis.compact import compact as merge
-    from cfaudit_export.analysis.places import S3, open_place
+    from cfaudit_export.analysis.files.compact import compact as merge
+    from cfaudit_export.analysis.files.location import S3, open_place
 
     where = location(settings, data)
     if where.startswith(S3):

@@ -114,8 +114,8 @@ def _show(shell: Shell, table: pa.Table, form: str) -> None:
     if form == "table":
         _show_table(shell, table)
         return
-    from cfaudit_export.analysis.forms import TEXT_FORMS
-    from cfaudit_export.analysis.statement import Answer
+    from cfaudit_export.analysis.files.statement import Answer
+    from cfaudit_export.cli.formats import TEXT_FORMS
 
     TEXT_FORMS[form](Answer(table.schema, iter(table.to_batches())), sys.stdout)
 

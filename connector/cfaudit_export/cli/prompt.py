@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from cfaudit_export.analysis.statement import is_complete
+from cfaudit_export.analysis.files.statement import is_complete
 from cfaudit_export.cli.terminal import Terminal
 from cfaudit_export.errors import CfauditError
 

@@ -65,8 +65,8 @@ def report(
 
     Activity, actors, failures, credentials, sign-ins and sensitive changes, compared with the period before.
     """
-    from cfaudit_export.analysis.data import open_data
-    from cfaudit_export.analysis.report import make_report
+    from cfaudit_export.analysis.answers.report import make_report
+    from cfaudit_export.analysis.files.database import open_data
 
     place = open_data_place(settings, data)
     known, about = remembered(shell, settings, place), accounts(shell, settings, account)
@@ -75,18 +75,18 @@ def report(
         now, then = (known.coverage(period, about, opened.accounts) for period in (question.period, question.before))
         made = make_report(opened, question, coverage=now, coverage_before=then, now=shell.clock())
     if html:
-        from cfaudit_export.analysis.report_page import report_page
+        from cfaudit_export.analysis.render.report_page import report_page
 
         save(report_page(made), html)
         shell.terminal.say(f"wrote '{html}'")
     if json:
-        from cfaudit_export.analysis.tree import tree
+        from cfaudit_export.analysis.render.jsonable import tree
 
         shell.terminal.answer(as_json(tree(made)))
     elif html:
         shell.terminal.answer(html)
     else:
-        from cfaudit_export.analysis.terminal import render_report
+        from cfaudit_export.analysis.render.terminal import render_report
 
         show(render_report(made))
     return ExitCode.INCOMPLETE if fail_on_gaps and not now.is_complete else ExitCode.OK

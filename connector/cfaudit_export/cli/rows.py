@@ -13,7 +13,7 @@ from cfaudit_export.core.escape import escaped
 from cfaudit_export.errors import UsageError
 
 if TYPE_CHECKING:
-    from cfaudit_export.analysis.statement import Answer
+    from cfaudit_export.analysis.files.statement import Answer
 
 RawCsv = Annotated[
     bool,
@@ -38,7 +38,7 @@ def text_form(form: str, *, raw_csv: bool) -> str:
 
 def print_rows(terminal: Terminal, answer: Answer) -> None:
     """Print the first rows of an answer, and say so when there are more."""
-    from cfaudit_export.analysis.forms import rows, shown
+    from cfaudit_export.cli.formats import rows, shown
 
     found = rows(answer)
     cells = [[shown(value) for value in row] for row in islice(found, _MOST)]
@@ -68,7 +68,7 @@ def _room(heads: list[str], cells: list[list[str]]) -> list[int] | None:
         return []  # in a pipe a row is a line
     from rich.console import Console
 
-    from cfaudit_export.analysis.widths import widths
+    from cfaudit_export.analysis.render.widths import widths
 
     texts = zip(*([escaped(cell) for cell in row] for row in cells), strict=True) if cells else [()] * len(heads)
     columns = [[head.removeprefix(">"), *column] for head, column in zip(heads, texts, strict=True)]

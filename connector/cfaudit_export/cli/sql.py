@@ -30,8 +30,8 @@ from cfaudit_export.settings import Settings
 from cfaudit_export.settings.options import LOGS
 
 if TYPE_CHECKING:
-    from cfaudit_export.analysis.data import Data as OpenData
-    from cfaudit_export.analysis.statement import Answer
+    from cfaudit_export.analysis.files.database import Data as OpenData
+    from cfaudit_export.analysis.files.statement import Answer
 
 _FORMATS = ("table", "csv", "json", "ndjson", "parquet")
 _EPILOG = """
@@ -69,7 +69,7 @@ def sql(
     raw_csv: RawCsv = False,
 ) -> int:
     """Ask exported data in SQL."""
-    from cfaudit_export.analysis.data import open_data
+    from cfaudit_export.analysis.files.database import open_data
 
     if form not in _FORMATS:
         raise UsageError(f"--format: expected one of {', '.join(_FORMATS)}, not '{form}'")
@@ -121,8 +121,8 @@ class _Writer:
         Raises:
             CfauditError: one cannot be answered, or the answer not be written.
         """
-        from cfaudit_export.analysis.output import new_file
-        from cfaudit_export.analysis.statement import answers
+        from cfaudit_export.analysis.files.statement import answers
+        from cfaudit_export.analysis.render.output import new_file
 
         found = answers(self.data, text)
         try:
@@ -151,7 +151,7 @@ class _Writer:
         sys.stdout.flush()
 
     def _put(self, answer: Answer, stream: IO[bytes]) -> None:
-        from cfaudit_export.analysis.forms import write_parquet
+        from cfaudit_export.cli.formats import write_parquet
 
         if self.form == "parquet":
             write_parquet(answer, stream)
@@ -161,6 +161,6 @@ class _Writer:
         text.detach()
 
     def _put_text(self, answer: Answer, stream: IO[str]) -> None:
-        from cfaudit_export.analysis.forms import TEXT_FORMS
+        from cfaudit_export.cli.formats import TEXT_FORMS
 
         TEXT_FORMS[self.form](answer, stream)

@@ -74,8 +74,8 @@ def timeline(
     json: Json = False,
 ) -> int:
     """Show sequences: who did what, step by step, from exported data."""
-    from cfaudit_export.analysis.data import open_data
-    from cfaudit_export.analysis.timeline import GAP, Focus, make_timeline
+    from cfaudit_export.analysis.answers.timeline import GAP, Focus, make_timeline
+    from cfaudit_export.analysis.files.database import open_data
 
     if around and (since or until):
         raise UsageError("--around and --window give the period, and so do --since and --until; choose")
@@ -95,18 +95,18 @@ def timeline(
         focus = Focus(actor, resource, middle)
         made = make_timeline(opened, question, focus, coverage=coverage, now=shell.clock())
     if html:
-        from cfaudit_export.analysis.timeline_page import timeline_page
+        from cfaudit_export.analysis.render.timeline_page import timeline_page
 
         save(timeline_page(made), html)
         shell.terminal.say(f"wrote '{html}'")
     if json:
-        from cfaudit_export.analysis.tree import tree
+        from cfaudit_export.analysis.render.jsonable import tree
 
         shell.terminal.answer(as_json(tree(made)))
     elif html:
         shell.terminal.answer(html)
     else:
-        from cfaudit_export.analysis.terminal import render_timeline
+        from cfaudit_export.analysis.render.terminal import render_timeline
 
         show(render_timeline(made))
     return ExitCode.OK

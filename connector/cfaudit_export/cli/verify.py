@@ -26,7 +26,7 @@ from cfaudit_export.settings import Settings
 from cfaudit_export.settings.options import FILTERS, LOGS, WHERE
 
 if TYPE_CHECKING:
-    from cfaudit_export.analysis.places import Place
+    from cfaudit_export.analysis.files.location import Place
     from cfaudit_export.verify import Part, Reading
 
 _PACE_MINUTES = 5
@@ -138,7 +138,7 @@ def verify(
 
 def _verified(shell: Shell, workshop: Workshop, account: str, how: _How) -> dict[str, Any]:
     """Compare one account."""
-    from cfaudit_export.analysis.data import open_data
+    from cfaudit_export.analysis.files.database import open_data
     from cfaudit_export.verify import Exported, Reading, compare, page_rows_of, parts_of, repaired, sample
 
     with ExitStack() as stack:

@@ -14,9 +14,9 @@ from datetime import UTC, datetime, timedelta
 from types import FrameType
 from typing import Any
 
-import cfaudit_export.analysis.compact
+import cfaudit_export.analysis.files.compact
 import cfaudit_export.core.durable
-from cfaudit_export.analysis.places import open_place
+from cfaudit_export.analysis.files.location import open_place
 
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
 
@@ -27,7 +27,7 @@ def die_at_line(number: int) -> None:
     def trace(frame: FrameType, event: str, _: Any) -> Any:
         nonlocal left
         if frame.f_code.co_filename not in {
-            cfaudit_export.analysis.compact.__file__,
+            cfaudit_export.analysis.files.compact.__file__,
             cfaudit_export.core.durable.__file__,
         }:
             return None
@@ -47,7 +47,7 @@ def main() -> None:
         if child == 0:
             place = open_place(folder)
             die_at_line(int(number))
-            list(cfaudit_export.analysis.compact.compact(place, now=NOW, settled=timedelta()))
+            list(cfaudit_export.analysis.files.compact.compact(place, now=NOW, settled=timedelta()))
             os._exit(0)
         _, status = os.waitpid(child, 0)
         if os.WIFEXITED(status) and os.WEXITSTATUS(status):

@@ -12,8 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from cfaudit_export.analysis.data import Data, open_data
-from cfaudit_export.analysis.places import open_place
+from cfaudit_export.analysis.files.database import Data, open_data
+from cfaudit_export.analysis.files.location import open_place
 from cfaudit_export.assemble import assemble
 from cfaudit_export.core.model import Window
 from cfaudit_export.export import export

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from cfaudit_export.analysis.coverage import cover
-from cfaudit_export.analysis.question import Question
-from cfaudit_export.analysis.report import make_report
-from cfaudit_export.analysis.report_page import report_page
-from cfaudit_export.analysis.timeline import Focus, make_timeline
-from cfaudit_export.analysis.timeline_page import timeline_page
+from cfaudit_export.analysis.answers.coverage import cover
+from cfaudit_export.analysis.answers.question import Question
+from cfaudit_export.analysis.answers.report import make_report
+from cfaudit_export.analysis.answers.timeline import Focus, make_timeline
+from cfaudit_export.analysis.render.report_page import report_page
+from cfaudit_export.analysis.render.timeline_page import timeline_page
 from cfaudit_export.core.model import EPOCH, Window
 
 DESK, PHONE = 1200, 390

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cfaudit_export.analysis.coverage import cover, reach
+from cfaudit_export.analysis.answers.coverage import cover, reach
 from cfaudit_export.core.intervals import contains
 from cfaudit_export.core.model import EPOCH, Checkpoint, Gap, SinkProgress, Stream, Window
 

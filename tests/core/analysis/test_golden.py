@@ -13,14 +13,14 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from cfaudit_export.analysis.coverage import cover
-from cfaudit_export.analysis.facts import Report
-from cfaudit_export.analysis.question import Question
-from cfaudit_export.analysis.report import make_report
-from cfaudit_export.analysis.report_page import report_page
-from cfaudit_export.analysis.terminal import render_report, render_timeline
-from cfaudit_export.analysis.timeline import Focus, make_timeline
-from cfaudit_export.analysis.tree import tree
+from cfaudit_export.analysis.answers.coverage import cover
+from cfaudit_export.analysis.answers.facts import Report
+from cfaudit_export.analysis.answers.question import Question
+from cfaudit_export.analysis.answers.report import make_report
+from cfaudit_export.analysis.answers.timeline import Focus, make_timeline
+from cfaudit_export.analysis.render.jsonable import tree
+from cfaudit_export.analysis.render.report_page import report_page
+from cfaudit_export.analysis.render.terminal import render_report, render_timeline
 from cfaudit_export.core.model import EPOCH, Checkpoint, Window
 from cfaudit_export.stores.file import FileStore
 

@@ -19,15 +19,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from cfaudit_export.analysis.charts import Bars, Span, draw_bars, draw_heat, draw_spans
-from cfaudit_export.analysis.coverage import Coverage
-from cfaudit_export.analysis.question import Question
-from cfaudit_export.analysis.report import make_report
-from cfaudit_export.analysis.report_page import report_page
-from cfaudit_export.analysis.terminal import render_report, render_timeline
-from cfaudit_export.analysis.timeline import Focus, make_timeline
-from cfaudit_export.analysis.timeline_page import timeline_page
-from cfaudit_export.analysis.tree import tree
+from cfaudit_export.analysis.answers.coverage import Coverage
+from cfaudit_export.analysis.answers.question import Question
+from cfaudit_export.analysis.answers.report import make_report
+from cfaudit_export.analysis.answers.timeline import Focus, make_timeline
+from cfaudit_export.analysis.render.charts import Bars, Span, draw_bars, draw_heat, draw_spans
+from cfaudit_export.analysis.render.jsonable import tree
+from cfaudit_export.analysis.render.report_page import report_page
+from cfaudit_export.analysis.render.terminal import render_report, render_timeline
+from cfaudit_export.analysis.render.timeline_page import timeline_page
 from cfaudit_export.core.model import Window
 
 NOON = datetime(2026, 11, 10, 12, tzinfo=UTC)

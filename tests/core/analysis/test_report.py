@@ -12,10 +12,10 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from cfaudit_export.analysis.coverage import Coverage
-from cfaudit_export.analysis.facts import Outcome, Ranked, Report
-from cfaudit_export.analysis.question import Question
-from cfaudit_export.analysis.report import make_report
+from cfaudit_export.analysis.answers.coverage import Coverage
+from cfaudit_export.analysis.answers.facts import Outcome, Ranked, Report
+from cfaudit_export.analysis.answers.question import Question
+from cfaudit_export.analysis.answers.report import make_report
 from cfaudit_export.core.model import EPOCH, Window
 
 BERLIN = ZoneInfo("Europe/Berlin")

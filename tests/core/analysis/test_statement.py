@@ -13,8 +13,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from cfaudit_export.analysis.forms import TEXT_FORMS, rows, shown, write_parquet
-from cfaudit_export.analysis.statement import answers, is_complete
+from cfaudit_export.analysis.files.statement import answers, is_complete
+from cfaudit_export.cli.formats import TEXT_FORMS, rows, shown, write_parquet
 from cfaudit_export.errors import SettingsError, UsageError
 
 NOON = datetime(2026, 11, 10, 12, 0, 0, 123_000, tzinfo=UTC)

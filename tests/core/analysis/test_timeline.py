@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from cfaudit_export.analysis import phrases, timeline
-from cfaudit_export.analysis.coverage import Coverage
-from cfaudit_export.analysis.question import Question
-from cfaudit_export.analysis.timeline import Focus, Timeline, make_timeline
+from cfaudit_export.analysis.answers import timeline
+from cfaudit_export.analysis.answers.coverage import Coverage
+from cfaudit_export.analysis.answers.question import Question
+from cfaudit_export.analysis.answers.timeline import Focus, Timeline, make_timeline
+from cfaudit_export.analysis.render import phrases
 from cfaudit_export.core.model import Window
 from cfaudit_export.errors import UsageError
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from cfaudit_export.analysis.widths import widths
+from cfaudit_export.analysis.render.widths import widths
 
 cells = st.lists(st.text("abc dé☕", max_size=40), min_size=1, max_size=4)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cfaudit_export.analysis.words import (
+from cfaudit_export.analysis.answers.vocabulary import (
     ACTION,
     ACTOR_KIND,
     ACTOR_NAME,

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from cfaudit_export.analysis.compact import SMALL_BYTES
-from cfaudit_export.analysis.timeline import GAP, MOST_EVENTS
+from cfaudit_export.analysis.answers.timeline import GAP, MOST_EVENTS
+from cfaudit_export.analysis.files.compact import SMALL_BYTES
 
 PAGE = (Path(__file__).parents[3] / "docs" / "answers.md").read_text(encoding="utf-8")
 COMMANDS = [one for one in re.findall(r"`cfaudit-export ([^`]+)`", PAGE) if one not in ("sql", "events")]

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from itertools import groupby
 
-from cfaudit_export.analysis.facts import Change, CredentialUse, Ranked, Report
-from cfaudit_export.analysis.phrases import UNKNOWN, change, moment, newness, ratio
-from cfaudit_export.analysis.question import Question
-from cfaudit_export.analysis.words import SENSITIVE, Actor, Credential
+from cfaudit_export.analysis.answers.facts import Change, CredentialUse, Ranked, Report
+from cfaudit_export.analysis.answers.question import Question
+from cfaudit_export.analysis.answers.vocabulary import SENSITIVE, Actor, Credential
+from cfaudit_export.analysis.render.phrases import UNKNOWN, change, moment, newness, ratio
 
 FAILED = "FAILED"
 NEW = "new"

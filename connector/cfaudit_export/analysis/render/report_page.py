@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from cfaudit_export.analysis import charts, phrases, tables
-from cfaudit_export.analysis.charts import Bars
-from cfaudit_export.analysis.facts import Change, Report
-from cfaudit_export.analysis.html import Section, drawing, render_page, shown
-from cfaudit_export.analysis.tables import Table
-from cfaudit_export.analysis.words import CREDENTIALS, Credential
+from cfaudit_export.analysis.answers.facts import Change, Report
+from cfaudit_export.analysis.answers.vocabulary import CREDENTIALS, Credential
+from cfaudit_export.analysis.render import charts, phrases, tables
+from cfaudit_export.analysis.render.charts import Bars
+from cfaudit_export.analysis.render.html import Section, drawing, render_page, shown
+from cfaudit_export.analysis.render.tables import Table
 
 _BARS = 12
 _ACTIONS = {"create": "c2", "update": "c1", "delete": "c3", "other": "c4", "unknown": "c5"}

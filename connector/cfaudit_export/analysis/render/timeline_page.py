@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from cfaudit_export.analysis import charts, phrases
-from cfaudit_export.analysis.html import drawing, render_page, shown
-from cfaudit_export.analysis.tables import FAILED, Table
-from cfaudit_export.analysis.timeline import Session, Timeline
+from cfaudit_export.analysis.answers.timeline import Session, Timeline
+from cfaudit_export.analysis.render import charts, phrases
+from cfaudit_export.analysis.render.html import drawing, render_page, shown
+from cfaudit_export.analysis.render.tables import FAILED, Table
 
 _MOST_SESSIONS = 200
 _MOST_STEPS = 500

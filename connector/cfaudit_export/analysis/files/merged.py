@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 from pyarrow.fs import FileType
 
-from cfaudit_export.analysis.engine import Limits, import_duckdb, open_engine
-from cfaudit_export.analysis.files import DataFile, checked_format
-from cfaudit_export.analysis.places import Place
+from cfaudit_export.analysis.files.engine import Limits, import_duckdb, open_engine
+from cfaudit_export.analysis.files.footers import DataFile, checked_format
+from cfaudit_export.analysis.files.location import Place
 
 _LOG = logging.getLogger(__name__)
 

@@ -6,14 +6,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from cfaudit_export.analysis import observed
-from cfaudit_export.analysis.coverage import Coverage
-from cfaudit_export.analysis.data import EVENTS, Data
-from cfaudit_export.analysis.facts import Cell, Change, Day, Ranked, Report, Totals
-from cfaudit_export.analysis.files import streams
-from cfaudit_export.analysis.observed import OUTCOME, ranked
-from cfaudit_export.analysis.question import Question
-from cfaudit_export.analysis.words import CREDENTIALS, SENSITIVE
+from cfaudit_export.analysis.answers import queries
+from cfaudit_export.analysis.answers.coverage import Coverage
+from cfaudit_export.analysis.answers.facts import Cell, Change, Day, Ranked, Report, Totals
+from cfaudit_export.analysis.answers.queries import OUTCOME, ranked
+from cfaudit_export.analysis.answers.question import Question
+from cfaudit_export.analysis.answers.vocabulary import CREDENTIALS, SENSITIVE
+from cfaudit_export.analysis.files.database import EVENTS, Data
+from cfaudit_export.analysis.files.footers import streams
 
 _WEEKS_FROM = timedelta(days=31)
 _COUNTED = ("events", "actors", "failures", "sign_ins")
@@ -32,10 +32,10 @@ def make_report(
     """
     incomparable = _incomparable(data, question, coverage_before)
     comparable = not incomparable
-    observed.observe(data, question, comparable=comparable)
+    queries.observe(data, question, comparable=comparable)
     has_history = data.first is not None and data.first < question.period.since
     if has_history:
-        observed.recall(data, question)
+        queries.recall(data, question)
     return Report(
         question=question,
         location=data.place.shown,
@@ -47,15 +47,15 @@ def make_report(
         totals=_totals(data, question, comparable=comparable),
         days=_days(data, question),
         heat=_heat(data, question),
-        actors=observed.actors(data, comparable=comparable),
+        actors=queries.actors(data, comparable=comparable),
         products=ranked(data, "product", comparable=comparable),
         types=ranked(data, "type", comparable=comparable),
-        credentials=observed.credentials(data, has_history=has_history),
-        new_actors=observed.new_actors(data) if has_history else None,
-        new_products=observed.new_products(data) if has_history else None,
-        sign_ins=observed.sign_ins(data),
+        credentials=queries.credentials(data, has_history=has_history),
+        new_actors=queries.new_actors(data) if has_history else None,
+        new_products=queries.new_products(data) if has_history else None,
+        sign_ins=queries.sign_ins(data),
         sensitive=_in_order(ranked(data, "sort", comparable=comparable), SENSITIVE),
-        changes=observed.changes(data, question),
+        changes=queries.changes(data, question),
     )
 
 
@@ -74,7 +74,7 @@ def _totals(data: Data, question: Question, *, comparable: bool) -> Totals:
     change = {name: Change(now[name], then[name] if comparable else None) for name in _COUNTED}
     return Totals(
         **change,
-        outcome=observed.outcome(now),
+        outcome=queries.outcome(now),
         actions=ranked(data, "action", comparable=comparable),
         credentials=_in_order(ranked(data, "credential_kind", comparable=comparable), CREDENTIALS),
         fidelity=ranked(data, "fidelity", comparable=False),

@@ -17,12 +17,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from cfaudit_export.analysis.columns import misfits, require_text
-from cfaudit_export.analysis.engine import Limits
-from cfaudit_export.analysis.files import Candidate, DataFile, Ignored, Listing, candidates, checked_format, look
-from cfaudit_export.analysis.merged import Merges
-from cfaudit_export.analysis.places import Place
-from cfaudit_export.analysis.replacing import Replacements, replacements
+from cfaudit_export.analysis.files.columns import misfits, require_text
+from cfaudit_export.analysis.files.engine import Limits
+from cfaudit_export.analysis.files.footers import (
+    Candidate,
+    DataFile,
+    Ignored,
+    Listing,
+    candidates,
+    checked_format,
+    look,
+)
+from cfaudit_export.analysis.files.location import Place
+from cfaudit_export.analysis.files.merged import Merges
+from cfaudit_export.analysis.files.replacing import Replacements, replacements
 from cfaudit_export.core.escape import escaped
 
 _LOG = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from cfaudit_export.analysis.tables import SHADES, shade
+from cfaudit_export.analysis.render.tables import SHADES, shade
 from cfaudit_export.core.escape import escaped
 from cfaudit_export.errors import SettingsError
 

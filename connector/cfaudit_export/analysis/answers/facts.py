@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from cfaudit_export.analysis.coverage import Coverage
-from cfaudit_export.analysis.files import Ignored
-from cfaudit_export.analysis.question import Question
-from cfaudit_export.analysis.words import Actor, Credential
+from cfaudit_export.analysis.answers.coverage import Coverage
+from cfaudit_export.analysis.answers.question import Question
+from cfaudit_export.analysis.answers.vocabulary import Actor, Credential
+from cfaudit_export.analysis.files.footers import Ignored
 
 
 @dataclass(frozen=True, slots=True)

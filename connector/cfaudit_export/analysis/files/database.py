@@ -18,11 +18,11 @@ from typing import Any, Self, TypeVar
 
 import pyarrow as pa
 
-from cfaudit_export.analysis.columns import columns_of, require_text
-from cfaudit_export.analysis.engine import Limits, import_duckdb, open_engine
-from cfaudit_export.analysis.files import Listing, wanted_folders
-from cfaudit_export.analysis.places import Place, damaged, reading_failed
-from cfaudit_export.analysis.shelf import Shelf, ShelfDataset
+from cfaudit_export.analysis.files.catalog import Shelf, ShelfDataset
+from cfaudit_export.analysis.files.columns import columns_of, require_text
+from cfaudit_export.analysis.files.engine import Limits, import_duckdb, open_engine
+from cfaudit_export.analysis.files.footers import Listing, wanted_folders
+from cfaudit_export.analysis.files.location import Place, damaged, reading_failed
 from cfaudit_export.core.model import Window
 from cfaudit_export.errors import CfauditError, SettingsError, TryAgainError
 

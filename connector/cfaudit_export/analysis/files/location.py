@@ -70,7 +70,7 @@ def open_place(data: str, s3: Mapping[str, Any] | None = None) -> Place:
     from pyarrow.fs import LocalFileSystem
 
     if data.startswith(S3):
-        from cfaudit_export.analysis.s3 import open_bucket
+        from cfaudit_export.analysis.files.s3 import open_bucket
 
         return open_bucket(data, s3 or {})
     root = Path(data).expanduser()

@@ -11,12 +11,12 @@ from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.padding import Padding
 from rich.text import Text
 
-from cfaudit_export.analysis import phrases, tables
-from cfaudit_export.analysis.facts import Report
-from cfaudit_export.analysis.question import Question
-from cfaudit_export.analysis.tables import FAILED, NEW, Table
-from cfaudit_export.analysis.timeline import Session, Timeline
-from cfaudit_export.analysis.widths import widths
+from cfaudit_export.analysis.answers.facts import Report
+from cfaudit_export.analysis.answers.question import Question
+from cfaudit_export.analysis.answers.timeline import Session, Timeline
+from cfaudit_export.analysis.render import phrases, tables
+from cfaudit_export.analysis.render.tables import FAILED, NEW, Table
+from cfaudit_export.analysis.render.widths import widths
 from cfaudit_export.core.escape import escaped
 
 _TOP = 10

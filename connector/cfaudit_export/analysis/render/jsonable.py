@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from datetime import date, datetime
 from typing import Any
 
-from cfaudit_export.analysis.coverage import Coverage
-from cfaudit_export.analysis.facts import Change, Outcome
-from cfaudit_export.analysis.words import Actor, Credential
+from cfaudit_export.analysis.answers.coverage import Coverage
+from cfaudit_export.analysis.answers.facts import Change, Outcome
+from cfaudit_export.analysis.answers.vocabulary import Actor, Credential
 from cfaudit_export.core.model import Stream, Window, iso
 
 _WORKED_OUT: Mapping[type, tuple[str, ...]] = {

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from cfaudit_export.analysis.coverage import Coverage
-from cfaudit_export.analysis.data import EVENTS, Data
-from cfaudit_export.analysis.files import Ignored
-from cfaudit_export.analysis.observed import HOW, WHO, actor, credential
-from cfaudit_export.analysis.question import Question
-from cfaudit_export.analysis.words import ACTION, RESULT, Actor, Credential
+from cfaudit_export.analysis.answers.coverage import Coverage
+from cfaudit_export.analysis.answers.queries import HOW, WHO, actor, credential
+from cfaudit_export.analysis.answers.question import Question
+from cfaudit_export.analysis.answers.vocabulary import ACTION, RESULT, Actor, Credential
+from cfaudit_export.analysis.files.database import EVENTS, Data
+from cfaudit_export.analysis.files.footers import Ignored
 from cfaudit_export.errors import UsageError
 
 GAP = timedelta(minutes=30)

@@ -20,8 +20,8 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from cfaudit_export.analysis.columns import converted, unlike
-from cfaudit_export.analysis.places import Found, Place
+from cfaudit_export.analysis.files.columns import converted, unlike
+from cfaudit_export.analysis.files.location import Found, Place
 from cfaudit_export.core.checksums import read_footer
 from cfaudit_export.core.escape import escaped
 from cfaudit_export.core.model import Window

@@ -10,9 +10,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from cfaudit_export.analysis.columns import require_text
-from cfaudit_export.analysis.data import EVENTS, Data
-from cfaudit_export.analysis.engine import import_duckdb
+from cfaudit_export.analysis.files.columns import require_text
+from cfaudit_export.analysis.files.database import EVENTS, Data
+from cfaudit_export.analysis.files.engine import import_duckdb
 from cfaudit_export.errors import CfauditError, UsageError
 
 _BATCH_ROWS = 10_000

@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cfaudit_export.analysis.data import EVENTS, Data
-from cfaudit_export.analysis.facts import (
+from cfaudit_export.analysis.answers.facts import (
     ActorFacts,
     Change,
     CredentialUse,
@@ -21,8 +20,8 @@ from cfaudit_export.analysis.facts import (
     SensitiveChange,
     SignIns,
 )
-from cfaudit_export.analysis.question import Question
-from cfaudit_export.analysis.words import (
+from cfaudit_export.analysis.answers.question import Question
+from cfaudit_export.analysis.answers.vocabulary import (
     ACTION,
     ACTOR_KIND,
     ACTOR_NAME,
@@ -34,6 +33,7 @@ from cfaudit_export.analysis.words import (
     Actor,
     Credential,
 )
+from cfaudit_export.analysis.files.database import EVENTS, Data
 
 CHANGES = 500
 """How many sensitive changes a report lists at most; all are counted."""

@@ -24,7 +24,7 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cfaudit_export.analysis.statement import Answer
+from cfaudit_export.analysis.files.statement import Answer
 from cfaudit_export.core.escape import escaped
 from cfaudit_export.errors import UsageError
 

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from cfaudit_export.analysis.coverage import Coverage
-from cfaudit_export.analysis.facts import Change, Outcome, Report
-from cfaudit_export.analysis.files import Ignored
-from cfaudit_export.analysis.question import Question
-from cfaudit_export.analysis.timeline import Focus, Session, Step, Timeline
+from cfaudit_export.analysis.answers.coverage import Coverage
+from cfaudit_export.analysis.answers.facts import Change, Outcome, Report
+from cfaudit_export.analysis.answers.question import Question
+from cfaudit_export.analysis.answers.timeline import Focus, Session, Step, Timeline
+from cfaudit_export.analysis.files.footers import Ignored
 from cfaudit_export.core.model import Window
 from cfaudit_export.core.times import show_duration
 

@@ -32,12 +32,12 @@ from typing import Any
 import pyarrow as pa
 from filelock import FileLock, Timeout
 
-from cfaudit_export.analysis.columns import DAY, columns_of, misfits
-from cfaudit_export.analysis.engine import Limits, import_duckdb, open_engine
-from cfaudit_export.analysis.files import DataFile, inspect, streams
-from cfaudit_export.analysis.merged import Merges, stored
-from cfaudit_export.analysis.places import Place, damaged
-from cfaudit_export.analysis.shelf import fault_of
+from cfaudit_export.analysis.files.catalog import fault_of
+from cfaudit_export.analysis.files.columns import DAY, columns_of, misfits
+from cfaudit_export.analysis.files.engine import Limits, import_duckdb, open_engine
+from cfaudit_export.analysis.files.footers import DataFile, inspect, streams
+from cfaudit_export.analysis.files.location import Place, damaged
+from cfaudit_export.analysis.files.merged import Merges, stored
 from cfaudit_export.core.durable import new_file, sync_folder
 from cfaudit_export.errors import LockedError, SettingsError, TryAgainError, UsageError
 from cfaudit_export.parquet import MERGED_NOTE, MERGED_PREFIX, digest_of, write_parquet

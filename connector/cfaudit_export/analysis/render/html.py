@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cfaudit_export.analysis.tables import Table
+from cfaudit_export.analysis.render.tables import Table
 from cfaudit_export.core.escape import escaped
 from cfaudit_export.errors import SettingsError
 
@@ -89,7 +89,7 @@ def render_page(template: str, **values: Any) -> str:
     except ImportError:
         raise SettingsError("HTML is not installed: pip install 'cfaudit-export[analysis]'") from None
 
-    loader = PackageLoader("cfaudit_export.analysis", "pages")
+    loader = PackageLoader("cfaudit_export.analysis.render", "pages")
     environment = Environment(
         loader=loader,
         autoescape=True,

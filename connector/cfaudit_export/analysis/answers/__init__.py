@@ -1,0 +1,1 @@
+"""Questions to the exported events, and the values that answer them."""
