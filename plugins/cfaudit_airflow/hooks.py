@@ -16,7 +16,7 @@ from cfaudit_airflow import CONNECTION_TYPE
 from cfaudit_export import CfauditError
 
 if TYPE_CHECKING:
-    from cfaudit_export.runs import Redaction, Workshop
+    from cfaudit_export.api import Redaction, Workshop
 
 TOKEN = "CLOUDFLARE_API_TOKEN"  # noqa: S105  # the name of the variable
 
@@ -68,7 +68,7 @@ class CloudflareAuditHook(BaseHook):  # type: ignore[misc]  # typed only where A
         Raises:
             CfauditError: the settings do not fit, or there is no credential.
         """
-        from cfaudit_export.runs import Given, Redaction, prepare  # DAG files are parsed all the time
+        from cfaudit_export.api import Given, Redaction, prepare  # DAG files are parsed all the time
 
         self._redaction = redaction = Redaction()
 
@@ -92,7 +92,7 @@ class CloudflareAuditHook(BaseHook):  # type: ignore[misc]  # typed only where A
 
     def test_connection(self) -> tuple[bool, str]:
         """Say whether the server accepts the token, for the button in the list of connections."""
-        from cfaudit_export.runs import accounts
+        from cfaudit_export.api import accounts
 
         try:
             found = accounts(self.prepare(needs_sink=False))

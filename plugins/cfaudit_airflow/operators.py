@@ -18,7 +18,7 @@ from cfaudit_export import ExitCode, worst
 
 if TYPE_CHECKING:
     from cfaudit_export import RunReport
-    from cfaudit_export.runs import Workshop
+    from cfaudit_export.api import Workshop
 
 _SETTLED = timedelta(seconds=1)  # the clock of the scheduler may be a little behind
 
@@ -109,7 +109,7 @@ class CloudflareAuditExportOperator(BaseOperator):  # type: ignore[misc]  # type
             AirflowFailException: somebody has to do something first.
             AirflowRescheduleException: the data interval is not settled yet.
         """
-        from cfaudit_export.runs import as_plain, export_all, logging_through
+        from cfaudit_export.api import as_plain, export_all, logging_through
 
         window = None if self.since or self.until or not self.data_interval else _data_interval(context)
         hook = CloudflareAuditHook(self.cloudflare_audit_conn_id)
@@ -236,7 +236,7 @@ class CloudflareAuditPlanOperator(BaseOperator):  # type: ignore[misc]  # typed 
 
     def execute(self, context: Any) -> list[dict[str, Any]]:  # noqa: ARG002  # the signature is Airflow's
         """Return the arguments. Raises: as the export."""
-        from cfaudit_export.runs import accounts, logging_through, slices
+        from cfaudit_export.api import accounts, logging_through, slices
 
         flags = {"account": list(_listed(self.account)), "since": self.since, "until": self.until}
         hook = CloudflareAuditHook(self.cloudflare_audit_conn_id)

@@ -16,13 +16,13 @@ from typing import Any
 
 import pytest
 
+from cfaudit_export.app.log import Redaction
 from cfaudit_export.auth.grants import Grant
 from cfaudit_export.auth.registration import Client
 from cfaudit_export.auth.signout import sign_out
 from cfaudit_export.auth.store import GrantStore
 from cfaudit_export.cli import main
 from cfaudit_export.core.model import Checkpoint, Gap, Stream, Window
-from cfaudit_export.log import Redaction
 from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
 from cfaudit_export.settings.secret_values import secret_variables
 from cfaudit_export.stores.file import FileStore

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cfaudit_export.assemble import Workshop, assemble
+from cfaudit_export.app.compose import Workshop, assemble
 from cfaudit_export.errors import AccessError, PluginError, SettingsError
 from cfaudit_export.plugin.records import SourcePlugin
 from cfaudit_export.plugin.registry import Offer, load_plugins

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from cfaudit_export.app.health import Expected, Level, examine
 from cfaudit_export.core.model import Checkpoint, Gap, SinkProgress, Stream, Trimmed, Window
-from cfaudit_export.health import Expected, Level, examine
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -11,8 +11,8 @@ from threading import Event, Thread
 
 import pytest
 
+from cfaudit_export.app.ping import pinging
 from cfaudit_export.errors import AccessError, ExitCode, SettingsError
-from cfaudit_export.ping import pinging
 
 
 def pinged(url: str | None, work: Callable[[], int]) -> int:
@@ -68,7 +68,7 @@ def monitor() -> Iterator[Monitor]:
 
 @pytest.fixture(autouse=True)
 def _on_a_busy_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cfaudit_export.ping._SECONDS", 60.0)
+    monkeypatch.setattr("cfaudit_export.app.ping._SECONDS", 60.0)
 
 
 @pytest.mark.parametrize(("code", "path"), [(0, ""), (65, "/65"), (75, "/75")])
@@ -114,12 +114,12 @@ def test_no_redirect_is_followed_and_a_refusal_changes_nothing(
 def test_a_monitor_that_is_down_or_hangs_is_not_waited_for(
     monitor: Monitor, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cfaudit_export.ping._SECONDS", 1.0)
+    monkeypatch.setattr("cfaudit_export.app.ping._SECONDS", 1.0)
     monitor.is_silent = True
     since = time.monotonic()
     assert pinged(monitor.url, lambda: 0) == 0
     assert time.monotonic() - since < 20, "and not when the monitor answers"
-    monkeypatch.setattr("cfaudit_export.ping._SECONDS", 60.0)
+    monkeypatch.setattr("cfaudit_export.app.ping._SECONDS", 60.0)
     assert pinged("http://127.0.0.1:9/x", lambda: 65) == 65
     assert [vars(record)["error"] for record in caplog.records].count("ConnectError") == 2
 
@@ -127,7 +127,7 @@ def test_a_monitor_that_is_down_or_hangs_is_not_waited_for(
 def test_a_monitor_that_drips_neither_stops_nor_delays_the_work(
     monitor: Monitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cfaudit_export.ping._SECONDS", 1.0)
+    monkeypatch.setattr("cfaudit_export.app.ping._SECONDS", 1.0)
     monitor.drips = True
     since = time.monotonic()
     assert pinged(monitor.url, lambda: 0) == 0

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from cfaudit_export.api import Given, Workshop, export_all, logging_through, prepare
 from cfaudit_export.errors import AccessError
-from cfaudit_export.runs import Given, Workshop, export_all, logging_through, prepare
 from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
 
 EVENTS = 40

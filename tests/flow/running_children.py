@@ -70,7 +70,7 @@ WARM = (
     "cfaudit_export.cli.export",
     "cfaudit_export.cli.replay",
     "cfaudit_export.plugin.registry",
-    "cfaudit_export.pipeline.fill",
+    "cfaudit_export.app.fallback",
     "cfaudit_export.sources.auditlogs.source",
     "cfaudit_export.sources.codemode.source",
     "cfaudit_parquet.sink",

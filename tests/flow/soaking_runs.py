@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from cfaudit_export import Batch, LoadUnknownError, Receipt, Sink, SinkError, SinkPlugin, Window
-from cfaudit_export.assemble import assemble
-from cfaudit_export.export import export
+from cfaudit_export.app.compose import assemble
+from cfaudit_export.app.export import export
 from cfaudit_export.plugin.registry import Offer, Plugins, load_plugins
 from cfaudit_export.settings import Settings
 from cfaudit_parquet import ParquetConfig

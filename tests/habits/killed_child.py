@@ -9,8 +9,8 @@ from pathlib import Path
 
 from bad_habits.log import ACCOUNT, NOW
 from bad_habits.runs import SINCE, UNTIL
-from cfaudit_export.assemble import assemble
-from cfaudit_export.export import export
+from cfaudit_export.app.compose import assemble
+from cfaudit_export.app.export import export
 from cfaudit_export.plugin.registry import load_plugins
 from cfaudit_export.settings import Settings
 

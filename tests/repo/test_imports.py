@@ -21,7 +21,7 @@ PUBLIC = {
     "cfaudit_export.core.durable",
     "cfaudit_export.http.exchange",
     "cfaudit_export.parquet",
-    "cfaudit_export.runs",
+    "cfaudit_export.api",
     "cfaudit_export.schema",
     "cfaudit_export.schema_formats",
     "cfaudit_export.stores.document",
@@ -49,7 +49,7 @@ HOMES = {
         "cfaudit_export.sources",
         "cfaudit_export.auth",
         "cfaudit_export.sandbox",
-        "cfaudit_export.ping",
+        "cfaudit_export.app.ping",
         "cfaudit_splunk",
     ),
     "isal": ("cfaudit_splunk",),
@@ -183,7 +183,7 @@ def test_the_rules_speak_of_what_exists() -> None:
         "cfaudit_export.core.escape",
         "cfaudit_export.core.intervals",
         "cfaudit_export.core.times",
-        "cfaudit_export.log",
+        "cfaudit_export.app.log",
     ],
 )
 def test_the_words_stand_on_the_standard_library_alone(name: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cfaudit_export.health import Level
+from cfaudit_export.app.health import Level
 from cfaudit_export.metrics import METRICS
 
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from cfaudit_export import SinkPlugin
-from cfaudit_export.fit import secrets_of
+from cfaudit_export.app.resolve import secrets_of
 from cfaudit_export.plugin import hookspecs
 from cfaudit_export.plugin.registry import build_config
 from cfaudit_export.sandbox import Sandbox, SandboxOptions, World

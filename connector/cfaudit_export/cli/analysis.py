@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cfaudit_export.app.resolve import open_store
 from cfaudit_export.cli.shell import Shell
 from cfaudit_export.core.model import Checkpoint, Window, floor_ms
 from cfaudit_export.errors import CfauditError, UsageError
-from cfaudit_export.fit import open_store
 from cfaudit_export.settings import ALL_ACCOUNTS, Settings, values
 
 if TYPE_CHECKING:

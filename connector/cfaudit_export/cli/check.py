@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from cfaudit_export.accounts import accounts_of
-from cfaudit_export.assemble import Workshop, connected, opened_sinks
+from cfaudit_export.app.accounts import accounts_of
+from cfaudit_export.app.compose import Workshop, connected, opened_sinks
+from cfaudit_export.app.failover import choose
+from cfaudit_export.app.resolve import hurried
+from cfaudit_export.app.sign_in import current_sign_in
 from cfaudit_export.cli.command import command
 from cfaudit_export.cli.export import Json, covered_until, prepare
 from cfaudit_export.cli.shell import Shell
@@ -14,12 +17,9 @@ from cfaudit_export.cli.signin import described
 from cfaudit_export.core.jsonable import as_json
 from cfaudit_export.core.model import Connection
 from cfaudit_export.errors import CfauditError, ExitCode, SettingsError, worst
-from cfaudit_export.failover import choose
-from cfaudit_export.fit import hurried
 from cfaudit_export.plugin.interfaces import Source
 from cfaudit_export.settings import AUTO, Settings
 from cfaudit_export.settings.options import FILTERS, HOW, LOGS, WHAT, WHERE
-from cfaudit_export.sign_in import current_sign_in
 
 _PATIENCE_SECONDS = 5.0  # somebody waits for the answer
 

@@ -14,10 +14,10 @@ from typing import Annotated, Any
 
 import typer
 
+from cfaudit_export.app.log import logging_to
 from cfaudit_export.cli.help import HelpfulCommand
 from cfaudit_export.cli.shell import Shell
 from cfaudit_export.cli.terminal import Terminal
-from cfaudit_export.log import logging_to
 from cfaudit_export.settings import OPTIONS, Given, Option, Settings, load_settings
 from cfaudit_export.settings.secret_values import secret_values, secret_variables
 

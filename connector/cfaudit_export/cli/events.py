@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cfaudit_export.accounts import accounts_of
-from cfaudit_export.assemble import Workshop, assemble, connected
+from cfaudit_export.app.accounts import accounts_of
+from cfaudit_export.app.compose import Workshop, assemble, connected
+from cfaudit_export.app.failover import choose
+from cfaudit_export.app.newest import newest
 from cfaudit_export.cli.command import command
 from cfaudit_export.cli.progress import progress_bar
 from cfaudit_export.cli.rows import RawCsv, text_form
@@ -18,8 +20,6 @@ from cfaudit_export.cli.shell import Shell
 from cfaudit_export.core.escape import escaped
 from cfaudit_export.core.model import Gap, Window, floor_ms, iso
 from cfaudit_export.errors import ExitCode, UsageError
-from cfaudit_export.failover import choose
-from cfaudit_export.newest import newest
 from cfaudit_export.settings import Settings
 from cfaudit_export.settings.options import FILTERS, LOGS, WHAT
 

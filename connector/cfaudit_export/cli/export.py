@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
-from cfaudit_export import runs
-from cfaudit_export.assemble import Watch, Workshop
+from cfaudit_export import api
+from cfaudit_export.api import fit
+from cfaudit_export.app.compose import Watch, Workshop
 from cfaudit_export.cli.command import command, log_form
 from cfaudit_export.cli.progress import progress_bar
 from cfaudit_export.cli.shell import Shell
@@ -18,7 +19,6 @@ from cfaudit_export.cli.terminal import PROGRAM
 from cfaudit_export.core.jsonable import as_json
 from cfaudit_export.core.model import Checkpoint, RunReport, iso
 from cfaudit_export.errors import ExitCode, worst
-from cfaudit_export.runs import fit
 from cfaudit_export.settings import Settings
 from cfaudit_export.settings.options import FILTERS, HOW, LOGS, WATCH, WHAT, WHERE
 
@@ -81,8 +81,8 @@ def export_all(shell: Shell, workshop: Workshop, *, observed: bool = True) -> li
     def follow(account: str) -> AbstractContextManager[Watch]:
         return progress_bar(shell.terminal, account or workshop.source_name)
 
-    for report in runs.export_all(workshop, follow, observed=observed):
-        _tell(shell, workshop, report, runs.checkpoint_of(workshop, report))
+    for report in api.export_all(workshop, follow, observed=observed):
+        _tell(shell, workshop, report, api.checkpoint_of(workshop, report))
         reports.append(report)
     if len(reports) > 1:
         _tell_all(shell, workshop, reports)
@@ -151,7 +151,7 @@ def _tell_all(shell: Shell, workshop: Workshop, reports: Sequence[RunReport]) ->
 
 
 def _account_row(workshop: Workshop, report: RunReport) -> tuple[object, ...]:
-    checkpoint = runs.checkpoint_of(workshop, report)
+    checkpoint = api.checkpoint_of(workshop, report)
     until = min((covered_until(checkpoint, sink.name) for sink in report.sinks), default="-")
     rows = sum(sink.rows for sink in report.sinks)
     why = report.error or next((f"{sink.name}: {sink.error}" for sink in report.sinks if sink.error), "")

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cfaudit_export.app.resolve import open_store
 from cfaudit_export.cli.command import command
 from cfaudit_export.cli.export import Json, export_all, prepare
 from cfaudit_export.cli.shell import Shell
@@ -15,7 +16,6 @@ from cfaudit_export.cli.status import checkpoints_of, named
 from cfaudit_export.core.jsonable import as_json
 from cfaudit_export.core.model import Checkpoint, Gap, iso
 from cfaudit_export.errors import CfauditError, ExitCode, worst
-from cfaudit_export.fit import open_store
 from cfaudit_export.settings import Settings
 from cfaudit_export.settings.options import FILTERS, HOW, LOGS, WHAT, WHERE
 

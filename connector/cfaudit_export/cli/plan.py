@@ -9,8 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from cfaudit_export.accounts import accounts_of
-from cfaudit_export.assemble import Workshop, connected
+from cfaudit_export.api import slices
+from cfaudit_export.app.accounts import accounts_of
+from cfaudit_export.app.compose import Workshop, connected
+from cfaudit_export.app.failover import choose
 from cfaudit_export.cli.command import command
 from cfaudit_export.cli.export import Json, of_account, prepare
 from cfaudit_export.cli.shell import Shell
@@ -18,8 +20,6 @@ from cfaudit_export.core.jsonable import as_json
 from cfaudit_export.core.model import Checkpoint, Connection, iso
 from cfaudit_export.core.times import show_duration
 from cfaudit_export.errors import CfauditError, ExitCode, worst
-from cfaudit_export.failover import choose
-from cfaudit_export.runs import slices
 from cfaudit_export.settings import Settings
 from cfaudit_export.settings.options import FILTERS, HOW, LOGS, WHAT, WHERE
 

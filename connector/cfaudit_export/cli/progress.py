@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from cfaudit_export.assemble import Watch
+from cfaudit_export.app.compose import Watch
 from cfaudit_export.cli.terminal import Terminal
 from cfaudit_export.core.escape import escaped
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cfaudit_export.app.resolve import check_names, fit_sink, open_store, secrets_of
 from cfaudit_export.cli.analysis import WHICH, Account
 from cfaudit_export.cli.command import command
 from cfaudit_export.cli.export import Json
@@ -17,7 +18,6 @@ from cfaudit_export.cli.shell import Shell
 from cfaudit_export.core.jsonable import as_json
 from cfaudit_export.core.model import Checkpoint, iso
 from cfaudit_export.errors import CfauditError, ExitCode, UsageError, worst
-from cfaudit_export.fit import check_names, fit_sink, open_store, secrets_of
 from cfaudit_export.plugin.interfaces import CheckpointStore
 from cfaudit_export.settings import Settings
 from cfaudit_export.settings.options import LOGS

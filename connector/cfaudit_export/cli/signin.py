@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cfaudit_export.app.resolve import fit_source, server_url_of
 from cfaudit_export.auth import grant_store, header_values
 from cfaudit_export.auth.token import VARIABLE
 from cfaudit_export.cli.command import command
 from cfaudit_export.cli.shell import Shell
 from cfaudit_export.errors import AccessError, ExitCode, SettingsError
-from cfaudit_export.fit import fit_source, server_url_of
 from cfaudit_export.settings import Settings
 from cfaudit_export.settings.options import LOGS, SIGN_IN
 

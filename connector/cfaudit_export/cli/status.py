@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cfaudit_export.app.health import Expected, Health, Level, examine
+from cfaudit_export.app.resolve import fit_source, open_store, server_url_of
+from cfaudit_export.app.sign_in import current_sign_in
 from cfaudit_export.auth import kept_grant
 from cfaudit_export.auth.token import VARIABLE
 from cfaudit_export.cli.command import command
@@ -21,12 +24,9 @@ from cfaudit_export.core.jsonable import as_json
 from cfaudit_export.core.model import Checkpoint, SinkProgress, Stream
 from cfaudit_export.core.times import show_duration
 from cfaudit_export.errors import CfauditError, ExitCode, UsageError, worst
-from cfaudit_export.fit import fit_source, open_store, server_url_of
-from cfaudit_export.health import Expected, Health, Level, examine
 from cfaudit_export.plugin.interfaces import CheckpointStore
 from cfaudit_export.settings import Settings, values
 from cfaudit_export.settings.options import LOGS
-from cfaudit_export.sign_in import current_sign_in
 
 if TYPE_CHECKING:
     from cfaudit_export.auth.grants import Grant

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from typing import Literal
 
+from cfaudit_export.app.log import Redaction
 from cfaudit_export.core.escape import escaped
-from cfaudit_export.log import Redaction
 
 PROGRAM = "cfaudit-export"
 _PIPE_COLUMNS = 10_000

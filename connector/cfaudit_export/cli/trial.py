@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cfaudit_export.assemble import assemble
+from cfaudit_export.app.compose import assemble
+from cfaudit_export.app.export import export
+from cfaudit_export.app.log import logging_to
 from cfaudit_export.auth.token import VARIABLE
 from cfaudit_export.cli.command import command
 from cfaudit_export.cli.export import Json
@@ -22,8 +24,6 @@ from cfaudit_export.cli.shell import Shell
 from cfaudit_export.core.jsonable import as_json
 from cfaudit_export.core.model import RunReport, iso
 from cfaudit_export.errors import UsageError
-from cfaudit_export.export import export
-from cfaudit_export.log import logging_to
 from cfaudit_export.settings import Settings
 
 if TYPE_CHECKING:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cfaudit_export.accounts import accounts_of
-from cfaudit_export.assemble import Workshop, connected
+from cfaudit_export.api import fit
+from cfaudit_export.app.accounts import accounts_of
+from cfaudit_export.app.compose import Workshop, connected
+from cfaudit_export.app.failover import choose
 from cfaudit_export.cli.analysis import Data, open_data_place, remembered
 from cfaudit_export.cli.command import command
 from cfaudit_export.cli.export import Json, of_account
@@ -19,15 +21,13 @@ from cfaudit_export.cli.shell import Shell
 from cfaudit_export.core.jsonable import as_json
 from cfaudit_export.core.model import EPOCH, Checkpoint, Window, floor_ms, iso
 from cfaudit_export.errors import CfauditError, ExitCode, SettingsError, UsageError, worst
-from cfaudit_export.failover import choose
 from cfaudit_export.pipeline.ledger import Ledger
-from cfaudit_export.runs import fit
 from cfaudit_export.settings import Settings
 from cfaudit_export.settings.options import FILTERS, LOGS, WHERE
 
 if TYPE_CHECKING:
     from cfaudit_export.analysis.files.location import Place
-    from cfaudit_export.verify import Part, Reading
+    from cfaudit_export.app.verify import Part, Reading
 
 _PACE_MINUTES = 5
 _SAMPLE = 24
@@ -139,7 +139,7 @@ def verify(
 def _verified(shell: Shell, workshop: Workshop, account: str, how: _How) -> dict[str, Any]:
     """Compare one account."""
     from cfaudit_export.analysis.files.database import open_data
-    from cfaudit_export.verify import Exported, Reading, compare, page_rows_of, parts_of, repaired, sample
+    from cfaudit_export.app.verify import Exported, Reading, compare, page_rows_of, parts_of, repaired, sample
 
     with ExitStack() as stack:
         source, connection = stack.enter_context(connected(workshop, account))
@@ -192,7 +192,7 @@ def _windows(workshop: Workshop, checkpoint: Checkpoint, sink: str | None) -> tu
     Raises:
         UsageError: nothing is remembered, and no time is given.
     """
-    from cfaudit_export.verify import verifiable
+    from cfaudit_export.app.verify import verifiable
 
     settings, now = workshop.settings, floor_ms(workshop.clock())
     since = floor_ms(settings.since) if settings.since else EPOCH

@@ -14,9 +14,9 @@ import pytest
 
 from cfaudit_export.analysis.files.database import Data, open_data
 from cfaudit_export.analysis.files.location import open_place
-from cfaudit_export.assemble import assemble
+from cfaudit_export.app.compose import assemble
+from cfaudit_export.app.export import export
 from cfaudit_export.core.model import Window
-from cfaudit_export.export import export
 from cfaudit_export.parquet import write_parquet
 from cfaudit_export.plugin.registry import load_plugins
 from cfaudit_export.sandbox import Sandbox, SandboxOptions, World

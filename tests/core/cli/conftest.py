@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from cfaudit_export.assemble import assemble
+from cfaudit_export.app.compose import assemble
+from cfaudit_export.app.export import export
 from cfaudit_export.cli import main
-from cfaudit_export.export import export
 from cfaudit_export.plugin.registry import load_plugins
 from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
 from cfaudit_export.settings import Settings

@@ -3,8 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from cfaudit_export.app.health import Level
 from cfaudit_export.cli.status import status
-from cfaudit_export.health import Level
 from cfaudit_export.sandbox import Sandbox
 
 

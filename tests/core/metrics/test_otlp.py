@@ -19,10 +19,10 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AGGREGATION_TEMPORALITY_CUMULATIVE, AGGREGATION_TEMPORALITY_DELTA
 
-from cfaudit_export.assemble import Watch, assemble
+from cfaudit_export.app.compose import Watch, assemble
+from cfaudit_export.app.export import export
 from cfaudit_export.core.model import Checkpoint, RunReport
 from cfaudit_export.errors import ExitCode, SettingsError
-from cfaudit_export.export import export
 from cfaudit_export.metrics import METRICS
 from cfaudit_export.metrics.observe import observing
 from cfaudit_export.plugin.registry import load_plugins

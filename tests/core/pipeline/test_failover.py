@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from starlette.responses import PlainTextResponse
 
-from cfaudit_export.assemble import Workshop, assemble
+from cfaudit_export.app.compose import Workshop, assemble
+from cfaudit_export.app.export import export
 from cfaudit_export.core.model import RunReport
 from cfaudit_export.errors import ExitCode
-from cfaudit_export.export import export
 from cfaudit_export.plugin.registry import load_plugins
 from cfaudit_export.sandbox.codemode_app import CODEMODE_PREFIX
 from cfaudit_export.settings import Settings

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from cfaudit_export.assemble import assemble
+from cfaudit_export.app.compose import assemble
+from cfaudit_export.app.export import export
 from cfaudit_export.core.model import MILLISECOND, Checkpoint, RunReport, Window, iso
 from cfaudit_export.errors import ExitCode, SettingsError
-from cfaudit_export.export import export
 from cfaudit_export.plugin.registry import load_plugins
 from cfaudit_export.sandbox.text import js
 from cfaudit_export.settings import Settings

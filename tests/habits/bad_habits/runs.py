@@ -23,9 +23,9 @@ from bad_habits.faults import Habit
 from bad_habits.log import ACCOUNT, NOW, World, text_of
 from bad_habits.server import BadServer, Source, serving
 from cfaudit_export import Batch, ExitCode, Receipt, SinkPlugin, Window, read_batch
-from cfaudit_export.assemble import Workshop, assemble, connected
+from cfaudit_export.app.compose import Workshop, assemble, connected
+from cfaudit_export.app.export import export
 from cfaudit_export.core.model import Checkpoint, RunReport, Stream, to_ms
-from cfaudit_export.export import export
 from cfaudit_export.plugin.registry import Offer, Plugins, load_plugins
 from cfaudit_export.settings import Settings
 from cfaudit_export.sources.mcp.budget import Pace

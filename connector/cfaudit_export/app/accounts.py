@@ -6,9 +6,9 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from cfaudit_export.assemble import Workshop, connected
+from cfaudit_export.app.compose import Workshop, connected
+from cfaudit_export.app.failover import candidates
 from cfaudit_export.errors import AccessError, AccountChoiceError, ProtocolError
-from cfaudit_export.failover import candidates
 from cfaudit_export.settings import ALL_ACCOUNTS
 
 _LOG = logging.getLogger(__name__)

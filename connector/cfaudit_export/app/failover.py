@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 
-from cfaudit_export.assemble import Workshop, connected
+from cfaudit_export.app.compose import Workshop, connected
 from cfaudit_export.core.model import RunReport, SinkReport, Stream
 from cfaudit_export.errors import AccessError, CfauditError, ExitCode, ProtocolError, worst
 

@@ -13,11 +13,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cfaudit_export.auth import credential_for
-from cfaudit_export.auth.token import MissingCredential, NoCredential
-from cfaudit_export.core.model import Connection, Stream, Window, floor_ms
-from cfaudit_export.errors import AccessError, AccountChoiceError, SettingsError, TryAgainError
-from cfaudit_export.fit import (
+from cfaudit_export.app.log import Redaction
+from cfaudit_export.app.resolve import (
     check_names,
     fit_sink,
     fit_source,
@@ -27,7 +24,10 @@ from cfaudit_export.fit import (
     secrets_of,
     server_url_of,
 )
-from cfaudit_export.log import Redaction
+from cfaudit_export.auth import credential_for
+from cfaudit_export.auth.token import MissingCredential, NoCredential
+from cfaudit_export.core.model import Connection, Stream, Window, floor_ms
+from cfaudit_export.errors import AccessError, AccountChoiceError, SettingsError, TryAgainError
 from cfaudit_export.plugin.interfaces import CheckpointStore, Sink, Source
 from cfaudit_export.plugin.records import Credential, Recover, SinkPlugin, SourceContext, SourcePlugin
 from cfaudit_export.plugin.resources import Shared
@@ -72,7 +72,7 @@ class Workshop:
         latecomers: look for latecomers before `until`, too: the run is one in a row of intervals.
         filler: the same with the source that fills gaps, None without one.
         otherwise: the same with the source that goes on when this one is gone, where the settings leave the choice;
-            see `cfaudit_export.failover`.
+            see `cfaudit_export.app.failover`.
     """
 
     settings: Settings
@@ -205,7 +205,7 @@ def connected(workshop: Workshop, account: str, watch: Watch | None = None) -> I
     )
     plugin, config = workshop.source
     if filler := workshop.filler:
-        from cfaudit_export.pipeline.fill import FilledSource
+        from cfaudit_export.app.fallback import FilledSource
 
         source: Source = FilledSource(
             lambda is_filling: plugin.build(config, dataclasses.replace(context, has_filler=is_filling)),

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from cfaudit_export.assemble import Watch, Workshop, connected, opened_sinks
+from cfaudit_export.app.compose import Watch, Workshop, connected, opened_sinks
+from cfaudit_export.app.failover import COUNTERS, account_to_go_on_with, choose, is_gone, joined, swapped
 from cfaudit_export.core.model import Connection, RunReport
 from cfaudit_export.errors import CfauditError, ExitCode
-from cfaudit_export.failover import COUNTERS, account_to_go_on_with, choose, is_gone, joined, swapped
 from cfaudit_export.plugin.blame import report_to
 from cfaudit_export.plugin.interfaces import Sink, Source
 
