@@ -67,7 +67,7 @@ WARM = (
     "pyarrow.dataset",
     "truststore",
     "cfaudit_export.cli.app",
-    "cfaudit_export.cli.export",
+    "cfaudit_export.cli.run",
     "cfaudit_export.cli.replay",
     "cfaudit_export.plugin.registry",
     "cfaudit_export.app.fallback",

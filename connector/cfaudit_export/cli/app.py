@@ -30,11 +30,11 @@ DEFAULT = "run"
 # Kubernetes and systemd are set to wait at least ten by those who are in a hurry.
 _STOP_SECONDS = 8.0
 COMMANDS = {
-    "demo": ("trial", "Try it", "Export made-up events into ./demo, to see how it works"),
-    "sandbox": ("trial", "Try it", "Serve an emulated Audit Logs server until Ctrl-C"),
-    "login": ("signin", "Sign in", "Sign in at the server with a browser"),
-    "logout": ("signin", "Sign in", "End a sign-in, at the server and here"),
-    "run": ("export", "Export", "Export what is new into each sink"),
+    "demo": ("demo", "Try it", "Export made-up events into ./demo, to see how it works"),
+    "sandbox": ("demo", "Try it", "Serve an emulated Audit Logs server until Ctrl-C"),
+    "login": ("login", "Sign in", "Sign in at the server with a browser"),
+    "logout": ("login", "Sign in", "End a sign-in, at the server and here"),
+    "run": ("run", "Export", "Export what is new into each sink"),
     "plan": ("plan", "Export", "Show what a run would fetch, and what it would cost"),
     "check": ("check", "Export", "Prove that a run could read and write"),
     "status": ("status", "Export", "Show how far each stream and sink is"),

@@ -11,9 +11,9 @@ from cfaudit_export.app.failover import choose
 from cfaudit_export.app.resolve import hurried
 from cfaudit_export.app.sign_in import current_sign_in
 from cfaudit_export.cli.command import command
-from cfaudit_export.cli.export import Json, covered_until, prepare
+from cfaudit_export.cli.login import described
+from cfaudit_export.cli.run import Json, covered_until, prepare
 from cfaudit_export.cli.shell import Shell
-from cfaudit_export.cli.signin import described
 from cfaudit_export.core.jsonable import as_json
 from cfaudit_export.core.model import Connection
 from cfaudit_export.errors import CfauditError, ExitCode, SettingsError, worst

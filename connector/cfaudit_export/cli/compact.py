@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cfaudit_export.cli.analysis import Account, Data, accounts, limits, location
 from cfaudit_export.cli.command import command
-from cfaudit_export.cli.export import Json
+from cfaudit_export.cli.exported import Account, Data, accounts, limits, location
+from cfaudit_export.cli.run import Json
 from cfaudit_export.cli.shell import Shell
 from cfaudit_export.core.jsonable import as_json
 from cfaudit_export.errors import ExitCode, UsageError

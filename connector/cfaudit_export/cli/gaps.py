@@ -10,7 +10,7 @@ import typer
 
 from cfaudit_export.app.resolve import open_store
 from cfaudit_export.cli.command import command
-from cfaudit_export.cli.export import Json, export_all, prepare
+from cfaudit_export.cli.run import Json, export_all, prepare
 from cfaudit_export.cli.shell import Shell
 from cfaudit_export.cli.status import checkpoints_of, named
 from cfaudit_export.core.jsonable import as_json

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cfaudit_export.app.resolve import check_names, fit_sink, open_store, secrets_of
-from cfaudit_export.cli.analysis import WHICH, Account
 from cfaudit_export.cli.command import command
-from cfaudit_export.cli.export import Json
+from cfaudit_export.cli.exported import WHICH, Account
+from cfaudit_export.cli.run import Json
 from cfaudit_export.cli.shell import Shell
 from cfaudit_export.core.jsonable import as_json
 from cfaudit_export.core.model import Checkpoint, iso

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from cfaudit_export.cli.analysis import (
+from cfaudit_export.cli.command import command
+from cfaudit_export.cli.exported import (
     Account,
     Data,
     Html,
@@ -22,8 +23,7 @@ from cfaudit_export.cli.analysis import (
     until_option,
     window,
 )
-from cfaudit_export.cli.command import command
-from cfaudit_export.cli.export import Json
+from cfaudit_export.cli.run import Json
 from cfaudit_export.cli.shell import Shell
 from cfaudit_export.core.jsonable import as_json
 from cfaudit_export.core.model import EPOCH, Window

@@ -11,7 +11,8 @@ from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
-from cfaudit_export.cli.analysis import (
+from cfaudit_export.cli.command import command
+from cfaudit_export.cli.exported import (
     Account,
     Data,
     Zone,
@@ -22,7 +23,6 @@ from cfaudit_export.cli.analysis import (
     until_option,
     window,
 )
-from cfaudit_export.cli.command import command
 from cfaudit_export.cli.rows import RawCsv, print_rows, text_form
 from cfaudit_export.cli.shell import Shell
 from cfaudit_export.errors import ExitCode, UsageError

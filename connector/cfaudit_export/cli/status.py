@@ -15,9 +15,9 @@ from cfaudit_export.app.sign_in import current_sign_in
 from cfaudit_export.auth import kept_grant
 from cfaudit_export.auth.token import VARIABLE
 from cfaudit_export.cli.command import command
-from cfaudit_export.cli.export import Json, covered_until
+from cfaudit_export.cli.login import described
+from cfaudit_export.cli.run import Json, covered_until
 from cfaudit_export.cli.shell import Shell
-from cfaudit_export.cli.signin import described
 from cfaudit_export.cli.terminal import PROGRAM
 from cfaudit_export.core.intervals import holes
 from cfaudit_export.core.jsonable import as_json

@@ -14,9 +14,9 @@ from cfaudit_export.api import fit
 from cfaudit_export.app.accounts import accounts_of
 from cfaudit_export.app.compose import Workshop, connected
 from cfaudit_export.app.failover import choose
-from cfaudit_export.cli.analysis import Data, open_data_place, remembered
 from cfaudit_export.cli.command import command
-from cfaudit_export.cli.export import Json, of_account
+from cfaudit_export.cli.exported import Data, open_data_place, remembered
+from cfaudit_export.cli.run import Json, of_account
 from cfaudit_export.cli.shell import Shell
 from cfaudit_export.core.jsonable import as_json
 from cfaudit_export.core.model import EPOCH, Checkpoint, Window, floor_ms, iso

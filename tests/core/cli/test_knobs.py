@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import fields
 from datetime import UTC, datetime
 
-from cfaudit_export.cli.knobs import knob_parameters, sandbox_options
+from cfaudit_export.cli.sandbox_options import knob_parameters, sandbox_options
 from cfaudit_export.sandbox import SandboxOptions
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 
-from cfaudit_export.cli.analysis import window
+from cfaudit_export.cli.exported import window
 from cfaudit_export.cli.shell import Shell
 from cfaudit_export.cli.terminal import Terminal
 from cfaudit_export.errors import UsageError

@@ -17,9 +17,9 @@ from cfaudit_export.app.export import export
 from cfaudit_export.app.log import logging_to
 from cfaudit_export.auth.token import VARIABLE
 from cfaudit_export.cli.command import command
-from cfaudit_export.cli.export import Json
-from cfaudit_export.cli.knobs import knob_parameters, sandbox_options
 from cfaudit_export.cli.progress import progress_bar
+from cfaudit_export.cli.run import Json
+from cfaudit_export.cli.sandbox_options import knob_parameters, sandbox_options
 from cfaudit_export.cli.shell import Shell
 from cfaudit_export.core.jsonable import as_json
 from cfaudit_export.core.model import RunReport, iso
