@@ -23,10 +23,10 @@ from cfaudit_export.auth.signout import sign_out
 from cfaudit_export.auth.store import GrantStore
 from cfaudit_export.cli import main
 from cfaudit_export.core.model import Checkpoint, Gap, Stream, Window
-from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
 from cfaudit_export.settings.secret_values import secret_variables
 from cfaudit_export.stores.file import FileStore
 from cfaudit_export.stores.guarded import GuardedStore
+from cfaudit_sandbox import Sandbox, SandboxOptions, World
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 LEAST = 8

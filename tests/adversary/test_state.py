@@ -19,10 +19,10 @@ from cfaudit_export.metrics.textfile import write_textfile
 from cfaudit_export.pipeline.answer import load_into
 from cfaudit_export.pipeline.plan import is_due
 from cfaudit_export.pipeline.quarantine import Quarantine
-from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
 from cfaudit_export.stores.file import FileStore
 from cfaudit_export.stores.guarded import GuardedStore
 from cfaudit_export.testing import full_checkpoint, make_batch
+from cfaudit_sandbox import Sandbox, SandboxOptions, World
 
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
 

@@ -27,13 +27,13 @@ from cfaudit_export.core.model import RunReport, Stream
 from cfaudit_export.pipeline.job import Job
 from cfaudit_export.pipeline.run import run_stream
 from cfaudit_export.plugin.records import Recover, SourceContext
-from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
 from cfaudit_export.sources import AuditLogsConfig
 from cfaudit_export.sources.auditlogs.source import AuditLogsSource
 from cfaudit_export.sources.mcp.budget import Pace
 from cfaudit_export.stores.file import FileStore
 from cfaudit_parquet import ParquetConfig
 from cfaudit_parquet.sink import ParquetSink
+from cfaudit_sandbox import Sandbox, SandboxOptions, World
 
 START = datetime(2026, 11, 20, tzinfo=UTC)
 HOUR = timedelta(hours=1)

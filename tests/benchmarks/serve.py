@@ -11,7 +11,7 @@ import sys
 import threading
 from datetime import datetime
 
-from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
+from cfaudit_sandbox import Sandbox, SandboxOptions, World
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from cfaudit_export.api import Given, Workshop, export_all, logging_through, prepare
 from cfaudit_export.errors import AccessError
-from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
+from cfaudit_sandbox import Sandbox, SandboxOptions, World
 
 EVENTS = 40
 

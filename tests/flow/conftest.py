@@ -21,9 +21,9 @@ import pytest
 
 from cfaudit_export.cli import main
 from cfaudit_export.core.model import Checkpoint
-from cfaudit_export.sandbox import Sandbox, World
-from cfaudit_export.sandbox.visitor import visit
 from cfaudit_export.stores.document import decode
+from cfaudit_sandbox import Sandbox, World
+from cfaudit_sandbox.oauth.visitor import visit
 
 COLUMNS = {
     "event_time": "time",

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
+from cfaudit_sandbox import Sandbox, SandboxOptions, World
 
 EVENTS = 60
 SETTINGS = {"budget_calls": 0, "piece_rows": 30, "page_size": 30, "concurrency": 2, "retry_seconds": 5}

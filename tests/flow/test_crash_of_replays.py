@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
+from cfaudit_sandbox import Sandbox, SandboxOptions, World
 
 EVENTS = 90
 ODD, VERY_ODD = "0246", "02"  # first digits of the ids that are refused at first, and for ever

@@ -22,9 +22,9 @@ import pyarrow.parquet as pq
 import pytest
 from starlette.responses import PlainTextResponse
 
-from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
-from cfaudit_export.sandbox.codemode_app import CODEMODE_PREFIX
-from cfaudit_export.sandbox.text import js
+from cfaudit_sandbox import Sandbox, SandboxOptions, World
+from cfaudit_sandbox.codemode.app import CODEMODE_PREFIX
+from cfaudit_sandbox.world.text import js
 
 SETTINGS = {"budget_calls": 0, "piece_rows": 25, "page_size": 25, "concurrency": 2, "retry_seconds": 5}
 HOURS = 5  # everything is within the rescan horizon, so that each source meets what the other one brought

@@ -9,7 +9,7 @@ from typing import Any
 
 from cfaudit_export.core.model import to_ms
 from cfaudit_export.core.seal import sealed
-from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
+from cfaudit_sandbox import Sandbox, SandboxOptions, World
 
 DAY = 86_400.0
 QUICK = ("--recover", "off", "--settle-lag", "0s")

@@ -17,9 +17,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from cfaudit_export.cli import main
-from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
-from cfaudit_export.sandbox.identity import Refusal
-from cfaudit_export.sandbox.oauth import OAuth
+from cfaudit_sandbox import Sandbox, SandboxOptions, World
+from cfaudit_sandbox.oauth.server import OAuth
+from cfaudit_sandbox.server.identity import Refusal
 
 EVENTS = 300
 SESSION_SECONDS = 30 * 60

@@ -12,9 +12,9 @@ import pytest
 
 from cfaudit_export.auth.token import VARIABLE
 from cfaudit_export.cli import main
-from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
-from cfaudit_export.sandbox.oauth import OAuth
-from cfaudit_export.sandbox.visitor import visit
+from cfaudit_sandbox import Sandbox, SandboxOptions, World
+from cfaudit_sandbox.oauth.server import OAuth
+from cfaudit_sandbox.oauth.visitor import visit
 
 AUDITLOGS, CODEMODE = ("today", "0.20.9", "next"), ("A", "B")
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
+from cfaudit_sandbox import Sandbox, SandboxOptions, World
 
 END = datetime(2026, 11, 20, tzinfo=UTC)
 MINUTES = 120

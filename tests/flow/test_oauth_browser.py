@@ -15,8 +15,8 @@ import pytest
 from cfaudit_export.auth.signin import SignIn, sign_in
 from cfaudit_export.auth.store import GrantStore
 from cfaudit_export.errors import AccessError
-from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
-from cfaudit_export.sandbox.oauth import OAuth
+from cfaudit_sandbox import Sandbox, SandboxOptions, World
+from cfaudit_sandbox.oauth.server import OAuth
 
 WAIT_SECONDS = 60  # a browser on a busy machine is slow
 

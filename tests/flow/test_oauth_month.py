@@ -17,10 +17,10 @@ from cfaudit_export.auth.oauth import OAuthCredential
 from cfaudit_export.auth.signin import SignIn, sign_in
 from cfaudit_export.auth.store import GrantStore
 from cfaudit_export.errors import AccessError, TryAgainError
-from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
-from cfaudit_export.sandbox.dash import OAuthKnobs, TokenMishap
-from cfaudit_export.sandbox.oauth import OAuth
-from cfaudit_export.sandbox.visitor import visit
+from cfaudit_sandbox import Sandbox, SandboxOptions, World
+from cfaudit_sandbox.oauth.dash import OAuthKnobs, TokenMishap
+from cfaudit_sandbox.oauth.server import OAuth
+from cfaudit_sandbox.oauth.visitor import visit
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
 DAYS = 30

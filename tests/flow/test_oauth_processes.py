@@ -16,10 +16,10 @@ import pytest
 from cfaudit_export.auth.oauth import OAuthCredential
 from cfaudit_export.auth.signin import SignIn, sign_in
 from cfaudit_export.auth.store import GrantStore
-from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
-from cfaudit_export.sandbox.dash import OAuthKnobs
-from cfaudit_export.sandbox.oauth import OAuth
-from cfaudit_export.sandbox.visitor import visit
+from cfaudit_sandbox import Sandbox, SandboxOptions, World
+from cfaudit_sandbox.oauth.dash import OAuthKnobs
+from cfaudit_sandbox.oauth.server import OAuth
+from cfaudit_sandbox.oauth.visitor import visit
 
 ROUNDS = 50
 CHILD = Path(__file__).with_name("refreshing_child.py")

@@ -11,9 +11,9 @@ from urllib.parse import quote
 
 import httpx2
 
-from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
-from cfaudit_export.sandbox.oauth import OAuth
-from cfaudit_export.sandbox.visitor import visit
+from cfaudit_sandbox import Sandbox, SandboxOptions, World
+from cfaudit_sandbox.oauth.server import OAuth
+from cfaudit_sandbox.oauth.visitor import visit
 
 WAIT_SECONDS = 30
 

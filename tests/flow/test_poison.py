@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cfaudit_export.core.model import to_ms
-from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
+from cfaudit_sandbox import Sandbox, SandboxOptions, World
 
 SECONDS = 900
 QUICK = ("--recover", "off", "--settle-lag", "0s")

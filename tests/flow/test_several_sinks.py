@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
+from cfaudit_sandbox import Sandbox, SandboxOptions, World
 
 DAY = 86_400.0
 EVENTS = 200

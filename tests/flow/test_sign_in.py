@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
-from cfaudit_export.sandbox.oauth import OAuth
+from cfaudit_sandbox import Sandbox, SandboxOptions, World
+from cfaudit_sandbox.oauth.server import OAuth
 
 
 @pytest.fixture

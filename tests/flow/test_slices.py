@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cfaudit_export.errors import ExitCode
-from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
+from cfaudit_sandbox import Sandbox, SandboxOptions, World
 
 SLICES = 3
 

@@ -23,8 +23,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from cfaudit_export.plugin.registry import Plugins, load_plugins
-from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
 from cfaudit_export.stores.document import decode
+from cfaudit_sandbox import Sandbox, SandboxOptions, World
 
 START = datetime(2026, 3, 26, tzinfo=UTC)  # in the week that follows, Europe changes its clocks
 EVERY = timedelta(minutes=5)

@@ -17,8 +17,8 @@ import trustme
 import uvicorn
 from starlette.responses import RedirectResponse
 
-from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
-from cfaudit_export.sandbox.oauth import OAuth
+from cfaudit_sandbox import Sandbox, SandboxOptions, World
+from cfaudit_sandbox.oauth.server import OAuth
 
 NAME = "auditlogs.example.test"  # no resolver knows it
 EVENTS = 200

@@ -20,7 +20,7 @@ from cfaudit_export.core.model import Checkpoint, Lateness, RunReport, SinkProgr
 from cfaudit_export.errors import ExitCode
 from cfaudit_export.metrics.collect import collect
 from cfaudit_export.metrics.textfile import write_textfile
-from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
+from cfaudit_sandbox import Sandbox, SandboxOptions, World
 
 ALERTS = Path(__file__).parents[2] / "deploy" / "prometheus" / "alerts.yml"
 RULES = {rule["alert"] for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]}

@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from cfaudit_export.errors import ExitCode
-from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
+from cfaudit_sandbox import Sandbox, SandboxOptions, World
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"

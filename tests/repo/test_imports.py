@@ -37,7 +37,7 @@ CONDUCTORS = {"run", "slices", "deliver"}
 HOMES = {
     "airflow": ("cfaudit_airflow",),
     "anyio": ("cfaudit_export.http.exchange", "cfaudit_export.sources", "cfaudit_export.auth"),
-    "authlib": ("cfaudit_export.auth", "cfaudit_export.sources", "cfaudit_export.sandbox"),
+    "authlib": ("cfaudit_export.auth", "cfaudit_export.sources", "cfaudit_sandbox"),
     # A report reads its files from where the S3 sink put them, with the credentials that this had.
     "boto3": ("cfaudit_s3", "cfaudit_export.analysis"),
     "botocore": ("cfaudit_s3", "cfaudit_export.analysis"),
@@ -48,15 +48,15 @@ HOMES = {
         "cfaudit_export.http.exchange",
         "cfaudit_export.sources",
         "cfaudit_export.auth",
-        "cfaudit_export.sandbox",
+        "cfaudit_sandbox",
         "cfaudit_export.app.ping",
         "cfaudit_splunk",
     ),
     "isal": ("cfaudit_splunk",),
     "jinja2": ("cfaudit_export.analysis",),
     "keyring": ("cfaudit_export.auth",),
-    "mcp": ("cfaudit_export.sources", "cfaudit_export.auth", "cfaudit_export.sandbox"),
-    "mcp_types": ("cfaudit_export.sources", "cfaudit_export.auth", "cfaudit_export.sandbox"),
+    "mcp": ("cfaudit_export.sources", "cfaudit_export.auth", "cfaudit_sandbox"),
+    "mcp_types": ("cfaudit_export.sources", "cfaudit_export.auth", "cfaudit_sandbox"),
     "opentelemetry": ("cfaudit_export.metrics.otlp",),
     "platformdirs": ("cfaudit_export.settings",),
     "pluggy": ("cfaudit_export.plugin.hookspecs", "cfaudit_export.plugin.loader", "cfaudit_export.plugin.registry"),
@@ -64,9 +64,9 @@ HOMES = {
     "requests": ("cfaudit_bigquery",),
     # A report is laid out where it is made, and printed by the command line.
     "rich": ("cfaudit_export.cli", "cfaudit_export.analysis"),
-    "starlette": ("cfaudit_export.sandbox",),
+    "starlette": ("cfaudit_sandbox",),
     "typer": ("cfaudit_export.cli",),
-    "uvicorn": ("cfaudit_export.sandbox",),
+    "uvicorn": ("cfaudit_sandbox",),
     "vl_convert": ("cfaudit_export.analysis",),
 }
 
@@ -87,7 +87,7 @@ ASYNC = (
     "cfaudit_export.http.exchange",
     "cfaudit_export.sources",
     "cfaudit_export.auth",
-    "cfaudit_export.sandbox",
+    "cfaudit_sandbox",
     "cfaudit_export.plugin.records",
 )
 
@@ -154,7 +154,7 @@ DECLARED = read_declared()
 NAMES: set[str] = set()
 MODULES = list(read_modules())
 NAMES.update(module.name for module in MODULES)
-OURS = (DOOR, "cfaudit_export.sandbox")
+OURS = (DOOR, "cfaudit_sandbox")
 CORE = [module for module in MODULES if module.within(*OURS)]
 PLUGINS = [module for module in MODULES if not module.within(*OURS)]
 every_module = pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)

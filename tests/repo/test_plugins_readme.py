@@ -17,8 +17,8 @@ from cfaudit_export import SinkPlugin
 from cfaudit_export.app.resolve import secrets_of
 from cfaudit_export.plugin import hookspecs
 from cfaudit_export.plugin.registry import build_config
-from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
 from cfaudit_export.settings import Given, load_settings
+from cfaudit_sandbox import Sandbox, SandboxOptions, World
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "plugins" / "README.md").read_text(encoding="utf-8")

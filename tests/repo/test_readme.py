@@ -17,7 +17,7 @@ import pytest
 from cfaudit_export.cli.app import COMMANDS
 from cfaudit_export.errors import ExitCode
 from cfaudit_export.plugin.registry import load_plugins
-from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
+from cfaudit_sandbox import Sandbox, SandboxOptions, World
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

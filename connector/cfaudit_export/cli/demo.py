@@ -29,7 +29,7 @@ from cfaudit_export.settings import Settings
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from cfaudit_export.sandbox import Sandbox
+    from cfaudit_sandbox import Sandbox
 
 _MARKER = ".cfaudit-demo"
 _FOLDERS = ("parquet", "state")
@@ -58,8 +58,8 @@ def demo(
     Starts an emulated Audit Logs server on this machine, exports from it over HTTP into Parquet files, and shows
     what arrived. Needs no account and no network. A former demo in the folder is replaced.
     """
-    from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
-    from cfaudit_export.sandbox.oauth import OAuth
+    from cfaudit_sandbox import Sandbox, SandboxOptions, World
+    from cfaudit_sandbox.oauth.server import OAuth
 
     terminal = shell.terminal
     directory = _prepared(Path(folder))
@@ -111,8 +111,8 @@ def sandbox(
     Equal options serve equal events. The tokens are made up, and good for nothing else; signing in works too, also
     at the server for --source codemode.
     """
-    from cfaudit_export.sandbox import World, serve
-    from cfaudit_export.sandbox.oauth import OAuth
+    from cfaudit_sandbox import World, serve
+    from cfaudit_sandbox.oauth.server import OAuth
 
     try:
         world = World(sandbox_options(knobs, shell.clock()))

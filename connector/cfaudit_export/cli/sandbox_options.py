@@ -21,7 +21,7 @@ _METAVARS = {int: "N", float: "SHARE", str: "TEXT", int | None: "N", datetime | 
 
 def knob_parameters() -> Iterator[inspect.Parameter]:
     """Yield an option for every knob; lengths of time lose the `_seconds` of their names."""
-    from cfaudit_export.sandbox import DRIFTS, POISON_KINDS, SandboxOptions
+    from cfaudit_sandbox import DRIFTS, POISON_KINDS, SandboxOptions
 
     help_of = _documented(SandboxOptions)
     help_of["poison"] = f"rows that the server refuses; the kind all spreads over {', '.join(POISON_KINDS)}"
@@ -46,7 +46,7 @@ def sandbox_options(given: Mapping[str, Any], now: datetime) -> Any:
     Raises:
         UsageError: a value is none, or out of range.
     """
-    from cfaudit_export.sandbox import SandboxOptions
+    from cfaudit_sandbox import SandboxOptions
 
     hints = get_type_hints(SandboxOptions)
     values = {}

@@ -19,9 +19,9 @@ from cfaudit_export.app.export import export
 from cfaudit_export.core.model import Window
 from cfaudit_export.parquet import write_parquet
 from cfaudit_export.plugin.registry import load_plugins
-from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
 from cfaudit_export.schema import schema
 from cfaudit_export.settings import Settings
+from cfaudit_sandbox import Sandbox, SandboxOptions, World
 
 END = datetime(2026, 11, 20, tzinfo=UTC)
 NOW = END + timedelta(hours=1)

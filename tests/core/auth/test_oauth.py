@@ -17,7 +17,7 @@ from cfaudit_export.auth.grants import dead_because, grant_days_left
 from cfaudit_export.auth.oauth import OAuthCredential
 from cfaudit_export.errors import AccessError, ExitCode, ProtocolError, SourceUnavailableError, TryAgainError
 from cfaudit_export.plugin.records import Credential
-from cfaudit_export.sandbox.dash import OAuthKnobs
+from cfaudit_sandbox.oauth.dash import OAuthKnobs
 
 if TYPE_CHECKING:
     from tests.core.auth.conftest import Script, Scripted, Service

@@ -14,8 +14,8 @@ import pytest
 from cfaudit_export.auth.signin import SignIn, sign_in
 from cfaudit_export.auth.store import GrantStore
 from cfaudit_export.errors import AccessError, ProtocolError, SettingsError, SourceUnavailableError, TryAgainError
-from cfaudit_export.sandbox.dash import OAuthKnobs
-from cfaudit_export.sandbox.visitor import visit
+from cfaudit_sandbox.oauth.dash import OAuthKnobs
+from cfaudit_sandbox.oauth.visitor import visit
 
 if TYPE_CHECKING:
     from tests.core.auth.conftest import Scripted, Service

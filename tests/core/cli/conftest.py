@@ -17,9 +17,9 @@ from cfaudit_export.app.compose import assemble
 from cfaudit_export.app.export import export
 from cfaudit_export.cli import main
 from cfaudit_export.plugin.registry import load_plugins
-from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
 from cfaudit_export.settings import Settings
 from cfaudit_export.stores.file import FileStore
+from cfaudit_sandbox import Sandbox, SandboxOptions, World
 
 EVENTS = 300
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
+from cfaudit_sandbox import Sandbox, SandboxOptions, World
 
 
 def test_the_version_is_the_installed_one(cli: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cfaudit_export.sandbox import Sandbox
+from cfaudit_sandbox import Sandbox
 
 
 def test_a_good_setup_is_ok_line_by_line_and_nothing_is_written(

@@ -13,9 +13,9 @@ from urllib.parse import parse_qs, urlsplit
 import pyarrow.parquet as pq
 import pytest
 
-from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
-from cfaudit_export.sandbox.oauth import OAuth
-from cfaudit_export.sandbox.visitor import visit
+from cfaudit_sandbox import Sandbox, SandboxOptions, World
+from cfaudit_sandbox.oauth.server import OAuth
+from cfaudit_sandbox.oauth.visitor import visit
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from typing import Any
 import pyarrow.dataset as ds
 import pytest
 
-from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
 from cfaudit_export.schema import COLUMNS
+from cfaudit_sandbox import Sandbox, SandboxOptions, World
 
 NAMES = [column.name for column in COLUMNS]
 

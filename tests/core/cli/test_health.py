@@ -5,7 +5,7 @@ from typing import Any
 
 from cfaudit_export.app.health import Level
 from cfaudit_export.cli.status import status
-from cfaudit_export.sandbox import Sandbox
+from cfaudit_sandbox import Sandbox
 
 
 def test_a_fresh_export_is_well_and_an_old_one_is_not(cli: Any, target: tuple[str, ...], sandbox: Sandbox) -> None:

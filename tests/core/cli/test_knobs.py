@@ -4,7 +4,7 @@ from dataclasses import fields
 from datetime import UTC, datetime
 
 from cfaudit_export.cli.sandbox_options import knob_parameters, sandbox_options
-from cfaudit_export.sandbox import SandboxOptions
+from cfaudit_sandbox import SandboxOptions
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 

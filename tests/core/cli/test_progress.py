@@ -17,7 +17,7 @@ import pytest
 
 from cfaudit_export.cli.progress import progress_bar
 from cfaudit_export.cli.terminal import Terminal
-from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
+from cfaudit_sandbox import Sandbox, SandboxOptions, World
 
 COLUMNS = 80
 BUDGET = 600

@@ -11,7 +11,7 @@ import pytest
 from cfaudit_export.auth.grants import Grant
 from cfaudit_export.auth.registration import Client
 from cfaudit_export.auth.store import GrantStore
-from cfaudit_export.sandbox import Sandbox
+from cfaudit_sandbox import Sandbox
 
 
 def test_before_the_first_run_there_is_nothing(cli: Any) -> None:

@@ -15,7 +15,7 @@ import pytest
 import trustme
 
 from cfaudit_export.core.seal import sealed
-from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
+from cfaudit_sandbox import Sandbox, SandboxOptions, World
 
 HOUR = timedelta(hours=1)
 SPAN = 10 * 86_400.0

@@ -26,8 +26,8 @@ from cfaudit_export.errors import ExitCode, SettingsError
 from cfaudit_export.metrics import METRICS
 from cfaudit_export.metrics.observe import observing
 from cfaudit_export.plugin.registry import load_plugins
-from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
 from cfaudit_export.settings import Settings
+from cfaudit_sandbox import Sandbox, SandboxOptions, World
 
 
 @dataclass

@@ -15,8 +15,8 @@ from cfaudit_export.app.export import export
 from cfaudit_export.core.model import RunReport
 from cfaudit_export.errors import ExitCode
 from cfaudit_export.plugin.registry import load_plugins
-from cfaudit_export.sandbox.codemode_app import CODEMODE_PREFIX
 from cfaudit_export.settings import Settings
+from cfaudit_sandbox.codemode.app import CODEMODE_PREFIX
 
 PATHS = {"codemode": CODEMODE_PREFIX, "auditlogs": "/mcp"}
 AWAY = "http://127.0.0.1:9/mcp"

@@ -15,8 +15,8 @@ from cfaudit_export.app.export import export
 from cfaudit_export.core.model import MILLISECOND, Checkpoint, RunReport, Window, iso
 from cfaudit_export.errors import ExitCode, SettingsError
 from cfaudit_export.plugin.registry import load_plugins
-from cfaudit_export.sandbox.text import js
 from cfaudit_export.settings import Settings
+from cfaudit_sandbox.world.text import js
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)

@@ -12,8 +12,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
-from cfaudit_export.sandbox.control import reset
+from cfaudit_sandbox import Sandbox, SandboxOptions, World
+from cfaudit_sandbox.server.control import reset
 
 END = datetime(2026, 11, 20, tzinfo=UTC)
 ACCEPT = "application/json, text/event-stream"

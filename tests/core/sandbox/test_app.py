@@ -10,8 +10,8 @@ import httpx2
 import pytest
 from starlette.responses import PlainTextResponse
 
-from cfaudit_export.sandbox.identity import Refusal
-from cfaudit_export.sandbox.upstream import Caller
+from cfaudit_sandbox.server.identity import Refusal
+from cfaudit_sandbox.server.upstream import Caller
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,9 +11,9 @@ import pytest
 
 from cfaudit_export.auth.signin import SignIn, sign_in
 from cfaudit_export.auth.store import GrantStore
-from cfaudit_export.sandbox.visitor import visit
 from cfaudit_export.sources.codemode.frame import read_frame
 from cfaudit_export.sources.codemode.snippet import Parameters, write_code
+from cfaudit_sandbox.oauth.visitor import visit
 
 if TYPE_CHECKING:
     import httpx2

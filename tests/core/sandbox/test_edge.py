@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cfaudit_export.sandbox.upstream import EDGE_DROPS
+from cfaudit_sandbox.server.upstream import EDGE_DROPS
 
 if TYPE_CHECKING:
     from tests.core.sandbox.conftest import Connect, Wire

@@ -13,12 +13,12 @@ from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
-from cfaudit_export.sandbox.oauth import OAuth
 from cfaudit_export.sources.codemode.snippet import Parameters, write_code
+from cfaudit_sandbox import Sandbox, SandboxOptions, World
+from cfaudit_sandbox.oauth.server import OAuth
 
 if TYPE_CHECKING:
-    from cfaudit_export.sandbox.oauth_grants import GrantRecord
+    from cfaudit_sandbox.oauth.grants import GrantRecord
 
 _EXAMPLES, _MANY = 50, 10_000
 _REDIRECT = "http://127.0.0.1:1/callback"
@@ -134,7 +134,7 @@ def headers(token: str) -> SearchStrategy[dict[str, str]]:
 
 def grant_of(sandbox: Sandbox, oauth: OAuth) -> GrantRecord:
     """Begin a grant without a person, so that codes and tokens are at hand."""
-    from cfaudit_export.sandbox.oauth_wish import Wish
+    from cfaudit_sandbox.oauth.wish import Wish
 
     client = oauth.memory.register({"redirect_uris": [_REDIRECT], "token_endpoint_auth_method": "none"})["client_id"]
     wish = Wish(response_type="code", client_id=client, redirect_uri=_REDIRECT, scope=[], state="s", resource=[])

@@ -9,8 +9,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from cfaudit_export.sandbox.oauth import OAuth
-from cfaudit_export.sandbox.visitor import visit
+from cfaudit_sandbox.oauth.server import OAuth
+from cfaudit_sandbox.oauth.visitor import visit
 
 if TYPE_CHECKING:
     import httpx2

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cfaudit_export.sandbox import Query, SandboxOptions, World
-from cfaudit_export.sandbox.query import FILTERS, BadQueryError
-from cfaudit_export.sandbox.text import instant
+from cfaudit_sandbox import Query, SandboxOptions, World
+from cfaudit_sandbox.world.query import FILTERS, BadQueryError
+from cfaudit_sandbox.world.text import instant
 
 END = datetime(2026, 11, 20, tzinfo=UTC)
 ALWAYS = (0, 2 * 10**18)

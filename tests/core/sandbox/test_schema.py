@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from cfaudit_export.sandbox import POISON_KINDS, SandboxOptions, World
-from cfaudit_export.sandbox.poison import spoil
-from cfaudit_export.sandbox.schema import EMAIL_PATTERN, RECORD, TIME_PATTERN, issues, zod3, zod4
+from cfaudit_sandbox import POISON_KINDS, SandboxOptions, World
+from cfaudit_sandbox.world.poison import spoil
+from cfaudit_sandbox.world.schema import EMAIL_PATTERN, RECORD, TIME_PATTERN, issues, zod3, zod4
 
 GOOD = {
     "account": {"id": "a" * 32, "name": "Example"},

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import httpx2
 import pytest
 
-from cfaudit_export.sandbox import RUNTIME_KNOBS, Sandbox, SandboxOptions, World
+from cfaudit_sandbox import RUNTIME_KNOBS, Sandbox, SandboxOptions, World
 
 if TYPE_CHECKING:
     from tests.core.sandbox.conftest import Wire
 
 SCRIPT = """
-from cfaudit_export.sandbox import SandboxOptions, World, serve
+from cfaudit_sandbox import SandboxOptions, World, serve
 serve(World(SandboxOptions(events=10)), on_ready=lambda sandbox: print(sandbox.url, flush=True))
 print("stopped", flush=True)
 """

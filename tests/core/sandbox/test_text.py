@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cfaudit_export.sandbox.text import NO_SECONDS, escaped, instant, js, js_pretty, stamp
+from cfaudit_sandbox.world.text import NO_SECONDS, escaped, instant, js, js_pretty, stamp
 
 AT = 1_795_478_393_520_123_456
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from cfaudit_export.sandbox import Account
-from cfaudit_export.sandbox.query import BadQueryError
-from cfaudit_export.sandbox.tool import argument_error, choose_account, input_schema, instructions, read_query
-from cfaudit_export.sandbox.upstream import Caller
+from cfaudit_sandbox import Account
+from cfaudit_sandbox.server.tool import argument_error, choose_account, input_schema, instructions, read_query
+from cfaudit_sandbox.server.upstream import Caller
+from cfaudit_sandbox.world.query import BadQueryError
 
 ONE = Account("1" * 32, "One")
 TWO = Account("2" * 32, "Two")

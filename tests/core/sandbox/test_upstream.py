@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from cfaudit_export.sandbox import SandboxOptions, World
-from cfaudit_export.sandbox.identity import Refusal, identify
-from cfaudit_export.sandbox.upstream import Caller, Upstream
+from cfaudit_sandbox import SandboxOptions, World
+from cfaudit_sandbox.server.identity import Refusal, identify
+from cfaudit_sandbox.server.upstream import Caller, Upstream
 
 END = datetime(2026, 11, 20, tzinfo=UTC)
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from cfaudit_export.sandbox import POISON_KINDS, Query, SandboxOptions, World
-from cfaudit_export.sandbox.query import value_of
-from cfaudit_export.sandbox.schema import RECORD, issues
-from cfaudit_export.sandbox.strand import project
-from cfaudit_export.sandbox.text import instant
+from cfaudit_sandbox import POISON_KINDS, Query, SandboxOptions, World
+from cfaudit_sandbox.world.query import value_of
+from cfaudit_sandbox.world.schema import RECORD, issues
+from cfaudit_sandbox.world.strand import project
+from cfaudit_sandbox.world.text import instant
 
 END = datetime(2026, 11, 20, tzinfo=UTC)
 SIX = {"description", "time", "actor_email", "actor_token_name", "product", "type"}
@@ -46,7 +46,7 @@ def test_equal_options_give_equal_worlds_and_another_seed_another_one() -> None:
 
 def test_a_world_is_the_same_in_every_process() -> None:
     script = (
-        "import datetime as d, hashlib; from cfaudit_export.sandbox import *;"
+        "import datetime as d, hashlib; from cfaudit_sandbox import *;"
         "w = World(SandboxOptions(events=50, end_at=d.datetime(2026, 11, 20, tzinfo=d.UTC)));"
         "print(hashlib.sha256(repr(list(w.records(w.accounts[0].id))).encode('utf8', 'replace')).hexdigest())"
     )
@@ -282,7 +282,7 @@ def test_a_record_can_be_found_by_each_of_its_values() -> None:
 def test_a_million_events_are_there_at_once_and_take_little_memory() -> None:
     script = """
 import json, time
-from cfaudit_export.sandbox import Query, SandboxOptions, World
+from cfaudit_sandbox import Query, SandboxOptions, World
 started = time.process_time()
 world = World(SandboxOptions(events=1_000_000, poison=("all=100",)))
 account = world.accounts[0].id

@@ -15,14 +15,14 @@ from cfaudit_export.auth.token import TokenCredential
 from cfaudit_export.core.model import Stream, Window, floor_ms
 from cfaudit_export.plugin.records import Recover, SourceContext
 from cfaudit_export.plugin.resources import Shared
-from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
-from cfaudit_export.sandbox.app import NoAuthorization
-from cfaudit_export.sandbox.dash import OAuthKnobs
-from cfaudit_export.sandbox.oauth import OAuth
-from cfaudit_export.sandbox.oauth_dialect import AUDITLOGS
 from cfaudit_export.sources import AuditLogsConfig
 from cfaudit_export.sources.auditlogs.source import AuditLogsSource
 from cfaudit_export.sources.mcp.budget import Pace
+from cfaudit_sandbox import Sandbox, SandboxOptions, World
+from cfaudit_sandbox.oauth.dash import OAuthKnobs
+from cfaudit_sandbox.oauth.dialect import AUDITLOGS
+from cfaudit_sandbox.oauth.server import OAuth
+from cfaudit_sandbox.server.app import NoAuthorization
 
 END = datetime(2026, 11, 20, tzinfo=UTC)
 EVENTS, ROWS, BUDGET = 300, 10, 30

@@ -17,12 +17,12 @@ from cfaudit_export.auth.token import TokenCredential
 from cfaudit_export.core.model import Stream, Window, floor_ms
 from cfaudit_export.plugin.interfaces import Extract
 from cfaudit_export.plugin.records import Recover, SourceContext
-from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
-from cfaudit_export.sandbox.query import value_of
 from cfaudit_export.sources import AuditLogsConfig
 from cfaudit_export.sources.auditlogs.shadow_probe import MOST_CALLS
 from cfaudit_export.sources.auditlogs.source import AuditLogsSource
 from cfaudit_export.sources.paging.facets import CANDIDATES
+from cfaudit_sandbox import Sandbox, SandboxOptions, World
+from cfaudit_sandbox.world.query import value_of
 
 END = datetime(2026, 11, 20, tzinfo=UTC)
 FACETS = tuple(CANDIDATES)

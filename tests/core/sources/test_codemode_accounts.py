@@ -13,9 +13,9 @@ from cfaudit_export.auth.token import TokenCredential
 from cfaudit_export.core.model import Connection, Stream
 from cfaudit_export.errors import AccessError, AccountChoiceError, SettingsError
 from cfaudit_export.plugin.records import SourceContext
-from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
 from cfaudit_export.sources import CodeModeConfig
 from cfaudit_export.sources.codemode.source import CodeModeSource
+from cfaudit_sandbox import Sandbox, SandboxOptions, World
 
 END = datetime(2026, 11, 20, 12, tzinfo=UTC)
 

@@ -17,12 +17,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
-from cfaudit_export.sandbox.codemode_api import ApiReply, ConnectionLostError
-from cfaudit_export.sandbox.codemode_run import UnreadableError, run_snippet
 from cfaudit_export.sources.codemode import snippet
 from cfaudit_export.sources.codemode.frame import read_frame
 from cfaudit_export.sources.codemode.snippet import Parameters, read_code, write_code
+from cfaudit_sandbox import Sandbox, SandboxOptions, World
+from cfaudit_sandbox.codemode.api import ApiReply, ConnectionLostError
+from cfaudit_sandbox.codemode.run import UnreadableError, run_snippet
 
 needs_node = pytest.mark.skipif(
     shutil.which("node") is None, reason="node is not installed, so the snippet itself is NOT tested here"

@@ -19,11 +19,11 @@ from cfaudit_export.core.model import Stream, Window, floor_ms
 from cfaudit_export.errors import AccessError, ProtocolError, SettingsError, SourceUnavailableError
 from cfaudit_export.plugin.interfaces import Extract
 from cfaudit_export.plugin.records import SourceContext
-from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
-from cfaudit_export.sandbox.text import js
 from cfaudit_export.sources import CodeModeConfig
 from cfaudit_export.sources.codemode.columns import time_ms
 from cfaudit_export.sources.codemode.source import CodeModeSource
+from cfaudit_sandbox import Sandbox, SandboxOptions, World
+from cfaudit_sandbox.world.text import js
 
 END = datetime(2026, 11, 20, tzinfo=UTC)
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
+from cfaudit_sandbox import Sandbox, SandboxOptions, World
 
 ROOT = Path(__file__).parents[3]
 HERE = Path(__file__).parent

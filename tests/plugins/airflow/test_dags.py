@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from cfaudit_export.sandbox import Sandbox
+from cfaudit_sandbox import Sandbox
 
 SLICES = 2
 DAY = timedelta(days=1)

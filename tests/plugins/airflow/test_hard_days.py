@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
+from cfaudit_sandbox import Sandbox, SandboxOptions, World
 
 DRIVER = str(Path(__file__).with_name("driver.py"))
 pytestmark = pytest.mark.soak

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cfaudit_export.cli import main
-from cfaudit_export.sandbox import Sandbox, SandboxOptions, World
+from cfaudit_sandbox import Sandbox, SandboxOptions, World
 
 SPAN = 86_400.0
 EVENTS = 120
