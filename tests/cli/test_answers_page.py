@@ -13,7 +13,7 @@ import pytest
 from cfaudit_export.analysis.answers.timeline import GAP, MOST_EVENTS
 from cfaudit_export.analysis.files.compact import SMALL_BYTES
 
-PAGE = (Path(__file__).parents[3] / "docs" / "answers.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "answers.md").read_text(encoding="utf-8")
 COMMANDS = [one for one in re.findall(r"`cfaudit-export ([^`]+)`", PAGE) if one not in ("sql", "events")]
 
 
