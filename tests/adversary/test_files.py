@@ -22,7 +22,7 @@ import pytest
 from cfaudit_export.analysis.files.compact import compact
 from cfaudit_export.analysis.files.database import open_data
 from cfaudit_export.analysis.files.engine import Limits
-from cfaudit_export.analysis.files.location import open_place
+from cfaudit_export.analysis.files.open import open_place
 from cfaudit_export.analysis.render.output import new_file
 from cfaudit_export.core.checksums import FOOTER_NOTE, read_footer
 from cfaudit_export.core.model import Window

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from cfaudit_export.analysis.files.database import Data, open_data
-from cfaudit_export.analysis.files.location import open_place
+from cfaudit_export.analysis.files.open import open_place
 from cfaudit_export.app.compose import assemble
 from cfaudit_export.app.export import export
 from cfaudit_export.core.model import Window

@@ -3,10 +3,10 @@ from __future__ import annotations
 from dataclasses import fields
 from datetime import timedelta
 
+from cfaudit_export.core.filters import AUDITLOGS_FILTERS
 from cfaudit_export.core.times import parse_duration
 from cfaudit_export.pipeline.plan import FIRST_RUN
 from cfaudit_export.settings import OPTIONS, Settings
-from cfaudit_export.sources import AUDITLOGS_FILTERS
 
 BY_KEY = {option.key: option for option in OPTIONS}
 

@@ -151,7 +151,7 @@ class _Group(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Find the command that the arguments name."""
         if args[0] not in COMMANDS and not args[0].startswith("-"):
-            from cfaudit_export.plugin.config import nearest
+            from cfaudit_export.core.suggest import nearest
 
             known = ", ".join(COMMANDS)
             raise UsageError(f"no such command '{args[0]}'{nearest(args[0], COMMANDS)} (commands: {known})")
@@ -218,7 +218,7 @@ def _root(
 
 def _usage(error: typer.TyperException, arguments: Sequence[str]) -> str:
     """Return what is wrong with the command line, in the words of this program."""
-    from cfaudit_export.plugin.config import nearest
+    from cfaudit_export.core.suggest import nearest
 
     context: Any = getattr(error, "ctx", None)
     place = context.command_path if context else PROGRAM

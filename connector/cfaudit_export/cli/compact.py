@@ -44,7 +44,8 @@ def compact(
 ) -> int:
     """Merge the small files of days that are over."""
     from cfaudit_export.analysis.files.compact import compact as merge
-    from cfaudit_export.analysis.files.location import S3, open_place
+    from cfaudit_export.analysis.files.location import S3
+    from cfaudit_export.analysis.files.open import open_place
 
     where = location(settings, data)
     if where.startswith(S3):

@@ -137,7 +137,7 @@ def open_data_place(settings: Settings, data: str | None) -> Place:
     Raises:
         CfauditError: nobody says, or it is not there.
     """
-    from cfaudit_export.analysis.files.location import open_place
+    from cfaudit_export.analysis.files.open import open_place
 
     return open_place(location(settings, data), settings.sinks.get("s3"))
 

@@ -8,23 +8,20 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from difflib import get_close_matches
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 from msgspec import inspect
 
+from cfaudit_export.core.suggest import nearest
 from cfaudit_export.core.times import parse_duration
 from cfaudit_export.errors import SettingsError
 
 T = TypeVar("T")
 
 _MISSING = re.compile(r"Object missing required field `(\w+)`")
-
-# How much alike two names are when one is a slip of the other: one letter of three is.
-_ALIKE = 0.7
 
 
 def to_config(config: type[T], table: Mapping[str, Any], where: str, *, strict: bool = True) -> T:
@@ -51,16 +48,6 @@ def to_config(config: type[T], table: Mapping[str, Any], where: str, *, strict: 
         text = text.replace(secret, "***")
     # The cause is cut off: its text may hold what was hidden above.
     raise SettingsError(text) from None
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return the hint that names the known name most like this one; empty when none is like it within reason.
-
-    Dashes in front are left out of the comparison: they would make all options alike.
-    """
-    bare = {one.lstrip("-"): one for one in known}
-    match = get_close_matches(name.lstrip("-"), list(bare), n=1, cutoff=_ALIKE)
-    return f"; did you mean '{bare[match[0]]}'?" if match else ""
 
 
 def _prepared(kind: inspect.Type, value: Any, key: str) -> Any:

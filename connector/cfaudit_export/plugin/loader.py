@@ -13,9 +13,9 @@ from typing import Any
 import pluggy
 from msgspec import inspect
 
+from cfaudit_export.core.suggest import nearest
 from cfaudit_export.errors import PluginError
 from cfaudit_export.plugin import hookspecs
-from cfaudit_export.plugin.config import nearest
 from cfaudit_export.plugin.records import CheckpointStorePlugin, SinkPlugin, SourcePlugin, TransformPlugin
 
 OFFERING: dict[str, tuple[str, type[Any]]] = {

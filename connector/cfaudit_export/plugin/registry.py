@@ -21,9 +21,10 @@ from typing import Any, Generic, TypeVar
 import pluggy
 
 from cfaudit_export.core.model import Batch, Receipt, RunReport
+from cfaudit_export.core.suggest import nearest
 from cfaudit_export.errors import CfauditError, PluginError
 from cfaudit_export.plugin import hookspecs
-from cfaudit_export.plugin.config import nearest, to_config
+from cfaudit_export.plugin.config import to_config
 from cfaudit_export.plugin.loader import callers, load_isolated, offered
 from cfaudit_export.plugin.records import CheckpointStorePlugin, SinkPlugin, SourcePlugin, TransformPlugin
 

@@ -26,7 +26,9 @@ from cfaudit_export.settings.layers import (
 )
 from cfaudit_export.settings.options import DEFAULT_PROFILE, OPTIONS, Option
 from cfaudit_export.settings.values import ALL_ACCOUNTS
-from cfaudit_export.sources import AUTO_SOURCES
+
+AUTO_SOURCES = ("codemode", "auditlogs")
+"""What `source = "auto"` chooses from, the preferred first. All read one log, so that each can go on for another."""
 
 __all__ = ["ALL_ACCOUNTS", "AUTO", "OPTIONS", "Given", "Option", "Settings", "default_state_dir", "load_settings"]
 

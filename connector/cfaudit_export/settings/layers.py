@@ -176,7 +176,7 @@ def _value(text: str) -> Any:
 
 
 def _nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
-    from cfaudit_export.plugin.config import nearest  # msgspec takes its time, and few make typing errors
+    from cfaudit_export.core.suggest import nearest  # msgspec takes its time, and few make typing errors
 
     hint = nearest(name, sorted(known))
     return hint.replace("'", f"'{prefix}", 1) if prefix else hint

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cfaudit_export.core.filters import AUDITLOGS_FILTERS
 from cfaudit_export.settings import values
 from cfaudit_export.settings.option import (
     ASK,
@@ -17,7 +18,6 @@ from cfaudit_export.settings.option import (
     Option,
 )
 from cfaudit_export.settings.sign_in import SIGN_IN_OPTIONS
-from cfaudit_export.sources import AUDITLOGS_FILTERS
 
 __all__ = [
     "ASK",

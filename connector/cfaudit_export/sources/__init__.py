@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from cfaudit_export import SourceContext, SourcePlugin, hookimpl
+from cfaudit_export.core.filters import AUDITLOGS_FILTERS, CODEMODE_FILTERS
 
 if TYPE_CHECKING:
     from cfaudit_export import Source
@@ -14,37 +15,6 @@ if TYPE_CHECKING:
 AUDITLOGS_URL = "https://auditlogs.mcp.cloudflare.com/mcp"
 CODEMODE_URL = "https://mcp.cloudflare.com/mcp"
 CLOUDFLARE_API_URL = "https://api.cloudflare.com/client/v4"
-
-AUTO_SOURCES = ("codemode", "auditlogs")
-"""What `source = "auto"` chooses from, the preferred first. All read one log, so that each can go on for another."""
-
-# Every filter of the tool, in the order of its input schema; None: any text, else the values it accepts.
-AUDITLOGS_FILTERS: dict[str, tuple[str, ...] | None] = {
-    "account_name": None,
-    "action_result": ("success", "failure", ""),
-    "action_type": ("create", "delete", "view", "update", "login"),
-    "actor_context": ("api_key", "api_token", "dash", "oauth", "origin_ca_key"),
-    "actor_email": None,
-    "actor_id": None,
-    "actor_ip_address": None,
-    "actor_token_id": None,
-    "actor_token_name": None,
-    "actor_type": ("cloudflare_admin", "account", "user", "system"),
-    "audit_log_id": None,
-    "raw_cf_ray_id": None,
-    "raw_method": None,
-    "raw_status_code": None,
-    "raw_uri": None,
-    "resource_id": None,
-    "resource_product": None,
-    "resource_type": None,
-    "resource_scope": ("memberships", "accounts", "user", "zones"),
-    "zone_id": None,
-    "zone_name": None,
-}
-
-# The REST endpoint behind it takes the same, any text for each, and one more.
-CODEMODE_FILTERS = (*AUDITLOGS_FILTERS, "product_category")
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from typing import Any
 
 import cfaudit_export.analysis.files.compact
 import cfaudit_export.core.durable
-from cfaudit_export.analysis.files.location import open_place
+from cfaudit_export.analysis.files.open import open_place
 
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
 

@@ -23,7 +23,7 @@ from cfaudit_export import Batch, LoadUnknownError
 from cfaudit_export.analysis.files import compact as module
 from cfaudit_export.analysis.files.compact import Compacted, compact
 from cfaudit_export.analysis.files.database import open_data
-from cfaudit_export.analysis.files.location import open_place
+from cfaudit_export.analysis.files.open import open_place
 from cfaudit_export.errors import LockedError, SettingsError, TryAgainError, UsageError
 from cfaudit_export.parquet import merged_files, read_notes
 from cfaudit_export.schema import schema

@@ -16,7 +16,7 @@ import pytest
 from cfaudit_export.analysis.files.catalog import Shelf
 from cfaudit_export.analysis.files.database import Data, open_data
 from cfaudit_export.analysis.files.footers import wanted_folders
-from cfaudit_export.analysis.files.location import open_place
+from cfaudit_export.analysis.files.open import open_place
 from cfaudit_export.core.model import Window
 from cfaudit_export.errors import AccessError, SettingsError, TryAgainError, UsageError
 from cfaudit_export.schema import COLUMNS

@@ -16,7 +16,7 @@ from moto.server import ThreadedMotoServer
 
 from cfaudit_export.analysis.files import s3 as module
 from cfaudit_export.analysis.files.database import Data, open_data
-from cfaudit_export.analysis.files.location import open_place
+from cfaudit_export.analysis.files.open import open_place
 from cfaudit_export.core.model import Window
 from cfaudit_export.errors import AccessError, SettingsError, TryAgainError, UsageError
 

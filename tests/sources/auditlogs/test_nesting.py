@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from cfaudit_export.errors import ProtocolError
-from cfaudit_export.sources.auditlogs.contract import Rejection
 from cfaudit_export.sources.auditlogs.nesting import read_page
+from cfaudit_export.sources.paging.query import Rejection
 
 DEEP = "[" * 5_000 + "]" * 5_000
 ROW: dict[str, Any] = {"description": 'say "]}" \\"', "time": "2026-11-20T00:00:00.000Z"}

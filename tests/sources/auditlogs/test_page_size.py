@@ -7,8 +7,8 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cfaudit_export.sources.auditlogs.contract import MOST_ROWS
 from cfaudit_export.sources.auditlogs.page_size import COMFORT_BYTES, PageSize
+from cfaudit_export.sources.paging.query import MOST_ROWS
 
 SIZES = st.integers(1, 6_000_000)
 

@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cfaudit_export
-from cfaudit_export.sources.auditlogs.contract import Issue, Query, Rejection, Unreadable
-from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA, Page
+from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA
 from cfaudit_export.sources.paging.evidence import Chain, Dark, Read, joined, placed
 from cfaudit_export.sources.paging.habits import Habits
+from cfaudit_export.sources.paging.page import Page
+from cfaudit_export.sources.paging.query import Issue, Query, Rejection, Unreadable
 from cfaudit_export.sources.paging.refused import Search, passed
 from cfaudit_export.sources.paging.rows import are_all
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from cfaudit_export.errors import ProtocolError
-from cfaudit_export.sources.auditlogs.contract import MOST_ROWS
 from cfaudit_export.sources.mcp.tools import properties_of
 from cfaudit_export.sources.paging.facets import Filter
+from cfaudit_export.sources.paging.query import MOST_ROWS
 
 _NO_FILTERS = {"since", "before", "direction", "limit", "cursor", "account_id"}
 

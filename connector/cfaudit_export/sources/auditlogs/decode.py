@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -12,9 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cfaudit_export.errors import ProtocolError
-from cfaudit_export.sources.auditlogs.contract import Unreadable
 from cfaudit_export.sources.mcp.json_text import column_of, cover_surrogates, originals
 from cfaudit_export.sources.paging.moments import nanoseconds, untimed
+from cfaudit_export.sources.paging.page import TIME, Page, as_count
+from cfaudit_export.sources.paging.query import Unreadable
 
 # Column of the schema <- key of the tool's row.
 FIELDS = {
@@ -28,7 +28,6 @@ FIELDS = {
 _UNKNOWN_FORM = "the server's page is not of the known form; please report this"
 _NO_TIME = "the server sent a row without a time that can be read"
 _MOST_DIGITS = 4_000
-TIME = pa.timestamp("ns", tz="UTC")
 PAGE_SCHEMA = pa.schema(
     [(column, TIME if column == "event_time" else pa.string()) for column in FIELDS] + [("event_raw", pa.string())]
 )
@@ -62,27 +61,6 @@ _TEXTS = msgspec.json.Decoder(_Texts)
 _ROWS = msgspec.json.Decoder(_Rows)
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """One reply of the tool.
-
-    Attributes:
-        rows: the rows in the order of the reply, columns as `PAGE_SCHEMA`.
-        cursor: where the next page starts; None at the end of the walk.
-        further: names of fields that the rows have beyond those of `FIELDS`.
-        unreadable: rows of the page that the server leaves out of the reply, or that have no time to place them by.
-        count: how many rows the server says there are in the page; None where it does not say.
-        asked: how many rows it was asked for; None where that is not known.
-    """
-
-    rows: pa.Table
-    cursor: str | None
-    further: frozenset[str] = frozenset()
-    unreadable: tuple[Unreadable, ...] = ()
-    count: int | None = None
-    asked: int | None = None
-
-
 def decode_page(text: str) -> Page:
     """Decode the text of a successful call.
 
@@ -108,11 +86,6 @@ def decode_page(text: str) -> Page:
     further = frozenset(columns) - set(FIELDS.values())
     table, unreadable = _table(columns, received)
     return Page(table, cursor, further, unreadable, count)
-
-
-def as_count(said: Any) -> int | None:
-    """Return the number of rows that a server says a page has, None where it says nothing of the kind."""
-    return said if isinstance(said, int) and not isinstance(said, bool) and said >= 0 else None
 
 
 def _received(text: str, body: bytes, clean: bytes, rows: Sequence[bytes | msgspec.Raw]) -> pa.Array:

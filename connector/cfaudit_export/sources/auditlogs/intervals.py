@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
-from cfaudit_export.sources.auditlogs.contract import Query, Rejection
-from cfaudit_export.sources.auditlogs.decode import Page
 from cfaudit_export.sources.auditlogs.spans import Interval
 from cfaudit_export.sources.paging.facets import Filter
+from cfaudit_export.sources.paging.page import Page
+from cfaudit_export.sources.paging.query import Query, Rejection
 from cfaudit_export.sources.paging.rows import between
 
 Ask = Callable[[Query], Awaitable[Page | Rejection]]

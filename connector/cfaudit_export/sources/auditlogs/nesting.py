@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 
 from cfaudit_export.errors import ProtocolError
-from cfaudit_export.sources.auditlogs.contract import Issue, Rejection
-from cfaudit_export.sources.auditlogs.decode import Page, decode_page
+from cfaudit_export.sources.auditlogs.decode import decode_page
+from cfaudit_export.sources.paging.page import Page
+from cfaudit_export.sources.paging.query import Issue, Rejection
 
 # Decoders end at some hundreds of levels; a row of the log has two.
 DEEPEST = 100

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cfaudit_export.sources.auditlogs.contract import MOST_ROWS
+from cfaudit_export.sources.paging.query import MOST_ROWS
 
 # The text of a page is held several times until it is columns, by every worker at once.
 COMFORT_BYTES = 4_000_000

@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from cfaudit_export.sources.auditlogs.contract import Query, Rejection
-from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA, Page
-from cfaudit_export.sources.auditlogs.reader import CursorDeadError
+from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA
 from cfaudit_export.sources.paging.facets import Filter
+from cfaudit_export.sources.paging.page import Page
+from cfaudit_export.sources.paging.query import Query, Rejection
+from cfaudit_export.sources.paging.reader import CursorDeadError
 from cfaudit_export.sources.paging.rows import between, from_ms_on, last_ms
 from cfaudit_export.sources.paging.work_queue import Range
 

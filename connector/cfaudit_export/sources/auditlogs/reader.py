@@ -19,15 +19,18 @@ from cfaudit_export.errors import (
 )
 from cfaudit_export.plugin.records import Credential
 from cfaudit_export.sources.auditlogs.capabilities import Offer
-from cfaudit_export.sources.auditlogs.contract import Edges, Query, Rejection, ToolFault, read_fault
-from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA, Page
+from cfaudit_export.sources.auditlogs.contract import ToolFault, read_fault
+from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA
 from cfaudit_export.sources.auditlogs.nesting import read_page
 from cfaudit_export.sources.auditlogs.page_size import PageSize
 from cfaudit_export.sources.mcp.budget import WINDOW_SECONDS, Pace
-from cfaudit_export.sources.mcp.failures import CallFailedError
+from cfaudit_export.sources.mcp.failures import PERMISSION, CallFailedError
 from cfaudit_export.sources.mcp.retry import Patience
 from cfaudit_export.sources.mcp.session import Session
 from cfaudit_export.sources.paging.habits import Habits
+from cfaudit_export.sources.paging.page import Page
+from cfaudit_export.sources.paging.query import Edges, Query, Rejection
+from cfaudit_export.sources.paging.reader import CursorDeadError
 
 _LOG = logging.getLogger(__name__)
 _HOUR_MS = 3_600_000
@@ -35,12 +38,7 @@ _HOUR_MS = 3_600_000
 _DOUBTS, _DOUBTS_OF_CURSORS = 6, 2
 # How often the plain one is asked before refusals are taken for a block, which refuses everything for minutes.
 _MORE_CANARIES, _CANARY_SECONDS = 5, 1.0
-PERMISSION = "Account Settings: Read"
 SCOPE = "auditlogs:read"
-
-
-class CursorDeadError(Exception):
-    """The cursor is not accepted any more, while the same question without it is."""
 
 
 @dataclass(frozen=True, slots=True)

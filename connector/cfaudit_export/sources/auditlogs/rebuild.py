@@ -11,12 +11,11 @@ import anyio
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cfaudit_export.sources.auditlogs.contract import MOST_ROWS, Query, Rejection
-from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA, Page
+from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA
 from cfaudit_export.sources.auditlogs.intervals import Found
 from cfaudit_export.sources.auditlogs.intervals import Reading as IntervalReading
 from cfaudit_export.sources.auditlogs.prefetch import NEEDED, Ahead
-from cfaudit_export.sources.auditlogs.reader import CursorDeadError, Reader
+from cfaudit_export.sources.auditlogs.reader import Reader
 from cfaudit_export.sources.auditlogs.shadow_probe import OddRows, cast_shadows
 from cfaudit_export.sources.auditlogs.spans import intervals
 from cfaudit_export.sources.paging.disambiguate import salvage
@@ -32,6 +31,9 @@ from cfaudit_export.sources.paging.facets import (
     single,
     wanted_counts,
 )
+from cfaudit_export.sources.paging.page import Page
+from cfaudit_export.sources.paging.query import MOST_ROWS, Query, Rejection
+from cfaudit_export.sources.paging.reader import CursorDeadError
 from cfaudit_export.sources.paging.rows import between, last_ms
 
 _COMBINATIONS = 64

@@ -8,16 +8,16 @@ from itertools import accumulate
 
 import pyarrow as pa
 
+from cfaudit_export.core.filters import AUDITLOGS_FILTERS
 from cfaudit_export.plugin.records import Recover
-from cfaudit_export.sources import AUDITLOGS_FILTERS
 from cfaudit_export.sources.auditlogs.capabilities import Offer
-from cfaudit_export.sources.auditlogs.contract import Query
 from cfaudit_export.sources.auditlogs.prefetch import Ahead
 from cfaudit_export.sources.auditlogs.reader import Reader
 from cfaudit_export.sources.auditlogs.rebuild import Rebuild, typed
 from cfaudit_export.sources.mcp.budget import Pace
 from cfaudit_export.sources.paging.evidence import Piece
 from cfaudit_export.sources.paging.facets import CANDIDATES, Filter
+from cfaudit_export.sources.paging.query import Query
 
 _ODD_CALLS = 6  # that a facet costs because of odd rows, as a rule
 LEAST_CALLS = 40

@@ -14,10 +14,10 @@ from datetime import datetime
 import pyarrow as pa
 
 from cfaudit_export.core.model import from_ms
-from cfaudit_export.sources.auditlogs.contract import MOST_ROWS, Query, Rejection, Unreadable
-from cfaudit_export.sources.auditlogs.decode import TIME, Page
 from cfaudit_export.sources.auditlogs.spans import Interval
 from cfaudit_export.sources.paging.facets import Filter
+from cfaudit_export.sources.paging.page import TIME, Page
+from cfaudit_export.sources.paging.query import MOST_ROWS, Query, Rejection, Unreadable
 
 # Columns that can be anything: what is common among the rows around is worth asking for.
 _LIKELY = ("actor_email", "actor_token_name", "resource_product", "resource_type")

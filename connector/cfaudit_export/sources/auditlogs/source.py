@@ -18,9 +18,9 @@ from cfaudit_export.plugin.records import Recover, SourceContext
 from cfaudit_export.sources import AuditLogsConfig
 from cfaudit_export.sources.auditlogs.accounts import AccountFinder
 from cfaudit_export.sources.auditlogs.capabilities import read_offer
-from cfaudit_export.sources.auditlogs.contract import TOOL, Query, Rejection, Unreadable
+from cfaudit_export.sources.auditlogs.contract import TOOL
 from cfaudit_export.sources.auditlogs.cost import learn_cost, most_calls
-from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA, Page
+from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA
 from cfaudit_export.sources.auditlogs.extra_fields import further_columns
 from cfaudit_export.sources.auditlogs.prefetch import Ahead
 from cfaudit_export.sources.auditlogs.reader import Reader, Target
@@ -33,6 +33,8 @@ from cfaudit_export.sources.mcp.sync_bridge import produced
 from cfaudit_export.sources.mcp.tools import choose_tool, fingerprint, properties_of
 from cfaudit_export.sources.paging.evidence import Piece
 from cfaudit_export.sources.paging.inside import Allowance
+from cfaudit_export.sources.paging.page import Page
+from cfaudit_export.sources.paging.query import Query, Rejection, Unreadable
 from cfaudit_export.sources.paging.recount import as_extract, read_back
 from cfaudit_export.sources.paging.start import newest_time, start_by
 from cfaudit_export.sources.paging.walk import Manner, Walk, staggered

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from cfaudit_export.sources.auditlogs.contract import Query
+from cfaudit_export.sources.paging.query import Query
 
 Hole = tuple[int, int, int]
 """Where odd rows are, `[since, before)` in milliseconds, and how many."""

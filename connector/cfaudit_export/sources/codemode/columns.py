@@ -14,8 +14,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec import Raw
 
-from cfaudit_export.sources.auditlogs.contract import Unreadable
-from cfaudit_export.sources.auditlogs.decode import TIME
 from cfaudit_export.sources.codemode.record import (
     ABSENT,
     NULL,
@@ -31,6 +29,8 @@ from cfaudit_export.sources.codemode.record import (
 )
 from cfaudit_export.sources.mcp.json_text import column_of
 from cfaudit_export.sources.paging.moments import nanoseconds, untimed
+from cfaudit_export.sources.paging.page import TIME
+from cfaudit_export.sources.paging.query import Unreadable
 
 _NO_TIME = "the server sent a record without a time, and without an id that holds one"
 _NO_RESOURCE, _NO_HTTP = Resource(), Http()

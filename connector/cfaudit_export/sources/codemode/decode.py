@@ -16,11 +16,11 @@ import pyarrow.compute as pc
 from msgspec import Raw
 
 from cfaudit_export.errors import ProtocolError
-from cfaudit_export.sources.auditlogs.decode import TIME, Page, as_count
 from cfaudit_export.sources.codemode.columns import columns_of, times_of
 from cfaudit_export.sources.codemode.mask import cover_depths
 from cfaudit_export.sources.codemode.record import RECORD, UNKNOWN_FORM, Record, read_tolerantly
 from cfaudit_export.sources.mcp.json_text import column_of, cover, lone_surrogates
+from cfaudit_export.sources.paging.page import TIME, Page, as_count
 
 
 class _Body(msgspec.Struct):

@@ -19,9 +19,6 @@ from cfaudit_export.errors import (
     SourceUnavailableError,
 )
 from cfaudit_export.plugin.records import Credential
-from cfaudit_export.sources.auditlogs.contract import Edges, Query, Rejection, Unreadable
-from cfaudit_export.sources.auditlogs.decode import Page
-from cfaudit_export.sources.auditlogs.reader import PERMISSION, CursorDeadError
 from cfaudit_export.sources.codemode.columns import time_ms
 from cfaudit_export.sources.codemode.decode import WHOLE_SCHEMA, decode_page
 from cfaudit_export.sources.codemode.fault import Fault, reply_fault, tool_fault
@@ -29,11 +26,14 @@ from cfaudit_export.sources.codemode.frame import CutError, Frame, Left, read_fr
 from cfaudit_export.sources.codemode.size import Size
 from cfaudit_export.sources.codemode.snippet import Parameters, write_code
 from cfaudit_export.sources.mcp.budget import WINDOW_SECONDS, Pace
-from cfaudit_export.sources.mcp.failures import CallFailedError
+from cfaudit_export.sources.mcp.failures import PERMISSION, CallFailedError
 from cfaudit_export.sources.mcp.retry import Patience
 from cfaudit_export.sources.mcp.session import Session
 from cfaudit_export.sources.paging.habits import Habits
 from cfaudit_export.sources.paging.moments import UNKNOWN_AFTER, UNKNOWN_BEFORE
+from cfaudit_export.sources.paging.page import Page
+from cfaudit_export.sources.paging.query import Edges, Query, Rejection, Unreadable
+from cfaudit_export.sources.paging.reader import CursorDeadError
 from cfaudit_export.sources.paging.rows import last_ms
 from cfaudit_export.sources.paging.work_queue import Range
 

@@ -14,12 +14,12 @@ import pyarrow as pa
 from anyio.from_thread import BlockingPortal
 from anyio.streams.memory import MemoryObjectSendStream
 
+from cfaudit_export.core.filters import CODEMODE_FILTERS
 from cfaudit_export.core.model import Connection, Gap, Window, from_ms, to_ms
 from cfaudit_export.errors import AccountChoiceError, ProtocolError, SettingsError
 from cfaudit_export.plugin.interfaces import Extract
 from cfaudit_export.plugin.records import SourceContext
-from cfaudit_export.sources import CODEMODE_FILTERS, CodeModeConfig
-from cfaudit_export.sources.auditlogs.contract import Query, Unreadable
+from cfaudit_export.sources import CodeModeConfig
 from cfaudit_export.sources.codemode.accounts import all_accounts
 from cfaudit_export.sources.codemode.decode import WHOLE_SCHEMA
 from cfaudit_export.sources.codemode.reader import Ahead, Reader, Target
@@ -31,6 +31,7 @@ from cfaudit_export.sources.mcp.session import Session
 from cfaudit_export.sources.mcp.sync_bridge import produced
 from cfaudit_export.sources.mcp.tools import choose_tool, fingerprint, properties_of
 from cfaudit_export.sources.paging.evidence import Piece
+from cfaudit_export.sources.paging.query import Query, Unreadable
 from cfaudit_export.sources.paging.recount import as_extract, read_back
 from cfaudit_export.sources.paging.start import newest_time, start_by
 from cfaudit_export.sources.paging.walk import Manner, Walk

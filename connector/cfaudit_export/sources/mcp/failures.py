@@ -37,6 +37,8 @@ from cfaudit_export.errors import (
 )
 from cfaudit_export.http.exchange import ReplyTooLargeError
 
+PERMISSION = "Account Settings: Read"
+
 Kind = Literal["retry", "throttled", "access", "odd", "shape", "protocol", "too_large", "settings"]
 """What a failure means.
 

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cfaudit_export.errors import ProtocolError
-from cfaudit_export.sources.auditlogs.contract import Edges, Query, Rejection
-from cfaudit_export.sources.auditlogs.decode import Page
 from cfaudit_export.sources.paging.habits import Habits
+from cfaudit_export.sources.paging.page import Page
+from cfaudit_export.sources.paging.query import Edges, Query, Rejection
 from cfaudit_export.sources.paging.reader import PageReader
 from cfaudit_export.sources.paging.rows import ascending, first_ms, is_ascending, last_ms, reversed_rows
 

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from cfaudit_export.sources import AUDITLOGS_FILTERS
-from cfaudit_export.sources.auditlogs.contract import Edges, Query, Rejection
-from cfaudit_export.sources.auditlogs.decode import Page
+from cfaudit_export.core.filters import AUDITLOGS_FILTERS
 from cfaudit_export.sources.paging.asking import Asker
 from cfaudit_export.sources.paging.evidence import Chain
+from cfaudit_export.sources.paging.page import Page
+from cfaudit_export.sources.paging.query import Edges, Query, Rejection
 from cfaudit_export.sources.paging.reader import PageReader
 from cfaudit_export.sources.paging.rows import between, last_whole_ms
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from cfaudit_export.sources.auditlogs.contract import Edges, Issue, Query, Rejection, Unreadable
-from cfaudit_export.sources.auditlogs.decode import Page
 from cfaudit_export.sources.paging.asking import Asker
 from cfaudit_export.sources.paging.evidence import Dark, Part, placed
+from cfaudit_export.sources.paging.page import Page
+from cfaudit_export.sources.paging.query import Edges, Issue, Query, Rejection, Unreadable
 from cfaudit_export.sources.paging.refused import run_length
 from cfaudit_export.sources.paging.rows import NANOSECONDS, ascending, between
 

@@ -13,10 +13,10 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from cfaudit_export.sources import AUDITLOGS_FILTERS
-from cfaudit_export.sources.auditlogs.contract import Query, Rejection
-from cfaudit_export.sources.auditlogs.decode import Page
-from cfaudit_export.sources.auditlogs.reader import CursorDeadError
+from cfaudit_export.core.filters import AUDITLOGS_FILTERS
+from cfaudit_export.sources.paging.page import Page
+from cfaudit_export.sources.paging.query import Query, Rejection
+from cfaudit_export.sources.paging.reader import CursorDeadError
 from cfaudit_export.sources.paging.rows import between
 
 _METHODS = ("POST", "PUT", "PATCH", "DELETE", "GET")

@@ -14,10 +14,10 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cfaudit_export.sources.auditlogs.contract import Query, Unreadable
-from cfaudit_export.sources.auditlogs.decode import Page
 from cfaudit_export.sources.paging.buffer import Held
 from cfaudit_export.sources.paging.moments import UNKNOWN_AFTER, UNKNOWN_BEFORE
+from cfaudit_export.sources.paging.page import Page
+from cfaudit_export.sources.paging.query import Query, Unreadable
 from cfaudit_export.sources.paging.rows import ascending, between, first_ms, last_ms
 
 Proof = Literal["followed", "ended", "counted"]

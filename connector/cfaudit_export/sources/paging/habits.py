@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from cfaudit_export.sources.auditlogs.decode import Page
+from cfaudit_export.sources.paging.page import Page
 
 _LOG = logging.getLogger(__name__)
 

@@ -8,11 +8,11 @@ from math import ceil, log2
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cfaudit_export.sources.auditlogs.contract import MOST_ROWS, Edges, Issue, Query, Rejection
-from cfaudit_export.sources.auditlogs.decode import Page
 from cfaudit_export.sources.paging.asking import Asker, Fault
 from cfaudit_export.sources.paging.disambiguate import separate
 from cfaudit_export.sources.paging.evidence import Dark, Part, placed
+from cfaudit_export.sources.paging.page import Page
+from cfaudit_export.sources.paging.query import MOST_ROWS, Edges, Issue, Query, Rejection
 from cfaudit_export.sources.paging.rows import NANOSECONDS, between
 
 Place = tuple[int, int, int]  # first millisecond, the one after the last, refused rows

@@ -13,12 +13,12 @@ from itertools import pairwise
 
 import pyarrow as pa
 
-from cfaudit_export.sources.auditlogs.contract import Edges, Query, Rejection, Unreadable
-from cfaudit_export.sources.auditlogs.decode import Page
-from cfaudit_export.sources.auditlogs.reader import CursorDeadError
 from cfaudit_export.sources.paging.asking import Asker, Outcome
 from cfaudit_export.sources.paging.counted import NARROW_MS, Gap, count, parts_of
 from cfaudit_export.sources.paging.evidence import Chain, Dark, Part
+from cfaudit_export.sources.paging.page import Page
+from cfaudit_export.sources.paging.query import Edges, Query, Rejection, Unreadable
+from cfaudit_export.sources.paging.reader import CursorDeadError
 from cfaudit_export.sources.paging.refused import run_length
 from cfaudit_export.sources.paging.stepping import Step
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
 
 from cfaudit_export.core.model import EPOCH
-from cfaudit_export.sources.auditlogs.contract import Unreadable
+from cfaudit_export.sources.paging.query import Unreadable
 
 UNKNOWN_BEFORE, UNKNOWN_AFTER = -1, 1 << 62  # milliseconds of an end that the page itself does not tell
 _WRITTEN = re.compile(

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from cfaudit_export.sources.auditlogs.contract import Edges, Query, Rejection
-    from cfaudit_export.sources.auditlogs.decode import Page
     from cfaudit_export.sources.paging.habits import Habits
+    from cfaudit_export.sources.paging.page import Page
+    from cfaudit_export.sources.paging.query import Edges, Query, Rejection
 
 
 class PageReader(Protocol):
@@ -42,3 +42,7 @@ class PageReader(Protocol):
             CursorDeadError: ask again without the cursor.
         """
         ...
+
+
+class CursorDeadError(Exception):
+    """The cursor is not accepted any more, while the same question without it is."""

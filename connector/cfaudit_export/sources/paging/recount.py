@@ -15,9 +15,9 @@ import pyarrow as pa
 
 from cfaudit_export.core.model import Gap, Window, from_ms
 from cfaudit_export.plugin.interfaces import Extract
-from cfaudit_export.sources.auditlogs.contract import Query, Rejection
-from cfaudit_export.sources.auditlogs.decode import Page
-from cfaudit_export.sources.auditlogs.reader import CursorDeadError
+from cfaudit_export.sources.paging.page import Page
+from cfaudit_export.sources.paging.query import Query, Rejection
+from cfaudit_export.sources.paging.reader import CursorDeadError
 from cfaudit_export.sources.paging.rows import ascending, between, first_ms, last_ms
 
 Ask = Callable[[Query], Awaitable[Page | Rejection]]

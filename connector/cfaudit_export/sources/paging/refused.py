@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import isqrt
 
-from cfaudit_export.sources.auditlogs.contract import Issue, Rejection
-from cfaudit_export.sources.auditlogs.decode import Page
+from cfaudit_export.sources.paging.page import Page
+from cfaudit_export.sources.paging.query import Issue, Rejection
 
 _GUESSES = 6  # then halves
 

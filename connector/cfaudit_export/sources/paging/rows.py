@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cfaudit_export.sources.auditlogs.decode import TIME
+from cfaudit_export.sources.paging.page import TIME
 
 NANOSECONDS = 1_000_000  # in a millisecond
 

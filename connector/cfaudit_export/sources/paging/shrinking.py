@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from cfaudit_export.sources.auditlogs.contract import Query, Rejection, Unreadable
-from cfaudit_export.sources.auditlogs.decode import Page
-from cfaudit_export.sources.auditlogs.reader import CursorDeadError
 from cfaudit_export.sources.paging.asking import Asker, Fault
 from cfaudit_export.sources.paging.disambiguate import separate
 from cfaudit_export.sources.paging.evidence import Chain, Dark, Part
 from cfaudit_export.sources.paging.inside import Allowance
+from cfaudit_export.sources.paging.page import Page
+from cfaudit_export.sources.paging.query import Query, Rejection, Unreadable
+from cfaudit_export.sources.paging.reader import CursorDeadError
 from cfaudit_export.sources.paging.rows import are_all, between
 
 _FACTOR = 8

@@ -7,8 +7,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from cfaudit_export.core.model import Window, from_ms
-from cfaudit_export.sources.auditlogs.contract import Query, Rejection
-from cfaudit_export.sources.auditlogs.decode import Page
+from cfaudit_export.sources.paging.page import Page
+from cfaudit_export.sources.paging.query import Query, Rejection
 from cfaudit_export.sources.paging.rows import between, first_ms, last_ms
 
 _CLOSE_MS = 60_000

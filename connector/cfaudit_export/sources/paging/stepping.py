@@ -14,12 +14,12 @@ from typing import Final, Literal
 
 import pyarrow as pa
 
-from cfaudit_export.sources.auditlogs.contract import MOST_ROWS, Edges, Rejection, Unreadable
-from cfaudit_export.sources.auditlogs.decode import Page
-from cfaudit_export.sources.auditlogs.reader import CursorDeadError
 from cfaudit_export.sources.paging.asking import Asker, Fault
 from cfaudit_export.sources.paging.evidence import Chain, Dark, Part, clipped
 from cfaudit_export.sources.paging.inside import Allowance, ChangedError, Inside
+from cfaudit_export.sources.paging.page import Page
+from cfaudit_export.sources.paging.query import MOST_ROWS, Edges, Rejection, Unreadable
+from cfaudit_export.sources.paging.reader import CursorDeadError
 from cfaudit_export.sources.paging.refused import Search
 from cfaudit_export.sources.paging.rows import first_ms, last_ms
 

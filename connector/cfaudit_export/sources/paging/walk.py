@@ -14,16 +14,16 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from cfaudit_export.sources.auditlogs.contract import MOST_ROWS, Query, Rejection
-from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA, Page
-from cfaudit_export.sources.auditlogs.reader import CursorDeadError
+from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA
 from cfaudit_export.sources.paging.asking import Asker, Fault
 from cfaudit_export.sources.paging.bounds import learned_once
 from cfaudit_export.sources.paging.estimate import Way
 from cfaudit_export.sources.paging.evidence import Chain, Part, Piece, clipped, joined
 from cfaudit_export.sources.paging.inside import Allowance
 from cfaudit_export.sources.paging.known import FEW, Known, around, between_all
-from cfaudit_export.sources.paging.reader import PageReader
+from cfaudit_export.sources.paging.page import Page
+from cfaudit_export.sources.paging.query import MOST_ROWS, Query, Rejection
+from cfaudit_export.sources.paging.reader import CursorDeadError, PageReader
 from cfaudit_export.sources.paging.rows import first_ms, last_ms
 from cfaudit_export.sources.paging.shrinking import Shrinking, dense, from_the_end, is_whole, same_from_the_end
 from cfaudit_export.sources.paging.sifting import Sifting
