@@ -27,7 +27,7 @@ from cfaudit_export.core.model import RunReport, Stream
 from cfaudit_export.pipeline.job import Job
 from cfaudit_export.pipeline.run import run_stream
 from cfaudit_export.plugin.records import Recover, SourceContext
-from cfaudit_export.sources import AuditLogsConfig
+from cfaudit_export.sources.auditlogs import AuditLogsConfig
 from cfaudit_export.sources.auditlogs.source import AuditLogsSource
 from cfaudit_export.sources.mcp.budget import Pace
 from cfaudit_export.stores.file import FileStore

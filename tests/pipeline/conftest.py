@@ -22,7 +22,7 @@ from cfaudit_export.pipeline.job import Job
 from cfaudit_export.pipeline.run import run_stream
 from cfaudit_export.pipeline.slices import Waiting, run_slice
 from cfaudit_export.plugin.records import Recover, SourceContext
-from cfaudit_export.sources import AuditLogsConfig
+from cfaudit_export.sources.auditlogs import AuditLogsConfig
 from cfaudit_export.sources.auditlogs.source import AuditLogsSource
 from cfaudit_export.stores.file import FileStore
 from cfaudit_parquet import ParquetConfig

@@ -14,8 +14,9 @@ import pytest
 from cfaudit_export.auth.token import TokenCredential
 from cfaudit_export.core.model import Stream, Window, floor_ms
 from cfaudit_export.plugin.records import Recover, SourceContext
-from cfaudit_export.sources import AuditLogsConfig, CodeModeConfig
+from cfaudit_export.sources.auditlogs import AuditLogsConfig
 from cfaudit_export.sources.auditlogs.source import AuditLogsSource
+from cfaudit_export.sources.codemode import CodeModeConfig
 from cfaudit_export.sources.codemode.source import CodeModeSource
 from cfaudit_export.testing import SourceContract, SourceTarget
 from cfaudit_sandbox import Sandbox, SandboxOptions, World

@@ -18,7 +18,7 @@ from cfaudit_export.core.model import Stream, Window, floor_ms
 from cfaudit_export.errors import AccessError, SourceUnavailableError, ThrottledError
 from cfaudit_export.plugin.interfaces import Extract
 from cfaudit_export.plugin.records import Recover, SourceContext
-from cfaudit_export.sources import AuditLogsConfig
+from cfaudit_export.sources.auditlogs import AuditLogsConfig
 from cfaudit_export.sources.auditlogs.source import AuditLogsSource
 from cfaudit_export.sources.mcp.budget import Pace
 from cfaudit_sandbox import Sandbox, SandboxOptions, World

@@ -13,7 +13,7 @@ from cfaudit_export.auth.token import TokenCredential
 from cfaudit_export.core.model import Connection, Stream
 from cfaudit_export.errors import AccessError, AccountChoiceError, SettingsError
 from cfaudit_export.plugin.records import SourceContext
-from cfaudit_export.sources import CodeModeConfig
+from cfaudit_export.sources.codemode import CodeModeConfig
 from cfaudit_export.sources.codemode.source import CodeModeSource
 from cfaudit_sandbox import Sandbox, SandboxOptions, World
 

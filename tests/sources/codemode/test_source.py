@@ -19,7 +19,7 @@ from cfaudit_export.core.model import Stream, Window, floor_ms
 from cfaudit_export.errors import AccessError, ProtocolError, SettingsError, SourceUnavailableError
 from cfaudit_export.plugin.interfaces import Extract
 from cfaudit_export.plugin.records import SourceContext
-from cfaudit_export.sources import CodeModeConfig
+from cfaudit_export.sources.codemode import CodeModeConfig
 from cfaudit_export.sources.codemode.columns import time_ms
 from cfaudit_export.sources.codemode.source import CodeModeSource
 from cfaudit_sandbox import Sandbox, SandboxOptions, World

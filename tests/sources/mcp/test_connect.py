@@ -23,8 +23,9 @@ from cfaudit_export.core.model import Stream, Window, floor_ms
 from cfaudit_export.errors import SourceUnavailableError
 from cfaudit_export.plugin.records import Recover, SourceContext
 from cfaudit_export.plugin.resources import Shared
-from cfaudit_export.sources import AuditLogsConfig, CodeModeConfig
+from cfaudit_export.sources.auditlogs import AuditLogsConfig
 from cfaudit_export.sources.auditlogs.source import AuditLogsSource
+from cfaudit_export.sources.codemode import CodeModeConfig
 from cfaudit_export.sources.codemode.source import CodeModeSource
 from cfaudit_export.sources.mcp.budget import Pace
 from cfaudit_sandbox import Sandbox, SandboxOptions, World

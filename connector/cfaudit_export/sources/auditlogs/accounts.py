@@ -13,7 +13,7 @@ from cfaudit_export.core.model import UNNAMED_ACCOUNT
 from cfaudit_export.errors import AccessError, AccountChoiceError, SettingsError
 from cfaudit_export.http.exchange import AsyncBoundedTransport
 from cfaudit_export.plugin.records import SourceContext
-from cfaudit_export.sources import AUDITLOGS_URL, CLOUDFLARE_API_URL, AuditLogsConfig
+from cfaudit_export.sources.auditlogs import AUDITLOGS_URL, CLOUDFLARE_API_URL, AuditLogsConfig
 from cfaudit_export.sources.auditlogs.contract import ToolFault, read_fault
 from cfaudit_export.sources.mcp.budget import Pace
 from cfaudit_export.sources.mcp.failures import CallFailedError, failure_of

@@ -17,7 +17,7 @@ from cfaudit_export.core.urls import origin_of
 from cfaudit_export.errors import CfauditError
 from cfaudit_export.http.exchange import AsyncBoundedTransport
 from cfaudit_export.plugin.records import Credential, SourceContext
-from cfaudit_export.sources import AuditLogsConfig
+from cfaudit_export.sources.auditlogs import AuditLogsConfig
 from cfaudit_export.sources.mcp.budget import Pace
 
 _LOG = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from cfaudit_export.core.intervals import subtract
 from cfaudit_export.core.model import UNNAMED_ACCOUNT, Connection, Gap, Window, floor_ms, from_ms, to_ms
 from cfaudit_export.plugin.interfaces import Extract
 from cfaudit_export.plugin.records import Recover, SourceContext
-from cfaudit_export.sources import AuditLogsConfig
+from cfaudit_export.sources.auditlogs import AuditLogsConfig
 from cfaudit_export.sources.auditlogs.accounts import AccountFinder
 from cfaudit_export.sources.auditlogs.capabilities import read_offer
 from cfaudit_export.sources.auditlogs.contract import TOOL

@@ -19,7 +19,7 @@ from cfaudit_export.core.model import Connection, Gap, Window, from_ms, to_ms
 from cfaudit_export.errors import AccountChoiceError, ProtocolError, SettingsError
 from cfaudit_export.plugin.interfaces import Extract
 from cfaudit_export.plugin.records import SourceContext
-from cfaudit_export.sources import CodeModeConfig
+from cfaudit_export.sources.codemode import CodeModeConfig
 from cfaudit_export.sources.codemode.accounts import all_accounts
 from cfaudit_export.sources.codemode.decode import WHOLE_SCHEMA
 from cfaudit_export.sources.codemode.reader import Ahead, Reader, Target
@@ -91,7 +91,6 @@ class CodeModeSource:
             self._config.page_size,
             self._config.piece_rows,
             self._context.stream.filters,
-            schema=WHOLE_SCHEMA,
         )
 
         async def work(send: MemoryObjectSendStream[Piece]) -> None:

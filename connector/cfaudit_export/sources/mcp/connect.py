@@ -4,20 +4,52 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
+from typing import Literal, Protocol
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from cfaudit_export.auth import header_values
 from cfaudit_export.plugin.records import SourceContext
-from cfaudit_export.sources import AuditLogsConfig, CodeModeConfig
 from cfaudit_export.sources.mcp.budget import Pace
 from cfaudit_export.sources.mcp.clock_skew import ServerClock
 from cfaudit_export.sources.mcp.retry import Patience
 from cfaudit_export.sources.mcp.session import Session, open_session
 
 
+class Server(Protocol):
+    """What is asked of a source's settings: how its server is reached."""
+
+    @property
+    def server_url(self) -> str:
+        """The MCP endpoint."""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Further request headers, name to the variable that holds the value."""
+
+    @property
+    def insecure_http(self) -> bool:
+        """Whether credentials may travel over plain http."""
+
+    @property
+    def protocol(self) -> Literal["auto", "2026-07-28", "2025-11-25"]:
+        """The protocol revision."""
+
+    @property
+    def timeout_seconds(self) -> float:
+        """Longest time for one request."""
+
+    @property
+    def max_reply_bytes(self) -> int:
+        """Largest reply that is read."""
+
+    @property
+    def retry_seconds(self) -> float:
+        """Longest time spent on retrying."""
+
+
 def opened_session(
-    name: str, server: AuditLogsConfig | CodeModeConfig, context: SourceContext, pace: Pace, *, url: str, cost: int
+    name: str, server: Server, context: SourceContext, pace: Pace, *, url: str, cost: int
 ) -> tuple[BlockingPortal, Session]:
     """Return the session that is open under a name, and the portal to the thread of it; open it where it is not.
 

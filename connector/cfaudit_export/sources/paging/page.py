@@ -17,9 +17,9 @@ class Page:
     """One reply of the tool.
 
     Attributes:
-        rows: the rows in the order of the reply, columns as `PAGE_SCHEMA`.
+        rows: the rows in the order of the reply, columns as the reader's `empty`.
         cursor: where the next page starts; None at the end of the walk.
-        further: names of fields that the rows have beyond those of `FIELDS`.
+        further: names of fields that the rows have beyond the known ones.
         unreadable: rows of the page that the server leaves out of the reply, or that have no time to place them by.
         count: how many rows the server says there are in the page; None where it does not say.
         asked: how many rows it was asked for; None where that is not known.

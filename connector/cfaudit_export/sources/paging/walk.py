@@ -12,9 +12,6 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 
-import pyarrow as pa
-
-from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA
 from cfaudit_export.sources.paging.asking import Asker, Fault
 from cfaudit_export.sources.paging.bounds import learned_once
 from cfaudit_export.sources.paging.estimate import Way
@@ -45,7 +42,6 @@ class Manner:
         page_size: rows asked for per page.
         piece_rows: rows after which a piece is handed on.
         filters: the filters of the stream.
-        schema: the columns of its pages.
         piece_bytes: bytes after which a piece is handed on, however few rows they are. Each worker gathers one, one
             waits, one is being delivered.
         first_rows: rows after which the first piece of a walk is handed on; 0 for `piece_rows`.
@@ -57,7 +53,6 @@ class Manner:
     page_size: int
     piece_rows: int
     filters: tuple[tuple[str, str], ...] = ()
-    schema: pa.Schema = PAGE_SCHEMA
     piece_bytes: int = 16_000_000
     first_rows: int = 0
     known: tuple[tuple[int, int], ...] = ()
@@ -82,6 +77,7 @@ class Walk:
     ) -> None:
         """Build a walk; `clock` counts seconds."""
         self._asker = Asker(reader)
+        self._schema = reader.empty.schema
         self._board = board
         self._range = mine
         self._manner = manner
@@ -266,7 +262,7 @@ class Walk:
 
     def _take(self, end_ms: int | None = None) -> None:
         """Take from the chain what is read for certain."""
-        self._add(self._chain.take(self._manner.schema, end_ms))
+        self._add(self._chain.take(self._schema, end_ms))
 
     def _add(self, parts: list[Part]) -> None:
         if mine := clipped(parts, self._at, self._range.before_ms):
@@ -282,7 +278,7 @@ class Walk:
         return self._piece(parts)
 
     def _piece(self, parts: list[Part]) -> Piece:
-        piece = joined(parts, self._manner.schema, self._asker.calls - self._told[0])
+        piece = joined(parts, self._schema, self._asker.calls - self._told[0])
         self._told = (self._asker.calls, self._clock())
         self._piece_rows = self._manner.piece_rows
         return piece
