@@ -91,6 +91,55 @@ ASYNC = (
     "cfaudit_export.plugin.records",
 )
 
+# From the ground up: a room imports from itself and from those in lines above its own. Rooms of one line do not know
+# each other. A module belongs to the longest name that fits.
+LAYERS = (
+    ("cfaudit_export.errors", "cfaudit_export.schema"),
+    ("cfaudit_export.core", "cfaudit_export.schema_formats"),
+    ("cfaudit_export.http", "cfaudit_export.plugin"),
+    ("cfaudit_export",),  # the door, which hands on names of the rooms above
+    ("cfaudit_export.parquet", "cfaudit_export.settings", "cfaudit_export.stores", "cfaudit_export.metrics"),
+    ("cfaudit_export.auth",),
+    ("cfaudit_export.sources", "cfaudit_export.sources.mcp", "cfaudit_export.sources.paging"),
+    ("cfaudit_export.sources.auditlogs", "cfaudit_export.sources.codemode"),
+    ("cfaudit_sandbox.world",),
+    ("cfaudit_sandbox.server",),
+    ("cfaudit_sandbox.oauth",),
+    ("cfaudit_sandbox.codemode",),
+    ("cfaudit_sandbox.serve",),
+    ("cfaudit_sandbox",),
+    ("cfaudit_export.pipeline.dedup", "cfaudit_export.analysis.files"),
+    ("cfaudit_export.pipeline", "cfaudit_export.analysis.answers"),
+    ("cfaudit_export.testing", "cfaudit_export.analysis.render"),
+    ("cfaudit_export.analysis",),
+    ("cfaudit_export.app",),
+    ("cfaudit_export.api",),
+    ("cfaudit_export.cli",),
+    ("cfaudit_export.__main__",),
+)
+RANKS = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
+
+# Arrows that do not follow the layers yet, from module to room; the list only gets shorter.
+EXCEPTIONS: dict[str, str] = {}
+
+# What core has. A module comes here only when rooms that do not know each other need it, and it asks nobody.
+IN_CORE = {
+    "causes",
+    "checksums",
+    "deadline",
+    "durable",
+    "escape",
+    "filters",
+    "identity",
+    "intervals",
+    "jsonable",
+    "model",
+    "seal",
+    "suggest",
+    "times",
+    "urls",
+}
+
 LONGEST = 300
 LONGER = {
     "cfaudit_export.core.model": "the vocabulary: one value after the other, hardly any behaviour",
@@ -286,3 +335,30 @@ def test_only_what_talks_to_servers_is_asynchronous(module: Module) -> None:
 def test_a_file_is_short_or_says_why_not(module: Module) -> None:
     length = module.text.count("\n")
     assert length <= LONGEST or module.name in LONGER
+
+
+def room_of(name: str) -> str:
+    """Return the room of a module, or of one that a door hands on."""
+    return max((room for room in RANKS if _within(name, (room,))), key=len)
+
+
+@pytest.mark.parametrize("module", CORE, ids=lambda module: module.name)
+def test_a_room_knows_only_itself_and_what_lies_below(module: Module) -> None:
+    own = room_of(module.name)
+    strangers = {
+        target
+        for target in module.targets & NAMES
+        if _within(target, OURS) and room_of(target) != own and RANKS[room_of(target)] >= RANKS[own]
+    }
+    assert {room_of(target) for target in strangers} <= {EXCEPTIONS.get(module.name, "")}, strangers
+
+
+def test_the_layers_and_the_exceptions_speak_of_what_exists() -> None:
+    assert not (RANKS.keys() | EXCEPTIONS.keys() | set(EXCEPTIONS.values())) - NAMES
+    assert len(RANKS) == sum(map(len, LAYERS))
+
+
+def test_core_holds_what_is_listed_and_stands_on_the_standard_library_and_arrow() -> None:
+    inside = [module for module in CORE if _within(module.name, ("cfaudit_export.core",)) and not module.is_package]
+    assert {module.name.rpartition(".")[2] for module in inside} == IN_CORE
+    assert set().union(*map(third_party, inside)) <= {"pyarrow"}
