@@ -122,6 +122,15 @@ def test_a_second_source_for_gaps_does_not_take_the_credential_of_a_gateway_to_a
     assert fit(tmp_path, fill_gaps_from="codemode", sources=here).filler
 
 
+@pytest.mark.parametrize(("off", "left"), [("codemode", "auditlogs"), ("auditlogs", "codemode")])
+def test_switching_one_source_off_leaves_the_other_one(tmp_path: Path, off: str, left: str) -> None:
+    plugins = load_plugins(environ={"CFAUDIT_DISABLED_PLUGINS": off})
+    assert sorted(plugins.sources) == [left]
+    settings = Settings(state_dir=tmp_path, sink=("parquet",), sinks={"parquet": {"path": "out"}})
+    workshop = assemble(settings, plugins, environ=ENVIRON, clock=clock)
+    assert (workshop.source_name, workshop.otherwise) == (left, None)
+
+
 def test_of_several_sources_one_may_lack_a_credential_and_not_all(tmp_path: Path) -> None:
     with pytest.raises(AccessError, match="no credential for 'https://auditlogs.mcp.cloudflare.com/mcp'"):
         fit(tmp_path, environ={}, source="auto")

@@ -56,7 +56,7 @@ BOUNDED = {
 }
 """The modules that may open connections, and why each wait of theirs ends."""
 
-OTHERS = ("connector/cfaudit_export/sandbox", "connector/cfaudit_export/testing")
+OTHERS = ("connector/cfaudit_sandbox", "connector/cfaudit_export/testing")
 """The emulated server, and suites of tests."""
 
 

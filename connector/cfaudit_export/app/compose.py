@@ -19,6 +19,7 @@ from cfaudit_export.app.resolve import (
     fit_sink,
     fit_source,
     fit_transform,
+    offered_sources,
     open_store,
     require_named_host,
     secrets_of,
@@ -149,7 +150,7 @@ def assemble(
     for secret in (*secret_variables(environ), *secret_values(settings, environ)):
         hide(secret)
     check_names(settings, plugins)
-    first, *others = settings.candidates
+    first, *others = offered_sources(settings, plugins)
     chosen = settings.using(first)
     source = fit_source(chosen, plugins)
     sinks = {name: fit_sink(settings, plugins, name) for name in settings.sink}

@@ -37,6 +37,12 @@ def check_names(settings: Settings, plugins: Plugins) -> None:
                 raise SettingsError(f"unknown key '{kind}.{name}'; did you mean '{kind}.{match[0]}'?")
 
 
+def offered_sources(settings: Settings, plugins: Plugins) -> tuple[str, ...]:
+    """Return the names of the sources to choose from, without those that are switched off while another is there."""
+    off = {one.entry_point for one in plugins.disabled}
+    return tuple(name for name in settings.candidates if name not in off) or settings.candidates
+
+
 def fit_source(settings: Settings, plugins: Plugins) -> tuple[SourcePlugin, Any]:
     """Return the chosen source and its settings.
 
