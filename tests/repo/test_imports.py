@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -206,7 +206,24 @@ NAMES.update(module.name for module in MODULES)
 OURS = (DOOR, "cfaudit_sandbox")
 CORE = [module for module in MODULES if module.within(*OURS)]
 PLUGINS = [module for module in MODULES if not module.within(*OURS)]
-every_module = pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
+
+
+def of_each(modules: list[Module]) -> Callable[[Callable[[Module], None]], Callable[[], None]]:
+    """Make one test of all modules, which names those that break the rule; a test for each would be thousands."""
+
+    def of_check(check: Callable[[Module], None]) -> Callable[[], None]:
+        def test() -> None:
+            wrong = {}
+            for module in modules:
+                try:
+                    check(module)
+                except AssertionError as error:
+                    wrong[module.name] = str(error)
+            assert not wrong
+
+        return test
+
+    return of_check
 
 
 def third_party(module: Module) -> set[str]:
@@ -260,13 +277,13 @@ def test_no_step_of_the_pipeline_knows_another() -> None:
             assert not module.targets & (steps | conductors), module.name
 
 
-@every_module
+@of_each(MODULES)
 def test_a_library_is_known_only_where_it_is_at_home(module: Module) -> None:
     strangers = {library for library in third_party(module) & HOMES.keys() if not module.within(*HOMES[library])}
     assert not strangers
 
 
-@every_module
+@of_each(MODULES)
 def test_every_library_is_declared(module: Module) -> None:
     # The suites for authors of plugins are used from their tests, where pytest is.
     used = {WITH.get(library, library) for library in third_party(module)} - {"pytest"}
@@ -279,7 +296,7 @@ def test_the_core_does_not_know_its_plugins() -> None:
         assert not {target.partition(".")[0] for target in module.targets} & tops, module.name
 
 
-@pytest.mark.parametrize("module", PLUGINS, ids=lambda module: module.name)
+@of_each(PLUGINS)
 def test_a_plugin_imports_only_what_is_public_and_itself(module: Module) -> None:
     own = module.name.partition(".")[0]
     door = {name for name in _all(named(DOOR)) if not name.startswith("_")}
@@ -302,7 +319,7 @@ def _all(module: Module) -> list[str]:
     return list(names)
 
 
-@pytest.mark.parametrize("module", [one for one in PLUGINS if one.is_package], ids=lambda module: module.name)
+@of_each([one for one in PLUGINS if one.is_package])
 def test_a_plugin_announces_itself_without_any_library(module: Module) -> None:
     assert not third_party(module)
 
@@ -314,7 +331,7 @@ def test_nobody_imports_the_command_line() -> None:
     assert {name for name in users if not _within(name, ("cfaudit_export.cli",))} == {"cfaudit_export.__main__"}
 
 
-@every_module
+@of_each(MODULES)
 def test_only_the_command_line_prints_and_ends_the_process(module: Module) -> None:
     called = {ast.unparse(node.func) for node in ast.walk(module.tree) if isinstance(node, ast.Call)}
     streams = {ast.unparse(node) for node in ast.walk(module.tree) if isinstance(node, ast.Attribute)}
@@ -325,13 +342,13 @@ def test_only_the_command_line_prints_and_ends_the_process(module: Module) -> No
         assert not called & {"exit", "sys.exit", "os._exit"}
 
 
-@every_module
+@of_each(MODULES)
 def test_only_what_talks_to_servers_is_asynchronous(module: Module) -> None:
     found = any(isinstance(node, ast.AsyncFunctionDef) for node in ast.walk(module.tree))
     assert not found or module.within(*ASYNC)
 
 
-@every_module
+@of_each(MODULES)
 def test_a_file_is_short_or_says_why_not(module: Module) -> None:
     length = module.text.count("\n")
     assert length <= LONGEST or module.name in LONGER
@@ -342,7 +359,7 @@ def room_of(name: str) -> str:
     return max((room for room in RANKS if _within(name, (room,))), key=len)
 
 
-@pytest.mark.parametrize("module", CORE, ids=lambda module: module.name)
+@of_each(CORE)
 def test_a_room_knows_only_itself_and_what_lies_below(module: Module) -> None:
     own = room_of(module.name)
     strangers = {
