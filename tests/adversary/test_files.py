@@ -485,7 +485,7 @@ def test_a_question_that_was_killed_leaves_nothing_behind_the_next_one(tmp_path:
     code = (
         "import os, signal, sys\n"
         "from cfaudit_export.analysis.files.database import open_data\n"
-        "from cfaudit_export.analysis.files.location import open_place\n"
+        "from cfaudit_export.analysis.files.open import open_place\n"
         "with open_data(open_place(sys.argv[1])) as data:\n"
         "    data.ask('SELECT count(*) FROM audit_events')\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
