@@ -145,6 +145,7 @@ def test_a_mistyped_account_that_no_server_knows_is_not_exported_from_its_beginn
     assert rows(place / "out") == {first: EVENTS}
     vouched = cli("run", *options(three, mistyped), "--trust-account")
     assert vouched.code == 0
+    assert "account not verified" not in vouched.err
     assert rows(place / "out") == {first: EVENTS, mistyped: EVENTS}
 
 

@@ -20,6 +20,7 @@ def test_the_demo_leaves_real_rows_and_says_what_arrived(cli: Any, place: Path) 
     table = ds.dataset(place / "demo" / "parquet", format="parquet").to_table()
     assert table.num_rows == len(set(table["event_id"].to_pylist())) == 200
     assert "exported 200 events" in result.err
+    assert "WARNING" not in result.err
     assert "read back: 200 rows" in result.err
     spent = re.search(r"cost (\d+) of the 1,200 API calls that Cloudflare allows", result.err)
     assert spent

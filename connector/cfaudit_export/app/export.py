@@ -98,7 +98,7 @@ def _run(
     watch.counters({"events": 0})  # connected: from here on there is something to count
     is_sure = connection.account_verified or settings.trust_account
     require_same_name(workshop.store, stream, is_named=bool(settings.account), is_sure=is_sure)
-    if not connection.account_verified:
+    if not is_sure:  # --trust-account vouches for it
         _LOG.warning("account not verified: the server names no account", extra={"account": stream.account_id})
     job = Job(
         stream=stream,
