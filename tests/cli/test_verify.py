@@ -211,3 +211,22 @@ def test_rejected_rows_are_known_gaps_and_new_ones_are_told(cli: Any, monkeypatc
         code, answer, _ = made.verify("--all")
         assert (code, set(kinds(answer))) == (65, {"unreadable"})
         assert len(answer["differences"]) >= 2
+
+
+def test_an_export_with_gaps_that_another_source_filled_is_compared_by_the_first_one(
+    cli: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(SandboxOptions(events=200, span_seconds=SPAN, poison={"all": 3}, seed=3))
+    with Sandbox(world) as sandbox:
+        monkeypatch.setenv("CLOUDFLARE_API_TOKEN", world.tokens["account"])
+        urls = f"sources.codemode.server_url={sandbox.codemode_url}"
+        fill = ("-o", "fill_gaps_from=codemode", "-o", urls)
+        made = Made(sandbox, cli, "auditlogs")
+        done = made.run(*fill)
+        assert done.code == 0, done.err
+        assert {row["source"] for row in made.rows()} == {"auditlogs", "codemode"}
+        code, answer, said = made.verify("--all", *fill)
+        assert code == 0, (answer, said)
+        assert answer["differences"] == []
+        made.change(lambda table: without(without(table, 9), 4))
+        assert kinds(made.verify("--all", *fill)[1]) == ["missing", "missing"]

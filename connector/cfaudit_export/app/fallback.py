@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import replace
 from datetime import datetime
 from itertools import chain
+from typing import Any
 
 import pyarrow as pa
 
@@ -16,11 +17,13 @@ from cfaudit_export.core.intervals import intersect, subtract, union
 from cfaudit_export.core.model import MILLISECOND, Connection, Gap, Window, from_ms
 from cfaudit_export.errors import CfauditError, ProtocolError
 from cfaudit_export.pipeline.dedup.seen import within
-from cfaudit_export.plugin.interfaces import Completing, Dating, Extract, Rereading, Source
+from cfaudit_export.plugin.interfaces import Extract, Rereading, Source
 
 _LOG = logging.getLogger(__name__)
 _MOST_BYTES = 48_000_000
 _MOST_ODD = 100  # rows of a gap that are told from those around it
+# What a source may offer beside, and the second one has no part in.
+_OF_THE_FIRST = ("complete", "guess_start", "newest_time")
 
 Opener = Callable[[Connection], AbstractContextManager[tuple[Source, Connection]]]
 
@@ -29,6 +32,7 @@ class FilledSource:
     """A source with a second one behind it, which reads what the first one cannot.
 
     The second one is opened at the first gap. When it fails, gaps stay gaps, and it is left alone until the next run.
+    What the first one offers beside `Source` is offered, and nothing else: callers go by what is there.
     """
 
     def __init__(self, build_first: Callable[[Callable[[], bool]], Source], second: str, open_second: Opener) -> None:
@@ -41,6 +45,13 @@ class FilledSource:
         """
         self._failed = False
         self._first = build_first(lambda: not self._failed)
+        for name in _OF_THE_FIRST:
+            if hasattr(self._first, name):
+                setattr(self, name, getattr(self._first, name))
+        if isinstance(self._first, Rereading):
+            self.reread = self._reread
+        if hasattr(self._first, "recount"):
+            self.recount = self._recount
         self._name = second
         self._open_second = open_second
         self._stack = ExitStack()
@@ -60,22 +71,22 @@ class FilledSource:
         """Read the windows, and gaps in them from the second source; as `Source.extract`."""
         return self._with_gaps_filled(self._first.extract(windows))
 
-    def reread(
+    def _reread(
         self, windows: Iterable[Window], known: Iterable[Window], *, columns: bool
     ) -> Generator[Extract, None, None]:
-        """Read windows again, and gaps in them from the second source; as `Rereading.reread`, if the first one can."""
-        if isinstance(self._first, Rereading):
-            return self._with_gaps_filled(self._first.reread(windows, known, columns=columns))
-        return self.extract(windows)
+        assert isinstance(self._first, Rereading)  # noqa: S101  # offered only then
+        return self._with_gaps_filled(self._first.reread(windows, known, columns=columns))
 
-    def complete(self, windows: Iterable[Window], known: Iterable[Window]) -> Generator[Extract, None, None]:
-        """Complete windows from the first source; as `Completing.complete`, if it can."""
-        if isinstance(self._first, Completing):
-            yield from self._first.complete(windows, known)
+    def _recount(self, window: Window, page_rows: int, filters: Iterable[tuple[str, str]] = ()) -> Extract:
+        def ask(second: Source, gaps: Iterable[Window]) -> Generator[Extract, None, None]:
+            if again := getattr(second, "recount", None):
+                yield from (again(gap, page_rows, filters) for gap in gaps)
 
-    def newest_time(self, window: Window) -> datetime | None:
-        """Date the newest event of the first source; as `Dating.newest_time`, if it can."""
-        return self._first.newest_time(window) if isinstance(self._first, Dating) else None
+        first: Any = self._first
+        piece: Extract = first.recount(window, page_rows, filters)
+        if not piece.gaps or self._failed:
+            return piece
+        return self._merged(piece, window, list(self._read(_gaps(piece), ask)))
 
     def _with_gaps_filled(self, pieces: Generator[Extract, None, None]) -> Generator[Extract, None, None]:
         with closing(pieces):
@@ -92,7 +103,7 @@ class FilledSource:
         """Yield the piece, cut where what fills its gaps is too much to be kept until all of it is there."""
         held: list[Extract] = []
         done: list[Window] = []
-        for found in self._read(intersect([gap.window for gap in piece.gaps], [piece.window])):
+        for found in self._read(_gaps(piece), lambda second, gaps: second.extract(gaps)):
             held.append(found)
             if sum(one.events.nbytes for one in held) > _MOST_BYTES:
                 done += [one.window for one in held]
@@ -102,10 +113,12 @@ class FilledSource:
             inside = [one for one in held if intersect([one.window], [window])]
             yield self._merged(piece, window, inside)
 
-    def _read(self, gaps: Iterable[Window]) -> Iterator[Extract]:
+    def _read(
+        self, gaps: Iterable[Window], ask: Callable[[Source, Iterable[Window]], Generator[Extract, None, None]]
+    ) -> Iterator[Extract]:
         """Yield what the second source reads of the gaps, until it fails."""
         try:
-            with closing(self._opened().extract(gaps)) as pieces:
+            with closing(ask(self._opened(), gaps)) as pieces:
                 yield from pieces
         except CfauditError as error:
             self._failed = True
@@ -144,6 +157,10 @@ class FilledSource:
     def _named(self, events: pa.Table) -> pa.Table:
         source = pa.repeat(pa.scalar(self._name), events.num_rows)
         return _with_key_parts(events).append_column("source", source)
+
+
+def _gaps(piece: Extract) -> tuple[Window, ...]:
+    return intersect([gap.window for gap in piece.gaps], [piece.window])
 
 
 def _odd(found: Extract, own: pa.Table) -> tuple[Window, ...]:
