@@ -12,7 +12,7 @@ import pytest
 from hypothesis import settings
 
 # Machines that run tests are busy, and a slow example is no wrong one. What a change is held to is the same each time;
-# `pytest --hypothesis-profile=search` looks for what nobody has thought of yet.
+# `pytest --hypothesis-profile=search` looks for cases not thought of yet.
 settings.register_profile("search", deadline=None)
 settings.register_profile("busy", deadline=None, derandomize=True)
 settings.load_profile("busy")

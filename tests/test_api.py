@@ -1,4 +1,4 @@
-"""Exports started from Python: what observes runs is told, whoever calls."""
+"""Exports started from Python: observers of runs are told for every caller."""
 
 from __future__ import annotations
 

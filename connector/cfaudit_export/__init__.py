@@ -95,7 +95,7 @@ _ROOMS = ("errors", "core.model", "plugin.interfaces", "plugin.records", "plugin
 
 
 def __getattr__(name: str) -> Any:
-    """Import a name when somebody asks for it (PEP 562), so that `--help` waits for none of them."""
+    """Import a name when it is first used (PEP 562), so that `--help` waits for none of them."""
     if name in __all__:
         for room in _ROOMS:
             found = getattr(import_module(f"{__name__}.{room}"), name, None)

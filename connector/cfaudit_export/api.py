@@ -53,7 +53,7 @@ Follow = Callable[[str], AbstractContextManager[Watch]]
 
 
 def unwatched(_account: str) -> AbstractContextManager[Watch]:
-    """Tell nobody how a run gets on."""
+    """Report the progress of a run to no one."""
     return nullcontext(Watch())
 
 
@@ -128,7 +128,7 @@ def _fitted(
 def export_all(workshop: Workshop, follow: Follow = unwatched, *, observed: bool = True) -> Iterator[RunReport]:
     """Run one account after the other, each once, and yield how it went; one that fails does not stop the others.
 
-    Whoever calls this: the metrics file, the collector and the monitor that the settings name are told of each run, and
+    For every caller, the metrics file, the collector and the monitor that the settings name hear of each run, and
     the log of how it ended. A caller that breaks off, and closes the iterator, is a failure for the monitor.
 
     Args:

@@ -150,7 +150,7 @@ class LockedError(TryAgainError):
 
 
 class CheckpointConflictError(TryAgainError):
-    """Somebody else changed the checkpoint since it was read; this run stops and changes nothing."""
+    """Another run changed the checkpoint since it was read; this run stops and changes nothing."""
 
 
 class StagingError(TryAgainError):

@@ -30,7 +30,7 @@ MERGED_NOTE = "cfaudit_merged"
 _GROUP_ROWS = 50_000
 _GROUP_BYTES = 32 << 20
 
-# Columns whose values hardly repeat, and those of them by which nobody can skip a part of a file.
+# Columns whose values hardly repeat, and those of them that let no reader skip a part of a file.
 _LONG = frozenset({"resource_request", "resource_response", "resource_value", "event_raw", "event_key"})
 _DISTINCT = _LONG | {"event_id", "event_time", "resource_id", "raw_cf_ray_id", "raw_uri", "replaces"}
 _DELTAS = {
@@ -192,7 +192,7 @@ def merged_files(notes: Mapping[str, str]) -> dict[str, dict[str, str]]:
     """Return the names of the files of the same folder that a file stands for, and what the sink needs of their notes.
 
     Beside those notes, `rows` says how many rows such a file has, and `footer_sha256` the digest of its footer. Until
-    they are removed, both are there, and whoever reads such a file passes over the others when it has seen that their
+    they are removed, both are there, and a reader of such a file skips the others when it has seen that their
     rows are in it. {} for any other file.
 
     Raises:

@@ -53,7 +53,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("account_name", "string", "account.name", "Name of that account."),
     Column("action_type", "string", "action.type", "create, update, delete, view, login; open to others."),
     Column("action_result", "string", "action.result", "success or failure; open to others."),
-    Column("action_description", "string", "action.description", "What was done, in Cloudflare's words."),
+    Column("action_description", "string", "action.description", "What was done, as Cloudflare describes it."),
     Column("actor_id", "string", "actor.id", "Who did it."),
     Column(
         "actor_type",

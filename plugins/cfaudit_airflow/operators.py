@@ -106,7 +106,7 @@ class CloudflareAuditExportOperator(BaseOperator):  # type: ignore[misc]  # type
 
         Raises:
             ExportAgainError: a sink or the source is down, or the server throttles: Airflow tries again.
-            AirflowFailException: somebody has to do something first.
+            AirflowFailException: a person has to act first.
             AirflowRescheduleException: the data interval is not settled yet.
         """
         from cfaudit_export.api import as_plain, export_all, logging_through

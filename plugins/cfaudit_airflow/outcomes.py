@@ -64,7 +64,7 @@ def problems_of(report: RunReport) -> list[str]:
     if report.gaps:
         found.append(f"account {account}: windows that could not be read: {len(report.gaps)}")
     if not found and report.exit_code is not ExitCode.OK:
-        found.append(f"account {account}: events that a sink refuses are set aside")
+        found.append(f"account {account}: events that a sink refuses are quarantined")
     return found
 
 

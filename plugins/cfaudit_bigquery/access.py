@@ -38,7 +38,7 @@ def access_of(config: BigQueryConfig) -> Access:
 
     Raises:
         SinkRefusedError: there are no credentials, or no project.
-        PassingError: they cannot be had now.
+        PassingError: they are not available now.
     """
     credentials, default_project = _credentials(config)
     in_table = config.table.rpartition(".")[0].rpartition(".")[0]
@@ -69,7 +69,7 @@ def _credentials(config: BigQueryConfig) -> tuple[Credentials, str | None]:
         try:
             key = service_account.Credentials.from_service_account_file(str(file), scopes=_SCOPES)
         except (OSError, ValueError) as error:
-            # The library's words are left out: they might quote the file.
+            # The library's message is left out: it might quote the file.
             raise SinkRefusedError(f"'{file}' is not the key of a service account that can be read") from error
         return key, key.project_id
     try:

@@ -19,7 +19,7 @@ FENCE = {"cfaudit-fence": "yes"}
 _BATCH, _ROWS, _REFUSED = "cfaudit-batch", "cfaudit-rows", "cfaudit-refused-"
 _LABEL = re.compile(r"[a-z0-9_-]{1,63}")
 _MOST_REFUSED = 32
-_FORGOTTEN = "BigQuery refused the row; its words were lost with the run that read them"
+_FORGOTTEN = "BigQuery refused the row; its reason was lost with the run that read it"
 
 
 @dataclass(slots=True)
@@ -29,7 +29,7 @@ class Loading:
     Attributes:
         batch: what is loaded.
         target: into which table.
-        refused: events that BigQuery will not take, with its words.
+        refused: events that BigQuery will not take, with its reasons.
         started: True once this process may have started a job.
     """
 

@@ -78,7 +78,7 @@ def fault(reason: str, status: int, words: str, place: Place, *, maybe_done: boo
 
 
 def row_faults(errors: Sequence[Mapping[str, Any]]) -> dict[int, str]:
-    """Return which rows a job could not take: where its line begins in the body, and BigQuery's words without values.
+    """Return which rows a job could not take: where its line begins in the body, and BigQuery's reason without values.
 
     A value in such a message is a part of an event, which has no place in logs.
     """
@@ -102,7 +102,7 @@ def without_values(words: str) -> str:
 
 
 def one_line(words: str) -> str:
-    """Return a server's words on one line of bounded length, without what does not print."""
+    """Return a server's message on one line of bounded length, without what does not print."""
     line = "".join(letter if letter.isprintable() else " " for letter in words)
     return line if len(line) <= _LONGEST else line[:_LONGEST] + "..."
 

@@ -51,7 +51,7 @@ class AlreadyThereError(Exception):
 
 
 class ChangedMeanwhileError(Exception):
-    """Somebody else changed the table since it was read."""
+    """Another client changed the table since it was read."""
 
 
 class _StillRunningError(Exception):
@@ -236,7 +236,7 @@ class Service:
         """Upload as `Client.load_table_from_file` does, but in chunks that do not fill the memory."""
         url = f"{self._access.endpoint}/upload/bigquery/v2/projects/{self._access.project}/jobs?uploadType=resumable"
         upload = ResumableUpload(url, _CHUNK_BYTES)
-        # Whoever called tries again, with one limit for all.
+        # The caller tries again, with one limit for all.
         upload._retry_strategy = RetryStrategy(max_retries=0)  # noqa: SLF001 - the library's own client does so too
         try:
             upload.initiate(
@@ -284,7 +284,7 @@ class Service:
             raise fault(_reason(error), int(error.code or 0), words, self.place, maybe_done=maybe_done) from error
         except GoogleAuthError as error:
             raise auth_fault(error) from error
-        # A KeyError: the library has missed what every answer of BigQuery holds, so that it was somebody else's.
+        # A KeyError: the library has missed what every answer of BigQuery holds, so that another server answered.
         except (requests.RequestException, ConnectionError, KeyError) as error:
             raise fault("", 503, f"no answer ({type(error).__name__})", self.place, maybe_done=maybe_done) from error
 

@@ -1,7 +1,7 @@
 """Batch -> rows of a BigQuery table, exactly once.
 
 What puts a batch into the table is one job, and a job does all or nothing. Its name is derived from the table and the
-batch, and BigQuery never takes a name twice. So whoever loads a batch first asks for its job, waits for it if it
+batch, and BigQuery never takes a name twice. So a load first asks for the job of its batch, waits for it if it
 runs, and starts it only where there is none; of two who do so at once, one is told. Where an answer is lost, the
 question is asked again. A job that failed keeps its name: the next attempt has the next number, and the last number
 that exists decides.
@@ -36,7 +36,7 @@ _LOG = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# BigQuery forgets a job after half a year; a month less, so that nobody has to trust a day.
+# BigQuery forgets a job after half a year; a month less, so that nothing depends on a day.
 _HISTORY = timedelta(days=150)
 _EVENTS_LIVE = timedelta(days=1)
 # A day's events may go when it begins to be too old, while a job is under way.
@@ -157,7 +157,7 @@ class BigQuerySink:
             if loading.empty and not (loading.batch.taken_before or loading.batch.refused_before):
                 # Where nothing was ever taken, it is not the events: something in between may break them all.
                 words = next(iter(loading.refused.values()))
-                raise SinkRefusedError(f"BigQuery refuses every event it is given: {words}; none was set aside")
+                raise SinkRefusedError(f"BigQuery refuses every event it is given: {words}; none was quarantined")
             _LOG.warning("bigquery refuses events", extra={"batch": batch_id, "events": events})
 
     def _refuse_expired(self, batch: Batch, target: Target) -> None:
@@ -177,7 +177,7 @@ class BigQuerySink:
     def _attempt(self, loading: Loading, job_id: str) -> Job:
         """Try to put the batch into the table; return the job that did or failed."""
         try:
-            if loading.empty:  # whoever asks later must hear of the refused ones; nobody says if a load may be empty
+            if loading.empty:  # a later `find` must hear of the refused ones; an empty load is not documented
                 return self._run_query(job_id, loading.target, _NOTHING, loading.labels())
             if self._config.merge:
                 return self._merge(loading, job_id)
@@ -225,7 +225,7 @@ class BigQuerySink:
         # A batch is loaded after its window has ended, and after its table was made.
         if not self._remembered(max(window.before, target.made_at)):
             raise LoadUnknownError(_too_old(batch_id))
-        # BigQuery may not know yet of a job that somebody starts at this moment. With its name taken, it cannot start.
+        # BigQuery may not know yet of a job that is started at this moment. With its name taken, it cannot start.
         try:
             self._service.start_query(f"{target.job_name(batch_id)}_{last + 1}", target.location, _NOTHING, FENCE)
         except AlreadyThereError as error:

@@ -18,7 +18,7 @@ from cfaudit_export.schema_formats import as_bigquery
 
 _LOG = logging.getLogger(__name__)
 
-# How often somebody else may change the table while we do.
+# How often another client may change the table while we do.
 _RACES = 5
 
 

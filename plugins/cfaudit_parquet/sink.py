@@ -76,7 +76,7 @@ class ParquetSink:
                     can_sync = sync_folder(Path(scratch))
                 free_bytes = shutil.disk_usage(self._root).free
             finally:
-                with suppress(OSError):  # somebody else put something into it meanwhile
+                with suppress(OSError):  # another process put something into it meanwhile
                     for folder in new:
                         folder.rmdir()
         lacking = "" if can_sync else "; its file system cannot sync folders, so a power cut may undo the newest files"

@@ -75,7 +75,7 @@ class Lease:
         """Claim the stream.
 
         Raises:
-            LockedError: somebody else has it, or was faster.
+            LockedError: another run has it, or was faster.
         """
         owner = f"{socket.gethostname()} process {os.getpid()} {uuid.uuid4().hex}"
         found = self._read()
@@ -110,7 +110,7 @@ class Lease:
             self._release()
 
     def require(self) -> None:
-        """Make sure that the claim holds; one that has ended is renewed if nobody took it over.
+        """Make sure that the claim holds; one that has ended is renewed if no other run took it over.
 
         Raises:
             CheckpointConflictError: it was lost.
@@ -130,7 +130,7 @@ class Lease:
             raise self._conflict()
 
     def renew(self) -> None:
-        """Move the end of the claim; a claim that somebody else took over is lost."""
+        """Move the end of the claim; a claim that another run took over is lost."""
         with self._renewing:
             claim = replace(self._claim, ends_at=self._end())
             if self._replace(claim):

@@ -7,7 +7,7 @@ A batch becomes one object for each UTC day in it, named after the batch. How th
 2. A note is put under a key made of the batch id alone. It lists the objects, and the uploads that become them.
 3. The objects are put, or the uploads completed: each at once, and only where there is no such object yet.
 
-So without a note nothing of a batch can be seen, and while some of it can be seen, whoever comes next completes the
+So without a note nothing of a batch can be seen, and while some of it can be seen, the next attempt completes the
 rest from the note, without the events. Where nothing can be seen, the next attempt replaces the note by its own.
 
 A store that ignores conditions keeps this promise, too: a batch's keys derive from the ids of its events, so that an

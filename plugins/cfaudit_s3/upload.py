@@ -8,7 +8,7 @@ from cfaudit_s3.bucket import Bucket, Part
 
 
 class Upload:
-    """An object that nobody sees until `publish`. Fits what pyarrow writes to."""
+    """An object that is invisible until `publish`. Fits what pyarrow writes to."""
 
     def __init__(self, bucket: Bucket, key: str, part_bytes: int, options: dict[str, Any]) -> None:
         self.key = key
@@ -29,7 +29,7 @@ class Upload:
 
     def write(self, content: bytes) -> int:
         """Take bytes; send them in parts of one size as soon as there are more than fit into one."""
-        if self._failed:  # whoever writes a file still ends it after an error
+        if self._failed:  # the writer still ends the file after an error
             return len(content)
         self._held += content
         self.size += len(content)

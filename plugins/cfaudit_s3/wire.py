@@ -1,4 +1,4 @@
-"""A request to S3 in, its answer or an error in this program's words out."""
+"""A request to S3 in, its answer or an error of this program out."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ class Faults:
     unknown: type[CfauditError]
 
 
-class Declined(Exception):  # noqa: N818 - an answer, and an error only where nobody expects it
-    """An answer other than yes that whoever asks may expect.
+class Declined(Exception):  # noqa: N818 - an answer, and an error only where it is unexpected
+    """An answer other than yes that the caller may expect.
 
     Attributes:
         status: its HTTP status: 403 or 404 for a look, 404, 412 or 501 for a write on a condition.

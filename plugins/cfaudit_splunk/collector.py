@@ -116,7 +116,7 @@ class Collector:
         if isinstance(reply, Refused):
             raise self._refusal(endpoint, reply)
         if isinstance(reply, Busy):
-            _LOG.info("no word on acknowledgements", extra={"url": endpoint.base, "error": reply.words})
+            _LOG.info("acknowledgements unknown", extra={"url": endpoint.base, "error": reply.words})
             return frozenset()
         return reply
 
@@ -196,7 +196,7 @@ class Collector:
             return Busy(words, taken_perhaps=not never_sent)
 
     def _content(self, reply: httpx2.Response) -> bytes:
-        """Return the body without the token: what is said back goes into errors, reports and what is set aside."""
+        """Return the body without the token: what is said back goes into errors, reports and what is quarantined."""
         token = self._client.headers["Authorization"].rpartition(" ")[2]
         return reply.content.replace(token.encode(), b"***") if token else reply.content
 

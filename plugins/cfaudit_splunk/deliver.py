@@ -138,4 +138,4 @@ class Delivery:
 
 
 def _nothing_taken(words: str) -> SinkRefusedError:
-    return SinkRefusedError(f"splunk refuses every event it is given: {words}; none was set aside")
+    return SinkRefusedError(f"splunk refuses every event it is given: {words}; none was quarantined")

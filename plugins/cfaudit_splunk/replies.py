@@ -100,7 +100,7 @@ class TooLarge:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Nothing was taken, nor will be until somebody changes something.
+    """Nothing was taken, nor will be until a person changes something.
 
     Attributes:
         words: what the collector said, and what to do.
@@ -140,7 +140,7 @@ def read_acks(status: int, headers: Mapping[str, str], content: bytes) -> frozen
         return frozenset(int(number) for number, indexed in acks.items() if indexed is True and number.isdecimal())
     reply = read_reply(status, headers, content)
     if isinstance(reply, Refused) and "code" not in answer and status not in (401, 403):
-        return Busy(reply.words, taken_perhaps=True)  # a proxy's page is no word about what was sent
+        return Busy(reply.words, taken_perhaps=True)  # a proxy's page says nothing about what was sent
     if isinstance(reply, (Busy, Refused)):
         return reply
     return Refused(_words(answer, status))

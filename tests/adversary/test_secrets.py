@@ -39,7 +39,7 @@ def canary(name: str) -> str:
 
 
 def plain(basic: str) -> tuple[str, str]:
-    """Return name and password of a header `Basic`, as whoever got it can read them."""
+    """Return name and password of a header `Basic`, as its receiver can read them."""
     name, _, password = base64.b64decode(basic.removeprefix("Basic ")).decode().partition(":")
     return name, password
 

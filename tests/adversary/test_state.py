@@ -101,7 +101,7 @@ def test_a_staged_batch_that_was_changed_reaches_no_sink(tmp_path: Path) -> None
 
 @pytest.fixture
 def aside(tmp_path: Path) -> Quarantine:
-    """Two events of a batch, set aside."""
+    """Two events of a batch, quarantined."""
     batch = make_batch(tmp_path / "staged", rows=20)
     names = make_ids(batch.path)
     found = Quarantine(tmp_path / "aside", Stream("a" * 32, "auditlogs"))
@@ -132,7 +132,7 @@ def test_what_is_set_aside_and_changed_is_refused_by_name(aside: Quarantine, suf
     content = path.read_bytes()
     at = content.index(b"odd") if suffix == ".json" else len(content) // 2
     path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
-    with pytest.raises(StagingError, match=f"{path.name}' was changed since it was set aside; .*replay --discard"):
+    with pytest.raises(StagingError, match=f"{path.name}' was changed since it was quarantined; .*replay --discard"):
         list(aside.held("picky"))
 
 
@@ -146,7 +146,7 @@ def test_what_the_version_before_set_aside_is_read(aside: Quarantine) -> None:
 
 
 def test_no_temporary_file_is_written_through_a_link(tmp_path: Path) -> None:
-    """Whoever may write into a folder knows the names that this program will use there."""
+    """A user who may write into a folder knows the names that this program will use there."""
     victim = tmp_path / "victim"
     victim.write_text("precious")
     checkpoint = full_checkpoint()

@@ -116,13 +116,13 @@ def test_many_who_are_refused_share_one_renewal(service: Service) -> None:
     first = service.sign_in().access_token
     credential = service.credential()
 
-    async def everybody() -> list[str]:
+    async def all_of_them() -> list[str]:
         async with anyio.create_task_group() as group:
             for _ in range(20):
                 group.start_soon(credential.renew, first)
         return [await credential.token() for _ in range(3)]
 
-    assert len(set(asyncio.run(everybody()))) == 1
+    assert len(set(asyncio.run(all_of_them()))) == 1
     assert service.oauth.refreshes == 1
 
 

@@ -60,7 +60,7 @@ def test_the_port_listens_before_the_browser_is_told(service: Service) -> None:
 
 
 @pytest.mark.parametrize(
-    "visitor", [partial(visit, decision="deny"), lambda _url: None], ids=["the person refuses", "nobody comes"]
+    "visitor", [partial(visit, decision="deny"), lambda _url: None], ids=["the person refuses", "no one comes"]
 )
 def test_a_server_that_never_sends_the_browser_back_is_waited_for_in_vain_and_that_is_said(
     service: Service, visitor: Callable[[str], object]

@@ -6,7 +6,7 @@ Prints wall, CPU and peak memory, and the ratios that the project holds itself t
 numbers go into commit messages.
 
 With a server that takes 150 ms for each answer, whole processes that read `--large` events through 1, 8 and 16 windows
-are compared, start-up, Parquet files and checkpoints included: what somebody waits for a backfill. So many events that
+are compared, start-up, Parquet files and checkpoints included: the wait for a backfill. So many events that
 a second of start-up does not hide what the windows do; the ratios for fewer events are smaller. The server has made its
 pages before, as it does on machines of its own in reality: those of one window to the last, those of several up to
 where idle workers cut walks up, which is never the same twice. One window is read once, as it takes minutes and is

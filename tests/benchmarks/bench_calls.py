@@ -47,7 +47,7 @@ class Trial:
         """Return the calls of one walk through everything and one for each value of each column that is rebuilt.
 
         Fewer cannot be: a row's value is known by the filter that returns the row, and a filter has one value. What
-        no row has must be asked for once all the same, because some rows have no value.
+        no row has must still be asked for once, because some rows have no value.
         """
         records = self.world.records(self.world.accounts[0].id)
         rows = Counter((facet, str(value_of(record, facet))) for record in records for facet in CANDIDATES)
@@ -56,7 +56,7 @@ class Trial:
 
     async def _sleep(self, seconds: float) -> None:
         until = self.now + seconds
-        await anyio.sleep(_ARRIVING_SECONDS)  # real ones: time passes when everybody waits, and once for all
+        await anyio.sleep(_ARRIVING_SECONDS)  # real ones: time passes when all wait, and once for all
         self.now = max(self.now, until)
 
     def read(self, recover: Literal["off", "all"] = "off", budget: int = 0, **more: Any) -> dict[str, int]:
@@ -87,7 +87,7 @@ def calls(events: int, poison_shares: Sequence[float]) -> None:
         if not share:
             verdict("calls on clean data less 2, against full pages", (made - 2) / trial.pages, 1.2)
         else:
-            verdict("extra calls for each odd row", (made - clean) / round(share * events), 25)
+            verdict("extra calls for each rejected row", (made - clean) / round(share * events), 25)
     trial = Trial(events)
     made = trial.read("all")["audit_calls"]
     print(f"  columns rebuilt: {made:6} calls, {made / events * 1000:7.2f} per 1,000 events")
@@ -106,7 +106,7 @@ def throttled(events: int) -> None:
 
 def throttled_unawares(events: int) -> None:
     budget, rows = 200, 100
-    print(f"\nthrottled likewise to {budget}, which nobody tells; {events} events, {rows} a page")
+    print(f"\nthrottled likewise to {budget}, which is not told; {events} events, {rows} a page")
     for workers in (1, 4):
         counts = Trial(events, throttle_calls=budget).read(page_size=rows, concurrency=workers)
         taken = counts["upstream_calls"] - counts["throttled"]

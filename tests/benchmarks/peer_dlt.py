@@ -22,7 +22,7 @@ from peer_rows import COLUMNS, pages, row_of, without_surrogates
 
 
 def session_of(token: str) -> Any:
-    """Return dlt's own session, which retries, with the page cleaned before anybody reads it."""
+    """Return dlt's own session, which retries, with the page cleaned before it is read."""
     session = requests.Client().session
     session.headers["Authorization"] = f"Bearer {token}"
 

@@ -49,7 +49,7 @@ def on_terminal(arguments: tuple[str, ...]) -> list[str]:
 def read(terminal: int) -> bytes:
     try:
         return os.read(terminal, 65_536)
-    except OSError:  # how a terminal says that nobody writes to it any more
+    except OSError:  # how a terminal says that nothing writes to it any more
         return b""
 
 

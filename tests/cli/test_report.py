@@ -80,7 +80,7 @@ def test_a_pipeline_gets_a_page_its_name_and_an_exit_code(cli: Cli, exported: An
 def test_what_is_not_known_to_be_complete_fails_where_that_is_asked_for(cli: Cli, exported: Any, place: Path) -> None:
     unknown = ("report", "--data", str(exported.out), "--state-dir", "nowhere")
     result = cli(*unknown, "--fail-on-gaps", "--html", "report.html")
-    assert (result.code, result.out) == (65, "report.html\n"), "the page is there all the same"
+    assert (result.code, result.out) == (65, "report.html\n"), "the page is there anyway"
     assert "is unknown: the state folder has no checkpoint of it" in Path("report.html").read_text()
     assert cli(*unknown).code == 0
     later = (exported.until + timedelta(hours=1)).isoformat()

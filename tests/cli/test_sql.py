@@ -156,7 +156,7 @@ class Screen:
                 raise TimeoutError(self._seen)
             try:
                 read = os.read(self._master, 4096)
-            except OSError:  # everybody at the other end has left
+            except OSError:  # all readers at the other end have left
                 read = b""
             assert read, self._seen
             self._seen = _CONTROLS.sub("", self._seen + read.decode())

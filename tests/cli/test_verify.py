@@ -48,7 +48,7 @@ class Made:
         return done.code, json.loads(done.out)[0] if done.out.strip() else {}, done.err
 
     def change(self, change: Callable[[pa.Table], pa.Table]) -> None:
-        """Change the rows of the largest file, as somebody might who means well."""
+        """Change the rows of the largest file, as a person might who means well."""
         path = max(Path("out").rglob("*.parquet"), key=lambda one: pq.read_metadata(one).num_rows)
         table = pq.read_table(path, partitioning=None)
         path.unlink()

@@ -1,4 +1,4 @@
-"""Folders that a file system cannot sync: files appear all the same, in every place that writes any."""
+"""Folders that a file system cannot sync: files still appear, in every place that writes any."""
 
 from __future__ import annotations
 

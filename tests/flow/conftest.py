@@ -137,7 +137,7 @@ class Place:
         return self.ask("-m", "cfaudit_export", *arguments, "--state-dir", str(self.state))
 
     def sign_in(self, url: str, *more: str) -> Ended:
-        """Sign in without a browser of one's own: somebody opens the URL elsewhere, and pastes where they ended."""
+        """Sign in without a browser on this machine: a person opens the URL elsewhere, and pastes where they ended."""
         where = ("--server-url", url, "--state-dir", str(self.state), *more)
         process = subprocess.Popen(
             [sys.executable, "-m", "cfaudit_export", "login", "--no-browser", *where],

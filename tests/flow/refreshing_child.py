@@ -15,7 +15,7 @@ from pathlib import Path
 from cfaudit_export.auth.oauth import OAuthCredential
 from cfaudit_export.auth.store import GrantStore
 
-LIFE_SECONDS = 600  # nobody waits longer for an answer, however busy the machine
+LIFE_SECONDS = 600  # no test waits longer for an answer, however busy the machine
 
 
 async def renewed(url: str, state_dir: Path, refused: str) -> str:

@@ -97,7 +97,7 @@ class Trial:
         return done
 
     def look(self) -> None:
-        """Assert that every event is in the place or set aside, and none is there twice that must not be."""
+        """Assert that every event is in the place or quarantined, and none is there twice that must not be."""
         stored = self.place.ids()
         assert {*stored, *self.refused.held(self.folder)} == self.refused.ids
         assert {one for one in stored if stored.count(one) > 1} <= self.unclear

@@ -119,7 +119,7 @@ def moment(record: dict[str, Any]) -> datetime:
 
 @pytest.fixture(scope="module")
 def sandboxes() -> Iterator[dict[int, Sandbox]]:
-    """Serve an account without odd rows, and one with some."""
+    """Serve an account without rejected rows, and one with some."""
 
     def of(odd_rows: int) -> Sandbox:
         poison = {"all": odd_rows} if odd_rows else {}

@@ -22,7 +22,7 @@ WAIT_SECONDS = 60  # a browser on a busy machine is slow
 
 
 class Person:
-    """Somebody at a browser, who follows a list of buttons to click, page by page."""
+    """A person at a browser, who follows a list of buttons to click, page by page."""
 
     def __init__(self, browser: Any) -> None:
         self._browser = browser

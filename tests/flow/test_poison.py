@@ -58,7 +58,7 @@ def test_a_process_killed_while_it_narrows_loses_nothing(place_of: Callable[...,
     )
     with Sandbox(world) as sandbox:
         place = place_of(sandbox, *QUICK, "-o", "sources.auditlogs.page_size=200")
-        for calls in (11, 17, 23):  # in the midst of stepping over one of the first odd rows
+        for calls in (11, 17, 23):  # in the midst of stepping over one of the first rejected rows
             enough = sandbox.upstream.counts["audit_calls"] + calls
             running = place.start()
             while sandbox.upstream.counts["audit_calls"] < enough and running.poll() is None:

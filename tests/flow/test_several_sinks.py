@@ -121,9 +121,9 @@ def test_one_extraction_fills_every_sink(new_machine: Callable[[], Machine], cou
 
 def test_a_dead_sink_holds_no_other_and_catches_up_from_what_is_staged(machine: Machine, counterparts: Any) -> None:
     parquet, s3, splunk = (counterparts.fresh(sink) for sink in ("parquet", "s3", "splunk"))
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))  # bound and not listening: whoever connects is refused
-        options = splunk.options | {"url": f"http://127.0.0.1:{nobody.getsockname()[1]}", "retry_seconds": "0"}
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
+        options = splunk.options | {"url": f"http://127.0.0.1:{silent.getsockname()[1]}", "retry_seconds": "0"}
         first = machine.run(parquet, replace(splunk, options=options), s3)
     assert first.code == 69
     assert [of_sink(first, one)["exit_code"] for one in ("parquet", "splunk", "s3")] == [0, 69, 0]
@@ -171,7 +171,7 @@ def test_what_splunk_refuses_is_listed_replayed_and_never_hidden(
     refused = of_sink(first, "splunk")["quarantined"]
     assert first.code == 65, first.err
     assert refused == sum(event_id[0] in ODD for event_id in parquet.ids()) > 5
-    assert f"set aside: {refused}; see 'cfaudit-export replay --list'" in first.err
+    assert f"quarantined: {refused}; see 'cfaudit-export replay --list'" in first.err
     assert len(picky.ids()) == EVENTS - refused
     assert machine.status("splunk")["quarantined"] == refused
     assert machine.run(parquet, picky).code == 65, "also when there was nothing new"
@@ -200,7 +200,7 @@ def test_what_splunk_refuses_is_listed_replayed_and_never_hidden(
     assert healed.out.splitlines()[1].split() == [machine.account, "splunk", "splunk", str(refused), "0", "0"]
     assert picky.ids() == parquet.ids()
     assert picky.texts() == machine.truth()
-    assert machine.ask("replay", "--list").out == "nothing is set aside\n"
+    assert machine.ask("replay", "--list").out == "nothing is quarantined\n"
     assert machine.run(parquet, picky).code == 0
 
 
@@ -236,7 +236,7 @@ def test_refusals_that_are_counted_and_not_here_are_named(machine: Machine, pick
         path.unlink()
     shown = machine.ask("replay", "--list")
     assert shown.code == 65
-    assert f"{refused} more events that sink 'splunk' refused are set aside on another machine, or lost" in shown.err
+    assert f"{refused} more events that sink 'splunk' refused are quarantined on another machine, or lost" in shown.err
     assert machine.ask("replay", of=(picky,)).code == 65
     assert machine.ask("replay", "--discard", "--sink", "splunk").code == 0
     assert machine.run(picky).code == 0

@@ -24,7 +24,7 @@ def sandbox() -> Iterator[Sandbox]:
 
 @pytest.fixture
 def browsed(tmp_path: Path) -> Path:
-    """A file that is there as soon as anybody opened a browser."""
+    """A file that is there as soon as a browser was opened."""
     return tmp_path / "browsed"
 
 

@@ -161,9 +161,9 @@ def test_the_reply_of_an_error_is_read_to_a_megabyte_at_most(ask: Ask) -> None:
 
 @both
 def test_a_dead_proxy_is_named_as_the_proxy(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        port = nobody.getsockname()[1]
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        port = silent.getsockname()[1]
         monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{port}")
         monkeypatch.setenv("NO_PROXY", "")
         with pytest.raises(httpx2.ProxyError, match=f"the proxy '127.0.0.1:{port}' cannot be reached.*HTTPS_PROXY"):
@@ -172,10 +172,10 @@ def test_a_dead_proxy_is_named_as_the_proxy(ask: Ask, monkeypatch: pytest.Monkey
 
 @both
 def test_a_connection_that_is_refused_says_so(ask: Ask) -> None:
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
         with pytest.raises(httpx2.ConnectError, match="Connection refused"):
-            ask(f"http://127.0.0.1:{nobody.getsockname()[1]}/")
+            ask(f"http://127.0.0.1:{silent.getsockname()[1]}/")
 
 
 @both

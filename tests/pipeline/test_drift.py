@@ -1,4 +1,4 @@
-"""A tool that is not what it was: what can be read all the same, what stays empty, and what is refused."""
+"""A tool that is not what it was: what can still be read, what stays empty, and what is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a sink refuses for good: set aside before its batch counts, counted, replayed."""
+"""What a sink refuses for good: quarantined before its batch counts, counted, replayed."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def test_after_a_long_silence_latecomers_come_and_their_keys_go_before_the_rest_
 ) -> None:
     rig = rig_of(events=300)
     rig.run()
-    rig.grow(5, rig.now - 2 * HOUR, rig.now)  # late, and nobody looks for ten days
+    rig.grow(5, rig.now - 2 * HOUR, rig.now)  # late, and no run looks for ten days
     silence = rig.now
     rig.now += 10 * DAY
     rig.grow(300, silence, rig.now)

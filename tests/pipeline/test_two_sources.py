@@ -227,7 +227,7 @@ DOWN = {"codemode": {"server_url": "http://127.0.0.1:9/mcp", "retry_seconds": 0.
 def test_what_was_filled_stays_so_while_the_second_source_is_away(rig_of: Any) -> None:
     rig = rig_of(**ODD | {"span_seconds": 3 * 3600.0})
     assert run(rig, fill="codemode").exit_code == ExitCode.OK
-    for _ in range(4):  # meets the odd rows again, until they are behind the horizon
+    for _ in range(4):  # meets the rejected rows again, until they are behind the horizon
         rig.now += 2 * HOUR
         report = run(rig, fill="codemode", **DOWN)
         assert (report.exit_code, report.gaps, report.sinks[0].rows) == (ExitCode.OK, (), 0)

@@ -41,7 +41,7 @@ def sandbox() -> Iterator[Sandbox]:
 
 @pytest.fixture
 def environ(sandbox: Sandbox, tmp_path: Path) -> dict[str, str]:
-    """What a process has that nobody signed in for."""
+    """What a process has that was started without a sign-in."""
     return {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "CFAUDIT_SERVER_URL": sandbox.mcp_url}
 
 

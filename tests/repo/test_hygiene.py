@@ -43,7 +43,7 @@ def test_there_are_files_to_look_at() -> None:
 
 
 def test_no_path_of_somebodys_machine() -> None:
-    # Where `deploy` installs the program is everybody's.
+    # Where `deploy` installs the program is everyone's.
     assert lines(r"(?<![\w.~}])/(?:home|root|Users|work|opt)/(?!cfaudit-export\b)\w") == []
 
 

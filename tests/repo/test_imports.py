@@ -122,7 +122,7 @@ RANKS = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
 # Arrows that do not follow the layers yet, from module to room; the list only gets shorter.
 EXCEPTIONS: dict[str, str] = {}
 
-# What core has. A module comes here only when rooms that do not know each other need it, and it asks nobody.
+# What core has. A module comes here only when rooms that do not know each other need it, and it calls no server.
 IN_CORE = {
     "causes",
     "checksums",

@@ -89,7 +89,7 @@ def test_every_dependency_has_its_paragraph_and_every_paragraph_its_dependency()
 
 
 def test_the_extra_all_is_all_extras_but_airflow() -> None:
-    """Airflow is 130 distributions, and whoever needs it has it."""
+    """Airflow is 130 distributions, and its users have it."""
     extras = PYPROJECT["project"]["optional-dependencies"]
     [everything] = extras["all"]
     assert set(everything.partition("[")[2].rstrip("]").split(",")) == extras.keys() - {"all", "airflow"}

@@ -112,7 +112,7 @@ class Machine:
             kept.pop(variable, None)
         venv = self.clone / ".venv" / "bin"
         path = f"{venv}{os.pathsep}{kept.get('PATH', os.defpath)}"
-        # pip keeps what it has downloaded in the home folder of whoever runs the tests.
+        # pip keeps what it has downloaded in the home folder of the user who runs the tests.
         cache = os.environ.get("PIP_CACHE_DIR", str(Path("~/.cache/pip").expanduser()))
         self.environ = {**kept, "HOME": str(self.home), "PATH": path, "PIP_CACHE_DIR": cache}
 

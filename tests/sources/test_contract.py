@@ -41,9 +41,9 @@ def empty() -> Iterator[Sandbox]:
 
 @pytest.fixture
 def nowhere() -> Iterator[str]:
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))  # bound and not listening: whoever connects is refused
-        yield f"http://127.0.0.1:{nobody.getsockname()[1]}/mcp"
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
+        yield f"http://127.0.0.1:{silent.getsockname()[1]}/mcp"
 
 
 def six_fields(world: World) -> Counter[str]:

@@ -66,7 +66,7 @@ def changed(path: str, value: Any) -> bytes:
 
 
 def resealed(tree: dict[str, Any]) -> bytes:
-    """Return a document with the digest that fits it, as somebody makes it who knows how."""
+    """Return a document with the digest that fits it, as a person makes it who knows how."""
     return sealed(json.dumps({name: value for name, value in tree.items() if name != "digest"}, indent=2).encode())
 
 

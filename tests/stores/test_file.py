@@ -146,7 +146,7 @@ with store.hold(stream.id):
 
 
 def test_a_holder_that_is_asleep_keeps_the_stream_and_goes_on_when_it_wakes(folder: Path) -> None:
-    """Its lock is the kernel's, which no time ends: so nobody else has written meanwhile."""
+    """Its lock is the kernel's, which no time ends: so no other run has written meanwhile."""
     store = FileStore(folder)
     with program(SLEEPER, folder, STREAM.account_id, STREAM.source) as sleeper:
         stream_id = line_of(sleeper)

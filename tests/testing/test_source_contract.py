@@ -143,7 +143,7 @@ class ReadingEagerly(GoodSource):
 
 
 class ReadingOn(GoodSource):
-    """Goes on in a thread, whoever listens."""
+    """Goes on in a thread, whether it is listened to or not."""
 
     def extract(self, windows: Iterable[Window]) -> Generator[Extract, None, None]:
         extracts = list(super().extract(windows))

@@ -101,7 +101,7 @@ class Health:
         return timedelta(seconds=self.lag_seconds)
 
 
-# What nobody can tell is bad, but what is known to be bad is worse.
+# An unknown state is bad; a state known to be bad is worse.
 _SEVERITY = (Level.OK, Level.WARNING, Level.UNKNOWN, Level.CRITICAL)
 
 
@@ -121,7 +121,7 @@ def examine(
         expected: what ought to be up to date.
         now: the time.
         unreadable: why some could not be read.
-        days_to_sign_in: days until somebody has to sign in again; None when nobody has to.
+        days_to_sign_in: days until a person must sign in again; None when that is never needed.
         dead: why sign-ins can no longer be used, of those whose renewal was refused for good.
     """
     streams = [one for one in checkpoints if _is_expected(one, expected)]

@@ -246,7 +246,7 @@ def _log_warning(  # noqa: PLR0917  # the signature is Python's
     file: TextIO | None = None,  # noqa: ARG001  # as above
     line: str | None = None,  # noqa: ARG001  # as above
 ) -> None:
-    """Log a warning that Python would write to stderr as it is, in lines that nobody reads as records."""
+    """Log a warning that Python would write to stderr as it is, in lines that are no records."""
     extra = {"words": str(message).strip(), "kind": category.__name__, "at": f"{Path(filename).name}:{lineno}"}
     _LOG.warning("library warning", extra=extra)
 

@@ -1,6 +1,6 @@
 """Tell a monitor that a run begins and how it ended, in the manner of healthchecks.io.
 
-The URL is a secret: whoever has it can say that all is well. It is asked for with `/start` before a run; after one as
+The URL is a secret: with it, anyone can report success. It is asked for with `/start` before a run; after one as
 it is when all went well, else with the exit code as in `/75`, or with `/fail` where there is none.
 """
 

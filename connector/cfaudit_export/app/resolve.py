@@ -1,4 +1,4 @@
-"""The names in the settings -> plugins with settings that fit them; nothing is asked of anybody."""
+"""The names in the settings -> plugins with settings that fit them; no server is called."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class Dialect:
     Attributes:
         names_resource: requests for tokens may name the MCP server (RFC 8707).
         registers_scope: a registration may name the scope (RFC 7591).
-        lists_pkce: its metadata lists PKCE with S256 (RFC 8414); else it is used all the same.
+        lists_pkce: its metadata lists PKCE with S256 (RFC 8414); else it is used without being listed.
         origins: further origins that its metadata may name, beside the issuer's own.
     """
 
@@ -94,7 +94,7 @@ def discover(
     there too. Endpoints of another origin than the issuer's are how a mix-up of two servers is done (RFC 9700, 4.4).
 
     Raises:
-        SettingsError: the URL is not one to sign in at, or nobody asks for a sign-in there.
+        SettingsError: the URL is not one to sign in at, or the server does not require authentication.
         ProtocolError: the metadata is missing, contradicts itself, or lacks what a safe sign-in needs.
         SourceUnavailableError: a server cannot answer now.
     """

@@ -15,7 +15,7 @@ class Grant:
     """A sign-in that is remembered.
 
     Attributes:
-        issuer: the authorization server that gave it; nobody else is ever shown it.
+        issuer: the authorization server that gave it; no other server is ever shown it.
         resource: the URL of the MCP server it is for.
         profile: tells several sign-ins at one server apart.
         audience: the name of the resource in token requests (RFC 8707); empty to leave it out.
@@ -29,7 +29,7 @@ class Grant:
         renewed_at: when the access token was issued.
         expires_at: when the access token ends; None when the server did not say.
         grant_expires_at: when a person must sign in again; None when that is not known.
-        scope: what was granted, in the server's words.
+        scope: what was granted, as the server says it.
         refused_at: when a renewal was refused for good; None while the last one was not.
         refusal: what the server said then.
     """

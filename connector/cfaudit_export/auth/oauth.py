@@ -1,7 +1,7 @@
 """A grant that is kept -> the bearer token of the moment, for weeks, without a person.
 
-A renewal happens once for everybody: threads of this process wait for each other, processes wait at a lock and then
-take what the other one got. The new refresh token is durable before anybody uses anything of the new grant; until
+A renewal happens once for all: threads of this process wait for each other, processes wait at a lock and then
+take what the other one got. The new refresh token is durable before any part of the new grant is used; until
 then the server still takes its predecessor, so a lost reply or a crash loses nothing.
 """
 
@@ -123,7 +123,7 @@ class OAuthCredential:
     async def _in_thread(self, refused: str | None) -> Grant:
         import anyio.to_thread
 
-        # Locks, disks and keyrings block. A renewal that nobody waits for any more still ends well.
+        # Locks, disks and keyrings block. A renewal that no caller waits for any more is still completed.
         return await anyio.to_thread.run_sync(self._current, refused, abandon_on_cancel=True)
 
     def _current(self, refused: str | None) -> Grant:
@@ -143,14 +143,14 @@ class OAuthCredential:
             return self._grant
 
     def _renewed(self, refused: str | None, *, hurried: bool) -> Grant:
-        """Return the grant after a refresh, ours or somebody else's."""
+        """Return the grant after a refresh, by this process or by another one."""
         wait_seconds, retry_seconds = (0.0, 0.0) if hurried else (2 * self._retry_seconds, self._retry_seconds)
         with self._store.hold(self._resource, self._profile, wait_seconds=wait_seconds):
             for pause in _PATIENCE_SECONDS:
                 if pause > self._retry_seconds:
                     break
                 self._sleep(pause)
-                # Whoever held the lock before us was faster; so may be a machine on a shared disk that knows no locks.
+                # The holder of the lock before us was faster; so may be a machine on a shared disk that knows no locks.
                 grant = self._kept()
                 if self._is_good(grant, refused):
                     return grant
@@ -228,8 +228,8 @@ class OAuthCredential:
     def _refusal(self, grant: Grant, error: RefusedError) -> AccessError | ProtocolError:
         said = f"the server says '{error}' ({error.code})"
         if error.code in _DEAD:
-            # Remembered: the next sign-in registers instead of showing the browser an error page, and whoever asks
-            # for the state of things hears that a person is needed.
+            # Remembered: the next sign-in registers instead of showing the browser an error page, and `status`
+            # says that a person is needed.
             is_unknown = error.code == "invalid_client" and "not found" in str(error).lower()
             client = replace(grant.client, refused=True) if is_unknown else grant.client
             with suppress(TryAgainError, AccessError):

@@ -1,4 +1,4 @@
-"""An authorization server -> the client that we are there: registered by ourselves (RFC 7591), or by somebody before.
+"""An authorization server -> the client that we are there: registered by ourselves (RFC 7591), or earlier by a person.
 
 A client id that is an https URL stands for a client id metadata document; it needs no registration and has no secret.
 """
@@ -40,7 +40,7 @@ class Client:
         secret: the client secret; None for a public client.
         auth_method: how the token endpoint wants to see it: `none`, `client_secret_basic` or `client_secret_post`.
         redirect_uri: the redirect that was registered; another port of it works too (RFC 8252, 7.3).
-        registered_at: when we registered ourselves; None when somebody did it for us.
+        registered_at: when we registered ourselves; None when a person did it for us.
         expires_at: when the secret ends; None for never or unknown.
         refused: the server was heard to say that it does not know this client.
     """
@@ -114,7 +114,7 @@ def _moment(seconds: object) -> datetime | None:
 
 
 def known_client(server: AuthorizationServer, client_id: str, secret: str | None) -> Client:
-    """Return the client that somebody registered before, or that a client id metadata document describes.
+    """Return the client that was registered before, or that a client id metadata document describes.
 
     Raises:
         SettingsError: the server does not take such a client.

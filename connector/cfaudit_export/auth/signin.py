@@ -37,7 +37,7 @@ class SignIn:
     Attributes:
         server_url: the MCP server, exactly as it will be called.
         profile: tells several sign-ins at one server apart.
-        client_id: a client that somebody registered, or the https URL of a client id metadata document; None to
+        client_id: a client that was registered by hand, or the https URL of a client id metadata document; None to
             register.
         client_secret: the secret of that client.
         scope: what to ask for; None for what the server suggests.

@@ -60,7 +60,7 @@ class NoCredential:
 
 
 class MissingCredential:
-    """A credential that could not be had; whoever asks for its token learns why."""
+    """A credential that could not be read; asking for its token raises the reason."""
 
     kind = "token"
 

@@ -1,4 +1,4 @@
-"""A URL that somebody else gave us -> the JSON object behind it, or an error that says who failed and how."""
+"""A URL that another server named -> the JSON object behind it, or an error that says who failed and how."""
 
 from __future__ import annotations
 

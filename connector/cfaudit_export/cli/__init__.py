@@ -34,5 +34,5 @@ def _tune() -> None:
     gc.set_threshold(_GC_THRESHOLD)
     # A process that ends looks once more, at all that was imported, which takes as long again.
     atexit.register(gc.freeze)
-    # Arrow's own allocator keeps for itself what was freed, the system's less so; whoever has set another keeps it.
+    # Arrow's own allocator keeps for itself what was freed, the system's less so; an allocator set by the user stays.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")

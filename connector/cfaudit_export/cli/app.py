@@ -99,7 +99,7 @@ def _interruptible() -> Iterator[list[int]]:
 
     A terminal that is closed sends SIGHUP. Who started the program with `nohup` had it ignored, and it stays so.
 
-    Work that does not stop in time is abandoned, which is as safe as any crash: whoever sent the signal would kill
+    Work that does not stop in time is abandoned, which is as safe as any crash: the sender of the signal would kill
     the process a little later.
     """
     received: list[int] = []

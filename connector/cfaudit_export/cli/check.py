@@ -21,7 +21,7 @@ from cfaudit_export.plugin.interfaces import Source
 from cfaudit_export.settings import AUTO, Settings
 from cfaudit_export.settings.options import FILTERS, HOW, LOGS, WHAT, WHERE
 
-_PATIENCE_SECONDS = 5.0  # somebody waits for the answer
+_PATIENCE_SECONDS = 5.0  # a person waits for the answer
 
 _EPILOG = """
 Example:

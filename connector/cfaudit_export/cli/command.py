@@ -26,7 +26,7 @@ _FILE = "Settings"
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command before anybody asked for it.
+    """A command whose module is not imported yet.
 
     Attributes:
         body: does the work; takes the shell, the settings if it takes any, and its own options; returns the

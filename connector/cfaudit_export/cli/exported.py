@@ -77,7 +77,7 @@ def window(shell: Shell, since: str, until: str | None, exported: datetime | Non
     """Return the period that `--since` and `--until` give.
 
     Without `--until` it ends where the export does, and is as long as asked for, so that what is not there yet is not
-    held against it. Where the export ended a day ago or more, or nobody knows, it ends now.
+    held against it. Where the export ended a day ago or more, or that is unknown, it ends now.
 
     Raises:
         UsageError: it is none.
@@ -122,7 +122,7 @@ def location(settings: Settings, data: str | None) -> str:
     """Return where the data is: `--data`, else where a sink of the settings writes files.
 
     Raises:
-        UsageError: nobody says.
+        UsageError: no option and no setting names it.
     """
     places = _places(settings)
     wanted = [name for name in settings.sink if name in places] or list(places)
@@ -135,7 +135,7 @@ def open_data_place(settings: Settings, data: str | None) -> Place:
     """Return the place where the data is.
 
     Raises:
-        CfauditError: nobody says, or it is not there.
+        CfauditError: no option and no setting names it, or it does not exist.
     """
     from cfaudit_export.analysis.files.open import open_place
 
@@ -164,7 +164,7 @@ class Remembered:
     filters: Mapping[str, str]
 
     def until(self, about: Sequence[str]) -> datetime | None:
-        """Return up to when accounts were exported, by default all, None if nobody knows."""
+        """Return up to when accounts were exported, by default all, None if that is unknown."""
         from cfaudit_export.analysis.answers.coverage import reach
 
         return reach(self.checkpoints, about, self.sinks, self.filters)

@@ -109,7 +109,7 @@ def logout(shell: Shell, settings: Settings) -> int:
 
 
 def described(grant: Grant, now: datetime) -> str:
-    """Return in one line where somebody is signed in, and for how long."""
+    """Return in one line where the user is signed in, and for how long."""
     from cfaudit_export.auth.grants import grant_days_left
 
     place, left = f"signed in at '{grant.resource}'", grant_days_left(grant, now)

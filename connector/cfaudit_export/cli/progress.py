@@ -1,4 +1,4 @@
-"""The progress bar of a run: share of the time covered, events, rate, calls left; nothing where nobody looks.
+"""The progress bar of a run: share of the time covered, events, rate, calls left; nothing where stderr is no terminal.
 
 All of it fits into 80 columns: what is cut off is always the right end, where the calls left and the time are.
 """

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from cfaudit_export.pipeline.replay import ReplayReport
 
 _EPILOG = """
-An event that a sink refuses for good is set aside in the state folder, with
-the sink's words. It holds nothing up, but runs end with 65 until it is
-replayed or discarded. A replay that is interrupted is simply started again.
+An event that a sink refuses for good is quarantined in the state folder, with
+the sink's reason. The export goes on, but runs end with 65 until the event is
+replayed or discarded. To resume an interrupted replay, run it again.
 
 Examples:
   cfaudit-export replay --list
@@ -52,7 +52,7 @@ def replay(
     *,
     sink: _Sink = None,
     account: Account = None,
-    show: Annotated[bool, typer.Option("--list", help="only show what is set aside, and why")] = False,
+    show: Annotated[bool, typer.Option("--list", help="only show what is quarantined, and why")] = False,
     to: Annotated[
         str | None, typer.Option("--to", help="load into this sink instead of the one that refused", metavar="NAME")
     ] = None,
@@ -94,7 +94,7 @@ def replay(
 
 
 def _quarantine(settings: Settings, checkpoint: Checkpoint, store: CheckpointStore) -> Quarantine:
-    """Return what is set aside of a stream, brought here where it is kept with the checkpoint."""
+    """Return what is quarantined of a stream, brought here where it is kept with the checkpoint."""
     from cfaudit_export.pipeline.quarantine import quarantine_of
 
     found = quarantine_of(settings.state_dir, checkpoint.stream, store)
@@ -127,7 +127,7 @@ def _list(shell: Shell, found: Sequence[tuple[Checkpoint, Quarantine]], *, json:
             (account, sink, f"{len(at):,}", iso(min(at)), iso(max(at)), reason)
             for (account, sink, reason), at in times.items()
         ]
-        shell.terminal.table(("account", "sink", ">events", "first", "last", "the sink's words"), rows)
+        shell.terminal.table(("account", "sink", ">events", "first", "last", "the sink's reason"), rows)
     lost = [
         (checkpoint.stream.account_id, sink, count)
         for checkpoint, aside in found
@@ -136,11 +136,11 @@ def _list(shell: Shell, found: Sequence[tuple[Checkpoint, Quarantine]], *, json:
     ]
     for account, sink, count in lost:
         shell.terminal.fail(
-            f"account {account}: {count} more events that sink '{sink}' refused are set aside on another machine, or "
+            f"account {account}: {count} more events that sink '{sink}' refused are quarantined on another machine, or "
             "lost with its disk; --discard counts them no longer"
         )
     if not refused and not lost and not json:
-        shell.terminal.answer("nothing is set aside")
+        shell.terminal.answer("nothing is quarantined")
     return ExitCode.INCOMPLETE if refused or lost else ExitCode.OK
 
 
@@ -160,7 +160,7 @@ def _discard(shell: Shell, work: Sequence[tuple[Quarantine, str]], store: Checkp
     if json:
         shell.terminal.answer(as_json(done))
     elif not done:
-        shell.terminal.say("nothing is set aside")
+        shell.terminal.say("nothing is quarantined")
     return ExitCode.OK
 
 
@@ -186,7 +186,7 @@ def _tell(shell: Shell, reports: Sequence[ReplayReport], *, json: bool) -> int:
         ]
         terminal.table(("account", "refused by", "loaded into", ">stored", ">refused again", ">left"), rows)
     else:
-        terminal.say("nothing is set aside")
+        terminal.say("nothing is quarantined")
     for report in reports:
         if report.error:
             terminal.fail(f"account {report.stream.account_id}, sink '{report.to}': {report.error}")

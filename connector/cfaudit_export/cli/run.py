@@ -128,7 +128,7 @@ def _tell_faults(shell: Shell, workshop: Workshop, report: RunReport, checkpoint
     for name, progress in checkpoint.sinks.items() if checkpoint else ():
         if progress.quarantined:
             terminal.fail(
-                f"events that sink '{name}' refuses for good, set aside: {progress.quarantined}; {_SEE_REPLAY}"
+                f"events that sink '{name}' refuses for good, quarantined: {progress.quarantined}; {_SEE_REPLAY}"
             )
     if report.gaps:
         terminal.fail(_gaps_remain(report))

@@ -136,7 +136,7 @@ class _Writer:
                     raise UsageError("a file takes the answer of one statement, and there are several")
         except StopIteration:
             raise UsageError("there is no statement to answer") from None
-        except BrokenPipeError:  # whoever read the answer has seen enough
+        except BrokenPipeError:  # the reader of the answer has ended
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         else:
             self.shell.terminal.say(f"wrote '{self.output}'")

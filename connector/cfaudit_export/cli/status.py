@@ -168,7 +168,7 @@ def named(stream: Stream) -> str:
 
 
 def _current(checkpoints: list[Checkpoint]) -> list[Checkpoint]:
-    """Leave out slices that the stream has taken back, unless something of theirs is set aside."""
+    """Leave out slices that were released, unless something of theirs is quarantined."""
     lent = {replace(one.stream, slice=window).id for one in checkpoints for window in one.lent}
     return [
         one
@@ -223,7 +223,7 @@ def _show(shell: Shell, checkpoint: Checkpoint) -> None:
         )
         for name, progress in checkpoint.sinks.items()
     ]
-    terminal.table(("sink", "covered until", ">lag", ">rows", ">holes", ">pending", ">set aside", ">trimmed"), rows)
+    terminal.table(("sink", "covered until", ">lag", ">rows", ">holes", ">pending", ">quarantined", ">trimmed"), rows)
     if checkpoint.gaps:
         terminal.answer(f"gaps: {len(checkpoint.gaps):,}; '{PROGRAM} gaps' lists them")
     for window in checkpoint.lent:

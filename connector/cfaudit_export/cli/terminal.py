@@ -73,7 +73,7 @@ class Terminal:
     ) -> None:
         """Write a table, to stdout as an answer or else to stderr; a column named `>...` is aligned to the right.
 
-        `widths` are those of the columns, where somebody has thought about them.
+        `widths` are those of the columns, where the caller gives them.
         """
         from rich.console import Console
         from rich.table import Table

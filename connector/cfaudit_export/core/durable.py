@@ -4,7 +4,7 @@ A temporary file may have been put there by another user of the folder, as a sym
 removed first, and made anew with `O_EXCL` and `O_NOFOLLOW`: what is put there in between is an error.
 
 CIFS and some file systems in user space cannot sync a folder and say EINVAL or the like. The files themselves are
-synced there all the same; which names the folder has is then up to the server, and that is said once.
+synced there too; which names the folder has is then up to the server, and that is said once.
 """
 
 from __future__ import annotations

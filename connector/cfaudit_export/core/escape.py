@@ -16,7 +16,7 @@ def escaped(text: str, limit: int | None = None) -> str:
 
 
 def shown(said: object) -> str:
-    """Return what somebody else's program said, on one line that is safe to show, cut to a few hundred characters."""
+    """Return what another program said, on one line that is safe to show, cut to a few hundred characters."""
     return escaped(str(said).strip(), _SHOWN)
 
 

@@ -73,7 +73,7 @@ def from_ms(milliseconds: int) -> datetime:
     return EPOCH + milliseconds * MILLISECOND
 
 
-# Stands for the id of an account: a credential has only one, and nobody says which.
+# Stands for the id of an account: the credential has only one, and the server does not say which.
 UNNAMED_ACCOUNT = "pinned"
 
 
@@ -86,7 +86,7 @@ class Stream:
         source: the name of the source plugin.
         filters: sorted pairs of filter name and value; an event is in the stream when it meets all.
         log: name of the log that is read, where several sources read the same one; empty for the source's own.
-        slice: for a slice of a stream, its time: lent to a run with a checkpoint of its own, beside other slices.
+        slice: for a slice of a stream, its time: leased to a run with a checkpoint of its own, beside other slices.
     """
 
     account_id: str
@@ -108,7 +108,7 @@ class Stream:
     def id(self) -> str:
         """Return the short hash under which everything about this stream is remembered.
 
-        It is the same for all sources of one log: what is remembered is what was delivered, whoever read it.
+        It is the same for all sources of one log: what is remembered is what was delivered, by whichever source.
         """
         parts = [self.account_id, self.log or self.source, sorted(self.filters)]
         text = json.dumps(parts + [str(self.slice)] * bool(self.slice), separators=(",", ":"))
@@ -140,7 +140,7 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Trimmed:
-    """An interval of which a sink has every row trimmed, for want of calls: to be completed when there are some.
+    """An interval whose rows a sink has trimmed, because the call budget was exhausted: later runs complete it.
 
     Attributes:
         window: the interval.
@@ -225,7 +225,7 @@ class Rejected:
 
     Attributes:
         event_id: which event.
-        reason: the sink's own words; never the event.
+        reason: why, as the sink says it; never the event.
     """
 
     event_id: str
@@ -241,7 +241,7 @@ class Receipt:
         rows: events stored, the rejected ones not counted.
         locations: where they are, as the sink names it: paths, URLs, a table.
         already: True when the sink had the batch before and stored nothing now.
-        rejected: events set aside because the sink will never take them.
+        rejected: events quarantined because the sink will never take them.
     """
 
     batch_id: str
@@ -276,11 +276,11 @@ class SinkProgress:
         seen_since: from here on `seen` is complete; the next run reads from here again to find latecomers.
         intents: batches on their way; settled before anything else.
         rows: events delivered since the beginning.
-        quarantined: events the sink refused for good and that are set aside.
-        replayed: the batch of refused events that was replayed and counted last; if it is still set aside, the replay
+        quarantined: events the sink refused for good and that are quarantined.
+        replayed: the batch of refused events that was replayed and counted last; if it is still quarantined, the replay
             died then.
         trimmed: intervals whose rows it has trimmed, ascending; later runs complete them.
-        trimmed_rows: rows that it has trimmed for want of calls, and nothing has taken the place of.
+        trimmed_rows: rows that it has trimmed because the call budget was exhausted, and that are not replaced yet.
         destination: where the events are, as the sink names it; None where it names nothing, or has had nothing yet.
         marker: the mark that was left in the destination; None where none was.
     """
@@ -318,7 +318,7 @@ class Checkpoint:
         lateness: how late events have been.
         tool: fingerprint of the source's tool when it was last used; a change is drift.
         updated_at: when it was last written.
-        lent: time that slices of the stream export; nobody else does, until it is taken back.
+        lent: time leased to slices of the stream; only they export it, until it is released.
         format: version of this document.
     """
 
@@ -337,7 +337,7 @@ class Connection:
     """What a source found when it connected.
 
     Attributes:
-        account_id: the account that answers; `UNNAMED_ACCOUNT` where nobody says, or where the stream is named so.
+        account_id: the account that answers; `UNNAMED_ACCOUNT` where no server says, or where the stream is named so.
         account_name: its name, where the source says.
         credential: kind of credential: `user token`, `account token`, `token`, `oauth`.
         calls_per_page: calls of the upstream budget that one page costs.
@@ -396,7 +396,7 @@ class RunReport:
         windows: windows extracted.
         events: events read, before those already delivered were left out.
         calls: tool calls made.
-        trimmed: events delivered with columns left out for want of budget.
+        trimmed: events delivered without recovered columns: call budget exhausted.
         completed: events delivered again with all columns, in the place of trimmed ones.
         still_trimmed: events that a sink has without all columns, from this run and earlier ones.
         sinks: per sink.

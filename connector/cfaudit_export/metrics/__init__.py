@@ -96,7 +96,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("lag", "gauge", "how far that was behind when the run ended", SINK, "s"),
     Metric("holes", "gauge", "times never read between those that the sink has", SINK),
     Metric("pending_batches", "gauge", "batches promised to the sink and not delivered yet", SINK),
-    Metric("quarantined_rows", "gauge", "events set aside because the sink refuses them", SINK),
+    Metric("quarantined_rows", "gauge", "events quarantined because the sink refuses them", SINK),
     Metric("trimmed_rows", "gauge", "events that the sink has without recovered columns: call budget exhausted", SINK),
     Metric("trimmed_overdue_rows", "gauge", "of them, those of more than a day ago, where above 1 % of all", SINK),
     Metric("sign_in_end.timestamp", "gauge", "when the sign-in ends and a person must sign in again", EXPORT, "s"),

@@ -1,4 +1,4 @@
-"""The settings -> who is told of a run: a metrics file, an OpenTelemetry collector, both or nobody."""
+"""The settings -> the observers of a run: a metrics file, an OpenTelemetry collector, both or none."""
 
 from __future__ import annotations
 

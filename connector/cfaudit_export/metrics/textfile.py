@@ -17,7 +17,7 @@ from cfaudit_export.core.durable import replace_file
 from cfaudit_export.metrics import METRICS, Metric, Sample
 
 _LOG = logging.getLogger(__name__)
-# Readable for the node exporter, which runs as somebody else; there are no secrets in it.
+# Readable for the node exporter, which runs as another user; there are no secrets in it.
 _MODE = 0o644
 _LINE = re.compile(r'(\w+)(\{(?:[^"\\]|"(?:[^"\\]|\\.)*")*\}) (\S+)')
 _LABEL = re.compile(r'(\w+)="(?:[^"\\]|\\.)*"')

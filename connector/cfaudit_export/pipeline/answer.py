@@ -21,7 +21,7 @@ _AGAIN = "The next run reads its events again; see who else writes into the stat
 def load_into(sink: Sink, batch: Batch, redact: Callable[[str], str]) -> Receipt:
     """Load a batch, and return a receipt that speaks of every event of it.
 
-    Reasons of refusals may be a server's words, which may say a secret back: they are kept on the disk and shown, so
+    Reasons of refusals may be text of a server, which may repeat a secret: they are kept on the disk and shown, so
     they pass through `redact`, which returns a text without secrets.
 
     Raises:

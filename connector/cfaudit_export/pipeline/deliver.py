@@ -132,7 +132,7 @@ class Delivery:
             facts.update(rows=sum(part.batch.rows for part in parts if part.batch))
         shares = [part.share for part in parts]
         late = max((share.late for share in shares), key=lambda late: late.count, default=Lateness())
-        # The gaps are written with the promise: whoever settles it after a crash covers the window.
+        # The gaps are written with the promise: settling it after a crash then covers the window.
         gaps = [gap for gap in extract.gaps if is_lacked(shares, gap)]
         observed = observe(extract.window, name_shadows(gaps, table), late)
         promised = intend([promise for part in parts for promise in part.intent()], horizon)
@@ -219,7 +219,7 @@ class Delivery:
         ]
 
     def _keep_refused(self, outlet: Outlet, answered: Answered) -> bool:
-        """Set aside what the sink refused, before its batch counts as delivered; False when the sink makes no sense."""
+        """Quarantine what the sink refused, before its batch counts as delivered; False if the sink makes no sense."""
         receipt, batch = answered.receipt, answered.batch
         if receipt.rejected:
             facts = {"sink": outlet.name, "batch": receipt.batch_id, "events": len(receipt.rejected)}
@@ -232,7 +232,7 @@ class Delivery:
             except SinkError as error:
                 outlet.fail(error)
                 return False
-            _LOG.warning("events refused by the sink are set aside", extra=facts)
+            _LOG.warning("events refused by the sink are quarantined", extra=facts)
         outlet.count(receipt, answered.late_rows)
         if batch is not None:
             self._job.after_load(batch, receipt)

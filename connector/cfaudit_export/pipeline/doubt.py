@@ -1,10 +1,10 @@
 """Batches of which a sink took nothing: is it the events, or is it the way to the sink?
 
-A gateway that breaks every body, or a limit that somebody lowered, makes a sink refuse event after event for good.
+A gateway that breaks every body, or a limit that was lowered, makes a sink refuse event after event for good.
 Quarantined, they would all wait for a person. So such a batch is held until the sink takes an event of another batch
-after it: then it was the events. Where that does not happen in the same run, a few events count as odd all the same if
-the sink took others before them. Else the promise is withdrawn, which loses nothing, as by the sink's own word nothing
-of it is there; the next run reads its window again, with what is new since.
+after it: then the events were at fault. Where that does not happen in the same run, a few events still count as bad if
+the sink took others before them. Otherwise the intent is withdrawn. That loses nothing, as the sink said that it has
+none of them; the next run reads their window again, with what is new since.
 """
 
 from __future__ import annotations

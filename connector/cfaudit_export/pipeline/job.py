@@ -26,7 +26,7 @@ def no_trace(_step: str) -> AbstractContextManager[dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is, for whoever shows it.
+    """How far a run is, for progress displays.
 
     Attributes:
         covered_share: share of the time wanted that is read, from 0 to 1.
@@ -51,7 +51,7 @@ class Job:
         source: connected.
         sinks: by name; each has its own progress.
         store: holds the checkpoint and the lock.
-        staging: folder for staged batches, of all streams; what sinks refuse for good is set aside beside it.
+        staging: folder for staged batches, of all streams; what sinks refuse for good is quarantined beside it.
         clock: the time, aware and UTC.
         since: oldest moment wanted, None to continue at the checkpoint.
         until: newest moment wanted, None for as new as is settled.

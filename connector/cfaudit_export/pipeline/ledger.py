@@ -86,7 +86,7 @@ def require_same_name(store: CheckpointStore, stream: Stream, *, is_named: bool,
                 f"another one, say --account {UNNAMED_ACCOUNT}"
             )
         return
-    go_on = f"go on with --account {UNNAMED_ACCOUNT}"  # whoever reads it knows whether it is the same
+    go_on = f"go on with --account {UNNAMED_ACCOUNT}"  # the reader knows whether it is the same
     if not is_sure and (other := _another_of_the_log(store, whole)):
         known = go_on if other == UNNAMED_ACCOUNT else f"go on with --account {other}"
         raise SettingsError(

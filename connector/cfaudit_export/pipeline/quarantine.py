@@ -1,6 +1,6 @@
-"""Events that a sink refuses for good, set aside on disk until somebody replays them.
+"""Events that a sink refuses for good, quarantined on disk until a person replays them.
 
-One batch of refused events is two files below `STATE/quarantine/STREAM/SINK/`: `ID.json` with the sink's words, and
+One batch of refused events is two files below `STATE/quarantine/STREAM/SINK/`: `ID.json` with the sink's reasons, and
 `ID.arrow` with the events as they were staged. The second appears last, so that where it is, both are whole. The first
 is sealed, and has the digest of the second, so that a change of either is noticed. Files of older versions have none.
 
@@ -42,7 +42,7 @@ _NAME = re.compile(r"[\w%~-][\w.%~-]*/[0-9a-f]{32}\.(json|arrow)", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """An event that is set aside: by which sink, with which of its batches, and the sink's words."""
+    """An event that is quarantined: by which sink, with which of its batches, and the sink's reason."""
 
     sink: str
     batch_id: str
@@ -71,7 +71,7 @@ class Quarantine:
             return self
         kept = {name for name in self.blobs.kept(self.stream.id) if _NAME.fullmatch(name)}
         try:
-            for name in sorted(kept, key=lambda name: (name.endswith(_SUFFIX), name)):  # the words before the events
+            for name in sorted(kept, key=lambda name: (name.endswith(_SUFFIX), name)):  # the reasons before the events
                 path = self.directory / name
                 if not path.exists() and (content := self.blobs.fetch(self.stream.id, name)) is not None:
                     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -89,7 +89,7 @@ class Quarantine:
         return self
 
     def set_aside(self, sink: str, batch: Batch, rejected: tuple[Rejected, ...]) -> None:
-        """Keep the refused events of a batch with the sink's words, durably. Again changes nothing.
+        """Keep the refused events of a batch with the sink's reasons, durably. Again changes nothing.
 
         Raises:
             SinkError: the sink refused events that are not in the batch.
@@ -128,7 +128,7 @@ class Quarantine:
         self._keep(path)
 
     def held(self, sink: str) -> Iterator[Batch]:
-        """Yield what is set aside for a sink, as batches to load.
+        """Yield what is quarantined for a sink, as batches to load.
 
         Raises:
             StagingError: a file cannot be read.
@@ -144,7 +144,7 @@ class Quarantine:
             yield Batch(path.stem, self.stream, window, len(times), path, digest)
 
     def refused_again(self, sink: str, batch: Batch) -> int:
-        """Count the events of a batch that is held which a sink has refused anew, and which are set aside for it.
+        """Count the events of a batch that is held which a sink has refused anew, and which are quarantined for it.
 
         Raises:
             StagingError: the file cannot be read.
@@ -157,7 +157,7 @@ class Quarantine:
         return _read(batch.path)
 
     def refused(self, sink: str) -> Iterator[Refused]:
-        """Yield every event that is set aside for a sink, with its words.
+        """Yield every event that is quarantined for a sink, with the sink's reason.
 
         Raises:
             StagingError: a file cannot be read.
@@ -172,11 +172,11 @@ class Quarantine:
                 raise StagingError(f"cannot read '{path.with_suffix('.json')}': {error}") from error
 
     def rows(self, sink: str) -> int:
-        """Count the events that are set aside for a sink. Raises: as `refused`."""
+        """Count the events that are quarantined for a sink. Raises: as `refused`."""
         return len({one.event_id for one in self.refused(sink)})
 
     def sinks(self) -> list[str]:
-        """Return the sinks for which something is set aside, sorted."""
+        """Return the sinks for which something is quarantined, sorted."""
         return sorted({unquote(path.parent.name) for path in self.directory.glob(f"*/*{_SUFFIX}")})
 
     def release(self, batch: Batch) -> None:
@@ -188,7 +188,7 @@ class Quarantine:
         self._remove(batch.path)
 
     def discard(self, sink: str) -> None:
-        """Remove all that is set aside for a sink, readable or not.
+        """Remove all that is quarantined for a sink, readable or not.
 
         Raises:
             StagingError: it cannot be removed.
@@ -215,7 +215,7 @@ class Quarantine:
             raise StagingError(f"cannot set events aside in '{path.parent}': {error.strerror or error}") from error
 
     def _remove(self, path: Path) -> None:
-        """Remove a batch, and then the words and what a sink noted beside it."""
+        """Remove a batch, and then the reasons and what a sink noted beside it."""
         if self.blobs is not None:
             for one in (path, path.with_suffix(".json")):
                 self.blobs.drop(self.stream.id, _name(one))
@@ -278,7 +278,7 @@ def _words(path: Path) -> dict[str, Any]:
 
 def _changed(path: Path) -> StagingError:
     return StagingError(
-        f"'{path}' was changed since it was set aside; restore it from a backup, or give up its events with "
+        f"'{path}' was changed since it was quarantined; restore it from a backup, or give up its events with "
         "'replay --discard'"
     )
 

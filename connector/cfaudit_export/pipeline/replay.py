@@ -48,8 +48,8 @@ class ReplayReport:
         refused_by: the sink that refused them.
         to: the sink that they were loaded into.
         rows: events stored.
-        refused: events refused again, and set aside for that sink.
-        left: events still set aside for the sink that refused them first.
+        refused: events refused again, and quarantined for that sink.
+        left: events still quarantined for the sink that refused them first.
         error: what stopped the replay early; what was stored before stays stored.
         exit_code: what the process should end with.
     """
@@ -72,13 +72,13 @@ def replay_stream(
     clock: Callable[[], datetime],
     after_load: Callable[[Batch, Receipt], None] = lambda _batch, _receipt: None,
 ) -> ReplayReport:
-    """Load what is set aside for one sink of a stream, and empty what was taken.
+    """Load what is quarantined for one sink of a stream, and empty what was taken.
 
     A batch keeps its id from one attempt to the next, so that an attempt that died is no harm. What the target
-    refuses is set aside for the target.
+    refuses is quarantined for the target.
 
     Args:
-        aside: what is set aside.
+        aside: what is quarantined.
         target: where to.
         store: holds the checkpoint and the lock.
         clock: the time, aware and UTC.
@@ -99,7 +99,7 @@ def replay_stream(
         batches = list(_settle(aside, target, ledger, clock))
         for part in parts:
             _require_lack(part, target, batches)
-        # A run that died may not have counted yet what it had set aside.
+        # A run that died may not have counted yet what it had quarantined.
         ledger.write(_set(target.refused_by, _at_least(aside.rows(target.refused_by))), clock())
         report = ReplayReport(aside.stream, target.refused_by, target.name)
         is_same = target.name == target.refused_by
@@ -117,16 +117,16 @@ def replay_stream(
             report = replace(report, rows=report.rows + receipt.rows, refused=report.refused + len(receipt.rejected))
             _LOG.info("batch replayed", extra={"sink": target.name, "batch": batch.batch_id, "rows": receipt.rows})
         aside.sweep()
-        # What was set aside on another machine is counted, and not here.
+        # What was quarantined on another machine is counted, and not here.
         report = replace(report, left=ledger.progress(target.refused_by).quarantined)
         incomplete = (report.left or report.refused) and not report.error
         return replace(report, exit_code=ExitCode.INCOMPLETE) if incomplete else report
 
 
 def discard_stream(aside: Quarantine, sink: str, *, store: CheckpointStore, clock: Callable[[], datetime]) -> int:
-    """Remove what is set aside for a sink, and count it no longer; return how many events that were.
+    """Remove what is quarantined for a sink, and count it no longer; return how many events that were.
 
-    Also forgets what was counted and is not there: set aside on another machine, or lost with its disk.
+    Also forgets what was counted and is not there: quarantined on another machine, or lost with its disk.
 
     Raises:
         StagingError: it cannot be removed.
@@ -143,7 +143,7 @@ def discard_stream(aside: Quarantine, sink: str, *, store: CheckpointStore, cloc
 def _settle(aside: Quarantine, target: Target, ledger: Ledger, clock: Callable[[], datetime]) -> Iterator[Batch]:
     """Yield what is to be loaded; count and release the batch that a replay had loaded already when it died.
 
-    It died before it could count the batch, if a part of it is set aside anew, or before it could release it.
+    It died before it could count the batch, if a part of it is quarantined anew, or before it could release it.
     """
     for batch in aside.held(target.refused_by):
         refused = aside.refused_again(target.name, batch)

@@ -83,7 +83,7 @@ class _Run:
             with self._job.trace("plan") as facts:
                 plan = self._plan()
                 facts.update(wanted=str(plan.wanted), windows=len(plan.read))
-            if plan.read or not plan.bounded:  # with nothing to read, the horizon moves all the same
+            if plan.read or not plan.bounded:  # with nothing to read, the horizon still moves
                 self._export(plan)
             self._delivery.conclude()
         except CfauditError as error:
@@ -192,7 +192,7 @@ class _Run:
     # -- details ------------------------------------------------------------------------------------
 
     def _is_refused(self, sink: str) -> bool:
-        """Say whether events are set aside for a sink, by the count or, should a replay have died, by the folder."""
+        """Say whether events are quarantined for a sink, by the count or, should a replay have died, by the folder."""
         return bool(self._ledger.progress(sink).quarantined) or sink in self._quarantine.sinks()
 
     def _report(self, plan: Plan | None) -> RunReport:

@@ -1,11 +1,11 @@
-"""A slice of a stream: time that is lent to a run of its own, so that many workers can export one account at once.
+"""A slice of a stream: time leased to a run of its own, so that many workers can export one account at once.
 
-lend       the stream's checkpoint says that the time is lent; nobody else exports it from then on
+lease      the stream's checkpoint says that the time is leased; no other run exports it from then on
 run        an ordinary run, with a checkpoint, a lock and a staging folder of its own
-take back  when every sink has all of it, the stream's checkpoint covers the time as if it had been exported there
+release    when every sink has all of it, the stream's checkpoint covers the time as if it had been exported there
 
 The stream itself is held only for the moments of lending and taking back. A slice that is run again after a crash
-goes on where it was; one that is run again after it was taken back finds that nothing is missing.
+goes on where it was; one that is run again after its release finds that nothing is missing.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def run_slice(job: Job, waiting: Waiting) -> RunReport:
     """Run a slice once: `job.stream` has its time, and `job.since` and `job.until` are its ends.
 
     Raises:
-        LockedError: this slice or the stream is held, or part of the time is lent to a slice that is running.
+        LockedError: this slice or the stream is held, or part of the time is leased to a slice that is running.
         CheckpointDamagedError: a checkpoint cannot be read.
         TryAgainError: the store of the checkpoint cannot be reached.
     """
@@ -105,13 +105,13 @@ def _reclaim(job: Job, ledger: Ledger, window: Window) -> None:
             raise LockedError(f"{blocked} has batches on their way; run that one first")
         ledger.write(_taken_back(other.checkpoint), job.clock())
         other.write(_uncounted, job.clock())
-    _LOG.info("slice taken back unfinished", extra={"slice": str(window)})
+    _LOG.info("slice released unfinished", extra={"slice": str(window)})
 
 
 def _take_back(job: Job, own: Checkpoint, waiting: Waiting) -> None:
     with _held(job.store, job.stream, waiting) as stream:
         Ledger(job.store, stream).write(_taken_back(own), job.clock())
-    _LOG.info("slice taken back", extra={"slice": str(job.stream.slice)})
+    _LOG.info("slice released", extra={"slice": str(job.stream.slice)})
 
 
 def _is_complete(own: Checkpoint, job: Job) -> bool:
@@ -161,7 +161,7 @@ def _uncounted(own: Checkpoint) -> Checkpoint:
 
 
 def _added(mine: SinkProgress, progress: SinkProgress) -> SinkProgress:
-    """Return what a sink has with the slice; what it refused stays with the slice, where it is set aside."""
+    """Return what a sink has with the slice; what it refused stays with the slice, where it is quarantined."""
     since = mine.seen_since
     if since and progress.seen_since and progress.covered[-1].before > since:
         since = max(since, progress.seen_since)  # of the slice, earlier keys are not known

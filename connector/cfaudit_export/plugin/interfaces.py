@@ -31,7 +31,7 @@ class Extract:
         gaps: what could not be read inside the window.
         read_at: when the last page of the window arrived.
         calls: tool calls that this window cost.
-        trimmed: events whose facets were left out for want of budget.
+        trimmed: events whose facets were not asked for: call budget exhausted.
         shadows: what is certain of rows that exist and cannot be read, one row each: `event_time`, on the whole
             millisecond, and columns of the schema. All rows of a millisecond have the same values. None for none.
         filled: windows that this source could not read, and another one did.
@@ -204,7 +204,7 @@ class Sink(Protocol):
 class BlobStore(Protocol):
     """What a checkpoint store may offer beside checkpoints: a place for files that belong to a stream.
 
-    What is set aside of a run goes there, where the machine's own disk is thrown away with it. Names have slashes.
+    What is quarantined of a run goes there, where the machine's own disk is thrown away with it. Names have slashes.
     What a method wrote or removed is durable when it returns.
     """
 
@@ -254,7 +254,7 @@ class CheckpointStore(Protocol):
         Durable when it returns. A reader sees the old document or the new one, never a mixture.
 
         Raises:
-            CheckpointConflictError: somebody else was faster; nothing was changed.
+            CheckpointConflictError: another run was faster; nothing was changed.
             TryAgainError: the store cannot be reached or written.
         """
         ...

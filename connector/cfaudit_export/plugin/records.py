@@ -70,7 +70,7 @@ class SourceContext:
         recover: what to rebuild of trimmed rows.
         max_wait_seconds: a bound for all waiting of the run (throttling, retries); None is the source's own default.
         shared: the same for all sources of this process that use the same credential; what they must share is kept
-            here by whoever needs it first, as the budget of calls is, and what they may share, as a session is.
+            here by the first that needs it, as the budget of calls is, and what they may share, as a session is.
         has_filler: whether another source reads the gaps: then they need not be as short as can be.
     """
 
@@ -97,7 +97,7 @@ class SourcePlugin:
         filters: names of filters it can apply, for `--help` and for refusing others before connecting.
         log: name of the log it reads, where that is the log of another source too: each goes on where the other
             stopped, and can fill the other's gaps. Their events must have equal keys. Empty for a log of its own.
-        needs_credential: False for a source that asks nobody, as one that reads files: no token is asked for.
+        needs_credential: False for a source without a server, as one that reads files: no token is asked for.
     """
 
     name: str

@@ -70,7 +70,7 @@ class Broken(Origin):
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """A name that is offered more than once, and therefore belongs to nobody."""
+    """A name that is offered more than once, and therefore can be used by none."""
 
     kind: str
     name: str

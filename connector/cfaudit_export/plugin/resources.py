@@ -36,12 +36,12 @@ class Shared:
         return other
 
     def release(self, name: str) -> None:
-        """Close what is open under a name, unless it is kept for whoever comes next."""
+        """Close what is open under a name, unless it is kept for the next user."""
         if not self._is_kept and name in self._open:
             self._open.pop(name)[1].close()
 
     def close(self) -> None:
-        """Close all that is open; who asks next opens it anew. After a failure, nobody else is to suffer from it."""
+        """Close all that is open; who asks next opens it anew. After a failure, no other user is to suffer from it."""
         while self._open:
             self._open.popitem()[1][1].close()
 

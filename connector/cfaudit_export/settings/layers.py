@@ -18,7 +18,7 @@ Tree = dict[str, Any]
 PLUGIN_TABLES = ("sources", "sinks", "transforms", "checkpoint")
 # Variables of this program that are not settings.
 _OTHER_VARIABLES = ("config", "disabled_plugins")
-# Higher than for keys: a variable may be somebody else's.
+# Higher than for keys: a variable may belong to another program.
 _ALIKE = 0.75
 
 
@@ -117,7 +117,7 @@ def file_layer(file: Path | None) -> Layer:
 
 
 def _check(tree: Tree, where: str) -> None:
-    """Refuse keys that nobody will ever read."""
+    """Refuse keys that nothing reads."""
     tables: dict[str, set[str]] = {}
     for option in OPTIONS:
         root, _, leaf = option.key.partition(".")

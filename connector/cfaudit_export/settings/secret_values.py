@@ -20,7 +20,7 @@ _SECRET = re.compile(
 )
 _HEADERS = re.compile(r"OTEL_EXPORTER_OTLP_(\w+_)?HEADERS")
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://\S+", re.IGNORECASE)
-# A part of a path that nobody has thought of: long, with a digit in it, as those of monitors and web hooks are.
+# A part of a path that looks generated: long, with a digit in it, as those of monitors and web hooks are.
 _RANDOM = re.compile(r"(?=[^/]*\d)[A-Za-z0-9_=~-]{16,}")
 _MOST_BYTES = 64 << 10
 
@@ -76,7 +76,7 @@ def _in_setting(name: str, value: str, environ: Mapping[str, str]) -> Iterator[s
 
 
 def _in_file(path: Path) -> Iterator[str]:
-    with suppress(OSError, ValueError), path.open("rb") as file:  # whoever needs it says that it cannot be read
+    with suppress(OSError, ValueError), path.open("rb") as file:  # its user reports that it cannot be read
         text = file.read(_MOST_BYTES).decode().strip()
         yield text
         yield from text.split("\n")

@@ -1,4 +1,4 @@
-"""The built-in checkpoint store, offered like anybody's. Light: the store itself is imported when it is built."""
+"""The built-in checkpoint store, offered as any plugin's is. Light: the store itself is imported when it is built."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ _PARTS = 7
 _NS = 1_000_000  # of a millisecond
 _STILL_POLLS = 10
 _POLL_SECONDS = 0.03
-_ON_THEIR_WAY = 4  # of several workers; what has left already arrives all the same
+_ON_THEIR_WAY = 4  # of several workers; what was sent already still arrives
 _BEYOND_SCHEMA = {"key_token_name"}
 
 

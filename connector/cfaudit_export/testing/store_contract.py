@@ -139,7 +139,7 @@ class CheckpointStoreContract:
         assert _loaded(new_store, 1) == _checkpoint(1, 1)
 
     def test_a_save_upon_an_old_version_changes_nothing(self, new_store: NewStore) -> None:
-        """Who read before somebody else wrote must not undo that."""
+        """A run that read before another one wrote must not undo that."""
         old = new_store().save(_checkpoint(1, 1), expected=None)
         new_store().save(_checkpoint(1, 2), expected=old)
         with pytest.raises(CheckpointConflictError):
@@ -147,7 +147,7 @@ class CheckpointStoreContract:
         assert _loaded(new_store, 1) == _checkpoint(1, 2)
 
     def test_a_save_upon_a_version_of_nothing_creates_nothing(self, new_store: NewStore) -> None:
-        """A checkpoint that somebody removed meanwhile does not come back by accident."""
+        """A checkpoint that was removed meanwhile does not come back by accident."""
         version = new_store().save(_checkpoint(1, 1), expected=None)
         with pytest.raises(CheckpointConflictError):
             new_store().save(_checkpoint(2, 1), expected=version)

@@ -138,7 +138,7 @@ class CodeModeApp:
         return Response(status_code=401, headers=headers) if silent else json_answer(body, refused.status, headers)
 
     def _api(self, request: Request, caller: Caller, account_id: str) -> Response:
-        """Answer for Cloudflare's API itself, for whoever runs the snippet or has none."""
+        """Answer for Cloudflare's API itself, for callers that run the snippet and for others."""
         try:
             reply = self.isolates.api.answer(caller, account_id, request.query_params.multi_items())
         except ConnectionLostError:

@@ -107,7 +107,7 @@ class Dash:
         return inner.access in self._alive and self._clock() < inner.expires_at
 
     def kill(self) -> None:
-        """End all inner access tokens, as when somebody revokes them in the dashboard; refresh tokens go on."""
+        """End all inner access tokens, as when a user revokes them in the dashboard; refresh tokens go on."""
         self._alive.clear()
 
     def revoke(self) -> None:

@@ -54,7 +54,7 @@ class NoAuthorization:
     """A server without OAuth: no such token is known, nothing is found."""
 
     def caller(self, _token: str, _request: Request) -> Caller | Refusal:
-        """Know nobody."""
+        """Know no caller."""
         return UNKNOWN_GRANT
 
     async def answer(self, _request: Request) -> Response:
@@ -130,7 +130,7 @@ class SandboxApp:
         return await self.speak(self.service, request, caller, seen)
 
     def _before_auth(self, request: Request) -> Response | None:
-        """Answer what is answered whoever asks: failures of the edge, strangers, a path that is gone, preflights."""
+        """Answer what needs no credential: failures of the edge, strangers, a path that is gone, preflights."""
         if (failed := self.edge.fails()) is not None:
             return failed
         if (refused := self.edge.refuses(request)) is not None:

@@ -54,7 +54,7 @@ class Identities:
         return caller
 
     def reset(self) -> None:
-        """Forget everybody."""
+        """Forget every caller."""
         self._known.clear()
 
 

@@ -36,7 +36,7 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Somebody whose credential was accepted.
+    """A caller whose credential was accepted.
 
     Attributes:
         owner: whose budget the calls are charged to.

@@ -35,7 +35,7 @@ class Deed:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Somebody with a credential. `credential` is the name of the API token, `shape` where a record keeps it."""
+    """An actor with a credential. `credential` is the name of the API token, `shape` where a record keeps it."""
 
     weight: int
     person: str | None

@@ -85,7 +85,7 @@ def project(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class GeneratedStrand:
-    """Records computed from their columns when somebody asks for them."""
+    """Records computed from their columns when they are asked for."""
 
     def __init__(self, composer: Composer, columns: Columns) -> None:
         self.times = columns.times
@@ -212,7 +212,7 @@ class GeneratedStrand:
 
 
 class GivenStrand:
-    """Records that somebody handed over, kept as they are."""
+    """Records that were handed over, kept as they are."""
 
     def __init__(self, records: Iterable[Mapping[str, Any]]) -> None:
         self._records = sorted(records, key=lambda record: instant(record["action"]["time"]))

@@ -312,7 +312,7 @@ def test_a_damaged_merged_file_leaves_the_question_open(root: Path, batches: lis
 
 
 class CompactingSink:
-    """The Parquet sink, beside which somebody compacts after every load."""
+    """The Parquet sink, beside which a person compacts after every load."""
 
     def __init__(self, root: Path) -> None:
         self._root = root

@@ -117,7 +117,7 @@ def test_what_is_merged_between_two_questions_is_listed_anew(tmp_path: Path, sto
         (files_of(tmp_path, "2026-11-01")[0].parent / f"{old}.parquet").unlink()
 
     merge("batch", "merged")
-    assert data.ask(first) == [last], "nobody had looked at it, so that nobody misses it"
+    assert data.ask(first) == [last], "no query had read it, so none misses it"
     merge("merged", "again")
     with pytest.raises(TryAgainError, match="ask again"):
         data.ask(first)

@@ -1,4 +1,4 @@
-"""Pages in a real browser: charts are drawn in light, dark and print, and nothing asks anything of anybody."""
+"""Pages in a real browser: charts are drawn in light, dark and print, and nothing is loaded from elsewhere."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def timeline(exported: Any, opened: Callable[..., Any]) -> str:
 
 
 class Looker:
-    """Somebody who opens a page, in light or dark, at a desk or on a phone, or on paper."""
+    """A person who opens a page, in light or dark, at a desk or on a phone, or on paper."""
 
     def __init__(self, browser: Any, folder: Path) -> None:
         self._browser = browser

@@ -160,7 +160,7 @@ def examples(draw: st.DrawFn, habits: tuple[Habit, ...] = (*ROW_HABITS, *CALL_HA
 
 
 def _can_be_told(habit: Habit, source: Source, world: World) -> bool:
-    """Say whether anybody could tell what the habit does from an honest answer; where not, nothing can be promised."""
+    """Say whether one could tell what the habit does from an honest answer; where not, nothing can be promised."""
     if habit.name in ("loses rows", "ends early") and not world.counts:
         return False
     if habit.name in ("gives a row twice", "repeats rows across pages"):

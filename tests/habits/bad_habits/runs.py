@@ -38,7 +38,7 @@ COLUMNS = ["event_id", "event_key", "event_raw", "event_time", "fidelity", "repl
 
 @dataclass
 class Clock:
-    """Monotonic seconds that pass only when somebody waits; `told` hears of it, as a server that comes back does."""
+    """Monotonic seconds that pass only when a call waits; `told` hears of it, as a server that comes back does."""
 
     seconds: float = 0.0
     told: Callable[[float], None] = lambda _now: None

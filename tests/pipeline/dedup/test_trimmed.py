@@ -1,4 +1,4 @@
-"""Rows that came trimmed, for want of calls, come again with all columns, in the place of what they were."""
+"""Rows that came trimmed, as calls ran out, come again with all columns and replace what was delivered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A task that is told to stop, and one that meets rows which nobody can read: a minute each, so not by default."""
+"""A task that is told to stop, and one that meets rows which cannot be read: a minute each, so not by default."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who asks: credentials that are found, refused, or cannot be had just now."""
+"""Who asks: credentials that are found, refused, or not available now."""
 
 from __future__ import annotations
 

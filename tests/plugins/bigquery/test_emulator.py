@@ -1,4 +1,4 @@
-"""Types and statements against `bqemulator`, which is somebody else's idea of BigQuery: `pytest -m soak`.
+"""Types and statements against `bqemulator`, which is another project's idea of BigQuery: `pytest -m soak`.
 
 It gets an environment of its own, made by pip, for it holds back libraries that the project uses. Where that cannot be
 made, the tests are skipped with pip's last word.

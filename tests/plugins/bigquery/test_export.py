@@ -170,7 +170,7 @@ def test_an_event_that_is_refused_is_set_aside_and_the_others_arrive(trial_of: A
     large = ("large " * 1_000, START.isoformat(), START.isoformat())
     assert exporter.run(trial.order(events=[*EVENTS, large])) == ExitCode.INCOMPLETE
     trial.assert_every_event_once()
-    assert exporter.run(trial.order(events=[*EVENTS, large])) == ExitCode.INCOMPLETE, "it is still set aside"
+    assert exporter.run(trial.order(events=[*EVENTS, large])) == ExitCode.INCOMPLETE, "it is still quarantined"
     trial.assert_every_event_once()
 
 
@@ -184,7 +184,7 @@ def test_an_event_that_is_refused_is_set_aside_and_the_others_arrive(trial_of: A
             ExitCode.SETTINGS,
         ),
     ],
-    ids=["quota", "quota, and stored all the same", "no right"],
+    ids=["quota", "quota, and stored anyway", "no right"],
 )
 def test_a_run_that_bigquery_stops_says_so_and_the_next_completes_it(
     trial_of: Any, exporter: Any, fault: dict[str, Any], code: ExitCode

@@ -84,7 +84,7 @@ def test_where_none_was_ever_taken_a_few_refused_events_are_not_to_blame(standin
     """As behind a gateway that breaks every body; a process that starts anew does not learn otherwise."""
     batch = with_large_events(tmp_path, *range(3), rows=3)
     for _ in range(2):
-        with pytest.raises(SinkRefusedError, match="refuses every event it is given: .*; none was set aside"):
+        with pytest.raises(SinkRefusedError, match="refuses every event it is given: .*; none was quarantined"):
             standin.sink().load(batch)
     standin.say("settings", row_bytes=2_000_000)
     assert standin.sink().load(batch).rejected == ()

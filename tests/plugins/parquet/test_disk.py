@@ -99,7 +99,7 @@ def as_nobody() -> Iterator[None]:
 
 @pytest.mark.parametrize("call", ["check", "load"])
 def test_a_folder_of_somebody_else_refuses_and_says_what_to_do(call: str) -> None:
-    with tempfile.TemporaryDirectory() as name:  # not below tmp_path, which nobody else may enter
+    with tempfile.TemporaryDirectory() as name:  # not below tmp_path, which no other user may enter
         theirs = Path(name)
         batch = make_batch(theirs, rows=1)
         batch.path.chmod(0o644)

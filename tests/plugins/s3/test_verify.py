@@ -39,7 +39,7 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 
 def without_first(place: Any) -> str:
-    """Delete the first row of the largest object, as somebody might who means well; return its key."""
+    """Delete the first row of the largest object, as a person might who means well; return its key."""
     tables = {key: pq.read_table(io.BytesIO(place.read(key)), partitioning=None) for key in place.data_keys()}
     key, table = max(tables.items(), key=lambda one: one[1].num_rows)
     # Under another name and without its digests: a file that another program wrote is believed.

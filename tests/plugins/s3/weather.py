@@ -65,7 +65,7 @@ class Weather:
     """How a proxy treats what comes through it.
 
     Attributes:
-        fate: decides on each request; may do anything else beside, such as to kill somebody.
+        fate: decides on each request; may do anything else beside, such as to kill a process.
         after: told of each request that was let through, before its answer is sent.
         status: may put another status in the place of the store's.
         garbled: says whose body is changed on the way.

@@ -1,4 +1,4 @@
-"""Stand-ins for Splunk over HTTP, time that passes when somebody sleeps, and events as a search sees them."""
+"""Stand-ins for Splunk over HTTP, time that passes when a test sleeps, and events as a search sees them."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def splunk(new_splunk: Callable[..., Any]) -> Any:
 
 
 class Time:
-    """Seconds that pass only while somebody sleeps."""
+    """Seconds that pass only while a sleep lasts."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -222,5 +222,5 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def system_certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Somebody whom the system trusts: one instead of hundreds, which take long to read, and not our Splunk."""
+    """An authority that the system trusts: one instead of hundreds, which take long to read, and not our Splunk."""
     return make_certificate(tmp_path_factory.mktemp("tls") / "system.pem")

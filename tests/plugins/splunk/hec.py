@@ -324,7 +324,7 @@ class Handler(BaseHTTPRequestHandler):
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(body)
-        except OSError:  # whoever asked is gone
+        except OSError:  # the asker is gone
             self.close_connection = True
 
     def log_message(self, *_: Any) -> None:
@@ -389,4 +389,4 @@ class _Listening(ThreadingHTTPServer):
             self.closed.notify_all()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Keep silent about whoever hangs up in the middle, or does not trust the certificate."""
+        """Keep silent about clients that hang up in the middle, or do not trust the certificate."""

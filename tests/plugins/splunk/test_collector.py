@@ -23,7 +23,7 @@ def batch(tmp_path: Path) -> Any:
 
 
 class Down:
-    """An endpoint where nobody listens."""
+    """An endpoint where nothing listens."""
 
     def __init__(self) -> None:
         with socket.socket() as unused:

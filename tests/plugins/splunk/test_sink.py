@@ -267,7 +267,7 @@ def test_where_none_was_ever_taken_a_few_refused_events_are_not_to_blame_either(
     batch = make_batch(tmp_path, rows=rows)
     splunk.collector.cloud_bytes = 10
     for _ in range(2):
-        with pytest.raises(SinkRefusedError, match="refuses every event it is given: .*; none was set aside"):
+        with pytest.raises(SinkRefusedError, match="refuses every event it is given: .*; none was quarantined"):
             new_sink(splunk).load(batch)
     splunk.collector.cloud_bytes = 1_000_000
     assert new_sink(splunk).load(batch).rejected == ()

@@ -28,7 +28,7 @@ END = datetime(2026, 11, 20, tzinfo=UTC)
 
 @dataclass
 class Station:
-    """A server and a client whose common time stands still unless somebody waits."""
+    """A server and a client whose common time stands still unless a call waits."""
 
     now: float = END.timestamp()
     waits: list[float] = field(default_factory=list)
@@ -106,7 +106,7 @@ def test_where_the_budget_is_hidden_all_workers_wait_and_nothing_is_lost(station
     one.assert_complete(one.read())
     waited = one.now - END.timestamp()
     blocks = (one.sandbox.upstream.counts["upstream_calls"] - one.sandbox.upstream.counts["throttled"]) // 30
-    assert 300 <= waited <= 330 * (blocks + 1), "nobody asks while the server blocks"
+    assert 300 <= waited <= 330 * (blocks + 1), "no call is made while the server blocks"
 
 
 def test_a_hidden_budget_is_exceeded_once_and_then_kept(station: Any) -> None:

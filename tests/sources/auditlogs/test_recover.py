@@ -121,7 +121,7 @@ def test_between_odd_rows_and_in_small_pieces_rebuilt_columns_are_true_and_few_s
 
 
 def test_around_odd_rows_columns_are_all_there_for_a_bounded_number_of_calls() -> None:
-    """A refusal says where odd rows stand, so that counting takes the place of reading around each of them."""
+    """A refusal says where rejected rows stand, so that counting takes the place of reading around each of them."""
     odd = 8
     options = {"end_at": END, "seed": 4, "events": 160, "span_seconds": 3_600.0, "twins": 0.0, "ties": 0.0}
     world = World(SandboxOptions(**options, poison={"delegated-service": odd}))

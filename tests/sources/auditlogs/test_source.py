@@ -80,7 +80,7 @@ def assert_complete(world: World, extracts: list[Extract]) -> None:
     missing = truth(world) - rows_of(extracts)
     assert not rows_of(extracts) - truth(world)
     hidden = [gap.window for extract in extracts for gap in extract.gaps if "could not be separated" in gap.reason]
-    # A row between two odd ones of its millisecond that shares every facet with them cannot be had; it is said so.
+    # A row between two odd ones of its millisecond that shares every facet with them cannot be read; it is said so.
     for text in missing:
         assert contains(hidden, datetime.fromisoformat(json.loads(text)["time"])), text
     assert union(*(extract.window for extract in extracts)) == (everything(world),)

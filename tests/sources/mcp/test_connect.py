@@ -52,7 +52,7 @@ class Night:
 
     def __post_init__(self) -> None:
         self.world = World(SandboxOptions(end_at=END, events=EVENTS, span_seconds=3_600.0, accounts=2))
-        self.place = socket.socket()  # bound and not listening, so that nobody else gets the port
+        self.place = socket.socket()  # bound and not listening, so that no other process gets the port
         self.place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.place.bind(("127.0.0.1", 0))
         self.port = self.place.getsockname()[1]
@@ -146,7 +146,7 @@ def test_a_server_that_fails_while_it_starts_is_asked_again(night: Night, status
 
 
 def test_a_server_that_throttles_who_connects_is_left_alone_as_long_as_it_says(night: Night) -> None:
-    night.dawn().upstream.fail_next(429, times=2, where="probe", retry_after=7)  # whoever connects asks twice
+    night.dawn().upstream.fail_next(429, times=2, where="probe", retry_after=7)  # each connection asks twice
     night.read()
     assert 6 < sum(night.waits) <= 7
 

@@ -131,7 +131,7 @@ def test_each_row_is_read_once_and_each_odd_one_is_told_once_however_walks_are_c
 
 @dataclass
 class Coveted(Log):
-    """A log beside which somebody wants a part of the walk at each question that narrows an odd row down."""
+    """A log beside which a worker wants a part of the walk at each question that narrows a rejected row down."""
 
     board: Board = field(default_factory=lambda: Board([Range(0, END_MS)], 9, worth_calls=1))
     wanted: int = 0

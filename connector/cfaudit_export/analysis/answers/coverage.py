@@ -50,7 +50,7 @@ class Coverage:
 
     @property
     def is_complete(self) -> bool | None:
-        """Whether everything is there: False when something is known to be missing, None when nobody knows.
+        """Whether everything is there: False when something is known to be missing, None when that is unknown.
 
         An account is whole when its streams together cover the period, and none of them left a gap.
         """
@@ -112,7 +112,7 @@ def reach(
     sinks: Collection[str] = (),
     filters: Mapping[str, str] | None = None,
 ) -> datetime | None:
-    """Return up to when every account was exported, by default all; None if nobody knows. Arguments: as `cover`."""
+    """Return up to when every account was exported, by default all; None if unknown. Arguments: as `cover`."""
     ends: dict[str, datetime] = {}
     for checkpoint in checkpoints:
         account = checkpoint.stream.account_id

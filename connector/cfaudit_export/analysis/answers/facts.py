@@ -1,4 +1,4 @@
-"""The values of a report. What nobody knows is None, and never 0."""
+"""The values of a report. What is unknown is None, never 0."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class SignIns:
 
 @dataclass(frozen=True, slots=True)
 class SensitiveChange:
-    """A change that somebody should look at.
+    """A change that a person should look at.
 
     Attributes:
         event_id: which event.
@@ -123,7 +123,7 @@ class SensitiveChange:
         credential: by what.
         action: `create`, `update`, `delete`, ...; `unknown`.
         by_description: whether it counts as a delete only because its description says so.
-        description: what was done, in the record's words.
+        description: what was done, as the record describes it.
         product: of the resource.
         type: of the resource.
         target: name of the zone, or id of the resource.

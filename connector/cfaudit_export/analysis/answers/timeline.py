@@ -57,7 +57,7 @@ class Step:
         last: when it was done last.
         count: how often.
         action: `create`, `update`, `delete`, ...; `unknown`.
-        description: what was done, in the records' words.
+        description: what was done, as the records describe it.
         product: of the resource.
         type: of the resource.
         result: `success`, `failure`, ...; `unknown`.

@@ -33,7 +33,7 @@ class Actor:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Credential:
-    """By what somebody acted.
+    """The credential with which an actor acted.
 
     Attributes:
         kind: `dash`, `api_key`, `api_token`, `oauth`, `origin_ca_key`, `api`, another word of the record, `unknown`.

@@ -39,7 +39,7 @@ _DAY = timedelta(days=1)
 
 
 class Shelf:
-    """What a place holds: listed at once, and each file looked at when somebody needs it, and only once."""
+    """What a place holds: listed at once, and each file read when it is first needed, and only once."""
 
     def __init__(self, place: Place, wanted: Callable[[str], bool], limits: Limits | None = None) -> None:
         """List the files below the folders that are wanted; `limits` are those of comparing files.

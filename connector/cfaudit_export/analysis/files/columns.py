@@ -1,6 +1,6 @@
 """Which columns answers have, and which columns of a file can be read as those.
 
-Whoever can add a file chooses its columns. A file whose known columns are not those of events is no export. Any other
+Who adds a file chooses its columns. A file whose known columns are not those of events is no export. Any other
 column of it is left out where it does not fit, and its events are read: no file keeps others from being read.
 """
 

@@ -240,7 +240,7 @@ def _merge(work: _Work, folder: Path, files: list[DataFile]) -> Path:
 
 
 def _mode(files: Iterable[DataFile]) -> int:
-    """Return the permissions that all files have: nobody may read more than before."""
+    """Return the permissions that all files have: no user may read more than before."""
     return reduce(and_, (Path(one.found.path).stat().st_mode for one in files), 0o666)
 
 

@@ -1,7 +1,7 @@
 """Files -> the view `audit_events` in DuckDB, with the columns and types of the schema.
 
 Arrow reads the files, in a folder and in S3 alike, and skips those that their folder or their footer rules out. So
-DuckDB itself needs no file and no network, and may not touch any: whoever writes the SQL can read events and nothing
+DuckDB itself needs no file and no network, and may not touch any: the author of the SQL can read events and nothing
 else.
 
 Tables and views: `audit_events` holds the events, `event_date` (the UTC day as `YYYY-MM-DD`) behind the columns of the
@@ -96,7 +96,7 @@ class Data:
 
     @property
     def first(self) -> datetime | None:
-        """Return the time of the earliest event, None if there is none or nobody knows."""
+        """Return the time of the earliest event, None if there is none or it is unknown."""
         return min((one.first for one in self.listing.files if one.first), default=None)
 
     @property

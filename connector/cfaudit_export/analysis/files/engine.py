@@ -101,7 +101,7 @@ def _remove_abandoned(root: Path) -> None:
         try:
             found = folder.lstat()
             if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or not (folder / "files").is_dir():
-                continue  # somebody else's, or one that is being made
+                continue  # of another user, or one that is being made
             with FileLock(folder / _LOCK, timeout=0, mode=0o600):
                 shutil.rmtree(folder, ignore_errors=True)
         except (OSError, Timeout):

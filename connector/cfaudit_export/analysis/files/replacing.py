@@ -1,6 +1,6 @@
 """What `replaces` of events may hide: an event that says less of itself, of the same account and the same moment.
 
-`replaces` is a claim of whoever wrote the row. It counts only for a shadow, or for a trimmed event that says the same
+`replaces` is a claim by the writer of the row. It counts only for a shadow, or for a trimmed event that says the same
 in its six fields but for the token name, and of the same account and millisecond. An event that is known in full cannot
 be replaced.
 """

@@ -1,4 +1,4 @@
-"""SQL that somebody typed in, its answer out, batch by batch."""
+"""SQL in, its answer out, batch by batch."""
 
 from __future__ import annotations
 

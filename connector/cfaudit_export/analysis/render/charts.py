@@ -209,7 +209,7 @@ def _draw(chart: Mapping[str, Any], title: str) -> str:
     except ImportError:
         raise SettingsError("charts are not installed: pip install 'cfaudit-export[analysis]'") from None
     drawn = vl_convert.vegalite_to_svg({**chart, "config": _CONFIG}, allowed_base_urls=[])
-    root = ET.fromstring(drawn)  # noqa: S314  # our own drawing, not somebody's document
+    root = ET.fromstring(drawn)  # noqa: S314  # our own drawing, not a document from outside
     ET.register_namespace("", _SVG)
     _strip(root)
     root.set("role", "img")

@@ -1,8 +1,8 @@
-"""What a sink has of windows with rows that could not be read at first, and were read after all.
+"""Keys delivered for windows whose gap was filled later.
 
-The source that could not read them meets them again whenever the window is read again, and whoever read them then may
-be away by now. So the keys of such a window are kept while it may be read again, in an entry
-`2026-11-24T02:13:05.123Z=2026-11-24T02:13:05.124Z`: a reading that finds no more rows than these, be they readable or
+The source that could not read such a window meets its rejected rows again whenever it reads the window again, and the
+source that filled the gap may be away by then. So the keys of the window are kept while it may be read again, in an
+entry `2026-11-24T02:13:05.123Z=2026-11-24T02:13:05.124Z`. A reading that finds no more rows than these, readable or
 not, finds nothing that the sink lacks.
 """
 

@@ -1,4 +1,4 @@
-"""Events that stand for rows which could not be read, and the rows that take their place at last.
+"""Events that stand for rows which could not be read, and the rows that replace them later.
 
 A shadow is named by its millisecond and its number there, and by nothing else (`identity.shadow_key`). So the keys
 that a sink has of a gap say which shadows it has, whatever was known of them when they were delivered.

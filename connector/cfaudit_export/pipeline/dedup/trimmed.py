@@ -1,7 +1,7 @@
 """Rows that were delivered trimmed, and later whole: what a sink has of them, and the rows that take their place.
 
 What is remembered are intervals, not rows: every row that a sink has in one of them is trimmed. An interval is added
-when a piece is delivered trimmed for want of calls, and goes when a piece comes for it that has all columns. The rows
+when a piece is delivered trimmed as calls ran out, and goes when a piece comes for it that has all columns. The rows
 of that piece which the sink has are delivered again, with an id of their own, and `replaces` names the row whose place
 each takes. The id of the trimmed row is its key, as a source that trims gives no ids; rows with others are left alone.
 """
@@ -35,7 +35,7 @@ def to_complete(progress: SinkProgress) -> tuple[Window, ...]:
 
 
 def to_read(progress: SinkProgress) -> tuple[Window, ...]:
-    """Return what is read to complete them: with gaps in between, as an end at a gap would meet the odd row there."""
+    """Return what is read to complete them: with gaps in between, as an end at a gap would meet its rejected row."""
     whole = union(*(one.window for one in progress.trimmed))
     return tuple(window for window in whole if subtract([window], gap_windows(progress.seen)))
 
@@ -133,7 +133,7 @@ def _interval(run: list[tuple[datetime, int]], at: datetime) -> Trimmed:
 
 
 def _parts(one: Trimmed, rest: tuple[Window, ...]) -> Iterator[Trimmed]:
-    """Yield what is left of an interval, its rows spread evenly, as nobody counted where they are."""
+    """Yield what is left of an interval, its rows spread evenly, as where they are was not counted."""
     if rest == (one.window,):
         yield one
         return

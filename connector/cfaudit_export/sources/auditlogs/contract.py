@@ -26,7 +26,7 @@ class ToolFault:
         kind: `refused`: any 4xx upstream, be it throttling, a dead cursor, a lost permission or a bad argument;
             `unavailable`: upstream fails and may recover; `account`: no or wrong account chosen; `arguments`: the
             tool's own validation; `unknown`: none of these.
-        message: the server's words, printable.
+        message: the server's message, printable.
         accounts: id and name of the accounts to choose from, with kind `account`.
     """
 

@@ -1,8 +1,8 @@
-"""Which readable rows of an interval have a value, where odd rows make the server refuse the page: few questions tell.
+"""Which readable rows of an interval have a value, where rejected rows make the server refuse the page.
 
-A refusal names the position of every odd row in the page. So the same question from both ends tells how many rows there
+A refusal names the position of every rejected row in a page. The same question from both ends tells how many rows there
 are, readable and odd, and nothing needs to be read. The values of one filter are disjoint: all but one are read around
-their odd rows, and the rows that are left, if they are just as many as have the last value, have that one.
+their rejected rows, and the rows that are left, if they are just as many as have the last value, have that one.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ class Found:
     Attributes:
         interval: the interval.
         values: texts of rows by value.
-        odd: odd rows by value.
+        odd: rejected rows by value.
         left: rows whose value is not known.
         counted: values of which it is known only how many rows have them.
-        parts: odd rows by value in parts of the interval, as far as that was found out.
+        parts: rejected rows by value in parts of the interval, as far as that was found out.
     """
 
     interval: Interval
@@ -82,7 +82,7 @@ class Reading:
         Args:
             ask: asks a question.
             plain: the question for the whole piece.
-            apart: values of a filter that no odd row has, as far as is known.
+            apart: values of a filter that no rejected row has, as far as is known.
         """
         self._ask = ask
         self._plain = plain
@@ -132,7 +132,7 @@ class Reading:
         return await self._in_halves(found, halves, one, count)
 
     async def _kept_apart(self, here: Interval, one: Filter, count: _Count) -> list[str]:
-        """Ask with a further filter that odd rows do not meet; return all rows that have the value, else none."""
+        """Ask with a further filter that rejected rows do not meet; return all rows that have the value, else none."""
         texts: list[str] = []
         query = self._question(here, one)
         for other in self._apart:

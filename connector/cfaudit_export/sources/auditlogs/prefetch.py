@@ -46,7 +46,7 @@ class Ahead:
     ) -> tuple[pa.Table, int]:
         """Return the rows of a piece that meet a filter, and before which millisecond these are all.
 
-        That is the piece's end, unless a page is refused: what lies behind is for the caller to read, as the odd row
+        That is the piece's end, unless a page is refused: the caller reads what lies behind, as the rejected row
         may lie behind the piece. A filter that was refused is not read ahead again.
         """
         course = self._courses.pop(one, None)

@@ -206,7 +206,7 @@ class Reader:
             return False
 
     async def _canary(self, query: Query) -> bool:
-        """Ask the plainest question there is; True when the server answers it, be it with an odd row."""
+        """Ask the plainest question there is; True when the server answers it, be it with a rejected row."""
         plain = replace(query, since_ms=query.before_ms - _HOUR_MS, limit=1, cursor=None, filters=())
         outcome = await self._persist(plain, self._patience())
         return not (isinstance(outcome, ToolFault) and outcome.kind == "refused")

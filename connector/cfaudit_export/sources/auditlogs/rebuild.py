@@ -37,7 +37,7 @@ from cfaudit_export.sources.paging.reader import CursorDeadError
 from cfaudit_export.sources.paging.rows import between, last_ms
 
 _COMBINATIONS = 64
-_AROUND_CALLS = 4  # that one question around odd rows may cost
+_AROUND_CALLS = 4  # that one question around rejected rows may cost
 _TYPES = {"raw_status_code": pa.int32()}
 
 
@@ -118,7 +118,7 @@ class Rebuild:
         return Reading(facet, texts_of_all, pa.chunked_array(labels, pa.string()))
 
     async def _reading_of_intervals(self, facet: str, values: tuple[str, ...]) -> Reading:
-        """Read a facet of a piece that holds odd rows."""
+        """Read a facet of a piece that holds rejected rows."""
         states = [Found(interval) for interval in self._intervals]
         for number, value in enumerate(values):
             is_proven = facet in self._reader.proven
@@ -147,7 +147,7 @@ class Rebuild:
         )
 
     async def _take_whole(self, states: list[Found], one: Filter) -> bool:
-        """Ask for a value in the whole piece; False where odd rows have it, too."""
+        """Ask for a value in the whole piece; False where rejected rows have it, too."""
         parts: list[pa.Table] = []
         query = replace(self._plain, filters=(*self._plain.filters, one))
         if await self._read(query, parts) is not None:
@@ -226,7 +226,7 @@ class Rebuild:
             if reached is None:
                 break
             hole = next((hole for hole in self._holes if hole[1] > reached), None)
-            if hole is None:  # odd rows that were not there before: what lies behind stays unknown
+            if hole is None:  # rejected rows that were not there before: what lies behind stays unknown
                 break
             # The end is asked for tightly, or the hole itself would refuse the page.
             tight = replace(query, since_ms=reached, before_ms=hole[0], edges=self._reader.tight)
@@ -269,7 +269,7 @@ class Rebuild:
 
 
 def _apart(piece: Piece) -> tuple[Filter, ...]:
-    """Return the values of a filter that leaves all odd rows out, as it is the field of the filter that is at fault."""
+    """Return the values of a filter that leaves out all rejected rows, because the field of the filter is at fault."""
     at_fault = {facet_of(odd.reason.partition(":")[0]) for odd in piece.unreadable}
     name = at_fault.pop() if len(at_fault) == 1 else None
     return tuple((name, value) for value in CANDIDATES[name]) if name else ()

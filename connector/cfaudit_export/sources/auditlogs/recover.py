@@ -19,7 +19,7 @@ from cfaudit_export.sources.paging.evidence import Piece
 from cfaudit_export.sources.paging.facets import CANDIDATES, Filter
 from cfaudit_export.sources.paging.query import Query
 
-_ODD_CALLS = 6  # that a facet costs because of odd rows, as a rule
+_ODD_CALLS = 6  # that a facet costs because of rejected rows, as a rule
 LEAST_CALLS = 40
 """Calls without which there is no use in beginning."""
 
@@ -30,7 +30,7 @@ class Recovered:
 
     Attributes:
         columns: by name, one value a row; null where nothing is certain.
-        complete: False when facets were left out for want of budget.
+        complete: False when facets were not asked for: call budget exhausted.
         calls: tool calls it took.
         shadows: what is certain of unreadable rows, as `Extract.shadows`.
     """

@@ -1,7 +1,7 @@
 """Rows that the server refuses to return -> what it admits of them: how many there are, and which filters they meet.
 
-A refused page names every odd row in it. So the same question with a filter tells how many odd rows meet the filter.
-What all odd rows of a millisecond share is certain of each of them; nothing else is said.
+A refused page names every rejected row in it. The same question with a filter tells how many of them meet the filter.
+What all rejected rows of a millisecond share is certain of each of them; nothing else is said.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from cfaudit_export.sources.paging.query import MOST_ROWS, Query, Rejection, Unr
 _LIKELY = ("actor_email", "actor_token_name", "resource_product", "resource_type")
 _GUESSES = 6
 _NARROW_MS = 2  # in which the very millisecond of a row can be told
-_FEW = 2  # odd rows, of which each is asked for alone
+_FEW = 2  # rejected rows, of which each is asked for alone
 MOST_CALLS = 60  # that one millisecond can cost, and where there are many, all of them together
 
 Ask = Callable[[Query], Awaitable[Page | Rejection]]
@@ -35,7 +35,7 @@ class _EnoughError(Exception):
 
 @dataclass(slots=True)
 class OddRows:
-    """The odd rows of milliseconds, counted by filter; every count is asked for once.
+    """The rejected rows of milliseconds, counted by filter; every count is asked for once.
 
     Attributes:
         ask: asks a question.
@@ -60,17 +60,17 @@ class OddRows:
         )
 
     def note(self, query: Query, outcome: Page | Rejection) -> None:
-        """Remember an answer that says how many odd rows there are, whoever asked."""
+        """Remember an answer that says how many rejected rows there are, for all askers."""
         filters = query.filters[len(self.plain.filters) :]
         if query == self.question(query.since_ms, *filters):
             self._counts[query.since_ms, filters] = len(outcome.issues) if isinstance(outcome, Rejection) else 0
 
     def learn(self, interval: Interval, one: Filter, odd: int) -> None:
-        """Remember how many odd rows of an interval meet a filter."""
+        """Remember how many rejected rows of an interval meet a filter."""
         self._facts.setdefault(one, []).append((interval, odd))
 
     def _follows(self, at_ms: int, filters: tuple[Filter, ...]) -> int | None:
-        """Return what is known of a millisecond because all odd rows of an interval meet a filter, or none."""
+        """Return what is known of a millisecond because all rejected rows of an interval meet a filter, or none."""
         if len(filters) != 1 or (at_ms, ()) not in self._counts:
             return None
         for interval, odd in self._facts.get(filters[0], ()):
@@ -79,7 +79,7 @@ class OddRows:
         return None
 
     async def ask_of_all(self, intervals: Sequence[Interval], one: Filter) -> None:
-        """Ask how many odd rows of intervals meet a filter: where they all do, or none, that is asked once for all."""
+        """Ask how many rejected rows of intervals meet a filter; where all or none do, one question is enough."""
         for interval in intervals:
             asked = replace(
                 self.plain,
@@ -91,7 +91,7 @@ class OddRows:
             self.learn(interval, one, len(outcome.issues) if isinstance(outcome, Rejection) else 0)
 
     async def count(self, at_ms: int, *filters: Filter) -> int:
-        """Return how many odd rows of the millisecond meet the filters."""
+        """Return how many rejected rows of the millisecond meet the filters."""
         if (known := self._follows(at_ms, filters)) is not None:
             return known
         if (at_ms, filters) not in self._counts:
@@ -104,7 +104,7 @@ class OddRows:
         return self._counts[at_ms, filters]
 
     async def shared(self, at_ms: int, total: int, name: str, values: tuple[str, ...]) -> str | None:
-        """Return the value of a filter that all odd rows of the millisecond have; None when none is certain."""
+        """Return the value of a filter that all rejected rows of the millisecond have; None when none is certain."""
         left, found = total, None
         for value in values:
             if not left:
@@ -146,12 +146,12 @@ async def cast_shadows(
     """Return what is certain of unreadable rows, one row each: `event_time` and texts by filter; None for nothing.
 
     Args:
-        rows: counts odd rows.
+        rows: counts rejected rows.
         gaps: where they are.
         facets: filters and their values.
         near: readable rows around.
         may_spend: says whether so many calls may be made.
-        intervals: where several odd rows may be asked for at once.
+        intervals: where several rejected rows may be asked for at once.
     """
     gaps = tuple(odd for odd in gaps if odd.before_ms - odd.since_ms <= _NARROW_MS)
     if not gaps:

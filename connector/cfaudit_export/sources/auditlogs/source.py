@@ -41,7 +41,7 @@ from cfaudit_export.sources.paging.walk import Manner, Walk, staggered
 from cfaudit_export.sources.paging.work_queue import WORTH_CALLS, Board, Range
 
 # With columns to rebuild, every walk asks for some 36 values and half of the last page of each is wasted: 18 calls, to
-# be little beside the eight for each page. Calls are in flight all the same, as facets are read beside each other.
+# be little beside the eight for each page. Calls are in flight anyway, as facets are read beside each other.
 _RECOVERY_WORTH_CALLS = 60
 
 _NO_COLUMNS = Recover("off")
@@ -166,13 +166,13 @@ class AuditLogsSource:
             yield self._as_extract(piece, recovered, policy)
 
     def guess_start(self, window: Window, count: int) -> datetime:
-        """Return since when the newest events of a window are: exactly, or by how dense those before an odd row are."""
+        """Return since when the newest events of a window are: exactly, or by the density before a rejected row."""
         opened = self._opened()
         limit = min(count, opened.page_size)
         filters = self._context.stream.filters
         query = Query(to_ms(window.since), to_ms(window.before), limit, "desc", filters=filters)
         outcome = opened.portal.call(opened.reader.page, query)
-        if isinstance(outcome, Rejection):  # what stands before the odd row may be had
+        if isinstance(outcome, Rejection):  # what stands before the rejected row may be had
             outcome = opened.portal.call(opened.reader.page, replace(query, limit=max(outcome.issues[0].index, 1)))
         page = Page(PAGE_SCHEMA.empty_table(), "more") if isinstance(outcome, Rejection) else outcome
         return start_by(page, window, count)

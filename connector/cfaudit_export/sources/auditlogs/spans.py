@@ -1,4 +1,4 @@
-"""A piece with odd rows -> intervals of it, each of which one page can hold and a question can ask for by itself."""
+"""A piece with rejected rows -> intervals of it, each of which fits one page and can be asked for by itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pyarrow as pa
 from cfaudit_export.sources.paging.query import Query
 
 Hole = tuple[int, int, int]
-"""Where odd rows are, `[since, before)` in milliseconds, and how many."""
+"""Where rejected rows are, `[since, before)` in milliseconds, and how many."""
 _Stand = tuple[int, int, int, int]
 # Nothing stands within so many milliseconds of a cut, whatever the ends of a question include.
 _APART_MS = 4
@@ -24,7 +24,7 @@ class Interval:
         since_ms: its first millisecond.
         before_ms: the first one after it.
         rows: its readable rows.
-        holes: where its odd rows are, ascending.
+        holes: where its rejected rows are, ascending.
     """
 
     since_ms: int
@@ -34,7 +34,7 @@ class Interval:
 
     @property
     def odd(self) -> int:
-        """Return how many odd rows there are."""
+        """Return how many rejected rows there are."""
         return sum(count for _, _, count in self.holes)
 
     def halves(self) -> tuple[Interval, ...]:
@@ -55,7 +55,7 @@ def intervals(plain: Query, tight: Query, rows: pa.Table, odd: Iterable[Hole]) -
         plain: the question for the whole piece, that covers all of it.
         tight: the same, that reaches nowhere beyond it.
         rows: the readable rows, ascending.
-        odd: where odd rows are, and how many; ascending.
+        odd: where rejected rows are, and how many; ascending.
     """
     least, most = plain.since_ms + plain.edges.since_ms, plain.before_ms + min(tight.edges.before_ms, 0)
     if not plain.edges.learned:
@@ -83,7 +83,7 @@ def _cut(rows: pa.Table, stands: Sequence[_Stand], most: int) -> Iterator[Interv
 
 
 def _stands(rows: pa.Table, odd: Iterable[Hole]) -> list[_Stand]:
-    """Return what stands where, rows and odd rows, by time."""
+    """Return what stands where, rows and rejected rows, by time."""
     times = (at // 1_000_000 for at in rows["event_time"].cast(pa.int64()).to_pylist())
     return sorted([(at, at + 1, 1, 1) for at in times] + [(*hole, 0) for hole in odd])
 

@@ -34,7 +34,7 @@ class Fault:
             a right; `refused`: any other 4xx; `passing`: may work later; `size`: the reply would be too large;
             `cut`: the reply was cut off, and a smaller one is asked for already; `account`: none chosen;
             `arguments`: the tool takes others; `foreign`: the server does not let the snippet do what it does.
-        message: the server's words, printable.
+        message: the server's message, printable.
         wait_seconds: how long it asks us to wait.
         accounts: id and name of some of the accounts to choose from, with `account`; the text may be cut.
         bytes: of the page that is too large, where that is known.

@@ -1,6 +1,6 @@
 """A body nested without end, which decoders refuse for good reasons -> one of the same length that they take.
 
-Whoever can put such a body into an audit log must not stop the export with it. So what is too deep is covered, byte
+A user who can put such a body into an audit log must not stop the export. So what is too deep is covered, byte
 for byte, for the reading of the columns; the event as received keeps it.
 """
 

@@ -1,6 +1,6 @@
-"""The one budget that all workers of a process share: calls within a moving window, and pauses for everybody.
+"""The one budget that all workers of a process share: calls within a moving window, and pauses for all of them.
 
-The server's own budget is not told, and may be less: where it blocks us, what it has served until then is learnt.
+The server does not tell its own budget, which may be less: when it blocks us, we learn it from what it served before.
 
 Cloudflare allows 1,200 calls in five minutes to a user, and blocks all of the user's calls for five minutes when
 there are more (developers.cloudflare.com/fundamentals/api/reference/limits).
@@ -32,13 +32,13 @@ _LEAST_BLOCK_SECONDS = 60.0
 
 
 def shared_pace(context: SourceContext, budget_calls: int) -> Pace:
-    """Return the pace of all sources that this process reads with one credential; whoever is first sets the budget."""
+    """Return the pace of all sources that this process reads with one credential; the first caller sets the budget."""
     pace: Pace = context.shared.values.setdefault("pace", Pace(budget_calls, context.max_wait_seconds))
     return pace
 
 
 class Pace:
-    """Hand out calls no faster than the budget, and nobody any while paused."""
+    """Hand out calls no faster than the budget, and none while paused."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Pace:
 
         Args:
             budget_calls: upstream calls in any five minutes; 0 for no limit.
-            max_wait_seconds: longest time that may be spent waiting in all, whoever waits; None for no bound.
+            max_wait_seconds: longest time that all waits together may take; None for no bound.
             now: a monotonic clock in seconds.
             sleep: waits that many seconds.
         """
@@ -62,7 +62,7 @@ class Pace:
         self._sleep = sleep
         self.waited_seconds = 0.0
         self._waited_until = now()
-        self.waiting: Callable[[str | None], None] = lambda _why: None  # told why everybody waits; None: goes on
+        self.waiting: Callable[[str | None], None] = lambda _why: None  # told why all calls wait; None: they go on
         self._spent: deque[tuple[float, int]] = deque()
         self._served: deque[tuple[float, int]] = deque()
         self._learnt: tuple[float, int] = (0.0, 0)  # until when, how many
@@ -100,7 +100,7 @@ class Pace:
     async def acquire(self, cost: int) -> float:
         """Wait until a call of at most `cost` upstream calls may go out, count it, and return when that is.
 
-        One of 0 waits until nobody is paused.
+        One of 0 waits until the pause is over.
 
         Raises:
             ThrottledError: it would take longer than the run may wait.
@@ -137,7 +137,7 @@ class Pace:
         self.waiting(None)
 
     def pause(self, seconds: float, sent_at: float | None = None) -> None:
-        """Let nobody call for so long, because the server blocks us; and learn how many calls that takes.
+        """Hold all calls for so long, because the server blocks us; and learn how many calls it takes for that.
 
         A call sent at `sent_at` that was refused like another one before it tells of the same block, and nothing new.
         """

@@ -1,4 +1,4 @@
-"""What a source counts for one account, told to whoever watches it."""
+"""What a source counts for one account, told to its observers."""
 
 from __future__ import annotations
 

@@ -116,12 +116,12 @@ class CallFailedError(Exception):
         kind: what to do about it.
         status: HTTP status, None when the connection failed or timed out.
         retry_after_seconds: what the server asked us to wait, if it did.
-        detail: one line for people; server's words are cut and made printable.
+        detail: one line for people; the server's message is cut and made printable.
         ended_session: the server does not know the session any more, so that another one has to be opened.
         unknown_host: there is no host of that name, which seldom changes by itself.
         is_early: no session was ever open, so that the URL itself may be wrong.
         hint: what else may help, for the message.
-        sent_at: when the call was sent, by the clock of the pace; None where nobody noted it.
+        sent_at: when the call was sent, by the clock of the pace; None where it was not noted.
     """
 
     def __init__(
@@ -260,7 +260,7 @@ def _rpc_failure(error: MCPError) -> CallFailedError:
     if error.error.message.startswith(_EVENT_TOO_LARGE):
         return CallFailedError(said, "too_large")
     kind, words = _RPC_KINDS.get(error.error.code, ("shape", ""))
-    return CallFailedError(f"{words}: {said}" if words and said else words or said or "an error without words", kind)
+    return CallFailedError(f"{words}: {said}" if words and said else words or said or "error without a message", kind)
 
 
 def _is_unknown_host(error: BaseException) -> bool:

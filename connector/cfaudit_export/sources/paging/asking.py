@@ -123,7 +123,7 @@ class Asker:
     async def _check_membership(self, query: Query, row: pa.Table, argument: str) -> None:
         """Make sure that a row from outside an interval is found in its own.
 
-        A server that filters by another time than the event's would else give it to no question at all.
+        A server that filters by another time than the event's would otherwise never return it.
         """
         at_ms = first_ms(row)
         direction: Literal["asc", "desc"] = "desc" if argument == "since" else "asc"

@@ -1,4 +1,4 @@
-"""What `since` and `before` include, learned from a row that we know; nobody says it."""
+"""What `since` and `before` include, learned from a row that we know; the server does not say it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One millisecond that holds odd rows -> the readable rows that stand between them, by filters that keep them apart.
+"""One millisecond that holds rejected rows -> the readable rows between them, by filters that keep them apart.
 
 A filter with one value returns the rows that have it. The values of one filter are disjoint, so their rows add up
 without counting any twice; rows that lack the field are in none. Rows are compared by their text: of identical ones
@@ -62,7 +62,7 @@ async def salvage(
 ) -> pa.Table:
     """Read what the question allows: all of it, or the rows before and behind the odd ones.
 
-    With `depth`, further filters are tried on what stands between odd rows, that many at a time. `outcome` is the
+    With `depth`, further filters are tried on what stands between rejected rows, that many at a time. `outcome` is the
     answer where the question has been asked already.
     """
     empty = examples.schema.empty_table()

@@ -12,9 +12,9 @@ MOST_ROWS = 1000  # that the tool returns per call
 
 @dataclass(frozen=True, slots=True)
 class Edges:
-    """Milliseconds to add on either side of a question, because nobody says whether `since` and `before` include.
+    """Milliseconds to add on either side of a question, as servers do not say whether `since` and `before` include.
 
-    One on both sides is right whatever the answer is. Odd rows in that margin would refuse the page, so it is made
+    One on both sides is right whatever the answer is. Rejected rows in that margin would refuse the page, so it is made
     narrower once an answer has shown what the ends do; `learned` says so.
     """
 

@@ -1,4 +1,4 @@
-"""What a walk needs of whoever reads pages for it, the same in every source that walks."""
+"""What a walk needs of the reader of its pages, the same in every source that walks."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class Manner:
 def staggered(manner: Manner, workers: int) -> list[Manner]:
     """Return how each of several workers walks for the first time: first pieces from a whole one down to a quarter.
 
-    Workers that begin together would else have their pieces whole together, again and again, and whoever takes them
+    Workers that begin together would otherwise complete their pieces together, again and again, and the consumer
     would have nothing to do and then too much.
     """
     rows = manner.piece_rows
@@ -135,7 +135,7 @@ class Walk:
             await self._refused(outcome)
         elif not self._asker.habits.is_backward:
             await self._less(outcome.reason)
-        # One odd row says nothing about the rest of the range; a second one does.
+        # One rejected row says nothing about the rest of the range; a second one does.
         if not isinstance(outcome, Rejection) or self._steps > 1:
             self._way.calls += self._asker.calls - made
 
@@ -201,7 +201,7 @@ class Walk:
 
     async def _refused(self, rejection: Rejection) -> None:
         """Read past rows that the server refuses."""
-        self._board.hold(self._range)  # nobody is to start in a millisecond that is looked at
+        self._board.hold(self._range)  # no worker is to start in a millisecond that is looked at
         if await self._counted(rejection):
             return
         chain, before, stop = self._chain, self._asker.reader.edges, self._range.before_ms

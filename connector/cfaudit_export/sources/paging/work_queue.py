@@ -1,6 +1,6 @@
 """Who reads what: ranges of time waiting for a worker, and walks that hand over what they will not reach soon.
 
-Nobody knows beforehand how dense a range is. So a range starts as one walk, and a worker that has nothing to do takes
+How dense a range is is unknown beforehand. So a range starts as one walk, and a worker that has nothing to do takes
 a far part of the walk that has the most left, if it is worth it. Quiet accounts cost one call that way, and busy ones
 keep every worker busy to the end.
 """
@@ -23,7 +23,7 @@ _PAGES_PER_PART = 5
 class Range:
     """Milliseconds `[since, before)`; `before` moves down when a part is handed over.
 
-    `reached` is how far its walk has come, and `calls_left` an estimate of what the rest takes; 0 where nobody knows.
+    `reached` is how far its walk has come, and `calls_left` an estimate of what the rest takes; 0 where unknown.
     """
 
     since_ms: int
