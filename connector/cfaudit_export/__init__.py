@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         Receipt,
         Rejected,
         RunReport,
+        StoredFile,
         Stream,
         Window,
     )
@@ -80,6 +81,7 @@ __all__ = [
     "SourceContext",
     "SourcePlugin",
     "SourceUnavailableError",
+    "StoredFile",
     "Stream",
     "TransformPlugin",
     "TryAgainError",

@@ -41,6 +41,7 @@ HOMES = {
     # A report reads its files from where the S3 sink put them, with the credentials that this had.
     "boto3": ("cfaudit_s3", "cfaudit_export.analysis"),
     "botocore": ("cfaudit_s3", "cfaudit_export.analysis"),
+    "cryptography": ("cfaudit_export.proof",),
     "duckdb": ("cfaudit_export.analysis",),
     "filelock": ("cfaudit_export.stores", "cfaudit_export.auth", "cfaudit_export.analysis"),
     "google": ("cfaudit_bigquery",),
@@ -74,6 +75,7 @@ HOMES = {
 WITH = {
     "airflow": "apache-airflow",
     "botocore": "boto3",
+    "cryptography": "authlib",
     "google": "google-cloud-bigquery",
     "markupsafe": "jinja2",
     "mcp_types": "mcp",
@@ -96,7 +98,7 @@ ASYNC = (
 LAYERS = (
     ("cfaudit_export.errors", "cfaudit_export.schema"),
     ("cfaudit_export.core", "cfaudit_export.schema_formats"),
-    ("cfaudit_export.http", "cfaudit_export.plugin"),
+    ("cfaudit_export.http", "cfaudit_export.plugin", "cfaudit_export.proof"),
     ("cfaudit_export",),  # the door, which hands on names of the rooms above
     ("cfaudit_export.parquet", "cfaudit_export.settings", "cfaudit_export.stores", "cfaudit_export.metrics"),
     ("cfaudit_export.auth",),

@@ -233,6 +233,23 @@ class Rejected:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file that a sink wrote.
+
+    Attributes:
+        name: below the root of what the sink stores, with `/` between folders; the same wherever that is moved.
+        bytes: its size.
+        sha256: SHA-256 of its bytes, hex.
+        rows: how many events it has.
+    """
+
+    name: str
+    bytes: int
+    sha256: str
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """A sink's word that a batch is durable.
 

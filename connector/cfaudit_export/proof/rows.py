@@ -1,0 +1,150 @@
+"""Events -> digests that neither the order of rows, nor files, nor the writer of a Parquet file change.
+
+The leaf of an event is the SHA-256 of its row as RFC 8785 JSON. Null columns are left out, so that a column added later
+changes no old leaf. A time is a whole number of microseconds since the epoch. The columns that hold JSON enter as the
+SHA-256 of their text, in hex. So an event whose body was erased or is withheld can still be proved: such digests, as
+JSON in a column `body_sha256`, stand for bodies that are null. A number that JSON readers would round is written as a
+text of its digits.
+
+`rows_sha256` of a batch is the SHA-256 of its leaves, sorted and put one after the other; `ids_sha256` that of its
+event ids, sorted and joined by line ends.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cfaudit_export.schema import COLUMNS
+
+BODIES = tuple(sorted(column.name for column in COLUMNS if column.kind == "json"))
+"""The columns that enter by the digest of their text."""
+
+_KEPT = "body_sha256"
+PLACED = frozenset({"batch_id", _KEPT})
+"""Columns that say how a row is kept, not what happened; they are in no leaf."""
+
+_HEX = re.compile(r"[0-9a-f]{64}")
+_ROUNDED = 2**53  # JSON readers hold numbers from here on only roughly
+_AT_ONCE = 16_384
+_MICROSECONDS = pa.timestamp("us", tz="UTC")
+_SHORT = {"\b": r"\b", "\t": r"\t", "\n": r"\n", "\f": r"\f", "\r": r"\r"}
+_CONTROLS = tuple((chr(code), _SHORT.get(chr(code), f"\\u{code:04x}")) for code in range(0x20))
+_SPECIAL = r'[\x00-\x1f"\\]'
+
+
+def leaves(events: pa.Table) -> list[bytes]:
+    """Return the leaf of every event, 32 bytes each, in the order of the table.
+
+    Raises:
+        pa.ArrowException: a column has a type that cannot be written as text.
+    """
+    sha256 = hashlib.sha256
+    found: list[bytes] = []
+    for start in range(0, events.num_rows, _AT_ONCE):  # as text, events are several times as large
+        texts = pc.cast(_rows(events.slice(start, _AT_ONCE)), pa.binary())
+        found += [sha256(text).digest() for text in texts.to_pylist()]
+    return found
+
+
+def rows_sha256(leaves: Iterable[bytes]) -> str:
+    """Return the digest of a batch, hex, from its leaves in any order."""
+    return hashlib.sha256(b"".join(sorted(leaves))).hexdigest()
+
+
+def ids_sha256(event_ids: Iterable[str]) -> str:
+    """Return the SHA-256 of ids, sorted and joined by line ends, hex: one line of SQL in a warehouse."""
+    return hashlib.sha256("\n".join(sorted(event_ids)).encode()).hexdigest()
+
+
+def _rows(events: pa.Table) -> pa.Array:
+    """Return every event as canonical JSON."""
+    names = sorted(set(events.column_names) - PLACED, key=lambda name: name.encode("utf-16-be"))
+    kept = _kept(events)
+    members = [_members(name, events[name].combine_chunks(), kept.get(name)) for name in names]
+    first, *others = members
+    joined = pc.binary_join_element_wise(first, *others, ",", null_handling="skip")
+    return pc.binary_join_element_wise("{", joined, "}", "")
+
+
+def _members(name: str, column: Any, kept: Any) -> Any:
+    """Return `"name":value` of every event, null where the column is; `kept` are digests of bodies that are gone."""
+    key = f'"{_escaped(name)}":'
+    kind = column.type
+    if name in BODIES:
+        hashed = _hashed(column)
+        return _quoted(key, hashed if kept is None else pc.coalesce(hashed, kept))
+    if pa.types.is_timestamp(kind):
+        return _numbers(key, pc.cast(pc.cast(column, _MICROSECONDS), pa.int64()))
+    if pa.types.is_integer(kind):
+        return _numbers(key, column)
+    if pa.types.is_boolean(kind):
+        return _joined(key, pc.if_else(column, "true", "false"))
+    coded = pc.cast(column, pa.string()).dictionary_encode()
+    if len(coded.dictionary) * 2 > len(coded):
+        return _quoted(key, _escaped_all(pc.cast(column, pa.string())))
+    return _quoted(key, _escaped_all(coded.dictionary)).take(coded.indices)
+
+
+def _kept(events: pa.Table) -> dict[str, Any]:
+    """Return for each body the digests that were kept when it was erased."""
+    if _KEPT not in events.column_names or events[_KEPT].null_count == events.num_rows:
+        return {}
+    said = [_digests(text) for text in events[_KEPT].to_pylist()]
+    return {name: pa.array([one.get(name) for one in said], pa.string()) for name in BODIES}
+
+
+def _digests(text: str | None) -> dict[str, str]:
+    """Return the digests that a row keeps of its bodies; what is none is not there."""
+    try:
+        said = msgspec.json.decode(text or "{}", type=dict[str, str])
+    except ValueError:
+        return {}
+    return {name: digest for name, digest in said.items() if _HEX.fullmatch(digest)}
+
+
+def _numbers(key: str, column: Any) -> Any:
+    texts = pc.cast(column, pa.string())
+    if not len(column) or (bounds := pc.min_max(column).as_py())["min"] is None:
+        return _joined(key, texts)
+    if bounds["min"] > -_ROUNDED and bounds["max"] < _ROUNDED:
+        return _joined(key, texts)
+    is_exact = pc.and_(pc.greater(column, -_ROUNDED), pc.less(column, _ROUNDED))
+    return _joined(key, pc.if_else(is_exact, texts, pc.binary_join_element_wise('"', texts, '"', "")))
+
+
+def _hashed(column: Any) -> Any:
+    """Return the SHA-256 of every text, hex."""
+    sha256 = hashlib.sha256
+    texts = pc.cast(column, pa.binary()).to_pylist()
+    return pa.array([None if text is None else sha256(text).hexdigest() for text in texts], pa.string())
+
+
+def _escaped_all(texts: Any) -> Any:
+    """Return texts as they stand between the quotation marks of JSON."""
+    if not pc.any(pc.match_substring_regex(texts, _SPECIAL)).as_py():
+        return texts
+    for plain, written in (("\\", "\\\\"), ('"', '\\"')):
+        texts = pc.replace_substring(texts, plain, written)
+    if pc.any(pc.match_substring_regex(texts, r"[\x00-\x1f]")).as_py():
+        for plain, written in _CONTROLS:
+            texts = pc.replace_substring(texts, plain, written)
+    return texts
+
+
+def _escaped(text: str) -> str:
+    return str(_escaped_all(pa.array([text]))[0].as_py())
+
+
+def _quoted(key: str, texts: Any) -> Any:
+    return pc.binary_join_element_wise(f'{key}"', texts, '"', "")
+
+
+def _joined(key: str, texts: Any) -> Any:
+    return pc.binary_join_element_wise(key, texts, "")
