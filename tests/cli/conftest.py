@@ -20,6 +20,7 @@ from cfaudit_export.plugin.registry import load_plugins
 from cfaudit_export.settings import Settings
 from cfaudit_export.stores.file import FileStore
 from cfaudit_sandbox import Sandbox, SandboxOptions, World
+from cfaudit_sandbox.oauth.server import OAuth
 
 EVENTS = 300
 
@@ -84,7 +85,8 @@ def process(place: Path) -> Cli:
 @pytest.fixture(scope="session")
 def sandbox() -> Iterator[Sandbox]:
     """A server with a few hundred events of two accounts."""
-    with Sandbox(World(SandboxOptions(events=EVENTS, accounts=2, seed=7))) as running:
+    world = World(SandboxOptions(events=EVENTS, accounts=2, seed=7))
+    with Sandbox(world, authorization=OAuth(world)) as running:
         yield running
 
 

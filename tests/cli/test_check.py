@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cfaudit_sandbox import Sandbox
+from cfaudit_sandbox import Sandbox, SandboxOptions, World
 
 
 def test_a_good_setup_is_ok_line_by_line_and_nothing_is_written(
@@ -32,6 +33,21 @@ def test_a_missing_permission_fails_and_the_sink_is_checked_all_the_same(
     [failed] = [line for line in result.out.splitlines() if line.startswith("failed")]
     assert "'Account Settings: Read'" in failed
     assert "ok      sink 'parquet'" in result.out
+
+
+def test_where_a_permission_may_be_missing_the_answer_comes_at_once_and_names_what_else_it_may_be(
+    cli: Any, target: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Sandbox(World(SandboxOptions(events=9))) as unknown:  # it has no metadata that would tell what it is
+        monkeypatch.setenv("CLOUDFLARE_API_TOKEN", unknown.world.tokens["no_permission"])
+        began = time.monotonic()
+        where = ("--server-url", unknown.mcp_url, "--account", unknown.world.accounts[0].id)
+        result = cli("check", *where, *target[4:])
+    assert time.monotonic() - began < 60, "a block lasts five minutes"
+    assert result.code == 75
+    [failed] = [line for line in result.out.splitlines() if line.startswith("failed")]
+    assert "'Account Settings: Read'" in failed
+    assert "calls are spent" in failed
 
 
 def test_a_sink_that_cannot_write_fails(cli: Any, target: tuple[str, ...], place: Path) -> None:

@@ -21,6 +21,7 @@ from cfaudit_export.errors import ExitCode
 from cfaudit_export.metrics.collect import collect
 from cfaudit_export.metrics.textfile import write_textfile
 from cfaudit_sandbox import Sandbox, SandboxOptions, World
+from cfaudit_sandbox.oauth.server import OAuth
 
 ALERTS = Path(__file__).parents[2] / "deploy" / "prometheus" / "alerts.yml"
 RULES = {rule["alert"] for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]}
@@ -93,7 +94,8 @@ def exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., s
     def run(name: str, *more: str, token: str = "user", **options: Any) -> str:
         folder = tmp_path / name
         folder.mkdir()
-        with Sandbox(World(SandboxOptions(events=30, **options))) as sandbox:
+        world = World(SandboxOptions(events=30, **options))
+        with Sandbox(world, authorization=OAuth(world)) as sandbox:
             monkeypatch.setenv("CLOUDFLARE_API_TOKEN", sandbox.world.tokens.get(token, ""))
             account = sandbox.world.accounts[0].id
             where = ("--server-url", sandbox.mcp_url, "--account", account, "--state-dir", str(folder / "state"))

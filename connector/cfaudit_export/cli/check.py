@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from cfaudit_export.app.accounts import accounts_of
 from cfaudit_export.app.compose import Workshop, connected, opened_sinks
@@ -21,7 +22,9 @@ from cfaudit_export.plugin.interfaces import Source
 from cfaudit_export.settings import AUTO, Settings
 from cfaudit_export.settings.options import FILTERS, HOW, LOGS, WHAT, WHERE
 
-_PATIENCE_SECONDS = 5.0  # a person waits for the answer
+# A person waits for the answer: of each source, and of all together.
+_PATIENCE_SECONDS = 5.0
+_MOST_WAIT = timedelta(seconds=20)
 
 _EPILOG = """
 Example:
@@ -44,7 +47,7 @@ def check(shell: Shell, settings: Settings, *, json: Json = False) -> int:
 
     Takes the ways that a run takes, and writes no row. Ends with the exit code of the worst finding.
     """
-    workshop = prepare(shell, settings)
+    workshop = _hurried(prepare(shell, settings))
     findings = []
     for finding in _findings(workshop):
         findings.append(finding)
@@ -86,7 +89,9 @@ def _hurried(workshop: Workshop) -> Workshop:
     """Return the workshop with sources that give up soon."""
     plugin, config = workshop.source
     other = workshop.otherwise and _hurried(workshop.otherwise)
-    return replace(workshop, source=(plugin, hurried(config, _PATIENCE_SECONDS)), otherwise=other)
+    wait = workshop.settings.max_wait
+    settings = replace(workshop.settings, max_wait=_MOST_WAIT if wait is None else min(wait, _MOST_WAIT))
+    return replace(workshop, settings=settings, source=(plugin, hurried(config, _PATIENCE_SECONDS)), otherwise=other)
 
 
 def _in_reserve(workshop: Workshop, account: str) -> Finding:

@@ -22,6 +22,7 @@ from cfaudit_export.sources.auditlogs import AuditLogsConfig
 from cfaudit_export.sources.auditlogs.source import AuditLogsSource
 from cfaudit_export.sources.mcp.budget import Pace
 from cfaudit_sandbox import Sandbox, SandboxOptions, World
+from cfaudit_sandbox.oauth.server import OAuth
 
 END = datetime(2026, 11, 20, tzinfo=UTC)
 
@@ -48,10 +49,10 @@ class Station:
         self.waits.append(seconds)
         self.now = max(self.now, until)
 
-    def source(self, max_wait: float | None = None, **config: Any) -> AuditLogsSource:
-        token = TokenCredential(self.world.tokens["account"])
+    def source(self, max_wait: float | None = None, *, token: str = "account", **config: Any) -> AuditLogsSource:
+        credential = TokenCredential(self.world.tokens[token])
         stream = Stream(self.world.accounts[0].id, "auditlogs")
-        context = SourceContext(stream, token, lambda: END, recover=Recover("off"), max_wait_seconds=max_wait)
+        context = SourceContext(stream, credential, lambda: END, recover=Recover("off"), max_wait_seconds=max_wait)
         settings = {"budget_calls": 0, "server_url": self.sandbox.mcp_url, "page_size": 100, "concurrency": 4, **config}
         pace = Pace(settings["budget_calls"], max_wait, now=lambda: self.now, sleep=self.sleep)
         context.shared.values["pace"] = pace
@@ -79,9 +80,9 @@ def station() -> Iterator[Callable[..., Station]]:
     """Start a server with these options."""
     running: list[Sandbox] = []
 
-    def start(**options: Any) -> Station:
+    def start(*, signs_in: bool = False, **options: Any) -> Station:
         made = Station.of(**options)
-        made.sandbox = Sandbox(made.world)
+        made.sandbox = Sandbox(made.world, authorization=OAuth(made.world) if signs_in else None)
         made.sandbox.__enter__()
         running.append(made.sandbox)
         return made
@@ -182,6 +183,60 @@ def test_a_permission_lost_on_the_way_is_told_from_throttling(station: Any) -> N
     assert caught.value.exit_code == 77
     assert found
     assert timedelta(seconds=one.now - END.timestamp()) >= timedelta(minutes=5), "it might have been throttling"
+
+
+def blocked(one: Station, token: str = "account") -> None:
+    """Let another program spend all calls of a credential, and one more."""
+    while one.sandbox.upstream.probe(one.world.tokens[token]).status == 200:
+        pass
+
+
+LATER = {"auditlogs_generation": "0.20.9", "signs_in": True}
+UNKNOWN = {"auditlogs_generation": "0.20.9", "signs_in": False}
+
+
+@pytest.mark.parametrize("server", [LATER, UNKNOWN], ids=["later", "unknown"])
+def test_a_block_by_another_program_is_not_taken_for_a_missing_permission(
+    station: Any, server: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = station(events=300, throttle_calls=40, **server)
+    with closing(one.source()) as source:
+        source.connect()  # the server knows the token from now on, and looks it up no more
+        blocked(one)
+        found = list(source.extract([one.everything()]))
+    one.assert_complete(found)
+    assert 300 <= one.now - END.timestamp() <= 330
+    said = [vars(record)["because"] for record in caplog.records if "waiting tells" in record.message]
+    assert len(said) == 1
+    assert "needs the permission 'Account Settings: Read'" in said[0]
+    assert "its user's calls are spent" in said[0]
+
+
+@pytest.mark.parametrize("server", [LATER, UNKNOWN], ids=["later", "unknown"])
+def test_where_a_block_cannot_be_waited_for_both_causes_are_named(station: Any, server: Any) -> None:
+    one = station(**server)
+    with pytest.raises(ThrottledError) as caught:
+        one.read(max_wait=60.0, token="no_permission")
+    assert (caught.value.exit_code, caught.value.retry_after_seconds) == (75, 300)
+    for words in ("'Account Settings: Read'", "calls are spent", "run again after five minutes"):
+        assert words in str(caught.value)
+    assert sum(one.waits) <= 60
+
+
+@pytest.mark.parametrize(
+    ("server", "seconds"),
+    [({"signs_in": True}, (0, 10)), (LATER, (300, 330)), (UNKNOWN, (300, 330))],
+    ids=["first", "later", "unknown"],
+)
+def test_a_missing_permission_is_told_at_once_where_the_server_would_have_named_a_block(
+    station: Any, server: Any, seconds: tuple[int, int]
+) -> None:
+    one = station(**server)
+    with pytest.raises(AccessError, match="Account Settings: Read") as caught:
+        one.read(token="no_permission")
+    assert "spent" not in str(caught.value)
+    least, most = seconds
+    assert least <= one.now - END.timestamp() <= most
 
 
 def test_two_accounts_of_one_process_spend_one_budget(station: Any) -> None:

@@ -1,13 +1,14 @@
-"""Credential and server -> how many upstream calls one call of the tool costs.
+"""Credential and server -> how many upstream calls one call of the tool costs, and what its refusals may mean.
 
 The server looks up who calls. Its first generation does so with every request that carries an API token, later ones
-keep the answer; see `Reader` and `Pace` for where the cost is counted.
+keep the answer. `Pace` counts the cost. A look-up is refused by name where the user is blocked, and a page is not: so
+where each page brings one, as of the first generation, a refused page says that a permission is missing.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import anyio
@@ -19,6 +20,9 @@ from cfaudit_export.http.exchange import AsyncBoundedTransport
 from cfaudit_export.plugin.records import Credential, SourceContext
 from cfaudit_export.sources.auditlogs import AuditLogsConfig
 from cfaudit_export.sources.mcp.budget import Pace
+
+Generation = Literal["first", "later"]
+"""`first`: each request with an API token looks up who calls; `later`: the answer is kept."""
 
 _LOG = logging.getLogger(__name__)
 # By kind of credential: the call itself, and the look-ups of who is asking.
@@ -43,14 +47,25 @@ async def learn_cost(config: AuditLogsConfig, context: SourceContext, pace: Pace
     if most == 1 or key in context.shared.values or config.budget_calls != AuditLogsConfig().budget_calls:
         return
     context.shared.values[key] = True
-    if config.headers or urlsplit(config.server_url).path not in _PATHS:
-        return
-    if await context.credential.token() is None:
-        return
-    origin = origin_of(config.server_url)
-    if _remembers_callers(await _metadata(origin, min(config.timeout_seconds, _SECONDS)), origin):
+    if await generation(config, context) == "later":
         _LOG.info("the server seems to remember who calls: counting one upstream call a page")
         pace.assume(most)
+
+
+async def generation(config: AuditLogsConfig, context: SourceContext) -> Generation | None:
+    """Return which generation the server seems to be, asked once in a process; None where nothing tells."""
+    values, key = context.shared.values, f"generation of {config.server_url}"
+    if key not in values:
+        values[key] = await _seen_generation(config, context)
+    found: Generation | None = values[key]
+    return found
+
+
+async def _seen_generation(config: AuditLogsConfig, context: SourceContext) -> Generation | None:
+    if config.headers or urlsplit(config.server_url).path not in _PATHS or await context.credential.token() is None:
+        return None
+    origin = origin_of(config.server_url)
+    return _generation_of(await _metadata(origin, min(config.timeout_seconds, _SECONDS)), origin)
 
 
 async def _metadata(origin: str, seconds: float) -> Any:
@@ -66,15 +81,16 @@ async def _metadata(origin: str, seconds: float) -> Any:
         return None
 
 
-def _remembers_callers(metadata: Any, origin: str) -> bool:
-    """Say whether metadata are those of a later generation, by two signs that are independent of each other.
+def _generation_of(metadata: Any, origin: str) -> Generation | None:
+    """Tell a generation by two signs that are independent of each other.
 
     Responses that name their issuer (RFC 9207) came with a version of the server's OAuth library, and that PKCE is
     allowed with S256 only is a setting of the server's own.
     """
-    return (
-        isinstance(metadata, dict)
-        and metadata.get("issuer") == origin
-        and metadata.get("authorization_response_iss_parameter_supported") is True
-        and metadata.get("code_challenge_methods_supported") == ["S256"]
-    )
+    if not isinstance(metadata, dict) or metadata.get("issuer") != origin:
+        return None
+    names_itself = metadata.get("authorization_response_iss_parameter_supported", False)
+    methods = metadata.get("code_challenge_methods_supported")
+    if names_itself is True and methods == ["S256"]:
+        return "later"
+    return "first" if names_itself is False and methods == ["plain", "S256"] else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from cfaudit_export.errors import (
     CfauditError,
     ProtocolError,
     SourceUnavailableError,
+    ThrottledError,
 )
 from cfaudit_export.plugin.records import Credential
 from cfaudit_export.sources.auditlogs.capabilities import Offer
@@ -53,6 +54,7 @@ class Target:
         retry_seconds: longest time spent on one call that fails on the server's side.
         concurrency: calls in flight at once.
         offer: what the tool takes.
+        names_blocks: whether the server says by itself that it blocks a credential of which it has read nothing yet.
     """
 
     url: str
@@ -62,6 +64,7 @@ class Target:
     retry_seconds: float
     concurrency: int
     offer: Offer
+    names_blocks: Callable[[], Awaitable[bool]]
 
 
 class Reader:
@@ -197,13 +200,31 @@ class Reader:
                 await self._pace.wait(_CANARY_SECONDS, "call refused")
                 if self._successes != seen or await self._canary(query):
                     return False
-            # A token's own identity probes are refused with a plain 429 first, so this is no throttling.
-            if not self._successes and self._credential.kind != "oauth":
-                raise AccessError(_no_permission(self._credential.kind))
-            self._pace.pause(WINDOW_SECONDS)
+            await self._outlast_a_block()
             if not await self._canary(query):
                 raise AccessError(_no_permission(self._credential.kind))
             return False
+
+    async def _outlast_a_block(self) -> None:
+        """Wait until a block is certainly over, unless there can be none: a missing permission stays missing.
+
+        Raises:
+            AccessError: it is not a block.
+            ThrottledError: it may be one, and so long a wait is not allowed.
+        """
+        what = _no_permission(self._credential.kind)
+        if not self._successes and await self._target.names_blocks():
+            raise AccessError(what)
+        doubt = f"{what}; or its user's calls are spent, by whatever program, which blocks them for minutes"
+        if not self._pace.affords(WINDOW_SECONDS):
+            raise ThrottledError(
+                f"{doubt}; the server does not say which, so run again after five minutes, and if it is refused then, "
+                "check the permission",
+                retry_after_seconds=WINDOW_SECONDS,
+            )
+        if not self._successes:
+            _LOG.warning("refused, and the server does not say why: waiting tells", extra={"because": doubt})
+        self._pace.pause(WINDOW_SECONDS)
 
     async def _canary(self, query: Query) -> bool:
         """Ask the plainest question there is; True when the server answers it, be it with a rejected row."""

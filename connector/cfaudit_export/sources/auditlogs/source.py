@@ -19,7 +19,7 @@ from cfaudit_export.sources.auditlogs import AuditLogsConfig
 from cfaudit_export.sources.auditlogs.accounts import AccountFinder
 from cfaudit_export.sources.auditlogs.capabilities import read_offer
 from cfaudit_export.sources.auditlogs.contract import TOOL
-from cfaudit_export.sources.auditlogs.cost import learn_cost, most_calls
+from cfaudit_export.sources.auditlogs.cost import generation, learn_cost, most_calls
 from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA
 from cfaudit_export.sources.auditlogs.extra_fields import further_columns
 from cfaudit_export.sources.auditlogs.prefetch import Ahead
@@ -253,6 +253,7 @@ class AuditLogsSource:
             self._config.retry_seconds,
             self._config.concurrency,
             offer,
+            self._names_blocks,
         )
         connection = Connection(
             account_id=self._context.stream.account_found(account),
@@ -269,6 +270,12 @@ class AuditLogsSource:
             recovery_per_page=pages_per_page(offer, self._config.page_size, self._config.piece_rows),
         )
         return connection, Reader(session, target, self._pace, self._context.credential)
+
+    async def _names_blocks(self) -> bool:
+        # A sign-in is not looked up again, and a token each time by the first generation only.
+        if self._context.credential.kind == "oauth":
+            return False
+        return await generation(self._config, self._context) == "first"
 
 
 def _newest_part(window: Window, gaps: tuple[Window, ...], most: int) -> Window | None:
