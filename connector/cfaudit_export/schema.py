@@ -108,6 +108,12 @@ COLUMNS: tuple[Column, ...] = (
         "computed",
         "event_id of the shadow, or of the trimmed event, whose place this one takes; readers drop what is so named.",
     ),
+    Column(
+        "batch_id",
+        "string",
+        "how it was delivered",
+        "The batch that brought it, by which manifests name it; null in what earlier versions wrote.",
+    ),
 )
 
 
@@ -134,3 +140,14 @@ def schema() -> pa.Schema:
         ],
         metadata={"cfaudit_schema_version": str(SCHEMA_VERSION)},
     )
+
+
+def of_batch(table: pa.Table, batch_id: str) -> pa.Table:
+    """Return rows that say which batch brings them; a table without that column is returned as it is."""
+    import pyarrow as pa
+
+    index = table.schema.get_field_index("batch_id")
+    if index < 0:
+        return table
+    named = pa.repeat(pa.scalar(batch_id, pa.string()), table.num_rows)
+    return table.set_column(index, table.schema.field(index), named)

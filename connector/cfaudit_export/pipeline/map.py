@@ -68,6 +68,7 @@ def _table(rows: pa.Table, keys: pa.Array, fidelity: str, origin: _Origin) -> pa
         "account_name": _filled(given.get("account_name"), origin.connection.account_name, rows.num_rows),
         "fidelity": _filled(given.get("fidelity"), fidelity, rows.num_rows),
         "source": _filled(given.get("source"), origin.source, rows.num_rows),
+        "batch_id": pa.nulls(rows.num_rows, pa.string()),  # known when the rows are staged
         "ingested_at": _constant(origin.read_at, rows.num_rows, pa.timestamp("us", tz="UTC")),
     }
     return _fit({**given, **made}, rows.num_rows)

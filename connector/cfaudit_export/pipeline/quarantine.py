@@ -34,6 +34,7 @@ from cfaudit_export.core.seal import broken_seal, sealed
 from cfaudit_export.errors import SinkError, StagingError
 from cfaudit_export.pipeline.answer import digest_of
 from cfaudit_export.plugin.interfaces import BlobStore
+from cfaudit_export.schema import of_batch
 
 _SUFFIX = ".arrow"
 _KEPT = ".kept"  # beside what is in the store, too
@@ -117,7 +118,7 @@ class Quarantine:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             hidden = _hidden(path)
             with new_file(hidden) as file, pa.ipc.new_file(file, refused.schema) as writer:
-                writer.write_table(refused)
+                writer.write_table(of_batch(refused, path.stem))
             text = json.dumps(words | {"sha256": digest_of(hidden)}, indent=2, ensure_ascii=True).encode()
             beside = path.with_suffix(".json")
             replace_file(beside, lambda file: file.write(sealed(text)), temporary=_hidden(beside))

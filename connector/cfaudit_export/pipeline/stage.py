@@ -15,6 +15,7 @@ from cfaudit_export.core.durable import new_file, sync_folder
 from cfaudit_export.core.model import Batch, Intent, Stream, Window
 from cfaudit_export.errors import StagingError
 from cfaudit_export.pipeline.answer import digest_of
+from cfaudit_export.schema import of_batch
 
 _SUFFIX = ".arrow"
 _UNFINISHED = ".tmp"
@@ -31,7 +32,7 @@ class Staging:
         """Write the rows and return the batch; the same rows give the same batch.
 
         Args:
-            table: the rows.
+            table: the rows; they are written with the name of the batch.
             stream: whose they are.
             window: what the batch is the whole of.
             promised: what sinks that are down were promised, by batch. Where these rows are among it they are not
@@ -46,7 +47,7 @@ class Staging:
         path = self._path(batch_id)
         try:
             self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            digest = _write(table, path)
+            digest = _write(of_batch(table, batch_id), path)
         except OSError as error:
             _discard(path.with_suffix(_UNFINISHED))
             raise StagingError(f"cannot stage a batch under '{self.directory}': {error.strerror or error}") from error

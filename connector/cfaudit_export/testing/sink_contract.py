@@ -155,10 +155,9 @@ class SinkContract:
     ) -> None:
         """As an upgrade finds it; the column that is new since then is null."""
         newest = schema().names[-1]
-        first = make_batch(folder, rows=20, seed=1, changes={newest: [None] * 20})
-        older = _without(first, newest)
-        second = make_batch(folder, rows=20, seed=2)
-        self.assert_stored(target, (first, sink.load(older)), (second, sink.load(second)))
+        first, second = (make_batch(folder, rows=20, seed=seed) for seed in (1, 2))
+        older, as_stored = _without(first, newest)
+        self.assert_stored(target, (as_stored, sink.load(older)), (second, sink.load(second)))
 
     def test_an_interrupted_load_is_completed_by_the_next(self, target: SinkTarget, folder: Path) -> None:
         for seed, interrupted_load in enumerate(_interrupted_loads(target)):
@@ -273,10 +272,16 @@ class SinkContract:
         assert_same(stored.sort_by("event_id"), expected.cast(nullable()).sort_by("event_id"))
 
 
-def _without(batch: Batch, column: str) -> Batch:
-    """Return the batch as a version staged it that did not know the column."""
-    path = batch.path.with_name(f"older-{batch.path.name}")
-    events = read_batch(batch).drop_columns([column])
+def _without(batch: Batch, column: str) -> tuple[Batch, Batch]:
+    """Return the batch as a version staged it that did not know the column, and with nulls in that column."""
+    events = read_batch(batch)
+    index, field = events.schema.get_field_index(column), events.schema.field(column)
+    empty = events.set_column(index, field, pa.nulls(events.num_rows, field.type))
+    return _rewritten(batch, "older", events.drop_columns([column])), _rewritten(batch, "empty", empty)
+
+
+def _rewritten(batch: Batch, name: str, events: pa.Table) -> Batch:
+    path = batch.path.with_name(f"{name}-{batch.path.name}")
     with pa.ipc.new_file(str(path), events.schema) as writer:
         writer.write_table(events)
     return replace(batch, path=path, digest=hashlib.sha256(path.read_bytes()).hexdigest())
