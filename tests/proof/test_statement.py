@@ -42,7 +42,16 @@ names = st.uuids().map(lambda id_: f"account_id=a/event_date=2026-11-03/{id_}.pa
 files = st.builds(StoredFile, names, counts, digests, counts)
 few_files = st.lists(files, max_size=2).map(tuple)
 batches = st.builds(
-    BatchEntry, texts, windows, counts, counts, st.none() | moments, st.none() | moments, digests, digests, few_files
+    BatchEntry,
+    texts,
+    windows,
+    counts,
+    counts,
+    st.none() | moments,
+    st.none() | moments,
+    st.none() | digests,
+    st.none() | digests,
+    few_files,
 )
 gaps = st.lists(st.builds(GapEntry, windows, counts, texts, few_texts), max_size=2).map(tuple)
 reads = st.builds(

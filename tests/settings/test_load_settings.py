@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cfaudit_export.errors import SettingsError, UsageError
-from cfaudit_export.settings import Given, Settings, load_settings
+from cfaudit_export.settings import Given, Integrity, Settings, load_settings
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 ACCOUNT = "0123456789abcdef0123456789abcdef"
@@ -106,6 +106,19 @@ action_result = ""
     assert settings.header == {"X-Key": "GATEWAY_KEY"}
     assert settings.recover == {"mode": "off"}
     assert settings.filters == {"actor_email": "ada@example.com", "raw_status_code": "403", "action_result": ""}
+
+
+def test_the_table_of_proof_is_read_and_its_key_has_a_short_variable(load: Load) -> None:
+    assert load().integrity == Integrity()
+    environ = {"CFAUDIT_SIGNING_KEY_FILE": "/run/secrets/a.pem", "CFAUDIT_INTEGRITY__PATH": "s3://proof/x"}
+    assert load(environ=environ).integrity == Integrity(key_file=Path("/run/secrets/a.pem"), path="s3://proof/x")
+    with pytest.raises(SettingsError, match="did you mean 'CFAUDIT_SIGNING_KEY_FILE'"):
+        load(environ={"CFAUDIT_SIGNING_KEY_FILES": "x"})
+    assert load(toml='[integrity]\nkey_file = "~/a.pem"\nmanifests = false\nlock_days = 30').integrity == Integrity(
+        key_file=Path("~/a.pem").expanduser(), manifests=False, lock_days=30
+    )
+    with pytest.raises(SettingsError, match="unknown key 'integrity.keyfile'"):
+        load(toml='[integrity]\nkeyfile = "x"')
 
 
 def test_times_ago_count_from_now(load: Load) -> None:

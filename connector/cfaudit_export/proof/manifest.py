@@ -32,8 +32,8 @@ class BatchEntry:
         late_rows: how many of them are latecomers.
         first: time of its earliest event, UTC; None only where it has no rows.
         last: time of its latest.
-        rows_sha256: the digest of its rows, see `rows`.
-        ids_sha256: the digest of its event ids.
+        rows_sha256: the digest of its rows, see `rows`; None where that is not known, and its files are all there is.
+        ids_sha256: the digest of its event ids; None likewise.
         files: what it is stored in; none for a sink that stores no files.
     """
 
@@ -43,8 +43,8 @@ class BatchEntry:
     late_rows: int
     first: datetime | None
     last: datetime | None
-    rows_sha256: str
-    ids_sha256: str
+    rows_sha256: str | None
+    ids_sha256: str | None
     files: tuple[StoredFile, ...] = ()
 
     def __post_init__(self) -> None:
@@ -84,11 +84,11 @@ class ReadEntry:
 
 @dataclass(frozen=True, slots=True)
 class BatchPart:
-    """The rows of one batch in one file: how many, and their digest."""
+    """The rows of one batch in one file: how many, and their digest, None where it is not known."""
 
     batch_id: str
     rows: int
-    rows_sha256: str
+    rows_sha256: str | None
 
     def __post_init__(self) -> None:
         _require_digest(self.rows_sha256)
@@ -156,7 +156,7 @@ class Manifest:
         merged_into: of a slice's last manifest, the chain that goes on with it.
         merged_from: of a stream's manifest, `<chain>:<sequence>:<sha256>` of slices that were taken back.
         reason: why a chain begins anew, or why files were removed.
-        checkpoint: what the run remembered, for it to notice an older copy of that; text of `seal`'s.
+        checkpoint: digest of what the run remembered, for the next to notice an older copy of that.
     """
 
     kind: Kind
@@ -194,8 +194,7 @@ class Manifest:
             raise ValueError(f"a manifest has a number from 1 on, not {self.sequence}")
         if (self.previous is None) != (self.sequence == 1) and self.kind != "reset":
             raise ValueError("the first manifest of a chain, and no other, has none before it")
-        if self.previous is not None:
-            _require_digest(self.previous)
+        _require_digest(self.previous)
         if (self.key is not None) != (self.kind == "key"):
             raise ValueError("a manifest of kind key, and no other, names keys")
         _require_counts(self.gaps_open, self.quarantined, *self.fidelity.values())
@@ -226,8 +225,8 @@ def require_inside(name: str) -> None:
         raise ValueError("names a file outside the data")
 
 
-def _require_digest(text: str) -> None:
-    if not _HEX.fullmatch(text):
+def _require_digest(text: str | None) -> None:
+    if text is not None and not _HEX.fullmatch(text):
         raise ValueError("a digest is not 64 hexadecimal digits in lower case")
 
 

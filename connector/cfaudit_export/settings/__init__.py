@@ -15,6 +15,7 @@ from typing import Any
 
 from cfaudit_export.core.model import iso
 from cfaudit_export.errors import SettingsError
+from cfaudit_export.settings.integrity import Integrity
 from cfaudit_export.settings.layers import (
     PLUGIN_TABLES,
     Layer,
@@ -30,7 +31,17 @@ from cfaudit_export.settings.values import ALL_ACCOUNTS
 AUTO_SOURCES = ("codemode", "auditlogs")
 """What `source = "auto"` chooses from, the preferred first. All read one log, so that each can go on for another."""
 
-__all__ = ["ALL_ACCOUNTS", "AUTO", "OPTIONS", "Given", "Option", "Settings", "default_state_dir", "load_settings"]
+__all__ = [
+    "ALL_ACCOUNTS",
+    "AUTO",
+    "OPTIONS",
+    "Given",
+    "Integrity",
+    "Option",
+    "Settings",
+    "default_state_dir",
+    "load_settings",
+]
 
 APPLICATION = "cfaudit-export"
 FILE_NAME = "cfaudit.toml"
@@ -50,6 +61,7 @@ class Settings:
         sources: settings of sources by name; options that are short for one of the source are in here.
         sinks: settings of sinks by name.
         transforms: settings of transforms by name.
+        integrity: what is set about proof.
         checkpoint: settings of the checkpoint store; `store` is its name.
         file: the TOML file that was read, None without one.
     """
@@ -89,6 +101,7 @@ class Settings:
     metrics_name: str | None = None
     otlp_endpoint: str | None = None
     ping_url: str | None = field(default=None, repr=False)
+    integrity: Integrity = field(default_factory=Integrity)
     sql_memory_mb: int = 1024
     sql_threads: int | None = None
     sql_spill_mb: int = 10240
@@ -270,6 +283,7 @@ def _settled(merged: Tree, source: str, file: Path | None, now: datetime) -> Set
         **merged,
         "source": source,
         "recover": {"mode": "auto", **merged.get("recover", {})},
+        "integrity": Integrity(**merged.get("integrity", {})),
         "state_dir": merged.get("state_dir") or default_state_dir(),
     }
     return Settings(**merged, file=file)

@@ -73,15 +73,16 @@ def variable_layer(environ: Mapping[str, str]) -> Layer:
         SettingsError: a variable is nearly one of ours, or names an unknown key.
     """
     tree: Tree = {}
+    short = {option.short_variable: option.key.split(".") for option in OPTIONS if option.short_variable}
     roots = {option.key.partition(".")[0] for option in OPTIONS} | set(PLUGIN_TABLES)
     for variable in sorted(environ):
         if not variable.startswith(PREFIX) or not environ[variable]:
             continue
         path = variable.removeprefix(PREFIX).lower().split("__")
-        if path[0] in roots:
-            _plant(tree, path, _value(environ[variable]), variable)
+        if path[0] in roots or variable in short:
+            _plant(tree, short.get(variable, path), _value(environ[variable]), variable)
         elif path[0] not in _OTHER_VARIABLES:
-            _refuse_slip(variable, path[0], roots)
+            _refuse_slip(variable, path[0], roots | {one.removeprefix(PREFIX).lower() for one in short})
     _check(tree, "in the environment")
     return Layer(tree, lambda option: option.variable)
 

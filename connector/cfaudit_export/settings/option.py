@@ -15,6 +15,7 @@ SIGN_IN = "Signing in"
 HOW = "How"
 LOGS = "Logs"
 WATCH = "Watching"
+PROOF = "Proof"
 ASK = "Asking the exported data"
 
 DEFAULT_PROFILE = "default"
@@ -33,6 +34,7 @@ class Option:
         flags: as on the command line; empty where there is none.
         default: as the documentation shows it.
         repeats: the flag may be given several times; one without a value is counted.
+        short_variable: a second environment variable for it.
         source_key: where the key is short for one of the chosen source, that one: `sources.NAME.<source_key>`.
     """
 
@@ -45,6 +47,7 @@ class Option:
     default: str = ""
     repeats: bool = False
     source_key: str | None = None
+    short_variable: str = ""
 
     @property
     def variable(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cfaudit_export.core.filters import AUDITLOGS_FILTERS
 from cfaudit_export.settings import values
+from cfaudit_export.settings.integrity import INTEGRITY_OPTIONS
 from cfaudit_export.settings.option import (
     ASK,
     DEFAULT_PROFILE,
@@ -11,6 +12,7 @@ from cfaudit_export.settings.option import (
     HOW,
     LOGS,
     PREFIX,
+    PROOF,
     SIGN_IN,
     WATCH,
     WHAT,
@@ -27,6 +29,7 @@ __all__ = [
     "LOGS",
     "OPTIONS",
     "PREFIX",
+    "PROOF",
     "SIGN_IN",
     "WATCH",
     "WHAT",
@@ -234,6 +237,7 @@ OPTIONS: tuple[Option, ...] = (
         "OTEL_EXPORTER_OTLP_ENDPOINT",
     ),
     Option("ping_url", values.text, "monitor that is told when a run starts and how it ends", WATCH, "URL"),
+    *INTEGRITY_OPTIONS,
     Option(
         "sql_memory_mb",
         values.count,

@@ -45,6 +45,7 @@ def secret_values(settings: Settings, environ: Mapping[str, str]) -> Iterator[st
         "token_file": settings.token_file,
         "client_secret_variable": settings.client_secret_variable,
         "client_secret_file": settings.client_secret_file,
+        "timestamp_url": settings.integrity.timestamp_url,
     }
     for table in (*tables, own):
         yield from _in_table(table, environ)
