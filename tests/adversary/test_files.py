@@ -360,7 +360,9 @@ NO_EXPORT: dict[str, dict[str, list[pa.Array]]] = {
     "has times of no calendar": {"event_time": [pa.array([2**62, 2, 3], pa.timestamp("us", "UTC"))]},
     "columns": {f"column_{number}": [THREE] for number in range(1_200)},
 }
-LEFT_OUT: dict[str, list[pa.Array]] = {
+OTHER_COLUMNS: dict[str, list[pa.Array]] = {
+    "severity": [THREE, THREE],
+    "text": [pa.array(["x", "y", "z"])],
     "decimal": [THREE.cast(pa.decimal256(50, 2))],
     "half": [THREE.cast(pa.float64()).cast(pa.float16())],
     "struct": [pa.StructArray.from_arrays([THREE, THREE], names=["a", "a"])],
@@ -396,27 +398,37 @@ def test_a_file_with_columns_that_cannot_be_read_is_named_and_stops_no_question(
     assert real.exists()
 
 
-def test_a_column_of_several_types_hides_no_event_and_no_column(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("later", [timedelta(), timedelta(days=365_000)])
+def test_no_file_chooses_the_columns_of_answers(
+    tmp_path: Path, later: timedelta, caplog: pytest.LogCaptureFixture
 ) -> None:
     real = plant(tmp_path, "real", rows(3))
-    ours = [plant_columns(real, name, {"severity": [THREE]}) for name in ("z-one", "z-two")]
-    real.unlink()
-    planted = [
-        plant_columns(ours[0], "a-text", {"severity": [pa.array(["x", "y", "z"])]}),
-        plant_columns(ours[0], "a-twice", {"severity": [THREE, THREE]}),
-        plant_columns(ours[0], "a-strange", LEFT_OUT),
-    ]
-    with open_data(open_place(str(tmp_path))) as data:
-        found = data.ask("SELECT * FROM audit_events")
-        asked = "SELECT count(*) AS n FROM audit_events WHERE severity = 3"
-        assert data.ask(asked) == [{"n": len(ours) + 1}], "a-strange has them as well"
-    assert len(found) == 3 * (len(ours) + len(planted))
-    assert sum(row["severity"] is not None for row in found) == 3 * (len(ours) + 1)
-    assert set(LEFT_OUT) & {*found[0]} == set()
-    said = {vars(record)["file"].rpartition("/")[2] for record in caplog.records if "file" in vars(record)}
-    assert said == {"a-text.parquet", "a-twice.parquet"}
-    assert "columns of other writers are left out: no answer can have them" in caplog.messages
+    right, _ = answer(tmp_path)
+    moment = MOMENT + later
+    times = pa.array([moment + timedelta(seconds=n) for n in range(3)], pa.timestamp("us", "UTC"))
+    folder = real.parent.parent / f"event_date={moment:%Y-%m-%d}"
+    folder.mkdir(exist_ok=True)
+    plant_columns(real, "planted", OTHER_COLUMNS | {"event_time": [times]}).rename(folder / "planted.parquet")
+    found, ignored = answer(tmp_path)
+    assert ignored == []
+    assert len(found) == 6
+    assert [row for row in right if row not in found] == []
+    assert {tuple(row) for row in found} == {(*schema().names, "event_date")}
+    said = [vars(one)["file"] for one in caplog.records if "does not know are not read" in one.getMessage()]
+    assert [Path(one).name for one in said] == ["planted.parquet"]
+
+
+@pytest.mark.parametrize("statistics", [True, False])
+def test_a_file_in_the_folder_of_another_day_is_named(tmp_path: Path, *, statistics: bool) -> None:
+    """A question about a day looks into its folder and into no other."""
+    real = plant(tmp_path, "real", rows(3))
+    other = real.parent.parent / "event_date=2026-11-02"
+    other.mkdir()
+    events = pq.read_table(real, partitioning=None).replace_schema_metadata(None)
+    pq.write_table(events, other / "moved.parquet", write_statistics=statistics)
+    found, ignored = answer(tmp_path)
+    assert len(found) == 3
+    assert [Path(one).name for one in ignored] == ["moved.parquet"]
 
 
 def test_compact_merges_no_file_whose_columns_would_be_lost(tmp_path: Path) -> None:

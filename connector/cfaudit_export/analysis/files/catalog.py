@@ -8,7 +8,7 @@ that takes a shadow's place may lie.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from typing import Any
@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from cfaudit_export.analysis.files.columns import misfits, require_text
+from cfaudit_export.analysis.files.columns import event_columns, require_text, unknown_columns
 from cfaudit_export.analysis.files.engine import Limits
 from cfaudit_export.analysis.files.footers import (
     Candidate,
@@ -52,7 +52,7 @@ class Shelf:
         self._merges = Merges(place, limits or Limits())
         self._looked: dict[str, DataFile | Ignored] = {}
         self._told_of_foreign = False
-        self._told_of_misfits: set[str] = set()
+        self._told_of_unknown = False
         self._list()
 
     def _list(self) -> None:
@@ -67,11 +67,6 @@ class Shelf:
     def listing(self) -> Listing:
         """Return all that the place holds; every file is looked at."""
         return Listing(tuple(self.files(lambda _: True)), self.ignored)
-
-    def newest(self) -> list[DataFile]:
-        """Return the files of the last day: columns only become more, so that these have them all."""
-        last = max((one.day for one in self.candidates), default="")
-        return self.files(lambda one: one.day == last)
 
     def files(self, chosen: Callable[[Candidate], bool]) -> list[DataFile]:
         """Return those of some candidates that hold events, without those that a merged file stands for.
@@ -94,6 +89,7 @@ class Shelf:
                 known = (self._looked[one.found.name] for one in some)
                 files = [one for one in known if isinstance(one, DataFile)]
                 self._tell_of_foreign(files)
+                self._tell_of_unknown([one for one in found if isinstance(one, DataFile)])
                 gone = self._merges.replaced(files)
                 return [one for one in files if one.found.name not in gone]
         raise AssertionError("the last attempt returns or raises")
@@ -101,7 +97,7 @@ class Shelf:
     def damaged(self) -> tuple[str, str] | None:
         """Return the name of a file that was looked at and whose rows cannot be read, and why; None if all can."""
         for one in self._looked.values():
-            if isinstance(one, DataFile) and (why := fault_of(self.place, one)):
+            if isinstance(one, DataFile) and (why := fault_of(self.place, one, event_columns().names)):
                 return one.found.name, why
         return None
 
@@ -112,13 +108,12 @@ class Shelf:
         extra = {"files": len(foreign), "first": foreign[0]}
         _LOG.warning("files of another program have no digests; damage to them may go unnoticed", extra=extra)
 
-    def tell_of_misfits(self, files: Iterable[DataFile], columns: pa.Schema) -> None:
-        """Name the files that have a column by another type than answers have, once each."""
-        for one in files:
-            if one.found.name not in self._told_of_misfits and (names := misfits(one.columns, columns)):
-                self._told_of_misfits.add(one.found.name)
-                extra = {"file": one.found.name, "columns": ", ".join(names[:5])}
-                _LOG.warning("columns of a file have another type than in other files; they count as null", extra=extra)
+    def _tell_of_unknown(self, files: Sequence[DataFile]) -> None:
+        if self._told_of_unknown or not (some := [one for one in files if unknown_columns(one.columns)]):
+            return
+        self._told_of_unknown = True
+        extra = {"file": some[0].found.name, "columns": escaped(", ".join(unknown_columns(some[0].columns)), 80)}
+        _LOG.warning("columns that this version does not know are not read", extra=extra)
 
     def forget(self) -> None:
         """List anew at the next question: what was listed is not there any more."""
@@ -130,11 +125,10 @@ class Shelf:
 class ShelfDataset(ds.FileSystemDataset):  # type: ignore[misc]  # pyarrow has no types
     """The events of a shelf; which files are read is decided when DuckDB says what it needs."""
 
-    def __init__(self, shelf: Shelf, columns: pa.Schema, *, replaced_too: bool) -> None:
-        """Offer the columns; `replaced_too` says whether shadows that another event took the place of are there."""
-        super().__init__([], columns, ds.ParquetFileFormat(), shelf.place.filesystem)
+    def __init__(self, shelf: Shelf, *, replaced_too: bool) -> None:
+        """Build it; `replaced_too` says whether shadows that another event took the place of are there."""
+        super().__init__([], event_columns(), ds.ParquetFileFormat(), shelf.place.filesystem)
         self._shelf = shelf
-        self._columns = columns
         self._replaced_too = replaced_too
 
     def scanner(self, columns: list[str] | None = None, filter: Any = None, **options: Any) -> ds.Scanner:  # noqa: A002  # the names are pyarrow's
@@ -144,8 +138,7 @@ class ShelfDataset(ds.FileSystemDataset):  # type: ignore[misc]  # pyarrow has n
         condition = filter
         if not self._replaced_too and (found := self._replaced_in(folders)):
             condition = found.kept if filter is None else filter & found.kept
-        self._shelf.tell_of_misfits(files, self._columns)
-        dataset = dataset_of(self._shelf.place, files, self._columns)
+        dataset = dataset_of(self._shelf.place, files)
         return dataset.scanner(columns=columns, filter=condition, **options)
 
     def _folders(self, filter: Any) -> set[str]:  # noqa: A002  # as above
@@ -156,7 +149,7 @@ class ShelfDataset(ds.FileSystemDataset):  # type: ignore[misc]  # pyarrow has n
             form.make_fragment(one.found.path, place.filesystem, partition_expression=_by_name(one))
             for one in one_of_each.values()
         ]
-        paths = {piece.path for piece in ds.FileSystemDataset(pieces, self._columns, form).get_fragments(filter)}
+        paths = {piece.path for piece in ds.FileSystemDataset(pieces, event_columns(), form).get_fragments(filter)}
         return {folder for folder, one in one_of_each.items() if one.found.path in paths}
 
     def _replaced_in(self, folders: Collection[str]) -> Replacements | None:
@@ -164,29 +157,30 @@ class ShelfDataset(ds.FileSystemDataset):  # type: ignore[misc]  # pyarrow has n
         days = {(one.account_id, one.day) for one in self._shelf.candidates if one.folder in folders}
         near = {(account, _moved(day, by)) for account, day in days for by in (-1, 0, 1)}
         files = self._shelf.files(lambda one: (one.account_id, one.day) in near)
-        return replacements(
-            dataset_of(self._shelf.place, (one for one in files if one.has_replacements), self._columns)
-        )
+        return replacements(dataset_of(self._shelf.place, (one for one in files if one.has_replacements)))
 
 
-def dataset_of(place: Place, files: Iterable[DataFile], columns: pa.Schema) -> ds.FileSystemDataset:
+def dataset_of(place: Place, files: Iterable[DataFile]) -> ds.FileSystemDataset:
     """Return files as a dataset that opens only what a question needs; checksums of pages are compared."""
     form = checked_format()
-    pieces = [
-        form.make_fragment(one.found.path, place.filesystem, partition_expression=_bounds(one, columns))
-        for one in files
-    ]
-    return ds.FileSystemDataset(pieces, columns, form, place.filesystem)
+    pieces = [form.make_fragment(one.found.path, place.filesystem, partition_expression=_bounds(one)) for one in files]
+    return ds.FileSystemDataset(pieces, event_columns(), form, place.filesystem)
 
 
-def fault_of(place: Place, one: DataFile) -> str:
-    """Read a file whole; return why that is impossible, empty if it is possible.
+def fault_of(place: Place, one: DataFile, names: Collection[str] | None = None) -> str:
+    """Read a file; return why that is impossible, empty if it is possible.
+
+    Args:
+        place: where it is.
+        one: the file.
+        names: the columns to read, as far as it has them; by default all.
 
     Raises:
         OSError: it is not the file's fault.
     """
     try:
-        for batch in checked_format().make_fragment(one.found.path, place.filesystem).to_batches():
+        piece = checked_format().make_fragment(one.found.path, place.filesystem)
+        for batch in piece.to_batches(columns=[name for name in one.columns.names if not names or name in names]):
             require_text(batch.columns)
             pc.min_max(batch["event_time"]).as_py()
     except OverflowError:
@@ -204,12 +198,9 @@ def _by_name(one: Candidate) -> ds.Expression:
     return _within(one.account_id, one.day, first, first + _DAY - timedelta(microseconds=1))
 
 
-def _bounds(file: DataFile, columns: pa.Schema) -> ds.Expression:
-    """Return what is true of every event of a file; what does not fit the columns of the answer counts as null."""
-    found = _within(file.account_id, file.day, file.first, file.last)
-    for name in misfits(file.columns, columns):
-        found = found & ds.field(name).is_null()
-    return found
+def _bounds(file: DataFile) -> ds.Expression:
+    """Return what is true of every event of a file."""
+    return _within(file.account_id, file.day, file.first, file.last)
 
 
 def _within(account_id: str, day: str, first: datetime | None, last: datetime | None) -> ds.Expression:

@@ -1,12 +1,11 @@
 """Which columns answers have, and which columns of a file can be read as those.
 
-Who adds a file chooses its columns. A file whose known columns are not those of events is no export. Any other
-column of it is left out where it does not fit, and its events are read: no file keeps others from being read.
+Answers have the columns of the schema, whatever files hold: who can add a file chooses its columns, and must not choose
+those of answers. A file whose known columns are not those of events is no export; its other columns are not read.
 """
 
 from __future__ import annotations
 
-import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from functools import cache
@@ -18,7 +17,6 @@ from cfaudit_export.schema import schema
 DAY = "event_date"
 """The column that the name of a folder gives."""
 
-_LOG = logging.getLogger(__name__)
 _NEEDED = ("event_id", "event_time", "account_id")
 _MOST = 1_000
 
@@ -50,41 +48,46 @@ def converted(columns: pa.Schema) -> pa.Schema:
     )
 
 
-def columns_of(files: Iterable[pa.Schema]) -> pa.Schema:
-    """Return the columns of the schema, then those that only newer or other writers know, then the day.
+@cache
+def event_columns() -> pa.Schema:
+    """Return the columns of answers: those of the schema, then the day."""
+    return pa.schema([*(pa.field(one.name, one.type) for one in schema()), pa.field(DAY, pa.string())])
 
-    A column that files have by several types is read as the type that most files have. One that no answer can have is
-    left out with a warning: by its type, or by a name that differs from another in upper and lower case alone.
+
+def unknown_columns(columns: pa.Schema) -> list[str]:
+    """Return the names of the columns of a file that answers do not have."""
+    known = event_columns().names
+    return [name for name in columns.names if name not in known]
+
+
+def stored_columns(files: Iterable[pa.Schema]) -> pa.Schema:
+    """Return the columns of the schema, then those that only newer or other writers know, for files that are merged.
+
+    A column that files have by several types has the type that most files have. One whose type this program does not
+    read, or whose name differs from another in upper and lower case alone, is left out.
     """
-    known = [pa.field(one.name, one.type) for one in schema()]
-    taken = {one.name.casefold() for one in known} | {DAY}
+    known = schema()
+    taken = {name.casefold() for name in (*known.names, DAY)}
     types: dict[str, Counter[pa.DataType]] = defaultdict(Counter)
     for columns in files:
         for one in columns:
-            if one.name not in schema().names and one.name != DAY:
+            if one.name not in known.names and one.name != DAY:
                 types[one.name][one.type] += 1
     further: list[pa.Field] = []
-    left_out: list[str] = []
     for name, found in sorted(types.items(), key=lambda item: (-item[1].total(), item[0])):
         type_, _ = min(found.items(), key=lambda item: (-item[1], str(item[0])))
-        if name.casefold() in taken or not _is_readable(type_) or len(further) == _MOST:
-            left_out.append(name)
-        else:
+        if name.casefold() not in taken and _is_readable(type_) and len(further) < _MOST:
             taken.add(name.casefold())
             further.append(pa.field(name, type_))
-    if left_out:
-        extra = {"columns": len(left_out), "first": left_out[0]}
-        _LOG.warning("columns of other writers are left out: no answer can have them", extra=extra)
-    return pa.schema([*known, *sorted(further, key=lambda one: one.name), pa.field(DAY, pa.string())])
+    return pa.schema([*known, *sorted(further, key=lambda one: one.name)], metadata=known.metadata)
 
 
-@cache
 def misfits(have: pa.Schema, wanted: pa.Schema) -> tuple[str, ...]:
     """Return the names of the wanted columns that a file has, but not by the wanted type, or several times.
 
     Known columns are not among them: `unlike` and `converted` are about those.
     """
-    further = (one for one in wanted if one.name not in schema().names and one.name != DAY)
+    further = (one for one in wanted if one.name not in schema().names)
     return tuple(one.name for one in further if _is_misfit(have, one))
 
 

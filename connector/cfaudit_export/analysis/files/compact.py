@@ -33,7 +33,7 @@ import pyarrow as pa
 from filelock import FileLock, Timeout
 
 from cfaudit_export.analysis.files.catalog import fault_of
-from cfaudit_export.analysis.files.columns import DAY, columns_of, misfits
+from cfaudit_export.analysis.files.columns import DAY, misfits, stored_columns
 from cfaudit_export.analysis.files.engine import Limits, import_duckdb, open_engine
 from cfaudit_export.analysis.files.footers import DataFile, inspect, streams
 from cfaudit_export.analysis.files.location import Place, damaged
@@ -41,7 +41,6 @@ from cfaudit_export.analysis.files.merged import Merges, stored
 from cfaudit_export.core.durable import new_file, sync_folder
 from cfaudit_export.errors import LockedError, SettingsError, TryAgainError, UsageError
 from cfaudit_export.parquet import MERGED_NOTE, MERGED_PREFIX, digest_of, write_parquet
-from cfaudit_export.schema import schema
 
 SMALL_BYTES = 64 << 20
 """Larger files are left alone."""
@@ -225,7 +224,7 @@ def _merge(work: _Work, folder: Path, files: list[DataFile]) -> Path:
     digest = hashlib.sha256("/".join(names).encode()).hexdigest()[:32]
     target = folder / f"{MERGED_PREFIX}{digest}.parquet"
     hidden = folder / f".{target.stem}.tmp"
-    columns = _columns(files)
+    columns = stored_columns(one.columns for one in files)
     with open_engine(work.limits) as connection:
         connection.register("files", stored(work.place, (one.found.path for one in files), columns))
         with new_file(hidden, mode=_mode(files)) as file:
@@ -244,16 +243,9 @@ def _mode(files: Iterable[DataFile]) -> int:
     return reduce(and_, (Path(one.found.path).stat().st_mode for one in files), 0o666)
 
 
-def _columns(files: list[DataFile]) -> pa.Schema:
-    """Return all columns that one of the files has, and those of the schema, with what is required."""
-    known = schema()
-    further = [one for one in columns_of(file.columns for file in files) if one.name not in (*known.names, DAY)]
-    return pa.schema([*known, *further], metadata=known.metadata)
-
-
 def _fitting(files: list[DataFile]) -> list[DataFile]:
     """Return the files of which a merged one would hold every column."""
-    columns = _columns(files)
+    columns = stored_columns(one.columns for one in files)
     odd = [one for one in files if misfits(one.columns, columns) or {*one.columns.names} - {*columns.names, DAY}]
     for one in odd:
         _LOG.warning("a file is not merged: its columns are not those of the others", extra={"file": one.found.name})

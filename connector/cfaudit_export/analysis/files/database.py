@@ -19,7 +19,7 @@ from typing import Any, Self, TypeVar
 import pyarrow as pa
 
 from cfaudit_export.analysis.files.catalog import Shelf, ShelfDataset
-from cfaudit_export.analysis.files.columns import columns_of, require_text
+from cfaudit_export.analysis.files.columns import require_text
 from cfaudit_export.analysis.files.engine import Limits, import_duckdb, open_engine
 from cfaudit_export.analysis.files.footers import Listing, wanted_folders
 from cfaudit_export.analysis.files.location import Place, damaged, reading_failed
@@ -172,10 +172,8 @@ class Data:
             raise
 
     def _define(self, period: Window | None) -> None:
-        with self._translated():
-            columns = columns_of(one.columns for one in self.shelf.newest())
-        self.connection.register(_STORED, ShelfDataset(self.shelf, columns, replaced_too=True))
-        self.connection.register(_CURRENT, ShelfDataset(self.shelf, columns, replaced_too=False))
+        self.connection.register(_STORED, ShelfDataset(self.shelf, replaced_too=True))
+        self.connection.register(_CURRENT, ShelfDataset(self.shelf, replaced_too=False))
         where = ""
         if period:
             since, before = (end.isoformat() for end in (period.since, period.before))

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
@@ -211,7 +212,9 @@ def _look(place: Place, one: Candidate) -> DataFile | Ignored:
         merged = merged_files(notes) if MERGED_NOTE in notes else None
         if why := unlike(columns) or _unfit(place, found.path, columns):
             return Ignored(found.name, why)
-        first, last = _times(footer.metadata, columns)
+        first, last = _times(footer.metadata, columns) or _read_times(place, found.path)
+        if any(end and end.date().isoformat() != one.day for end in (first, last)):
+            return Ignored(found.name, "no export: it has times that are not of the day of its folder")
     except OverflowError:
         return Ignored(found.name, "no export: it has times of no calendar")
     except (pa.ArrowException, OSError) as error:
@@ -250,12 +253,22 @@ def _unfit(place: Place, path: str, columns: pa.Schema) -> str:
     return ""
 
 
-def _times(metadata: Any, columns: pa.Schema) -> tuple[datetime | None, datetime | None]:
-    """Return the earliest and the latest time that the statistics of the row groups know."""
+def _times(metadata: Any, columns: pa.Schema) -> tuple[datetime, datetime] | None:
+    """Return the earliest and the latest time of the statistics of the row groups, None where one has none."""
     found = list(_statistics(metadata, columns, "event_time"))
     if not found or any(one is None or not one.has_min_max for one in found):
-        return None, None
+        return None
     return min(one.min for one in found).astimezone(UTC), max(one.max for one in found).astimezone(UTC)
+
+
+def _read_times(place: Place, path: str) -> tuple[datetime | None, datetime | None]:
+    """Return the earliest and the latest time of the rows of a file, None where it has no times."""
+    ends: list[datetime] = []
+    with place.filesystem.open_input_file(path) as file, pq.ParquetFile(file, page_checksum_verification=True) as read:
+        for batch in read.iter_batches(columns=["event_time"]):
+            found = pc.min_max(batch["event_time"])
+            ends += [found[end].as_py().astimezone(UTC) for end in ("min", "max") if found[end].is_valid]
+    return min(ends, default=None), max(ends, default=None)
 
 
 def _has_values(metadata: Any, columns: pa.Schema, column: str) -> bool:
