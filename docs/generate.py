@@ -128,7 +128,8 @@ def _exit_codes() -> str:
     rows = [[str(int(code)), code.meaning] for code in ExitCode]
     return (
         f"# Exit codes\n\n{_table(('code', 'means'), rows)}\nWhere several apply, the one that most needs a person "
-        "wins. Stopped by SIGINT or SIGTERM it ends with 130 or 143.\n"
+        "wins. Stopped by SIGINT or SIGTERM it ends with 130 or 143, and with 141 if the reader of its answer went "
+        "away.\n"
     )
 
 

@@ -107,6 +107,7 @@ def test_what_cannot_be_done_is_said_in_one_line(cli: Cli, exported: Any, place:
         ((*exported.where, "--time-zone", "Mars/Olympus"), "no time zone is named 'Mars/Olympus'"),
         ((*exported.where, "--account", ""), "--account: "),
         ((*exported.where, "--html", "no/such/folder/report.html"), "cannot write 'no/such/folder/report.html'"),
+        ((*exported.where, "--html", ".."), "cannot write '..': it is a folder; name a file in it"),
         ((*exported.where, "--actor-mail", "x"), "no such option '--actor-mail'; did you mean '--actor-email'?"),
     ):
         result = cli("report", *arguments)

@@ -75,6 +75,7 @@ def test_a_period_and_accounts_leave_out_the_rest(cli: Cli, exported: Any) -> No
         ((f"{COUNT}; {COUNT}", "--format", "csv", "-O", "x.csv"), "a file takes the answer of one statement"),
         (("", "--format", "csv", "-O", "x.csv"), "there is no statement to answer"),
         ((COUNT, "--format", "csv", "-O", "no/folder/x.csv"), "cannot write 'no/folder/x.csv'"),
+        ((COUNT, "--format", "csv", "-O", "."), "cannot write '.': it is a folder; name a file in it"),
     ],
 )
 def test_what_cannot_be_done_is_said_and_nothing_is_written(
@@ -103,7 +104,7 @@ def test_a_file_that_is_no_export_is_passed_over_with_a_word(cli: Cli, exported:
     assert "passed over 'account_id=a/event_date=2026-11-01/half.parquet': not a whole Parquet file" in result.err
 
 
-def test_statements_come_from_stdin_too_and_an_early_end_of_the_reader_is_no_error(exported: Any, place: Path) -> None:
+def test_statements_come_from_stdin_too_and_an_early_end_of_the_reader_is_no_fault(exported: Any, place: Path) -> None:
     command = [sys.executable, "-m", "cfaudit_export", "sql", *exported.where, "--format", "ndjson"]
     done = subprocess.run(command, input=f"{COUNT};", capture_output=True, text=True, timeout=SECONDS, check=False)
     assert (done.returncode, json.loads(done.stdout), done.stderr) == (0, {"n": len(exported.events)}, "")
@@ -112,7 +113,7 @@ def test_statements_come_from_stdin_too_and_an_early_end_of_the_reader_is_no_err
         assert long.stderr
         assert json.loads(long.stdout.readline()) == {"range": 0}
         long.stdout.close()
-        assert (long.wait(SECONDS), long.stderr.read()) == (0, b"")
+        assert (long.wait(SECONDS), long.stderr.read()) == (128 + 13, b""), "as SIGPIPE ends others"
 
 
 class Screen:

@@ -181,6 +181,10 @@ def test_what_is_wrong_in_the_file_is_named_with_what_would_be_right(load: Load,
     assert "secret" not in str(raised.value)
 
 
+def test_a_file_that_an_editor_began_with_a_mark_of_its_encoding_is_read(load: Load) -> None:
+    assert load(toml="\ufeffstate_dir = '/srv/state'").state_dir == Path("/srv/state")
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

@@ -4,6 +4,7 @@ app       arguments in, exit code out
 command   a function and its options -> a command
 shell     what a command works with
 help      how `--help` looks
+streams   stdin, stdout, stderr
 terminal  what people see
 progress  the bar
 The other files hold the commands; a new one is a function there and a line in `app.COMMANDS`.
@@ -14,6 +15,7 @@ from __future__ import annotations
 import atexit
 import gc
 import os
+import signal
 from collections.abc import Sequence
 
 _GC_THRESHOLD = 100_000
@@ -22,8 +24,10 @@ _GC_THRESHOLD = 100_000
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `cfaudit-export` and return its exit code."""
     _tune()
-    from cfaudit_export.cli.app import main as run_main
-
+    try:
+        from cfaudit_export.cli.app import main as run_main
+    except KeyboardInterrupt:  # from here on `app` listens
+        return 128 + signal.SIGINT
     return run_main(arguments)
 
 

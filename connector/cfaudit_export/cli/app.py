@@ -20,6 +20,7 @@ from typer.core import TyperGroup
 
 from cfaudit_export.cli.help import HelpfulCommand, write_lines, write_options
 from cfaudit_export.cli.shell import Shell
+from cfaudit_export.cli.streams import ReaderGoneError, standard_streams
 from cfaudit_export.cli.terminal import PROGRAM, Terminal
 from cfaudit_export.errors import CfauditError, ExitCode, UsageError
 
@@ -67,12 +68,19 @@ With an API token in CLOUDFLARE_API_TOKEN, or after 'cfaudit-export login':
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return the exit code of the process."""
+    with standard_streams():
+        return _main(sys.argv[1:] if arguments is None else list(arguments))
+
+
+def _main(arguments: Sequence[str]) -> int:
     terminal = Terminal()
     shell = Shell(terminal, os.environ, lambda: datetime.now(UTC), Path())
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
     with _interruptible() as received:
         try:
             code = _group().main(arguments, prog_name=PROGRAM, standalone_mode=False, obj=shell)
+            sys.stdout.flush()
+        except ReaderGoneError:
+            return 128 + signal.SIGPIPE
         except CfauditError as error:
             terminal.fail(str(error))
             return int(error.exit_code)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import dataclass, field
 from io import TextIOWrapper
@@ -136,8 +135,6 @@ class _Writer:
                     raise UsageError("a file takes the answer of one statement, and there are several")
         except StopIteration:
             raise UsageError("there is no statement to answer") from None
-        except BrokenPipeError:  # the reader of the answer has ended
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         else:
             self.shell.terminal.say(f"wrote '{self.output}'")
 

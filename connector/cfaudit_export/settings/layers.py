@@ -106,7 +106,7 @@ def file_layer(file: Path | None) -> Layer:
     if file is None:
         return Layer({}, lambda option: option.key)
     try:
-        tree = tomllib.loads(file.read_text("utf-8"))
+        tree = tomllib.loads(file.read_text("utf-8-sig"))
     except FileNotFoundError:
         raise SettingsError(f"there is no settings file '{file}'") from None
     except OSError as error:

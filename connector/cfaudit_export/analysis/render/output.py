@@ -21,6 +21,8 @@ def new_file(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         UsageError: it cannot be written there.
     """
+    if path.is_dir() or not path.name:
+        raise UsageError(f"cannot write '{path}': it is a folder; name a file in it")
     hidden = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
     try:
         with durable.new_file(hidden, mode=_MODE) as file:
