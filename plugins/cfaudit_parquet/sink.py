@@ -18,8 +18,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import shutil
-import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -30,6 +28,7 @@ from typing import IO
 from urllib.parse import quote
 
 from cfaudit_export import Batch, LoadUnknownError, Receipt, SinkError, SinkRefusedError, Window
+from cfaudit_export.core.disk import REFUSALS, try_folder
 from cfaudit_export.core.durable import sync_folder
 from cfaudit_export.parquet import StagedEvents, digest_of, ids_by_day, write_parquet
 from cfaudit_parquet import ParquetConfig
@@ -37,15 +36,6 @@ from cfaudit_parquet.visible import Visible, days_of, find_file, require_events,
 
 # Hidden, so that no reader takes it for data.
 _MARK = ".cfaudit-destination"
-_REFUSALS = {
-    errno.EACCES: "not allowed; let this user read and write there, or set another path",
-    errno.EPERM: "not allowed; let this user read and write there, or set another path",
-    errno.EROFS: "the file system is read-only; mount it for writing, or set another path",
-    errno.ENOTDIR: "a part of the path is a file, not a folder; set another path",
-    errno.EEXIST: "a part of the path is a file, not a folder; set another path",
-    errno.ELOOP: "the path is a circle of links; set another path",
-    errno.ENAMETOOLONG: "the path is too long; set a shorter one",
-}
 _HINDRANCES = {
     errno.ENOSPC: "the disk is full; make room, nothing is lost meanwhile",
     errno.EDQUOT: "the disk quota is used up; make room, nothing is lost meanwhile",
@@ -65,22 +55,12 @@ class ParquetSink:
     def check(self) -> str:
         """Write, sync, rename and remove a file below the folder; as `Sink.check`."""
         with _on_disk(self._root):
-            new = [folder for folder in (self._root, *self._root.parents) if not folder.is_dir()]
-            try:
-                _make_folder(self._root)
-                with tempfile.TemporaryDirectory(prefix=".cfaudit-check.", dir=self._root) as scratch:
-                    hidden = Path(scratch, ".check.tmp")
-                    with _durable(hidden) as file:
-                        file.write(b"cfaudit-export check")
-                    hidden.replace(Path(scratch, "check.done"))
-                    can_sync = sync_folder(Path(scratch))
-                free_bytes = shutil.disk_usage(self._root).free
-            finally:
-                with suppress(OSError):  # another process put something into it meanwhile
-                    for folder in new:
-                        folder.rmdir()
-        lacking = "" if can_sync else "; its file system cannot sync folders, so a power cut may undo the newest files"
-        return f"wrote, synced, renamed and removed a file in '{self._root}', {free_bytes / 1e9:.1f} GB free{lacking}"
+            tried = try_folder(self._root)
+        lacking = (
+            "" if tried.can_sync else "; its file system cannot sync folders, so a power cut may undo the newest files"
+        )
+        room = f"{tried.free_bytes / 1e9:.1f} GB free{lacking}"
+        return f"wrote, synced, renamed and removed a file in '{self._root}', {room}"
 
     def load(self, batch: Batch) -> Receipt:
         """Store the batch, or what is missing of it; as `Sink.load`."""
@@ -278,7 +258,7 @@ def _on_disk(root: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno is None:  # not the disk's: pyarrow says so of a staged file that is cut short
             raise
-        if reason := _REFUSALS.get(error.errno):
+        if reason := REFUSALS.get(error.errno):
             raise SinkRefusedError(f"cannot use '{root}': {reason}") from error
         reason = _HINDRANCES.get(error.errno, f"{os.strerror(error.errno).lower()}; nothing is lost meanwhile")
         raise SinkError(f"cannot use '{root}': {reason}") from error

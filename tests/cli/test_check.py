@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,12 +60,64 @@ def test_a_sink_that_cannot_write_fails(cli: Any, target: tuple[str, ...], place
     assert [line for line in result.out.splitlines() if line.startswith("failed  sink 'parquet'")]
 
 
+@pytest.mark.parametrize("command", ["check", "run", "plan", "status"])
+def test_a_state_folder_that_cannot_be_is_a_wrong_setting(
+    command: str, cli: Any, target: tuple[str, ...], place: Path
+) -> None:
+    (place / "file").write_text("a file where a folder should be")
+    options = () if command == "status" else target
+    result = cli(command, *options, "--state-dir", "file/state")
+    assert result.code == 78
+    assert "a part of the path is a file, not a folder; set another path (--state-dir)" in result.out + result.err
+
+
+def test_a_state_folder_that_can_be_read_but_not_written_fails(cli: Any, target: tuple[str, ...]) -> None:
+    result = cli("check", *target, "--state-dir", "/proc/state")
+    assert result.code in (75, 78)
+    [failed] = [line for line in result.out.splitlines() if line.startswith("failed")]
+    assert failed.startswith("failed  state folder: cannot use '/proc/state': ")
+
+
+_STORE = """
+from contextlib import contextmanager
+from dataclasses import dataclass
+from cfaudit_export import CheckpointStorePlugin, SettingsError, hookimpl
+
+@dataclass(frozen=True)
+class Config:
+    pass
+
+class Store:
+    def load(self, stream_id): return None
+    def save(self, checkpoint, *, expected): raise SettingsError("this place can only be read")
+    @contextmanager
+    def hold(self, stream_id):
+        raise SettingsError("this place can only be read")
+        yield
+    def streams(self): return []
+
+@hookimpl
+def cfaudit_checkpoint_stores():
+    yield CheckpointStorePlugin("reading", Config, lambda config, folder: Store(), "reads")
+"""
+
+
+def test_a_checkpoint_store_that_can_only_be_read_fails(
+    target: tuple[str, ...], plugin: Callable[[str, str], None]
+) -> None:
+    plugin("readingstore", _STORE)
+    command = [sys.executable, "-m", "cfaudit_export", "check", *target, "-o", "checkpoint.store=reading"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert result.returncode == 78
+    assert "failed  checkpoint: this place can only be read" in result.stdout
+
+
 def test_findings_as_json(cli: Any, target: tuple[str, ...]) -> None:
     findings = json.loads(cli("check", *target, "--json").out)
     assert [finding["exit_code"] for finding in findings] == [0] * len(findings)
     assert {"what", "exit_code", "said"} == set(findings[0])
     named = [finding["what"] for finding in findings]
-    assert named == ["source 'auditlogs'", "accounts", "reading", "checkpoint", "sink 'parquet'"]
+    assert named == ["source 'auditlogs'", "accounts", "reading", "checkpoint", "state folder", "sink 'parquet'"]
 
 
 def test_an_unreachable_server_fails_but_not_the_sink(cli: Any, target: tuple[str, ...]) -> None:

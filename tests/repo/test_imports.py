@@ -18,6 +18,7 @@ DOOR = "cfaudit_export"
 # What a plugin may import beside the door; CONTRIBUTING names the same.
 PUBLIC = {
     "cfaudit_export.core.deadline",
+    "cfaudit_export.core.disk",
     "cfaudit_export.core.durable",
     "cfaudit_export.http.exchange",
     "cfaudit_export.parquet",
@@ -129,6 +130,7 @@ IN_CORE = {
     "causes",
     "checksums",
     "deadline",
+    "disk",
     "durable",
     "escape",
     "filters",

@@ -21,6 +21,7 @@ from cfaudit_export import (
     CheckpointConflictError,
     CheckpointDamagedError,
     LockedError,
+    SettingsError,
     Stream,
     TryAgainError,
 )
@@ -325,12 +326,12 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_no_litter(folder: Path) -> No
 )
 def test_a_folder_that_cannot_be_used_is_a_clear_error(tmp_path: Path, use: Callable[[FileStore], object]) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(TryAgainError, match=f"'{tmp_path}/file.*cannot be .*repair the disk or its permissions"):
+    with pytest.raises(SettingsError, match=f"'{tmp_path}/file.*cannot be .*is a file, not a folder; set another path"):
         use(FileStore(tmp_path / "file" / "checkpoints"))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_without_permission_is_a_clear_error(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    with pytest.raises(TryAgainError, match="Permission denied"):
+    with pytest.raises(SettingsError, match="not allowed; let this user read and write there"):
         FileStore(tmp_path / "checkpoints").save(OLD, expected=None)

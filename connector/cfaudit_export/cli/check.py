@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from pathlib import Path
 
 from cfaudit_export.app.accounts import accounts_of
 from cfaudit_export.app.compose import Workshop, connected, opened_sinks
@@ -15,9 +17,10 @@ from cfaudit_export.cli.command import command
 from cfaudit_export.cli.login import described
 from cfaudit_export.cli.run import Json, covered_until, prepare
 from cfaudit_export.cli.shell import Shell
+from cfaudit_export.core.disk import REFUSALS, try_folder
 from cfaudit_export.core.jsonable import as_json
 from cfaudit_export.core.model import Connection
-from cfaudit_export.errors import CfauditError, ExitCode, SettingsError, worst
+from cfaudit_export.errors import CfauditError, ExitCode, LockedError, SettingsError, TryAgainError, worst
 from cfaudit_export.plugin.interfaces import Source
 from cfaudit_export.settings import AUTO, Settings
 from cfaudit_export.settings.options import FILTERS, HOW, LOGS, WHAT, WHERE
@@ -25,6 +28,7 @@ from cfaudit_export.settings.options import FILTERS, HOW, LOGS, WHAT, WHERE
 # A person waits for the answer: of each source, and of all together.
 _PATIENCE_SECONDS = 5.0
 _MOST_WAIT = timedelta(seconds=20)
+_FILES = "file"  # the store that writes into the state folder, which is tried for itself
 
 _EPILOG = """
 Example:
@@ -66,6 +70,7 @@ def _findings(workshop: Workshop) -> Iterator[Finding]:
                 yield from _sources(workshop, account)
     except CfauditError as error:
         yield Finding("accounts", error.exit_code, str(error))
+    yield _found("state folder", lambda: _writable(workshop.settings.state_dir))
     with opened_sinks(workshop) as sinks:
         for name, sink in sinks.items():
             yield _found(f"sink '{name}'", sink.check)
@@ -128,6 +133,16 @@ def _found(what: str, ask: Callable[[], str]) -> Finding:
         return Finding(what, error.exit_code, str(error))
 
 
+def _writable(folder: Path) -> str:
+    try:
+        tried = try_folder(folder)
+    except OSError as error:
+        if why := REFUSALS.get(error.errno or 0):
+            raise SettingsError(f"cannot use '{folder}': {why} (--state-dir)") from error
+        raise TryAgainError(f"cannot use '{folder}': {error.strerror or error}") from error
+    return f"'{folder}' can be written, {tried.free_bytes / 1e9:.1f} GB free"
+
+
 def _probed(source: Source) -> str:
     source.probe()
     return "events can be read"
@@ -157,7 +172,11 @@ def _sign_in(workshop: Workshop) -> str:
 def _checkpoint(workshop: Workshop, connection: Connection) -> str:
     from cfaudit_export.pipeline.destination import changed
 
-    found = workshop.store.load(workshop.stream(connection.account_id).id)
+    stream_id = workshop.stream(connection.account_id).id
+    found = workshop.store.load(stream_id)
+    if workshop.settings.checkpoint.get("store", _FILES) != _FILES:
+        with suppress(LockedError), workshop.store.hold(stream_id):  # proves that it can be written, and writes no row
+            pass
     if found is None:
         return "none yet, the first run starts one"
     for name, destination in workshop.destinations.items():

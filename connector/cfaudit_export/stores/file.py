@@ -14,9 +14,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from cfaudit_export.core.disk import REFUSALS
 from cfaudit_export.core.durable import replace_file, sync_folder
 from cfaudit_export.core.model import Checkpoint
-from cfaudit_export.errors import CheckpointConflictError, LockedError, TryAgainError
+from cfaudit_export.errors import CfauditError, CheckpointConflictError, LockedError, SettingsError, TryAgainError
 from cfaudit_export.plugin.interfaces import Versioned
 from cfaudit_export.stores.document import decode, encode, version_of
 
@@ -126,6 +127,8 @@ def _make_private(directory: Path) -> None:
     sync_folder(directory.parent)
 
 
-def _unusable(path: Path, verb: str, error: Exception) -> TryAgainError:
+def _unusable(path: Path, verb: str, error: Exception) -> CfauditError:
+    if isinstance(error, OSError) and (why := REFUSALS.get(error.errno or 0)):
+        return SettingsError(f"'{path}' cannot be {verb}: {why} (--state-dir)")
     why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return TryAgainError(f"'{path}' cannot be {verb}: {why}; repair the disk or its permissions, then run again")
