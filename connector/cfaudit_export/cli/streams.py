@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import TextIO
+from typing import Any, TextIO
 
 from cfaudit_export.errors import UsageError
 
@@ -30,13 +30,13 @@ class _Answers(io.FileIO):
         super().__init__(descriptor, "w", closefd=False)
         self._is_broken = False
 
-    def write(self, data: object, /) -> int:
+    def write(self, data: Any, /) -> int:
         """Write bytes; after an error take them and drop them, so that it is told once."""
-        size = memoryview(data).nbytes  # type: ignore[arg-type]  # what a buffer hands down is bytes
+        size = memoryview(data).nbytes
         if self._is_broken:
             return size
         try:
-            return super().write(data) or 0  # type: ignore[arg-type]
+            return super().write(data) or 0
         except OSError as error:
             self._is_broken = True
             if isinstance(error, BrokenPipeError):
@@ -47,12 +47,12 @@ class _Answers(io.FileIO):
 class _Commentary(io.FileIO):
     """Stderr, below its buffer."""
 
-    def write(self, data: object, /) -> int:
+    def write(self, data: Any, /) -> int:
         """Write bytes, or lose them."""
         try:
-            return super().write(data) or 0  # type: ignore[arg-type]
+            return super().write(data) or 0
         except OSError:
-            return memoryview(data).nbytes  # type: ignore[arg-type]
+            return memoryview(data).nbytes
 
 
 @contextmanager
@@ -80,7 +80,7 @@ def _open_closed() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
-    sys.stdin = sys.stdin or open(0, closefd=False, encoding="utf-8")  # noqa: SIM115
+    sys.stdin = sys.stdin or open(0, closefd=False, encoding="utf-8")  # noqa: SIM115  # for the whole process
 
 
 def _text(raw: io.FileIO, former: TextIO | None, made: list[io.TextIOWrapper]) -> TextIO:

@@ -12,12 +12,11 @@ from cfaudit_export.schema import COLUMNS
 from cfaudit_export.sources.auditlogs.decode import FIELDS
 
 _ALIASES = {"id": "event_id"}
-_OURS = {"event_id", "event_key", "event_time", "account_id", "fidelity", "source", "ingested_at", "event_raw"}
-_KINDS = {
-    column.name: column.kind
-    for column in COLUMNS
-    if column.name not in _OURS | FIELDS.keys() | {"replaces", "batch_id"}
+_OURS = {
+    *("event_id", "event_key", "event_time", "account_id", "fidelity", "source", "ingested_at", "event_raw"),
+    *("replaces", "batch_id"),
 }
+_KINDS = {column.name: column.kind for column in COLUMNS if column.name not in _OURS | FIELDS.keys()}
 
 
 def column_of(field: str) -> str | None:
