@@ -57,7 +57,7 @@ def check(shell: Shell, settings: Settings, *, json: Json = False) -> int:
         findings.append(finding)
         if not json:
             word = "failed" if finding.exit_code else "ok"
-            shell.terminal.answer(f"{word:<6}  {finding.what}: {finding.said}")
+            shell.terminal.answer(f"{word:<6}  {finding.what}: {finding.said}", indent=8)
     if json:
         shell.terminal.answer(as_json(findings))
     return worst(finding.exit_code for finding in findings)

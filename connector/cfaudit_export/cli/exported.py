@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cfaudit_export.analysis.files.location import Place
 
 WHICH = "Which events"
-_COLUMNS = (80, 110)
+_PIPE_COLUMNS, _MOST_COLUMNS = 80, 110
 _STALE = timedelta(days=1)
 
 Data = Annotated[
@@ -192,12 +192,11 @@ def remembered(shell: Shell, settings: Settings, place: Place) -> Remembered:
 
 
 def show(answer: Any) -> None:
-    """Print what rich shows, readable in 80 columns, to stdout."""
+    """Print what rich shows to stdout, in a pipe for 80 columns."""
     from rich.console import Console
 
     console = Console(file=sys.stdout)
-    least, most = _COLUMNS
-    console.width = max(least, min(console.width, most)) if console.is_terminal else least
+    console.width = min(console.width, _MOST_COLUMNS) if console.is_terminal else _PIPE_COLUMNS
     console.print(answer)
 
 

@@ -6,15 +6,24 @@ typer's own boxes would cost more time than the rest of the program's start.
 from __future__ import annotations
 
 import inspect
+import textwrap
 from typing import Any
 
 from typer.core import TyperCommand
 
 _PLAIN = "Options"
+_MOST_TERM = 30
+_LEAST_TEXT = 10
 
 
 class HelpfulCommand(TyperCommand):
-    """A command that shows its options in their panels and its epilog as it is."""
+    """A command that shows its options in their panels and its epilog as it is, and breaks lines between words only."""
+
+    def format_help_text(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002  # the signature is typer's
+        """Write the text of the command, paragraph by paragraph."""
+        for paragraph in inspect.cleandoc(self.help or "").split("\n\n"):
+            formatter.write_paragraph()
+            formatter.write("".join(f"  {line}\n" for line in _wrapped(paragraph, formatter.width - 2)))
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the options, panel by panel."""
@@ -37,7 +46,7 @@ def write_options(command: Any, ctx: Any, formatter: Any) -> None:
     # What every command has comes last.
     for panel in sorted(panels, key=lambda name: name == _PLAIN):
         with formatter.section(panel):
-            formatter.write_dl(panels[panel])
+            _write_terms(panels[panel], formatter)
 
 
 def write_lines(text: str | None, formatter: Any) -> None:
@@ -47,3 +56,19 @@ def write_lines(text: str | None, formatter: Any) -> None:
     formatter.write_paragraph()
     for line in inspect.cleandoc(text).splitlines():
         formatter.write(f"  {line}".rstrip() + "\n")
+
+
+def _write_terms(terms: list[tuple[str, str]], formatter: Any) -> None:
+    """Write terms, and beside each what it means; under it where the term is long."""
+    margin = " " * formatter.current_indent
+    wide = min(_MOST_TERM, max(len(term) for term, _ in terms))
+    room = max(formatter.width - len(margin) - wide - 2, _LEAST_TEXT)
+    for term, meaning in terms:
+        first, *others = _wrapped(meaning, room) or [""]
+        head = f"{margin}{term:<{wide}}  " if len(term) <= wide else f"{margin}{term}\n{margin}{'':<{wide}}  "
+        formatter.write(f"{head}{first}".rstrip() + "\n")
+        formatter.write("".join(f"{margin}{'':<{wide}}  {other}\n" for other in others))
+
+
+def _wrapped(text: str, room: int) -> list[str]:
+    return textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False)

@@ -228,7 +228,5 @@ def _show(shell: Shell, checkpoint: Checkpoint) -> None:
         terminal.answer(f"gaps: {len(checkpoint.gaps):,}; '{PROGRAM} gaps' lists them")
     for window in checkpoint.lent:
         terminal.answer(f"leased to slice {window}, until a run of it has finished")
-    for gap in checkpoint.gaps:
-        terminal.answer(f"gap {gap.window}, {gap.rows or 'unknown'} rows, tried {gap.attempts} times: {gap.reason}")
     if late.count:
         terminal.answer(f"late events: {late.count:,}, at most {late.max_seconds:,.0f} s after their time")

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Sequence
-from itertools import zip_longest
-from typing import Literal
+from typing import Literal, TextIO
 
 from cfaudit_export.app.log import Redaction
 from cfaudit_export.core.escape import escaped
 
 PROGRAM = "cfaudit-export"
 _PIPE_COLUMNS = 10_000
+_DEFAULT_COLUMNS = 80
+_BETWEEN = 2
+_LAID_OUT = (" ", "\t", "{", "[", "}", "]")
 
 
 class Terminal:
@@ -30,8 +33,8 @@ class Terminal:
         return sys.stderr.isatty()
 
     def write(self, text: str) -> int:
-        """Write a text to stderr as it is."""
-        return sys.stderr.write(text)
+        """Write a text to stderr, on a terminal in lines that fit."""
+        return sys.stderr.write(_fitting(text, sys.stderr))
 
     def flush(self) -> None:
         """Flush stderr."""
@@ -45,9 +48,9 @@ class Terminal:
         """Write an error to stderr, on one line."""
         self.write(f"{PROGRAM}: {self.redaction(escaped(message))}\n")
 
-    def answer(self, text: str) -> None:
-        """Write lines to stdout."""
-        sys.stdout.write(self._safe(text.rstrip("\n")) + "\n")
+    def answer(self, text: str, *, indent: int = 2) -> None:
+        """Write lines to stdout; what goes on from the line above is indented."""
+        sys.stdout.write(_fitting(self._safe(text.rstrip("\n")), sys.stdout, indent) + "\n")
         sys.stdout.flush()
 
     def ask(self, prompt: str) -> str:
@@ -63,32 +66,62 @@ class Terminal:
             raise EOFError
         return line
 
-    def table(
-        self,
-        columns: Sequence[str],
-        rows: Iterable[Sequence[object]],
-        *,
-        answer: bool = True,
-        widths: Sequence[int] = (),
-    ) -> None:
+    def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]], *, answer: bool = True) -> bool:
         """Write a table, to stdout as an answer or else to stderr; a column named `>...` is aligned to the right.
 
-        `widths` are those of the columns, where the caller gives them.
+        In a pipe a row is a line, however long. On a terminal texts are broken between words; where the columns still
+        do not fit side by side, each row is a block of lines, and False is returned.
         """
         from rich.console import Console
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=not widths)
-        for column, width in zip_longest(columns, widths):
-            justify: Literal["left", "right"] = "right" if column.startswith(">") else "left"
-            head = Text(self.redaction(escaped(column.removeprefix(">"))))
-            table.add_column(head, justify=justify, overflow="fold", width=width)
-        for row in rows:
-            table.add_row(*(Text(self.redaction(escaped(str(cell)))) for cell in row))
+        from cfaudit_export.analysis.render.layout import blocks, widths
+
         stream = sys.stdout if answer else sys.stderr
-        # In a pipe a row is a line, however long.
-        Console(file=stream, width=None if stream.isatty() else _PIPE_COLUMNS).print(table)
+        room = _room(stream)
+        heads = [self.redaction(escaped(column.removeprefix(">"))) for column in columns]
+        cells = [[self.redaction(escaped(str(cell))) for cell in row] for row in rows]
+        fit: Sequence[int | None] = [None] * len(heads)
+        if room is not None:
+            found = widths([list(column) for column in zip(heads, *cells, strict=True)], room, _BETWEEN)
+            if found is None:
+                stream.write("\n".join(blocks(heads, cells, room)) + "\n")
+                return False
+            fit = found
+        table = Table(box=None, padding=(0, _BETWEEN, 0, 0), header_style="bold", pad_edge=False)
+        for column, head, width in zip(columns, heads, fit, strict=True):
+            justify: Literal["left", "right"] = "right" if column.startswith(">") else "left"
+            table.add_column(Text(head), justify=justify, overflow="fold", width=width)
+        for row in cells:
+            table.add_row(*map(Text, row))
+        Console(file=stream, width=room or _PIPE_COLUMNS).print(table)
+        return True
 
     def _safe(self, text: str) -> str:
         return self.redaction("\n".join(map(escaped, text.split("\n"))))
+
+
+def _room(stream: TextIO) -> int | None:
+    """Return how many cells a line of a terminal has; None for another stream, where a line may be of any length."""
+    if not stream.isatty():
+        return None
+    try:
+        return int(os.environ.get("COLUMNS") or os.get_terminal_size(stream.fileno()).columns) or _DEFAULT_COLUMNS
+    except (OSError, ValueError):
+        return _DEFAULT_COLUMNS
+
+
+def _fitting(text: str, stream: TextIO, indent: int = 2) -> str:
+    """Return a text with its long lines broken between words, for a terminal.
+
+    A line that begins with white space or a bracket is laid out already, such as a command, a traceback or JSON.
+    """
+    room = _room(stream)
+    if room is None or all(len(line) <= room // 2 for line in text.split("\n")):
+        return text
+    from cfaudit_export.analysis.render.layout import folded
+
+    return "\n".join(
+        line if line.startswith(_LAID_OUT) else folded(line, room, indent=indent) for line in text.split("\n")
+    )
