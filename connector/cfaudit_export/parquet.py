@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 from typing import IO, Any, Self
@@ -126,7 +127,15 @@ def digest_of(ids: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
-def write_parquet(file: IO[bytes], schema: pa.Schema, groups: Iterable[pa.Table], notes: Mapping[str, str]) -> None:
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What was written into a file: how many bytes, and their SHA-256, hex."""
+
+    bytes: int
+    sha256: str
+
+
+def write_parquet(file: IO[bytes], schema: pa.Schema, groups: Iterable[pa.Table], notes: Mapping[str, str]) -> Written:
     """Write tables as one Parquet file of at least as many row groups, with `notes` as its key-value metadata.
 
     The Arrow schema is left out of the file: every reader knows the types without it, and it would be most of a small
@@ -151,6 +160,7 @@ def write_parquet(file: IO[bytes], schema: pa.Schema, groups: Iterable[pa.Table]
             del group  # it would stay in memory while the next one is read
         writer.add_key_value_metadata({**notes, **checked.notes()})
     checked.finish()
+    return Written(checked.size, checked.sha256)
 
 
 def read_notes(path: str) -> dict[str, str]:

@@ -15,31 +15,26 @@ they said of their batches; a file so named counts as visible.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO
 from urllib.parse import quote
 
-from cfaudit_export import Batch, LoadUnknownError, Receipt, SinkError, SinkRefusedError, Window
-from cfaudit_export.core.disk import REFUSALS, try_folder
+from cfaudit_export import Batch, LoadUnknownError, Receipt, StoredFile, Window
+from cfaudit_export.core.disk import try_folder
 from cfaudit_export.core.durable import sync_folder
-from cfaudit_export.parquet import StagedEvents, digest_of, ids_by_day, write_parquet
+from cfaudit_export.parquet import StagedEvents, Written, digest_of, ids_by_day, write_parquet
 from cfaudit_parquet import ParquetConfig
+from cfaudit_parquet.disk import durable, folders_in, hashed, hidden_name, make_folder, on_disk, remove, remove_hidden
 from cfaudit_parquet.visible import Visible, days_of, find_file, require_events, require_own_word
 
 # Hidden, so that no reader takes it for data.
 _MARK = ".cfaudit-destination"
-_HINDRANCES = {
-    errno.ENOSPC: "the disk is full; make room, nothing is lost meanwhile",
-    errno.EDQUOT: "the disk quota is used up; make room, nothing is lost meanwhile",
-}
 
 
 class ParquetSink:
@@ -54,7 +49,7 @@ class ParquetSink:
 
     def check(self) -> str:
         """Write, sync, rename and remove a file below the folder; as `Sink.check`."""
-        with _on_disk(self._root):
+        with on_disk(self._root):
             tried = try_folder(self._root)
         lacking = (
             "" if tried.can_sync else "; its file system cannot sync folders, so a power cut may undo the newest files"
@@ -66,36 +61,43 @@ class ParquetSink:
         """Store the batch, or what is missing of it; as `Sink.load`."""
         with StagedEvents(str(batch.path)) as events:
             files = {day: self._file(batch, day) for day in events.days}
-            with _on_disk(self._root):
+            with on_disk(self._root):
                 there = {day: found for day, file in files.items() if (found := find_file(file))}
             missing = {day: file for day, file in files.items() if day not in there}
             ids = ids_by_day(batch)
             for day, found in there.items():
                 require_events(files[day], found, ids[day])
+            written = {}
             if missing:
-                self._store(batch, events, missing, {day: digest_of(ids[day]) for day in missing})
+                written = self._store(batch, events, missing, {day: digest_of(ids[day]) for day in missing})
             self._sync(files.values())
-        _remove_hidden(batch.batch_id, {file.parent for file in files.values()})
+            with on_disk(self._root):
+                stored = tuple(
+                    self._stored(file, events.days[day], written.get(day))
+                    for day, file in files.items()
+                    if day not in there or there[day].path == file
+                )
+        remove_hidden(batch.batch_id, {file.parent for file in files.values()})
         locations = (there[day].path if day in there else file for day, file in files.items())
-        return Receipt(batch.batch_id, batch.rows, tuple(map(str, locations)), already=not missing)
+        return Receipt(batch.batch_id, batch.rows, tuple(map(str, locations)), already=not missing, files=stored)
 
     def find(self, batch_id: str, window: Window) -> Receipt | None:  # noqa: ARG002 - see below
         """Look for the batch in the folder of every day, and complete it where an attempt left that to do.
 
         As `Sink.find`. The window does not help: events that came late lie outside the window of their batch.
         """
-        with _on_disk(self._root):
+        with on_disk(self._root):
             folders = list(self._folders())
             files = (folder / f"{batch_id}.parquet" for folder in folders)
             visible = {file: found for file in files if (found := find_file(file))}
-            receipt = _completed(batch_id, visible) if visible else None
+            receipt = self._completed(batch_id, visible) if visible else None
             self._sync(map(Path, receipt.locations if receipt else ()))
-        _remove_hidden(batch_id, folders)
+        remove_hidden(batch_id, folders)
         return receipt
 
     def marked(self) -> str | None:
         """Return the mark in the folder; as `Sink.marked`."""
-        with _on_disk(self._root):
+        with on_disk(self._root):
             try:
                 return (self._root / _MARK).read_text("ascii", "replace").strip() or None
             except FileNotFoundError:
@@ -106,8 +108,8 @@ class ParquetSink:
         if (found := self.marked()) is not None:
             return found
         hidden = self._root / f"{_MARK}.{uuid.uuid4().hex[:12]}.tmp"
-        with _on_disk(self._root):
-            with _durable(hidden) as file:
+        with on_disk(self._root):
+            with durable(hidden) as file:
                 file.write(f"{token}\n".encode())
             try:
                 os.link(hidden, self._root / _MARK)
@@ -128,8 +130,8 @@ class ParquetSink:
 
     def _folders(self) -> Iterator[Path]:
         """Yield the folder of every day of every account; unlike a glob, fail where looking is not allowed."""
-        for account in _folders_in(self._root, "account_id="):
-            yield from _folders_in(account, "event_date=")
+        for account in folders_in(self._root, "account_id="):
+            yield from folders_in(account, "event_date=")
 
     def _notes(self, batch: Batch, events: StagedEvents, attempt: str) -> dict[str, str]:
         """Return what each file says about its batch; `find` relies on the days and the attempt."""
@@ -146,119 +148,65 @@ class ParquetSink:
 
     def _store(
         self, batch: Batch, events: StagedEvents, missing: Mapping[str, Path], digests: Mapping[str, str]
-    ) -> None:
-        attempt = uuid.uuid4().hex[:12]
+    ) -> dict[str, Written]:
+        """Write the files that are missing, and return what was written, by day."""
+        attempt, written = uuid.uuid4().hex[:12], {}
         notes = self._notes(batch, events, attempt)
         with ExitStack() as unfinished:
             for day, groups in events.by_day():
                 if day not in missing:
                     continue
-                hidden = _hidden(missing[day], attempt)
-                unfinished.callback(_remove, hidden)
-                with _on_disk(self._root):
-                    _make_folder(hidden.parent)
-                    with _durable(hidden) as file:
-                        write_parquet(file, events.schema, groups, notes | {"cfaudit_digest": digests[day]})
+                hidden = hidden_name(missing[day], attempt)
+                unfinished.callback(remove, hidden)
+                with on_disk(self._root):
+                    make_folder(hidden.parent)
+                    with durable(hidden) as file:
+                        note = {"cfaudit_digest": digests[day]}
+                        written[day] = write_parquet(file, events.schema, groups, notes | note)
             if len(missing) > 1:  # the hidden names must outlive a power cut once the first file is visible
                 self._sync(missing.values())
             unfinished.pop_all()
-        with _on_disk(self._root):
+        with on_disk(self._root):
             for path in missing.values():
-                _hidden(path, attempt).replace(path)
+                hidden_name(path, attempt).replace(path)
+        return written
+
+    def _stored(self, file: Path, rows: int, written: Written | None) -> StoredFile:
+        """Return what a receipt says of a file; one that was not written just now is read for that."""
+        written = written or hashed(file)
+        return StoredFile(file.relative_to(self._root).as_posix(), written.bytes, written.sha256, rows)
+
+    def _completed(self, batch_id: str, visible: dict[Path, Visible]) -> Receipt:
+        """Make the files visible that a crash kept from it, and return the receipt of the whole batch."""
+        first = next(iter(visible))
+        days = days_of(first, visible[first].notes)
+        attempts = [found.notes.get("cfaudit_attempt", "") for found in visible.values()]
+        locations, stored = [], []
+        for day, rows in days.items():
+            file = first.parent.parent / f"event_date={day}" / first.name
+            if file in visible:
+                require_own_word(file, visible[file], rows)
+            else:
+                _uncover(file, attempts)
+            path = visible[file].path if file in visible else file
+            locations.append(str(path))
+            if path == file:
+                stored.append(self._stored(file, rows, None))
+        return Receipt(batch_id, sum(days.values()), tuple(locations), already=True, files=tuple(stored))
 
     def _sync(self, files: Iterable[Path]) -> None:
         """Make the names of files survive a power cut, also those that an attempt that crashed has not synced."""
-        with _on_disk(self._root):
+        with on_disk(self._root):
             for folder in {folder for file in files for folder in (file.parent, file.parent.parent, self._root)}:
                 sync_folder(folder)
 
 
-def _completed(batch_id: str, visible: dict[Path, Visible]) -> Receipt:
-    """Make the files visible that a crash kept from it, and return the receipt of the whole batch."""
-    first = next(iter(visible))
-    days = days_of(first, visible[first].notes)
-    attempts = [found.notes.get("cfaudit_attempt", "") for found in visible.values()]
-    locations = []
-    for day, rows in days.items():
-        file = first.parent.parent / f"event_date={day}" / first.name
-        if file in visible:
-            require_own_word(file, visible[file], rows)
-        else:
-            _uncover(file, attempts)
-        locations.append(visible[file].path if file in visible else file)
-    return Receipt(batch_id, sum(days.values()), tuple(map(str, locations)), already=True)
-
-
 def _uncover(file: Path, attempts: Iterable[str]) -> None:
     """Make a file visible that an attempt left whole under its hidden name."""
-    named = (_hidden(file, attempt) for attempt in attempts if attempt.isalnum())  # a note is not believed
+    named = (hidden_name(file, attempt) for attempt in attempts if attempt.isalnum())  # a note is not believed
     hidden = next((path for path in named if path.exists()), None)
     if hidden is None:
         raise LoadUnknownError(
             f"'{file}' was removed since; put it back, or remove the other files of batch '{file.stem}' too"
         )
     hidden.replace(file)
-
-
-# -- the disk ---------------------------------------------------------------------------------------
-
-
-def _hidden(path: Path, attempt: str) -> Path:
-    """Return the name of a file until it is whole: hidden, and not matched by any reader's `*.parquet`."""
-    return path.with_name(f".{path.stem}.{attempt}.tmp")
-
-
-def _folders_in(folder: Path, prefix: str) -> list[Path]:
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(Path(entry) for entry in entries if entry.name.startswith(prefix) and entry.is_dir())
-    except FileNotFoundError:
-        return []
-
-
-def _files_of(batch_id: str, folders: Iterable[Path]) -> list[Path]:
-    return [path for folder in folders for path in sorted(folder.iterdir()) if batch_id in path.name]
-
-
-def _remove_hidden(batch_id: str, folders: Iterable[Path]) -> None:
-    """Remove what attempts that crashed have left of a batch that no longer needs it."""
-    with suppress(OSError):  # readers do not see it; it is not worth failing for
-        for path in _files_of(batch_id, folders):
-            if path.suffix == ".tmp":
-                path.unlink(missing_ok=True)
-
-
-def _remove(path: Path) -> None:
-    with suppress(OSError):  # the error that led here matters more
-        path.unlink(missing_ok=True)
-
-
-def _make_folder(folder: Path) -> None:
-    """Make a folder and those above it, so that a power cut cannot undo it."""
-    if not folder.is_dir():
-        _make_folder(folder.parent)
-        folder.mkdir(exist_ok=True)
-        sync_folder(folder.parent)
-
-
-@contextmanager
-def _durable(path: Path) -> Iterator[IO[bytes]]:
-    """Open a new file; on leaving, its bytes are on the disk."""
-    with path.open("xb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-
-
-@contextmanager
-def _on_disk(root: Path) -> Iterator[None]:
-    """Turn an error of the disk into one that says what to do."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno is None:  # not the disk's: pyarrow says so of a staged file that is cut short
-            raise
-        if reason := REFUSALS.get(error.errno):
-            raise SinkRefusedError(f"cannot use '{root}': {reason}") from error
-        reason = _HINDRANCES.get(error.errno, f"{os.strerror(error.errno).lower()}; nothing is lost meanwhile")
-        raise SinkError(f"cannot use '{root}': {reason}") from error

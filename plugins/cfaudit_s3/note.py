@@ -22,6 +22,7 @@ class Piece:
         rows: how many events it has.
         digest: SHA-256 over their ids, hex.
         size: how many bytes it has, None in notes that do not say; another attempt's object may have another size.
+        sha256: SHA-256 of its bytes, hex; likewise.
         upload_id: the upload that becomes the object; None for one that is put whole.
         parts: the parts of that upload.
     """
@@ -32,6 +33,7 @@ class Piece:
     upload_id: str | None = None
     parts: tuple[Part, ...] = ()
     size: int | None = None
+    sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

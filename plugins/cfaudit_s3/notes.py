@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+from collections.abc import Mapping
 
-from cfaudit_export import LoadUnknownError, Receipt, SinkError, SinkRefusedError
+from cfaudit_export import LoadUnknownError, Receipt, SinkError, SinkRefusedError, StoredFile
 from cfaudit_s3.bucket import Bucket, Found
 from cfaudit_s3.note import Note, Piece
 
@@ -14,9 +16,17 @@ _LOG = logging.getLogger(__name__)
 class Notes:
     """The notes in one folder of a bucket."""
 
-    def __init__(self, bucket: Bucket, folder: str) -> None:
+    def __init__(self, bucket: Bucket, base: str, folder: str) -> None:
+        """Build it.
+
+        Args:
+            bucket: the bucket.
+            base: what all keys have in common; names of files in receipts are without it.
+            folder: where the notes are below it.
+        """
         self._bucket = bucket
-        self._folder = folder
+        self._base = base
+        self._folder = f"{base}{folder}"
         self._warned = False
 
     def agree(self, note: Note) -> Receipt | None:
@@ -62,7 +72,7 @@ class Notes:
 
     def completed(self, note: Note) -> Receipt | None:
         """Complete a batch of which something can be seen; None where nothing can, or an upload is gone."""
-        there = {piece.key for piece in self.visible(note)}
+        there = self.visible(note)
         if not there:
             return None
         stored = False
@@ -72,13 +82,15 @@ class Notes:
             if piece.upload_id and self._bucket.complete(piece.key, piece.upload_id, piece.parts) == "stored":
                 self.require(piece, note.attempt)
                 stored = True
-            elif not self.look(piece):
+            elif found := self.look(piece):
+                there[piece.key] = found
+            else:
                 return None
-        return self.receipt(note, already=not stored)
+        return self.receipt(note, there, already=not stored)
 
-    def visible(self, note: Note) -> list[Piece]:
-        """Return the pieces that are there."""
-        return [piece for piece in note.pieces if self.look(piece)]
+    def visible(self, note: Note) -> dict[str, Found]:
+        """Return the objects of a note that are there, by their keys."""
+        return {piece.key: found for piece in note.pieces if (found := self.look(piece))}
 
     def look(self, piece: Piece) -> Found | None:
         """Look at the object of a piece; None when it is not there.
@@ -119,10 +131,29 @@ class Notes:
             if piece.upload_id:
                 self._bucket.abort(piece.key, piece.upload_id)
 
-    def receipt(self, note: Note, *, already: bool) -> Receipt:
-        """Return the receipt for all that a note lists."""
+    def receipt(self, note: Note, there: Mapping[str, Found], *, already: bool) -> Receipt:
+        """Return the receipt for all that a note lists.
+
+        Args:
+            note: the note.
+            there: objects, by their keys, that were there before: another attempt may have made them.
+            already: whether nothing was stored now.
+        """
         urls = tuple(self._bucket.url(piece.key) for piece in note.pieces)
-        return Receipt(note.batch_id, sum(piece.rows for piece in note.pieces), urls, already=already)
+        rows = sum(piece.rows for piece in note.pieces)
+        files = tuple(self._file(piece, note, there.get(piece.key)) for piece in note.pieces)
+        return Receipt(note.batch_id, rows, urls, already=already, files=files)
+
+    def _file(self, piece: Piece, note: Note, found: Found | None) -> StoredFile:
+        """Return what a receipt says of an object; one that is not as the note has it is read for that."""
+        name = piece.key.removeprefix(self._base)
+        is_ours = found is None or found.metadata.get("cfaudit-attempt") == note.attempt
+        if is_ours and piece.sha256 and piece.size is not None:
+            return StoredFile(name, piece.size, piece.sha256, piece.rows)
+        read = self._bucket.get(piece.key)
+        if read is None:
+            raise LoadUnknownError(f"'{self._bucket.url(piece.key)}' was removed just now; the batch comes again")
+        return StoredFile(name, len(read.body), hashlib.sha256(read.body).hexdigest(), piece.rows)
 
     def _key(self, batch_id: str) -> str:
         return f"{self._folder}{batch_id}.json"
@@ -130,10 +161,10 @@ class Notes:
     def _refuse_strays(self, stands: Note, note: Note) -> None:
         """Refuse to store events under new keys while old keys, of another prefix, have a part of them."""
         ours = {piece.key for piece in note.pieces}
-        for piece in self.visible(stands):
-            if piece.key not in ours:
+        for key in self.visible(stands):
+            if key not in ours:
                 raise SinkRefusedError(
-                    f"batch '{note.batch_id}' was begun with another prefix, see '{self._bucket.url(piece.key)}'; "
+                    f"batch '{note.batch_id}' was begun with another prefix, see '{self._bucket.url(key)}'; "
                     "set that prefix until the batch is loaded"
                 )
 

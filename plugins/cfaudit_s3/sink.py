@@ -50,7 +50,7 @@ class S3Sink:
         self._check_key = f"{self._base}{_OWN_FOLDER}check"
         self._bucket = Bucket(config, Faults(SinkRefusedError, SinkError, LoadUnknownError))
         self._mark_key = f"{self._base}{_OWN_FOLDER}destination"
-        self._notes = Notes(self._bucket, f"{self._base}{_OWN_FOLDER}batches/")
+        self._notes = Notes(self._bucket, self._base, f"{_OWN_FOLDER}batches/")
 
     @cached_property
     def _program_version(self) -> str:
@@ -80,8 +80,8 @@ class S3Sink:
             except LoadUnknownError:
                 unfinished.pop_all()  # a note may stand that names the uploads
                 raise
-            if done:
-                return done
+            if done:  # by an earlier attempt, perhaps of events that were read at another time
+                return replace(done, already=True)
             unfinished.pop_all()
         return self._publish(uploads, note)
 
@@ -97,12 +97,12 @@ class S3Sink:
         if not there:
             self._notes.abort(note)
             return None
-        missing = [piece for piece in note.pieces if piece not in there]
+        missing = [piece.key for piece in note.pieces if piece.key not in there]
         if not missing:  # another run has completed it meanwhile
-            return self._notes.receipt(note, already=True)
+            return self._notes.receipt(note, there, already=True)
         raise LoadUnknownError(
-            f"'{self._bucket.url(missing[0].key)}' is missing, and its upload was aborted; restore it, or remove the "
-            f"other objects of batch '{batch_id}', such as '{self._bucket.url(there[0].key)}', to have it read again"
+            f"'{self._bucket.url(missing[0])}' is missing, and its upload was aborted; restore it, or remove the "
+            f"other objects of batch '{batch_id}', such as '{self._bucket.url(min(there))}', to have it read again"
         )
 
     def marked(self) -> str | None:
@@ -133,18 +133,17 @@ class S3Sink:
             upload = self._upload(self._key(batch.stream, day, batch.batch_id), said)
             unfinished.callback(upload.abort)
             notes = {f"cfaudit_{name}": text for name, text in said.items()}
-            write_parquet(cast("IO[bytes]", upload), events.schema, groups, notes)
+            written = write_parquet(cast("IO[bytes]", upload), events.schema, groups, notes)
             if len(events.days) > 1 or upload.upload_id:
                 upload.send_rest()
             uploads.append(upload)
-            pieces.append(
-                Piece(upload.key, events.days[day], digests[day], upload.upload_id, upload.parts, size=upload.size)
-            )
+            says = Piece(upload.key, events.days[day], digests[day], upload.upload_id, upload.parts)
+            pieces.append(replace(says, size=written.bytes, sha256=written.sha256))
         return uploads, Note(batch.batch_id, attempt, tuple(pieces))
 
     def _publish(self, uploads: list[Upload], note: Note) -> Receipt:
         """Make the objects visible that are not there yet."""
-        stored = False
+        stored, there = False, {}
         for upload, piece in zip(uploads, note.pieces, strict=True):
             outcome = upload.publish()
             if outcome == "stored":
@@ -156,8 +155,9 @@ class S3Sink:
             if found is None:
                 raise SinkError(f"another run is loading batch '{note.batch_id}'; try again when it has ended")
             upload.abort()
+            there[piece.key] = found
             stored = stored or found.metadata.get("cfaudit-attempt") == note.attempt  # only the answer was lost
-        return self._notes.receipt(note, already=not stored)
+        return self._notes.receipt(note, there, already=not stored)
 
     def _upload(self, key: str, said: Mapping[str, str]) -> Upload:
         options: dict[str, Any] = {

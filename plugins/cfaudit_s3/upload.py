@@ -14,7 +14,6 @@ class Upload:
         self.key = key
         self.upload_id: str | None = None
         self.closed = False
-        self.size = 0
         self._bucket = bucket
         self._part_bytes = part_bytes
         self._options = options
@@ -32,7 +31,6 @@ class Upload:
         if self._failed:  # the writer still ends the file after an error
             return len(content)
         self._held += content
-        self.size += len(content)
         while len(self._held) > self._part_bytes:
             self._send(self._part_bytes)
         return len(content)

@@ -45,12 +45,23 @@ class Footer:
 
 
 class ChecksumWriter(io.RawIOBase):
-    """Passes on what is written to a file, and holds back its end until that has its digests."""
+    """Passes on what is written to a file, and holds back its end until that has its digests.
+
+    Attributes:
+        size: how many bytes were passed on.
+    """
 
     def __init__(self, file: IO[bytes]) -> None:
         super().__init__()
+        self.size = 0
         self._file = file
+        self._hash = hashlib.sha256()
         self._end: bytearray | None = None
+
+    @property
+    def sha256(self) -> str:
+        """Return the SHA-256 of what was passed on, hex."""
+        return self._hash.hexdigest()
 
     def writable(self) -> bool:
         """Say yes."""
@@ -59,7 +70,7 @@ class ChecksumWriter(io.RawIOBase):
     def write(self, content: Any, /) -> int:
         """Write bytes, or hold them back."""
         if self._end is None:
-            self._file.write(content)
+            self._pass_on(content)
         else:
             self._end += content
         return len(content)
@@ -77,7 +88,12 @@ class ChecksumWriter(io.RawIOBase):
         end = bytes(self._end or b"")
         footer = end[-_length(end) :]
         digest = hashlib.sha256(footer[:-_END]).hexdigest()
-        self._file.write(end[: -len(footer)] + _with_digest(footer, BLANK, digest))
+        self._pass_on(end[: -len(footer)] + _with_digest(footer, BLANK, digest))
+
+    def _pass_on(self, content: Any) -> None:
+        self._file.write(content)
+        self._hash.update(content)
+        self.size += len(content)
 
 
 def read_footer(file: Any) -> Footer:

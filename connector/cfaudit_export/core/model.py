@@ -259,6 +259,8 @@ class Receipt:
         locations: where they are, as the sink names it: paths, URLs, a table.
         already: True when the sink had the batch before and stored nothing now.
         rejected: events quarantined because the sink will never take them.
+        files: what the events are in, of a sink that stores files; hashed as they are written. A file that was merged
+            into another one since is not among them. Empty for a sink that stores no files, or does not say.
     """
 
     batch_id: str
@@ -266,6 +268,7 @@ class Receipt:
     locations: tuple[str, ...] = ()
     already: bool = False
     rejected: tuple[Rejected, ...] = ()
+    files: tuple[StoredFile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

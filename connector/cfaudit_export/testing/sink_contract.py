@@ -57,12 +57,14 @@ class SinkTarget:
             is over for good: its process killed, its connection dropped.
         impostors: sinks for this destination of which some or all requests are answered by something else: a proxy's
             page, a portal's sign-in, an empty success, a refusal, a 404 that is not the destination's.
+        read: reads a stored file by its name in a receipt; for a sink whose receipts name files.
     """
 
     new_sink: Callable[[], Sink]
     stored: Callable[[], pa.Table]
     interrupted_loads: tuple[Callable[[Batch], None], ...] = ()
     impostors: tuple[Callable[[], Sink], ...] = ()
+    read: Callable[[str], bytes] | None = None
 
 
 class SinkContract:
@@ -128,6 +130,38 @@ class SinkContract:
     def test_a_batch_over_several_days_is_stored(self, target: SinkTarget, sink: Sink, folder: Path) -> None:
         batch = make_batch(folder, rows=300, days=3)
         self.assert_stored(target, (batch, sink.load(batch)))
+
+    def test_files_are_named_with_the_digests_that_they_have(
+        self, target: SinkTarget, sink: Sink, folder: Path
+    ) -> None:
+        """Only for a sink that stores files; each is named, when it is written and when it is found."""
+        read = _reading(target)
+        batch = make_batch(folder, rows=300, days=3)
+        receipt = sink.load(batch)
+        for file in receipt.files:
+            content = read(file.name)
+            assert (file.bytes, file.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+        assert sum(file.rows for file in receipt.files) == receipt.rows
+        assert len({file.name for file in receipt.files}) == len(receipt.files) == len(receipt.locations)
+        assert sink.load(batch).files == receipt.files
+        found = _find(sink, batch)
+        assert not isinstance(found, Receipt) or found.files == receipt.files
+
+    def test_files_of_an_interrupted_load_have_the_digests_that_they_have(
+        self, target: SinkTarget, folder: Path
+    ) -> None:
+        """Whichever attempt wrote a file, the digest is that of the file that is there."""
+        read = _reading(target)
+        for seed, interrupted_load in enumerate(_interrupted_loads(target)):
+            batch = make_batch(folder, seed=seed, days=2)
+            interrupted_load(batch)
+            sink = target.new_sink()
+            receipt = sink.load(batch)
+            sink.close()
+            assert [file.sha256 for file in receipt.files] == [
+                hashlib.sha256(read(file.name)).hexdigest() for file in receipt.files
+            ]
+            assert sum(file.rows for file in receipt.files) == receipt.rows
 
     def test_a_single_event_is_stored(self, target: SinkTarget, sink: Sink, folder: Path) -> None:
         batch = make_batch(folder, rows=1)
@@ -291,6 +325,12 @@ def _interrupted_loads(target: SinkTarget) -> tuple[Callable[[Batch], None], ...
     if not target.interrupted_loads:
         pytest.skip("the target offers no interrupted loads")
     return target.interrupted_loads
+
+
+def _reading(target: SinkTarget) -> Callable[[str], bytes]:
+    if target.read is None:
+        pytest.skip("the target names no files")
+    return target.read
 
 
 def _impostors(target: SinkTarget) -> tuple[Callable[[], Sink], ...]:

@@ -33,6 +33,7 @@ class TestContract(SinkContract):
                 partial(lambda step, batch: killed_loads.at_step(batch, tree.root, step), step)
                 for step in range(20, 140, 20)
             ),
+            read=lambda name: (tree.root / name).read_bytes(),
         )
 
 

@@ -41,7 +41,7 @@ def target_at(proxy_to: Any, new_weather: Any, impostors_of: Any) -> Callable[..
     def make(place: Any, requests: Iterable[int], kinds: Iterable[str] = (), *, every: bool = False) -> SinkTarget:
         cuts = tuple(cut_at(place, proxy_to, new_weather, number) for number in requests)
         impostors = impostors_of(place, kinds, lambda behind: behind.sink(attempts=1), every=every)
-        return SinkTarget(place.sink, place.events, cuts, impostors)
+        return SinkTarget(place.sink, place.events, cuts, impostors, lambda name: place.read(f"{place.prefix}{name}"))
 
     return make
 
