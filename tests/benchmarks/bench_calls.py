@@ -25,7 +25,7 @@ from cfaudit_export.core.model import Stream, Window, floor_ms
 from cfaudit_export.plugin.records import Recover, SourceContext
 from cfaudit_export.sources.auditlogs import AuditLogsConfig
 from cfaudit_export.sources.auditlogs.source import AuditLogsSource
-from cfaudit_export.sources.mcp.budget import WINDOW_SECONDS, Pace
+from cfaudit_export.sources.mcp.budget import WINDOW_SECONDS, CallBudget
 from cfaudit_export.sources.paging.facets import CANDIDATES
 from cfaudit_sandbox import Sandbox, SandboxOptions, World
 from cfaudit_sandbox.world.query import value_of
@@ -66,7 +66,7 @@ class Trial:
         with Sandbox(self.world) as sandbox:
             stream = Stream(self.world.accounts[0].id, "auditlogs")
             context = SourceContext(stream, token, lambda: END, recover=Recover(recover))
-            context.shared.values["pace"] = Pace(budget, None, now=lambda: self.now, sleep=self._sleep)
+            context.shared.values["budget"] = CallBudget(budget, None, now=lambda: self.now, sleep=self._sleep)
             given = {"concurrency": 1 if budget else 4, **more}
             config = AuditLogsConfig(server_url=sandbox.mcp_url, budget_calls=budget, **given)
             with closing(AuditLogsSource(config, context)) as source:

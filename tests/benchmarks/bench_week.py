@@ -29,7 +29,7 @@ from cfaudit_export.pipeline.run import run_stream
 from cfaudit_export.plugin.records import Recover, SourceContext
 from cfaudit_export.sources.auditlogs import AuditLogsConfig
 from cfaudit_export.sources.auditlogs.source import AuditLogsSource
-from cfaudit_export.sources.mcp.budget import Pace
+from cfaudit_export.sources.mcp.budget import CallBudget
 from cfaudit_export.stores.file import FileStore
 from cfaudit_parquet import ParquetConfig
 from cfaudit_parquet.sink import ParquetSink
@@ -69,7 +69,7 @@ class Cron:
         credential = TokenCredential(world.tokens[token])
         context = SourceContext(stream, credential, lambda: self.at, recover=Recover(recover))
         calls = config.budget_calls if budget is None else budget
-        context.shared.values["pace"] = Pace(calls, None, now=lambda: self.now, sleep=self._sleep)
+        context.shared.values["budget"] = CallBudget(calls, None, now=lambda: self.now, sleep=self._sleep)
         with closing(AuditLogsSource(config, context)) as source:
             job = Job(
                 stream=stream,

@@ -31,7 +31,7 @@ from cfaudit_export.core.model import Connection, Stream, Window, floor_ms
 from cfaudit_export.errors import AccessError, AccountChoiceError, SettingsError, TryAgainError
 from cfaudit_export.plugin.interfaces import CheckpointStore, Sink, Source
 from cfaudit_export.plugin.records import Credential, Recover, SinkPlugin, SourceContext, SourcePlugin
-from cfaudit_export.plugin.resources import Shared
+from cfaudit_export.plugin.resources import SharedResources
 from cfaudit_export.settings import Settings
 from cfaudit_export.settings.secret_values import secret_values, secret_variables
 from cfaudit_export.stores.guarded import GuardedStore
@@ -86,7 +86,7 @@ class Workshop:
     clock: Callable[[], datetime]
     asked_source: str = ""
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
-    shared: Shared = field(default_factory=Shared, repr=False)
+    shared: SharedResources = field(default_factory=SharedResources, repr=False)
     redact: Callable[[str], str] = field(default=str, repr=False)
     only_gaps: bool = False
     latecomers: bool = False

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from cfaudit_export.core.model import Stream
-from cfaudit_export.plugin.resources import Shared
+from cfaudit_export.plugin.resources import SharedResources
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -80,7 +80,7 @@ class SourceContext:
     progress: Callable[[dict[str, Any]], None] = lambda _counters: None
     recover: Recover = Recover()
     max_wait_seconds: float | None = None
-    shared: Shared = field(default_factory=Shared, repr=False)
+    shared: SharedResources = field(default_factory=SharedResources, repr=False)
     has_filler: Callable[[], bool] = lambda: False
 
 

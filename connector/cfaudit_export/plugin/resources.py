@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-class Shared:
+class SharedResources:
     """What a source leaves here, the source of the next account finds. All of them use one credential and one thread.
 
     Attributes:
@@ -29,9 +29,9 @@ class Shared:
         found: T = self._open[name][0]
         return found
 
-    def beside(self) -> Shared:
+    def beside(self) -> SharedResources:
         """Return another one of the same values, with sessions of its own: for a source that may fail alone."""
-        other = Shared()
+        other = SharedResources()
         other.values = self.values
         return other
 

@@ -28,7 +28,7 @@ from cfaudit_export.app.export import export
 from cfaudit_export.core.model import Checkpoint, RunReport, Stream, to_ms
 from cfaudit_export.plugin.registry import Offer, Plugins, load_plugins
 from cfaudit_export.settings import Settings
-from cfaudit_export.sources.mcp.budget import Pace
+from cfaudit_export.sources.mcp.budget import CallBudget
 from cfaudit_export.stores.file import FileStore
 
 SINCE = NOW - timedelta(days=3)
@@ -150,7 +150,7 @@ class Machine:
         )
         workshop = assemble(settings, self._plugins(), environ={"CLOUDFLARE_API_TOKEN": "cfat_token"}, clock=clock)
         wait = None if settings.max_wait is None else settings.max_wait.total_seconds()
-        workshop.shared.values["pace"] = Pace(0, wait, now=self.clock.now, sleep=self.clock.sleep)
+        workshop.shared.values["budget"] = CallBudget(0, wait, now=self.clock.now, sleep=self.clock.sleep)
         return workshop
 
     def run_to_death(self, how: str, number: int, **more: Any) -> RunReport | None:

@@ -14,10 +14,10 @@ import pytest
 from cfaudit_export.auth.token import TokenCredential
 from cfaudit_export.core.model import Stream, Window, floor_ms
 from cfaudit_export.plugin.records import Recover, SourceContext
-from cfaudit_export.plugin.resources import Shared
+from cfaudit_export.plugin.resources import SharedResources
 from cfaudit_export.sources.auditlogs import AuditLogsConfig
 from cfaudit_export.sources.auditlogs.source import AuditLogsSource
-from cfaudit_export.sources.mcp.budget import Pace
+from cfaudit_export.sources.mcp.budget import CallBudget
 from cfaudit_sandbox import Sandbox, SandboxOptions, World
 from cfaudit_sandbox.oauth.dash import OAuthKnobs
 from cfaudit_sandbox.oauth.dialect import AUDITLOGS
@@ -42,8 +42,8 @@ class Place:
         given = {"end_at": END, "events": EVENTS, "auditlogs_generation": self.generation, **self.options}
         self.world = World(SandboxOptions(**given), clock=lambda: self.now)
         self.sandbox = Sandbox(self.world, authorization=OAuth(self.world))
-        self.shared = Shared()
-        self.shared.values["pace"] = Pace(BUDGET, None, now=lambda: self.now, sleep=self.sleep)
+        self.shared = SharedResources()
+        self.shared.values["budget"] = CallBudget(BUDGET, None, now=lambda: self.now, sleep=self.sleep)
 
     async def sleep(self, seconds: float) -> None:
         self.now += seconds
@@ -117,7 +117,7 @@ def test_the_server_is_asked_once_in_a_process_and_what_a_block_disproved_is_not
         for cost in (1, 3):
             with place.source() as source:
                 assert source.connect().calls_per_page == cost
-            place.shared.values["pace"].pause(1.0)
+            place.shared.values["budget"].pause(1.0)
     assert place.questions == [(200, 0)]
 
 

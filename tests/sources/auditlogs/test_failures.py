@@ -20,7 +20,7 @@ from cfaudit_export.plugin.interfaces import Extract
 from cfaudit_export.plugin.records import Recover, SourceContext
 from cfaudit_export.sources.auditlogs import AuditLogsConfig
 from cfaudit_export.sources.auditlogs.source import AuditLogsSource
-from cfaudit_export.sources.mcp.budget import Pace
+from cfaudit_export.sources.mcp.budget import CallBudget
 from cfaudit_sandbox import Sandbox, SandboxOptions, World
 from cfaudit_sandbox.oauth.server import OAuth
 
@@ -54,8 +54,8 @@ class Station:
         stream = Stream(self.world.accounts[0].id, "auditlogs")
         context = SourceContext(stream, credential, lambda: END, recover=Recover("off"), max_wait_seconds=max_wait)
         settings = {"budget_calls": 0, "server_url": self.sandbox.mcp_url, "page_size": 100, "concurrency": 4, **config}
-        pace = Pace(settings["budget_calls"], max_wait, now=lambda: self.now, sleep=self.sleep)
-        context.shared.values["pace"] = pace
+        budget = CallBudget(settings["budget_calls"], max_wait, now=lambda: self.now, sleep=self.sleep)
+        context.shared.values["budget"] = budget
         return AuditLogsSource(AuditLogsConfig(**settings), context)
 
     def everything(self) -> Window:
@@ -242,9 +242,9 @@ def test_a_missing_permission_is_told_at_once_where_the_server_would_have_named_
 def test_two_accounts_of_one_process_spend_one_budget(station: Any) -> None:
     one = station(accounts=2, events=1_500, throttle_calls=60)
     token = TokenCredential(one.world.tokens["user"])
-    pace = Pace(60, None, now=lambda: one.now, sleep=one.sleep)
+    budget = CallBudget(60, None, now=lambda: one.now, sleep=one.sleep)
     shared = SourceContext(Stream("", "auditlogs"), token, lambda: END).shared
-    shared.values["pace"] = pace
+    shared.values["budget"] = budget
     for account in one.world.accounts:
         stream = Stream(account.id, "auditlogs")
         context = SourceContext(stream, token, lambda: END, recover=Recover("off"), shared=shared)

@@ -22,12 +22,12 @@ from cfaudit_export.auth.token import TokenCredential
 from cfaudit_export.core.model import Stream, Window, floor_ms
 from cfaudit_export.errors import SourceUnavailableError
 from cfaudit_export.plugin.records import Recover, SourceContext
-from cfaudit_export.plugin.resources import Shared
+from cfaudit_export.plugin.resources import SharedResources
 from cfaudit_export.sources.auditlogs import AuditLogsConfig
 from cfaudit_export.sources.auditlogs.source import AuditLogsSource
 from cfaudit_export.sources.codemode import CodeModeConfig
 from cfaudit_export.sources.codemode.source import CodeModeSource
-from cfaudit_export.sources.mcp.budget import Pace
+from cfaudit_export.sources.mcp.budget import CallBudget
 from cfaudit_sandbox import Sandbox, SandboxOptions, World
 
 END = datetime(2026, 11, 20, tzinfo=UTC)
@@ -48,7 +48,7 @@ class Night:
     morning: int = 2  # after so many waits the server comes
     port: int = 0
     sandbox: Sandbox | None = None
-    shared: Shared = field(default_factory=Shared)
+    shared: SharedResources = field(default_factory=SharedResources)
 
     def __post_init__(self) -> None:
         self.world = World(SandboxOptions(end_at=END, events=EVENTS, span_seconds=3_600.0, accounts=2))
@@ -77,7 +77,7 @@ class Night:
         stream = Stream(self.world.accounts[0].id, self.source)
         credential = TokenCredential(self.world.tokens[token])
         context = SourceContext(stream, credential, lambda: END, recover=Recover("off"), shared=self.shared)
-        self.shared.values.setdefault("pace", Pace(0, max_wait, now=self.now, sleep=self.sleep))
+        self.shared.values.setdefault("budget", CallBudget(0, max_wait, now=self.now, sleep=self.sleep))
         given = {"server_url": self.url, "budget_calls": 0, "retry_seconds": 60.0, **config}
         return build(settings(**given), context)
 

@@ -1,4 +1,4 @@
-"""Several walks over one log in memory, with a board that cuts them up while their pages are on the way."""
+"""Several walks over one log in memory, with a queue that cuts them up while their pages are on the way."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from cfaudit_export.sources.paging.facets import CANDIDATES
 from cfaudit_export.sources.paging.habits import Habits
 from cfaudit_export.sources.paging.inside import Allowance
 from cfaudit_export.sources.paging.page import Page
-from cfaudit_export.sources.paging.query import Edges, Issue, Query, Rejection
-from cfaudit_export.sources.paging.walk import Manner, Walk, staggered
-from cfaudit_export.sources.paging.work_queue import Board, Range
+from cfaudit_export.sources.paging.query import Issue, Padding, Query, Rejection
+from cfaudit_export.sources.paging.walk import Walk, WalkOptions, staggered
+from cfaudit_export.sources.paging.work_queue import Range, WorkQueue
 
 END_MS = 2000
 PAGE = 10
@@ -37,8 +37,8 @@ class Log:
     slowness: list[int]
     since_includes: bool = True
     before_includes: bool = False
-    edges: Edges = field(default_factory=Edges)
-    tight: Edges = field(default_factory=Edges)
+    padding: Padding = field(default_factory=Padding)
+    exclusive: Padding = field(default_factory=Padding)
     asked: int = 0
     habits: Habits = field(default_factory=Habits)
     empty: pa.Table = field(default_factory=PAGE_SCHEMA.empty_table)
@@ -47,8 +47,8 @@ class Log:
         self.asked += 1
         for _ in range(self.slowness[self.asked % len(self.slowness)]):
             await anyio.lowlevel.checkpoint()
-        first = bisect_left(self.times, query.since_ms - query.edges.since_ms + (not self.since_includes))
-        end = bisect_left(self.times, query.before_ms + query.edges.before_ms + self.before_includes)
+        first = bisect_left(self.times, query.since_ms - query.padding.since_ms + (not self.since_includes))
+        end = bisect_left(self.times, query.before_ms + query.padding.before_ms + self.before_includes)
         found = self.times[first:end]
         if query.direction == "desc":
             found.reverse()
@@ -72,7 +72,7 @@ class Reading:
 
     log: Log
     workers: int
-    manner: Manner
+    options: WalkOptions
     ranges: list[Range]
     pieces: list[Piece] = field(default_factory=list)
 
@@ -81,17 +81,17 @@ class Reading:
         return self
 
     async def _all(self) -> None:
-        board = Board(self.ranges, self.workers, worth_calls=1)
+        queue = WorkQueue(self.ranges, self.workers, worth_calls=1)
         async with anyio.create_task_group() as group:
-            for manner in staggered(self.manner, self.workers):
-                group.start_soon(self._work, board, manner)
+            for options in staggered(self.options, self.workers):
+                group.start_soon(self._work, queue, options)
 
-    async def _work(self, board: Board, manner: Manner) -> None:
-        while (mine := await board.take()) is not None:
-            async for piece in Walk(self.log, board, mine, manner).pieces():
+    async def _work(self, queue: WorkQueue, options: WalkOptions) -> None:
+        while (mine := await queue.next()) is not None:
+            async for piece in Walk(self.log, queue, mine, options).pieces():
                 await anyio.lowlevel.checkpoint()
                 self.pieces.append(piece)
-            await board.done()
+            await queue.done()
 
     @property
     def rows(self) -> list[int]:
@@ -119,7 +119,9 @@ def test_each_row_is_read_once_and_each_odd_one_is_told_once_however_walks_are_c
     refused = set(odd) & set(times)
     ends = sorted({0, END_MS, *cuts})
     log = Log(times, refused, slowness, *includes)
-    reading = Reading(log, workers, Manner(page, 30), [Range(since, before) for since, before in pairwise(ends)]).done()
+    reading = Reading(
+        log, workers, WalkOptions(page, 30), [Range(since, before) for since, before in pairwise(ends)]
+    ).done()
     assert reading.rows == sorted(set(times) - refused)
     windows = sorted((piece.since_ms, piece.before_ms) for piece in reading.pieces)
     assert windows[0][0] == 0
@@ -133,7 +135,7 @@ def test_each_row_is_read_once_and_each_odd_one_is_told_once_however_walks_are_c
 class Coveted(Log):
     """A log beside which a worker wants a part of the walk at each question that narrows a rejected row down."""
 
-    board: Board = field(default_factory=lambda: Board([Range(0, END_MS)], 9, worth_calls=1))
+    queue: WorkQueue = field(default_factory=lambda: WorkQueue([Range(0, END_MS)], 9, worth_calls=1))
     wanted: int = 0
     taken: list[Range | None] = field(default_factory=list)
 
@@ -141,7 +143,7 @@ class Coveted(Log):
         if query.limit != PAGE:
             self.wanted += 1
             with anyio.move_on_after(0):
-                self.taken.append(await self.board.take())
+                self.taken.append(await self.queue.next())
         return await super().page(query)
 
 
@@ -150,9 +152,9 @@ def test_nothing_is_handed_over_while_an_odd_row_is_narrowed_down() -> None:
     log.times = sorted({*log.times, *log.odd})
 
     async def walk() -> list[Piece]:
-        mine = await log.board.take()
+        mine = await log.queue.next()
         assert mine is not None
-        return [piece async for piece in Walk(log, log.board, mine, Manner(PAGE, 10_000)).pieces()]
+        return [piece async for piece in Walk(log, log.queue, mine, WalkOptions(PAGE, 10_000)).pieces()]
 
     [piece] = anyio.run(walk)
     assert log.wanted > 3
@@ -162,7 +164,7 @@ def test_nothing_is_handed_over_while_an_odd_row_is_narrowed_down() -> None:
 
 @pytest.mark.parametrize("workers", [1, 2, 4, 16])
 def test_workers_that_begin_together_have_their_first_pieces_at_different_moments(workers: int) -> None:
-    sizes = [one.first_rows for one in staggered(Manner(PAGE, 400), workers)]
+    sizes = [one.first_rows for one in staggered(WalkOptions(PAGE, 400), workers)]
     assert sizes[0] == 400
     assert min(sizes) >= 100
     assert len(set(sizes)) == workers
@@ -170,17 +172,17 @@ def test_workers_that_begin_together_have_their_first_pieces_at_different_moment
 
 def test_only_the_first_piece_of_a_walk_is_smaller() -> None:
     async def sizes() -> list[int]:
-        board = Board([Range(0, END_MS)], 1)
-        mine = await board.take()
+        queue = WorkQueue([Range(0, END_MS)], 1)
+        mine = await queue.next()
         assert mine is not None
-        walk = Walk(Log(list(range(END_MS)), set(), [0]), board, mine, Manner(PAGE, 400, first_rows=150))
+        walk = Walk(Log(list(range(END_MS)), set(), [0]), queue, mine, WalkOptions(PAGE, 400, first_rows=150))
         return [piece.rows.num_rows async for piece in walk.pieces()]
 
     assert anyio.run(sizes) == [149, 400, 400, 400, 400, 251]
 
 
-def reading_of(log: Log, page: int = 1000, **manner: object) -> Reading:
-    return Reading(log, 1, Manner(page, 20_000, **manner), [Range(0, log.times[-1] + 1000)])  # type: ignore[arg-type]  # of several types
+def reading_of(log: Log, page: int = 1000, **options: object) -> Reading:
+    return Reading(log, 1, WalkOptions(page, 20_000, **options), [Range(0, log.times[-1] + 1000)])  # type: ignore[arg-type]  # of several types
 
 
 def spread(rows: int, share: float, seed: int = 1) -> Log:
@@ -230,10 +232,10 @@ def test_known_gaps_hide_nothing_that_is_not_in_one(
     times: list[int], odd: list[int], new: list[int], includes: tuple[bool, bool]
 ) -> None:
     log = Log(times, set(odd) & set(times), [0], *includes)
-    first = Reading(log, 1, Manner(1000, 30), [Range(0, END_MS)]).done()
+    first = Reading(log, 1, WalkOptions(1000, 30), [Range(0, END_MS)]).done()
     gaps = sorted({(row.since_ms, row.before_ms) for piece in first.pieces for row in piece.unreadable})
     log.odd = (log.odd | set(new)) & set(log.times)
-    again = Reading(log, 1, Manner(1000, 30, known=tuple(gaps)), [Range(0, END_MS)]).done()
+    again = Reading(log, 1, WalkOptions(1000, 30, known=tuple(gaps)), [Range(0, END_MS)]).done()
     told = [(row.since_ms, row.before_ms) for piece in again.pieces for row in piece.unreadable]
     for time in set(times) - set(again.rows):
         assert any(since <= time < before for since, before in told)
@@ -245,10 +247,10 @@ def test_what_was_learned_is_handed_on_before_much_is_spent() -> None:
     calls: list[int] = []
 
     async def walk() -> None:
-        board = Board([Range(0, log.times[-1] + 1)], 1)
-        mine = await board.take()
+        queue = WorkQueue([Range(0, log.times[-1] + 1)], 1)
+        mine = await queue.next()
         assert mine is not None
-        async for piece in Walk(log, board, mine, Manner(1000, 1_000_000), clock=lambda: now[0]).pieces():
+        async for piece in Walk(log, queue, mine, WalkOptions(1000, 1_000_000), clock=lambda: now[0]).pieces():
             calls.append(piece.calls)
             now[0] += 1.0
 
@@ -268,11 +270,11 @@ def test_what_was_learned_is_handed_on_before_a_minute_has_passed() -> None:
             return await super().page(query)
 
     async def walk() -> list[int]:
-        board = Board([Range(0, log.times[-1] + 1)], 1)
-        mine = await board.take()
+        queue = WorkQueue([Range(0, log.times[-1] + 1)], 1)
+        mine = await queue.next()
         assert mine is not None
         slow = Slow(log.times, log.odd, [0])
-        walk = Walk(slow, board, mine, Manner(1000, 1_000_000), clock=lambda: seconds[0])
+        walk = Walk(slow, queue, mine, WalkOptions(1000, 1_000_000), clock=lambda: seconds[0])
         return [piece.calls async for piece in walk.pieces()]
 
     assert max(anyio.run(walk)) <= 60 // 5 + 60
@@ -344,10 +346,10 @@ def test_what_filters_and_counts_leave_out_lies_in_a_gap_that_is_told(
     refused = {times[number % len(times)] for number in odd}
     lack = frozenset(times[number % len(times)] for number in lacking) - refused
     log = Filtered(times, refused, [0], *includes, lacking=lack)
-    first = Reading(log, 1, Manner(page, 30), [Range(0, END_MS)]).done()
+    first = Reading(log, 1, WalkOptions(page, 30), [Range(0, END_MS)]).done()
     gaps = sorted((row.since_ms, row.before_ms) for piece in first.pieces for row in piece.unreadable)
     log.times = sorted({*times, *new})
-    again = Reading(log, 1, Manner(page, 30, known=tuple(gaps)), [Range(0, END_MS)]).done()
+    again = Reading(log, 1, WalkOptions(page, 30, known=tuple(gaps)), [Range(0, END_MS)]).done()
     for reading, whole in ((first, times), (again, log.times)):
         assert len(reading.rows) == len(set(reading.rows))
         told = [(row.since_ms, row.before_ms) for piece in reading.pieces for row in piece.unreadable]

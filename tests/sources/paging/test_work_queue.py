@@ -14,23 +14,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cfaudit_export.sources.paging.estimate import Way
-from cfaudit_export.sources.paging.work_queue import Board, Range
+from cfaudit_export.sources.paging.estimate import RemainingCalls
+from cfaudit_export.sources.paging.work_queue import Range, WorkQueue
 
 
-async def taken(board: Board) -> Range:
-    mine = await board.take()
+async def taken(queue: WorkQueue) -> Range:
+    mine = await queue.next()
     assert mine is not None
     return mine
 
 
 def test_an_idle_worker_takes_from_the_walk_that_has_the_most_left() -> None:
     async def scenario() -> tuple[Range, Range, Range]:
-        board = Board([Range(0, 1000), Range(1000, 2000)], 4)
-        short, long = await taken(board), await taken(board)
-        board.reach(short, 100, 9)
-        board.reach(long, 1200, 40)
-        return short, long, await taken(board)
+        queue = WorkQueue([Range(0, 1000), Range(1000, 2000)], 4)
+        short, long = await taken(queue), await taken(queue)
+        queue.progress(short, 100, 9)
+        queue.progress(long, 1200, 40)
+        return short, long, await taken(queue)
 
     short, long, part = anyio.run(scenario)
     assert short.before_ms == 1000
@@ -40,12 +40,12 @@ def test_an_idle_worker_takes_from_the_walk_that_has_the_most_left() -> None:
 
 def test_what_was_handed_over_can_be_shared_before_its_first_page() -> None:
     async def scenario() -> Range:
-        board = Board([Range(0, 1600)], 4)
-        first = await taken(board)
-        board.reach(first, 0, 160)
-        second = await taken(board)
-        board.reach(first, 700, 1)
-        third = await taken(board)
+        queue = WorkQueue([Range(0, 1600)], 4)
+        first = await taken(queue)
+        queue.progress(first, 0, 160)
+        second = await taken(queue)
+        queue.progress(first, 700, 1)
+        third = await taken(queue)
         assert (second.before_ms, third.since_ms) == (1200, 1200)
         return third
 
@@ -55,11 +55,11 @@ def test_what_was_handed_over_can_be_shared_before_its_first_page() -> None:
 @pytest.mark.parametrize("left", [0, 1, 5.9], ids=["nothing known", "one call", "less than two parts' worth"])
 def test_what_is_not_worth_it_stays_with_its_walk(left: float) -> None:
     async def scenario() -> Range | None:
-        board = Board([Range(0, 1000)], 4)
-        mine = await taken(board)
-        board.reach(mine, 10, left)
+        queue = WorkQueue([Range(0, 1000)], 4)
+        mine = await taken(queue)
+        queue.progress(mine, 10, left)
         with anyio.move_on_after(0):
-            return await board.take()
+            return await queue.next()
         return None
 
     assert anyio.run(scenario) is None
@@ -67,15 +67,15 @@ def test_what_is_not_worth_it_stays_with_its_walk(left: float) -> None:
 
 def test_a_walk_that_is_held_hands_nothing_over_until_it_says_how_far_it_came() -> None:
     async def scenario() -> None:
-        board = Board([Range(0, 1000)], 4)
-        mine = await taken(board)
-        board.reach(mine, 10, 100)
-        board.hold(mine)
+        queue = WorkQueue([Range(0, 1000)], 4)
+        mine = await taken(queue)
+        queue.progress(mine, 10, 100)
+        queue.pin(mine)
         with anyio.move_on_after(0):
-            await board.take()
+            await queue.next()
         assert mine.before_ms == 1000
-        board.reach(mine, 20, 100)
-        assert (await taken(board)).since_ms == mine.before_ms == 510
+        queue.progress(mine, 20, 100)
+        assert (await taken(queue)).since_ms == mine.before_ms == 510
 
     anyio.run(scenario)
 
@@ -96,12 +96,12 @@ class Reading:
         return self
 
     async def _all(self, lanes: int) -> None:
-        board = Board(self.ranges, lanes)
+        queue = WorkQueue(self.ranges, lanes)
         async with anyio.create_task_group() as rounds:
             rounds.start_soon(self._count)
             async with anyio.create_task_group() as group:
                 for _ in range(lanes):
-                    group.start_soon(self._lane, board)
+                    group.start_soon(self._lane, queue)
             rounds.cancel_scope.cancel()
 
     async def _count(self) -> None:
@@ -109,9 +109,9 @@ class Reading:
             await anyio.lowlevel.checkpoint()
             self.rounds += 1
 
-    async def _lane(self, board: Board) -> None:
-        while (mine := await board.take()) is not None:
-            at, until, way = bisect_left(self.moments, mine.since_ms), mine.before_ms, Way(mine.since_ms)
+    async def _lane(self, queue: WorkQueue) -> None:
+        while (mine := await queue.next()) is not None:
+            at, until, way = bisect_left(self.moments, mine.since_ms), mine.before_ms, RemainingCalls(mine.since_ms)
             while True:
                 await anyio.lowlevel.checkpoint()
                 found = self.moments[at : at + self.page]
@@ -120,10 +120,10 @@ class Reading:
                 if len(found) < self.page or found[-1] >= mine.before_ms or found[-1] >= until:
                     break
                 reached = found[-1] + 1
-                board.reach(mine, reached, way.calls_left(reached, mine.before_ms))
-            board.hold(mine)
+                queue.progress(mine, reached, way.calls_left(reached, mine.before_ms))
+            queue.pin(mine)
             self.calls += way.calls
-            await board.done()
+            await queue.done()
 
 
 def log_of(*densities: int) -> list[int]:

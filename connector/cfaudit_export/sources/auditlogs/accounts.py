@@ -15,9 +15,9 @@ from cfaudit_export.http.exchange import AsyncBoundedTransport
 from cfaudit_export.plugin.records import SourceContext
 from cfaudit_export.sources.auditlogs import AUDITLOGS_URL, CLOUDFLARE_API_URL, AuditLogsConfig
 from cfaudit_export.sources.auditlogs.contract import ToolFault, read_fault
-from cfaudit_export.sources.mcp.budget import Pace
+from cfaudit_export.sources.mcp.budget import CallBudget
 from cfaudit_export.sources.mcp.failures import CallFailedError, failure_of
-from cfaudit_export.sources.mcp.retry import Patience
+from cfaudit_export.sources.mcp.retry import RetryPolicy
 from cfaudit_export.sources.mcp.session import Session, check_url
 
 _LOG = logging.getLogger(__name__)
@@ -33,10 +33,10 @@ Accounts = tuple[tuple[str, str], ...]
 class AccountFinder:
     """Finds the account of a stream, and remembers for the next one what the server said."""
 
-    def __init__(self, config: AuditLogsConfig, context: SourceContext, pace: Pace) -> None:
+    def __init__(self, config: AuditLogsConfig, context: SourceContext, budget: CallBudget) -> None:
         self._config = config
         self._context = context
-        self._pace = pace
+        self._budget = budget
 
     async def find(self, session: Session, tool: str, *, takes_account: bool) -> tuple[str, Accounts]:
         """Return the account that will answer, and all that are known; prove that it is the one that was asked for.
@@ -94,9 +94,9 @@ class AccountFinder:
         """Let the server itself say which accounts there are, by asking it for none of them; None if it does not."""
         session.choose_account(None)
         none = {"account_id": "none", "since": "2026-01-01", "before": "2026-01-01"}
-        patience = Patience(self._pace, self._config.retry_seconds, self._config.server_url)
+        retry = RetryPolicy(self._budget, self._config.retry_seconds, self._config.server_url)
         # The server looks up who is asking, and then refuses.
-        reply = await patience.persist(2, lambda: session.call(tool, none))
+        reply = await retry.persist(2, lambda: session.call(tool, none))
         fault = read_fault(reply.text) if reply.is_error else None
         return fault.accounts if isinstance(fault, ToolFault) and fault.kind == "account" else None
 
@@ -125,8 +125,8 @@ class AccountFinder:
         transport = AsyncBoundedTransport(seconds, most_bytes=most_bytes)
         async with httpx2.AsyncClient(transport=transport, timeout=seconds, headers=headers) as http:
             for page in range(1, _API_PAGES + 1):
-                patience = Patience(self._pace, self._config.retry_seconds, url)
-                rows = await patience.persist(1, partial(_api_page, http, url, page))
+                retry = RetryPolicy(self._budget, self._config.retry_seconds, url)
+                rows = await retry.persist(1, partial(_api_page, http, url, page))
                 found += rows
                 if len(rows) < _API_PAGE:
                     break

@@ -15,7 +15,7 @@ _NO_FILTERS = {"since", "before", "direction", "limit", "cursor", "account_id"}
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class ToolCapabilities:
     """What the tool takes.
 
     Attributes:
@@ -53,11 +53,11 @@ class Offer:
         return {name: values for name, values in found.items() if values}
 
 
-def read_offer(schema: Mapping[str, Any]) -> Offer:
+def read_capabilities(schema: Mapping[str, Any]) -> ToolCapabilities:
     """Read the input schema of the tool."""
     properties = properties_of(schema)
     most = properties.get("limit", {}).get("maximum")
-    return Offer(
+    return ToolCapabilities(
         {name: _values(body.get("enum")) for name, body in properties.items() if name not in _NO_FILTERS},
         int(most) if isinstance(most, int | float) and 1 <= most < MOST_ROWS else MOST_ROWS,
     )

@@ -15,7 +15,7 @@ _LONGEST_FAULT = 8_000_000
 _PREFIX = "Error reading audit logs: "
 
 
-Fault = Literal["refused", "unavailable", "account", "arguments", "unknown"]
+FaultKind = Literal["refused", "unavailable", "account", "arguments", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class ToolFault:
         accounts: id and name of the accounts to choose from, with kind `account`.
     """
 
-    kind: Fault
+    kind: FaultKind
     message: str
     accounts: tuple[tuple[str, str], ...] = ()
 

@@ -1,8 +1,8 @@
 """Credential and server -> how many upstream calls one call of the tool costs, and what its refusals may mean.
 
 The server looks up who calls. Its first generation does so with every request that carries an API token, later ones
-keep the answer. `Pace` counts the cost. A look-up is refused by name where the user is blocked, and a page is not: so
-where each page brings one, as of the first generation, a refused page says that a permission is missing.
+keep the answer. `CallBudget` counts the cost. A look-up is refused by name where the user is blocked, and a page is
+not: so where each page brings one, as of the first generation, a refused page says that a permission is missing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from cfaudit_export.errors import CfauditError
 from cfaudit_export.http.exchange import AsyncBoundedTransport
 from cfaudit_export.plugin.records import Credential, SourceContext
 from cfaudit_export.sources.auditlogs import AuditLogsConfig
-from cfaudit_export.sources.mcp.budget import Pace
+from cfaudit_export.sources.mcp.budget import CallBudget
 
 Generation = Literal["first", "later"]
 """`first`: each request with an API token looks up who calls; `later`: the answer is kept."""
@@ -37,8 +37,8 @@ def most_calls(credential: Credential) -> int:
     return _MOST.get(credential.kind, 3)
 
 
-async def learn_cost(config: AuditLogsConfig, context: SourceContext, pace: Pace) -> None:
-    """Let `pace` count one upstream call a page where the server seems to remember an API token's owner.
+async def learn_cost(config: AuditLogsConfig, context: SourceContext, budget: CallBudget) -> None:
+    """Let `budget` count one upstream call a page where the server seems to remember an API token's owner.
 
     The server is asked once in a process, without the token, and at no upstream cost. Without an answer, through what
     may be a gateway with metadata of its own, or with a budget that a person chose, the highest cost stays.
@@ -49,7 +49,7 @@ async def learn_cost(config: AuditLogsConfig, context: SourceContext, pace: Pace
     context.shared.values[key] = True
     if await generation(config, context) == "later":
         _LOG.info("the server seems to remember who calls: counting one upstream call a page")
-        pace.assume(most)
+        budget.assume(most)
 
 
 async def generation(config: AuditLogsConfig, context: SourceContext) -> Generation | None:

@@ -25,7 +25,7 @@ def column_of(field: str) -> str | None:
     return name if name in _KINDS or field in _ALIASES else None
 
 
-def further_columns(rows: pa.Table, fields: Collection[str]) -> dict[str, pa.Array]:
+def extra_columns(rows: pa.Table, fields: Collection[str]) -> dict[str, pa.Array]:
     """Return the columns that these fields of the rows fill; slow, as every row is read again."""
     named = {field: column for field in sorted(fields) if (column := column_of(field))}
     if not named:

@@ -1,4 +1,4 @@
-"""A page that is nested beyond what decoders take -> the rows that are to blame, as the server refuses odd ones."""
+"""A page that is nested beyond what decoders take -> the rows that are to blame, as the server rejects rows."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class _Course:
     rows: pa.Table
 
 
-class Ahead:
+class FilterPrefetch:
     """What one walk has read of its filters."""
 
     def __init__(self, mine: Range) -> None:

@@ -19,18 +19,18 @@ from cfaudit_export.errors import (
     ThrottledError,
 )
 from cfaudit_export.plugin.records import Credential
-from cfaudit_export.sources.auditlogs.capabilities import Offer
+from cfaudit_export.sources.auditlogs.capabilities import ToolCapabilities
 from cfaudit_export.sources.auditlogs.contract import ToolFault, read_fault
 from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA
 from cfaudit_export.sources.auditlogs.nesting import read_page
 from cfaudit_export.sources.auditlogs.page_size import PageSize
-from cfaudit_export.sources.mcp.budget import WINDOW_SECONDS, Pace
+from cfaudit_export.sources.mcp.budget import WINDOW_SECONDS, CallBudget
 from cfaudit_export.sources.mcp.failures import PERMISSION, CallFailedError
-from cfaudit_export.sources.mcp.retry import Patience
+from cfaudit_export.sources.mcp.retry import RetryPolicy
 from cfaudit_export.sources.mcp.session import Session
 from cfaudit_export.sources.paging.habits import Habits
 from cfaudit_export.sources.paging.page import Page
-from cfaudit_export.sources.paging.query import Edges, Query, Rejection
+from cfaudit_export.sources.paging.query import Padding, Query, Rejection
 from cfaudit_export.sources.paging.reader import CursorDeadError
 
 _LOG = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ SCOPE = "auditlogs:read"
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class AuditLogsEndpoint:
     """What is called, and how.
 
     Attributes:
@@ -53,7 +53,7 @@ class Target:
         cost: upstream calls that one tool call costs at most.
         retry_seconds: longest time spent on one call that fails on the server's side.
         concurrency: calls in flight at once.
-        offer: what the tool takes.
+        capabilities: what the tool takes.
         names_blocks: whether the server says by itself that it blocks a credential of which it has read nothing yet.
     """
 
@@ -63,30 +63,30 @@ class Target:
     cost: int
     retry_seconds: float
     concurrency: int
-    offer: Offer
+    capabilities: ToolCapabilities
     names_blocks: Callable[[], Awaitable[bool]]
 
 
-class Reader:
+class AuditLogsReader:
     """Read pages. Many workers use one reader at once."""
 
     def __init__(
         self,
         session: Session,
-        target: Target,
-        pace: Pace,
+        target: AuditLogsEndpoint,
+        budget: CallBudget,
         credential: Credential,
     ) -> None:
         self._session = session
         self._target = target
-        self._pace = pace
+        self._budget = budget
         self._credential = credential
         self._doctor = anyio.Lock()
         self._places = anyio.CapacityLimiter(target.concurrency)
         self.readings = anyio.CapacityLimiter(target.concurrency)  # of facets at once: each holds its rows
         self._successes = 0
-        self.edges = Edges()  # learned when it first matters, which is at the first unreadable row
-        self.tight = Edges()
+        self.padding = Padding()  # learned when it first matters, which is at the first unreadable row
+        self.exclusive = Padding()
         self.habits = Habits()
         self._size = PageSize()
         self.empty = PAGE_SCHEMA.empty_table()
@@ -97,12 +97,12 @@ class Reader:
     @property
     def cost(self) -> int:
         """Upstream calls that one page is counted as."""
-        return self._pace.counted(self._target.cost)
+        return self._budget.counted(self._target.cost)
 
     @property
-    def offer(self) -> Offer:
+    def capabilities(self) -> ToolCapabilities:
         """What the tool takes."""
-        return self._target.offer
+        return self._target.capabilities
 
     def doubt(self, name: str) -> None:
         """Say, once, that a filter seems to have no effect."""
@@ -117,12 +117,12 @@ class Reader:
             CursorDeadError: ask again from the start of the window.
             AccessError, ThrottledError, SourceUnavailableError, ProtocolError, SettingsError: there is no page.
         """
-        if not self.offer.takes(query.filters):
+        if not self.capabilities.takes(query.filters):
             return Page(PAGE_SCHEMA.empty_table(), None)
-        query = replace(query, limit=min(query.limit, self.offer.most_rows))
-        patience, others_work = self._patience(), 0
+        query = replace(query, limit=min(query.limit, self.capabilities.most_rows))
+        retry, others_work = self._retry_policy(), 0
         while True:
-            outcome = await self._persist(query, patience)
+            outcome = await self._persist(query, retry)
             match outcome:
                 case Page() | Rejection():
                     return outcome
@@ -139,7 +139,7 @@ class Reader:
                     raise fault_error(outcome)
 
     async def _ask(self, query: Query) -> Page | Rejection | ToolFault | CallFailedError:
-        sent_at = await self._pace.acquire(self._target.cost)
+        sent_at = await self._budget.acquire(self._target.cost)
         async with self._places:
             try:
                 reply = await self._session.call(self._target.tool, {**self._target.arguments, **query.arguments()})
@@ -152,13 +152,13 @@ class Reader:
             outcome = replace(outcome, asked=query.limit)
         if isinstance(outcome, Page | Rejection):
             self._successes += 1
-            self._pace.served(self._target.cost)
+            self._budget.served(self._target.cost)
         if isinstance(outcome, Page) and outcome.further - self.further:
             self.further |= outcome.further
             _LOG.warning("the server's rows have further fields", extra={"fields": shown(sorted(self.further))})
         return outcome
 
-    async def _persist(self, query: Query, patience: Patience) -> Page | Rejection | ToolFault:
+    async def _persist(self, query: Query, retry: RetryPolicy) -> Page | Rejection | ToolFault:
         """Ask until the tool answers, and not that Cloudflare's API fails."""
         while True:
             asked = replace(query, limit=min(query.limit, self._size.rows))
@@ -167,15 +167,15 @@ class Reader:
                 case CallFailedError(kind="too_large") if self._size.shrink(asked.limit):
                     _LOG.info("asking for fewer rows", extra={"rows": self._size.rows})
                 case CallFailedError():
-                    await patience.outlast(outcome)
+                    await retry.outlast(outcome)
                 case ToolFault(kind="unavailable"):
                     failed = SourceUnavailableError(f"Cloudflare's API fails ('{outcome.message}'); try again later")
-                    await patience.again_after(outcome.message, failed)
+                    await retry.again_after(outcome.message, failed)
                 case _:
                     return outcome
 
-    def _patience(self) -> Patience:
-        return Patience(self._pace, self._target.retry_seconds, self._target.url)
+    def _retry_policy(self) -> RetryPolicy:
+        return RetryPolicy(self._budget, self._target.retry_seconds, self._target.url)
 
     async def _diagnose(self, query: Query) -> bool:
         """Find out what `Cloudflare API request failed` means this time; return when asking again makes sense.
@@ -188,16 +188,16 @@ class Reader:
         async with self._doctor:
             if self._successes != seen:
                 return False
-            pauses = self._pace.pauses
+            pauses = self._budget.pauses
             if await self._canary(query):
-                return self._pace.pauses == pauses  # else the server blocked us, and does no longer
+                return self._budget.pauses == pauses  # else the server blocked us, and does no longer
             token = await self._credential.token()
             if token is not None and await self._credential.renew(token) and await self._canary(query):
                 return False
             for _ in range(_MORE_CANARIES):
-                if not self._pace.affords(_CANARY_SECONDS):
+                if not self._budget.affords(_CANARY_SECONDS):
                     break
-                await self._pace.wait(_CANARY_SECONDS, "call refused")
+                await self._budget.wait(_CANARY_SECONDS, "call refused")
                 if self._successes != seen or await self._canary(query):
                     return False
             await self._outlast_a_block()
@@ -216,7 +216,7 @@ class Reader:
         if not self._successes and await self._target.names_blocks():
             raise AccessError(what)
         doubt = f"{what}; or its user's calls are spent, by whatever program, which blocks them for minutes"
-        if not self._pace.affords(WINDOW_SECONDS):
+        if not self._budget.affords(WINDOW_SECONDS):
             raise ThrottledError(
                 f"{doubt}; the server does not say which, so run again after five minutes, and if it is refused then, "
                 "check the permission",
@@ -224,12 +224,12 @@ class Reader:
             )
         if not self._successes:
             _LOG.warning("refused, and the server does not say why: waiting tells", extra={"because": doubt})
-        self._pace.pause(WINDOW_SECONDS)
+        self._budget.pause(WINDOW_SECONDS)
 
     async def _canary(self, query: Query) -> bool:
         """Ask the plainest question there is; True when the server answers it, be it with a rejected row."""
         plain = replace(query, since_ms=query.before_ms - _HOUR_MS, limit=1, cursor=None, filters=())
-        outcome = await self._persist(plain, self._patience())
+        outcome = await self._persist(plain, self._retry_policy())
         return not (isinstance(outcome, ToolFault) and outcome.kind == "refused")
 
 

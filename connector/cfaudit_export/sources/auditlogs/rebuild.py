@@ -12,18 +12,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA
-from cfaudit_export.sources.auditlogs.intervals import Found
-from cfaudit_export.sources.auditlogs.intervals import Reading as IntervalReading
-from cfaudit_export.sources.auditlogs.prefetch import NEEDED, Ahead
-from cfaudit_export.sources.auditlogs.reader import Reader
-from cfaudit_export.sources.auditlogs.shadow_probe import OddRows, cast_shadows
+from cfaudit_export.sources.auditlogs.intervals import FilterFindings
+from cfaudit_export.sources.auditlogs.intervals import ValueReader as IntervalReading
+from cfaudit_export.sources.auditlogs.prefetch import NEEDED, FilterPrefetch
+from cfaudit_export.sources.auditlogs.reader import AuditLogsReader
+from cfaudit_export.sources.auditlogs.shadow_probe import RejectedRows, cast_shadows
 from cfaudit_export.sources.auditlogs.spans import intervals
 from cfaudit_export.sources.paging.disambiguate import salvage
 from cfaudit_export.sources.paging.evidence import Piece
 from cfaudit_export.sources.paging.facets import (
     CANDIDATES,
+    FacetReading,
     Filter,
-    Reading,
     Twins,
     distribute,
     facet_of,
@@ -52,7 +52,9 @@ class Rebuild:
         calls: tool calls made so far.
     """
 
-    def __init__(self, reader: Reader, plain: Query, piece: Piece, ahead: Ahead, most_calls: int | None) -> None:
+    def __init__(
+        self, reader: AuditLogsReader, plain: Query, piece: Piece, ahead: FilterPrefetch, most_calls: int | None
+    ) -> None:
         """Build it.
 
         Args:
@@ -67,15 +69,15 @@ class Rebuild:
         self._ahead = ahead
         self._plain = plain
         self._piece = piece
-        self._odd = OddRows(self._ask, replace(plain, edges=reader.tight))
+        self._rejected = RejectedRows(self._ask, replace(plain, padding=reader.exclusive))
         self._texts = piece.rows["event_raw"]
         self._times = piece.rows["event_time"]
-        self._holes = sorted((odd.since_ms, odd.before_ms) for odd in piece.unreadable)
-        odd_rows = sorted((odd.since_ms, odd.before_ms, odd.rows) for odd in piece.unreadable)
-        tight = replace(plain, edges=reader.tight)
-        self._intervals = intervals(plain, tight, piece.rows, odd_rows) if odd_rows else ()
+        self._holes = sorted((rejected.since_ms, rejected.before_ms) for rejected in piece.unreadable)
+        rejected_rows = sorted((rejected.since_ms, rejected.before_ms, rejected.rows) for rejected in piece.unreadable)
+        exclusive = replace(plain, padding=reader.exclusive)
+        self._intervals = intervals(plain, exclusive, piece.rows, rejected_rows) if rejected_rows else ()
         self._interval_reading = IntervalReading(self._ask, plain, _apart(piece))
-        self._readings: dict[str, Reading] = {}
+        self._readings: dict[str, FacetReading] = {}
         self._twins: list[Twins] = []
         self.calls = 0
 
@@ -97,7 +99,7 @@ class Rebuild:
                 read = self._reading_of_intervals if self._intervals else self._reading
                 self._readings[facet] = await read(facet, values)
 
-    async def _reading(self, facet: str, values: tuple[str, ...]) -> Reading:
+    async def _reading(self, facet: str, values: tuple[str, ...]) -> FacetReading:
         texts: list[pa.ChunkedArray] = []
         labels: list[pa.Array] = []
         unmatched = len(self._texts)
@@ -115,11 +117,11 @@ class Rebuild:
             unmatched -= found.num_rows
         empty = pa.chunked_array([], pa.string())
         texts_of_all = pa.chunked_array([chunk for text in [empty, *texts] for chunk in text.chunks], pa.string())
-        return Reading(facet, texts_of_all, pa.chunked_array(labels, pa.string()))
+        return FacetReading(facet, texts_of_all, pa.chunked_array(labels, pa.string()))
 
-    async def _reading_of_intervals(self, facet: str, values: tuple[str, ...]) -> Reading:
+    async def _reading_of_intervals(self, facet: str, values: tuple[str, ...]) -> FacetReading:
         """Read a facet of a piece that holds rejected rows."""
-        states = [Found(interval) for interval in self._intervals]
+        states = [FilterFindings(interval) for interval in self._intervals]
         for number, value in enumerate(values):
             is_proven = facet in self._reader.proven
             if all(one.left <= 0 for one in states) and is_proven:
@@ -135,18 +137,18 @@ class Rebuild:
                         self._reader.proven.add(facet)
         for one in states:
             await self._interval_reading.resolve(one, facet)
-            for value, odd in one.odd.items():
-                self._odd.learn(one.interval, (facet, value), odd)
-            for part, value, odd in one.parts:
-                self._odd.learn(part, (facet, value), odd)
+            for value, rejected in one.rejected.items():
+                self._rejected.learn(one.interval, (facet, value), rejected)
+            for part, value, rejected in one.parts:
+                self._rejected.learn(part, (facet, value), rejected)
         pairs = [(text, value) for one in states for value, texts in one.values.items() for text in texts]
-        return Reading(
+        return FacetReading(
             facet,
             pa.chunked_array([[text for text, _ in pairs]], pa.string()),
             pa.chunked_array([[value for _, value in pairs]], pa.string()),
         )
 
-    async def _take_whole(self, states: list[Found], one: Filter) -> bool:
+    async def _take_whole(self, states: list[FilterFindings], one: Filter) -> bool:
         """Ask for a value in the whole piece; False where rejected rows have it, too."""
         parts: list[pa.Table] = []
         query = replace(self._plain, filters=(*self._plain.filters, one))
@@ -155,7 +157,7 @@ class Rebuild:
         rows = pa.concat_tables([PAGE_SCHEMA.empty_table().select(NEEDED), *parts])
         for state in states:
             texts = between(rows, state.interval.since_ms, state.interval.before_ms)["event_raw"].to_pylist()
-            state.values[one[1]], state.odd[one[1]] = texts, 0
+            state.values[one[1]], state.rejected[one[1]] = texts, 0
             state.left -= len(texts)
         if rows.num_rows < len(self._texts):
             self._reader.proven.add(one[0])
@@ -182,7 +184,7 @@ class Rebuild:
         """Return what is certain of the unreadable rows; what the readings met already is not asked again."""
         with suppress(OutOfCallsError):
             cast = await cast_shadows(
-                self._odd, self._piece.unreadable, facets, self._piece.rows, may_spend, intervals=self._intervals
+                self._rejected, self._piece.unreadable, facets, self._piece.rows, may_spend, intervals=self._intervals
             )
             return self._typed_columns(cast)
         return None
@@ -229,12 +231,12 @@ class Rebuild:
             if hole is None:  # rejected rows that were not there before: what lies behind stays unknown
                 break
             # The end is asked for tightly, or the hole itself would refuse the page.
-            tight = replace(query, since_ms=reached, before_ms=hole[0], edges=self._reader.tight)
+            exclusive = replace(query, since_ms=reached, before_ms=hole[0], padding=self._reader.exclusive)
             if reached < hole[0]:
-                await self._read(tight, parts)
-            inside = replace(tight, since_ms=hole[0], before_ms=hole[1], limit=MOST_ROWS)
+                await self._read(exclusive, parts)
+            inside = replace(exclusive, since_ms=hole[0], before_ms=hole[1], limit=MOST_ROWS)
             outcome = await self._ask(inside)
-            self._odd.note(inside, outcome)
+            self._rejected.note(inside, outcome)
             found = await salvage(self._ask, inside, PAGE_SCHEMA.empty_table(), outcome=outcome)
             parts.append(found.select(NEEDED))
             position = hole[1]
@@ -270,7 +272,7 @@ class Rebuild:
 
 def _apart(piece: Piece) -> tuple[Filter, ...]:
     """Return the values of a filter that leaves out all rejected rows, because the field of the filter is at fault."""
-    at_fault = {facet_of(odd.reason.partition(":")[0]) for odd in piece.unreadable}
+    at_fault = {facet_of(rejected.reason.partition(":")[0]) for rejected in piece.unreadable}
     name = at_fault.pop() if len(at_fault) == 1 else None
     return tuple((name, value) for value in CANDIDATES[name]) if name else ()
 

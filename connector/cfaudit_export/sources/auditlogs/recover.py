@@ -10,16 +10,16 @@ import pyarrow as pa
 
 from cfaudit_export.core.filters import AUDITLOGS_FILTERS
 from cfaudit_export.plugin.records import Recover
-from cfaudit_export.sources.auditlogs.capabilities import Offer
-from cfaudit_export.sources.auditlogs.prefetch import Ahead
-from cfaudit_export.sources.auditlogs.reader import Reader
+from cfaudit_export.sources.auditlogs.capabilities import ToolCapabilities
+from cfaudit_export.sources.auditlogs.prefetch import FilterPrefetch
+from cfaudit_export.sources.auditlogs.reader import AuditLogsReader
 from cfaudit_export.sources.auditlogs.rebuild import Rebuild, typed
-from cfaudit_export.sources.mcp.budget import Pace
+from cfaudit_export.sources.mcp.budget import CallBudget
 from cfaudit_export.sources.paging.evidence import Piece
 from cfaudit_export.sources.paging.facets import CANDIDATES, Filter
 from cfaudit_export.sources.paging.query import Query
 
-_ODD_CALLS = 6  # that a facet costs because of rejected rows, as a rule
+_REJECTED_CALLS = 6  # that a facet costs because of rejected rows, as a rule
 LEAST_CALLS = 40
 """Calls without which there is no use in beginning."""
 
@@ -42,10 +42,10 @@ class Recovered:
 
 
 async def recover(
-    reader: Reader,
-    pace: Pace,
+    reader: AuditLogsReader,
+    budget: CallBudget,
     piece: Piece,
-    ahead: Ahead,
+    ahead: FilterPrefetch,
     *,
     policy: Recover,
     page_size: int,
@@ -56,7 +56,7 @@ async def recover(
 
     Args:
         reader: asks the questions.
-        pace: knows what is left of the budget.
+        budget: knows what is left of the budget.
         piece: the rows, complete for their interval.
         ahead: what was read of filters for earlier pieces of the same walk.
         policy: what to rebuild.
@@ -65,16 +65,16 @@ async def recover(
         kept: share of the budget that is left for what else is to be read.
     """
     listed = {name: values for name, values in policy.values.items() if name in AUDITLOGS_FILTERS}
-    wanted = reader.offer.candidates({**CANDIDATES, **listed})
+    wanted = reader.capabilities.candidates({**CANDIDATES, **listed})
     given = dict(filters)
     facets = [name for name in wanted if name not in given and name not in reader.further]
     if policy.mode == "off" or not (piece.rows.num_rows or piece.unreadable):
         return Recovered({}, complete=policy.mode != "off", calls=0)
-    spare = pace.spare(kept) if policy.mode == "auto" else None
-    pages = -(-piece.rows.num_rows // page_size) + min(len(piece.unreadable), _ODD_CALLS)
+    spare = budget.spare(kept) if policy.mode == "auto" else None
+    pages = -(-piece.rows.num_rows // page_size) + min(len(piece.unreadable), _REJECTED_CALLS)
     costs = {facet: reader.cost * (pages + len(wanted[facet])) for facet in facets}
     affordable = _affordable(costs, spare)
-    plain = Query(piece.since_ms, piece.before_ms, page_size, filters=tuple(filters), edges=reader.edges)
+    plain = Query(piece.since_ms, piece.before_ms, page_size, filters=tuple(filters), padding=reader.padding)
     work = Rebuild(reader, plain, piece, ahead, None if spare is None else spare // reader.cost)
     facets = await work.read(affordable, wanted)
     whole = len(facets) == len(costs)
@@ -91,9 +91,9 @@ async def recover(
     return Recovered(columns, whole, work.calls, shadows)
 
 
-def pages_per_page(offer: Offer, page_size: int, piece_rows: int) -> int:
+def pages_per_page(capabilities: ToolCapabilities, page_size: int, piece_rows: int) -> int:
     """Return how many pages rebuilding costs for each page of a large piece, at most."""
-    facets = offer.candidates(CANDIDATES)
+    facets = capabilities.candidates(CANDIDATES)
     return len(facets) + -(-sum(map(len, facets.values())) * page_size // max(piece_rows, page_size))
 
 

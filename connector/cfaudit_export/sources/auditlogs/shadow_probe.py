@@ -34,12 +34,12 @@ class _EnoughError(Exception):
 
 
 @dataclass(slots=True)
-class OddRows:
+class RejectedRows:
     """The rejected rows of milliseconds, counted by filter; every count is asked for once.
 
     Attributes:
         ask: asks a question.
-        plain: the question for the whole piece, as tight as its ends can be.
+        plain: the question for the whole piece, padded as little as its ends allow.
         left: how many more counts may be asked for; None for any number.
     """
 
@@ -65,17 +65,17 @@ class OddRows:
         if query == self.question(query.since_ms, *filters):
             self._counts[query.since_ms, filters] = len(outcome.issues) if isinstance(outcome, Rejection) else 0
 
-    def learn(self, interval: Interval, one: Filter, odd: int) -> None:
+    def learn(self, interval: Interval, one: Filter, rejected: int) -> None:
         """Remember how many rejected rows of an interval meet a filter."""
-        self._facts.setdefault(one, []).append((interval, odd))
+        self._facts.setdefault(one, []).append((interval, rejected))
 
     def _follows(self, at_ms: int, filters: tuple[Filter, ...]) -> int | None:
         """Return what is known of a millisecond because all rejected rows of an interval meet a filter, or none."""
         if len(filters) != 1 or (at_ms, ()) not in self._counts:
             return None
-        for interval, odd in self._facts.get(filters[0], ()):
-            if interval.since_ms <= at_ms < interval.before_ms and odd in (0, interval.odd):
-                return self._counts[at_ms, ()] if odd else 0
+        for interval, rejected in self._facts.get(filters[0], ()):
+            if interval.since_ms <= at_ms < interval.before_ms and rejected in (0, interval.rejected):
+                return self._counts[at_ms, ()] if rejected else 0
         return None
 
     async def ask_of_all(self, intervals: Sequence[Interval], one: Filter) -> None:
@@ -117,17 +117,21 @@ class OddRows:
             left -= met
         return found if not left else None
 
-    async def millisecond_of(self, odd: Unreadable) -> int | None:
+    async def millisecond_of(self, rejected: Unreadable) -> int | None:
         """Return the millisecond in which all rows of a gap lie, None when that is not certain."""
-        last, tight = odd.before_ms - 1, self.plain.edges
-        if not odd.rows or odd.before_ms - odd.since_ms > _NARROW_MS or (tight.since_ms and tight.before_ms):
+        last, padding = rejected.before_ms - 1, self.plain.padding
+        if (
+            not rejected.rows
+            or rejected.before_ms - rejected.since_ms > _NARROW_MS
+            or (padding.since_ms and padding.before_ms)
+        ):
             return None
-        if odd.before_ms - odd.since_ms == 1 and tight.learned:
-            self._counts.setdefault((last, ()), odd.rows)
+        if rejected.before_ms - rejected.since_ms == 1 and padding.learned:
+            self._counts.setdefault((last, ()), rejected.rows)
             return last
         if self.left == 0:
             return None
-        if tight.since_ms:  # excludes, so that the question reaches into the fractions of the millisecond before
+        if padding.since_ms:  # excludes, so that the question reaches into the fractions of the millisecond before
             reached = replace(self.question(last), before_ms=last)
             if isinstance(await self.ask(reached), Rejection):
                 return None
@@ -135,7 +139,7 @@ class OddRows:
 
 
 async def cast_shadows(
-    rows: OddRows,
+    rows: RejectedRows,
     gaps: tuple[Unreadable, ...],
     facets: Mapping[str, tuple[str, ...]],
     near: pa.Table,
@@ -153,7 +157,7 @@ async def cast_shadows(
         may_spend: says whether so many calls may be made.
         intervals: where several rejected rows may be asked for at once.
     """
-    gaps = tuple(odd for odd in gaps if odd.before_ms - odd.since_ms <= _NARROW_MS)
+    gaps = tuple(rejected for rejected in gaps if rejected.before_ms - rejected.since_ms <= _NARROW_MS)
     if not gaps:
         return None
     guesses = {name: _common(near, name) for name in _LIKELY if name not in dict(rows.plain.filters)}
@@ -164,8 +168,8 @@ async def cast_shadows(
         if shared and may_spend(MOST_CALLS):
             await rows.ask_of_all(shared, one)
     rows.left = MOST_CALLS if shared else None
-    for odd in gaps:
-        if not may_spend(MOST_CALLS) or (at_ms := await rows.millisecond_of(odd)) is None:
+    for rejected in gaps:
+        if not may_spend(MOST_CALLS) or (at_ms := await rows.millisecond_of(rejected)) is None:
             continue
         total = await rows.count(at_ms)
         found = {

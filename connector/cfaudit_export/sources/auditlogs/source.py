@@ -17,15 +17,15 @@ from cfaudit_export.plugin.interfaces import Extract
 from cfaudit_export.plugin.records import Recover, SourceContext
 from cfaudit_export.sources.auditlogs import AuditLogsConfig
 from cfaudit_export.sources.auditlogs.accounts import AccountFinder
-from cfaudit_export.sources.auditlogs.capabilities import read_offer
+from cfaudit_export.sources.auditlogs.capabilities import read_capabilities
 from cfaudit_export.sources.auditlogs.contract import TOOL
 from cfaudit_export.sources.auditlogs.cost import generation, learn_cost, most_calls
 from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA
-from cfaudit_export.sources.auditlogs.extra_fields import further_columns
-from cfaudit_export.sources.auditlogs.prefetch import Ahead
-from cfaudit_export.sources.auditlogs.reader import Reader, Target
+from cfaudit_export.sources.auditlogs.extra_fields import extra_columns
+from cfaudit_export.sources.auditlogs.prefetch import FilterPrefetch
+from cfaudit_export.sources.auditlogs.reader import AuditLogsEndpoint, AuditLogsReader
 from cfaudit_export.sources.auditlogs.recover import LEAST_CALLS, Recovered, pages_per_page, recover
-from cfaudit_export.sources.mcp.budget import shared_pace
+from cfaudit_export.sources.mcp.budget import shared_budget
 from cfaudit_export.sources.mcp.connect import opened_session
 from cfaudit_export.sources.mcp.counters import Tally
 from cfaudit_export.sources.mcp.session import Session
@@ -37,8 +37,8 @@ from cfaudit_export.sources.paging.page import Page
 from cfaudit_export.sources.paging.query import Query, Rejection, Unreadable
 from cfaudit_export.sources.paging.recount import as_extract, read_back
 from cfaudit_export.sources.paging.start import newest_time, start_by
-from cfaudit_export.sources.paging.walk import Manner, Walk, staggered
-from cfaudit_export.sources.paging.work_queue import WORTH_CALLS, Board, Range
+from cfaudit_export.sources.paging.walk import Walk, WalkOptions, staggered
+from cfaudit_export.sources.paging.work_queue import WORTH_CALLS, Range, WorkQueue
 
 # With columns to rebuild, every walk asks for some 36 values and half of the last page of each is wasted: 18 calls, to
 # be little beside the eight for each page. Calls are in flight anyway, as facets are read beside each other.
@@ -61,7 +61,7 @@ class _Open:
     """What `connect` leaves open."""
 
     portal: BlockingPortal
-    reader: Reader
+    reader: AuditLogsReader
     page_size: int
 
 
@@ -73,22 +73,22 @@ class AuditLogsSource:
         self._context = context
         self._session = f"auditlogs {config.server_url}"
         self._open: _Open | None = None
-        self._pace = shared_pace(context, config.budget_calls)
-        self._tally = Tally(context, self._pace)
+        self._budget = shared_budget(context, config.budget_calls)
+        self._tally = Tally(context, self._budget)
 
     def connect(self) -> Connection:
         """Open the session, find the tool and the account."""
         portal, session = self.open()
         connection, reader = portal.call(self._find, session)
-        self._open = _Open(portal, reader, min(self._config.page_size, reader.offer.most_rows))
-        reader.offer.check(self._context.stream.filters)
+        self._open = _Open(portal, reader, min(self._config.page_size, reader.capabilities.most_rows))
+        reader.capabilities.check(self._context.stream.filters)
         return connection
 
     def open(self) -> tuple[BlockingPortal, Session]:
         """Open the session only, or return the one that is open."""
         # To open a session takes two requests, and the server looks up at each who is asking.
         config, cost = self._config, 2 * (most_calls(self._context.credential) - 1)
-        return opened_session(self._session, config, self._context, self._pace, url=config.server_url, cost=cost)
+        return opened_session(self._session, config, self._context, self._budget, url=config.server_url, cost=cost)
 
     def probe(self) -> None:
         """Read at most one event, of the last hour."""
@@ -111,10 +111,10 @@ class AuditLogsSource:
         """Walk the windows in small pieces, as long as there are calls for all columns of a piece."""
         if self._context.recover.mode == "off":
             return
-        odd = tuple(known)
-        gaps = tuple((to_ms(window.since), to_ms(window.before)) for window in odd)
+        rejected = tuple(known)
+        gaps = tuple((to_ms(window.since), to_ms(window.before)) for window in rejected)
         left = list(windows)[::-1]
-        while left and (part := _newest_part(left[-1], odd, self._affordable_gaps())):
+        while left and (part := _newest_part(left[-1], rejected, self._affordable_gaps())):
             whole = left.pop()
             left += subtract([whole], [part])
             walked = self._walked([part], self._context.recover, gaps, _COMPLETED_ROWS, _KEPT_AT_END)
@@ -126,7 +126,7 @@ class AuditLogsSource:
 
     def _affordable_gaps(self) -> int:
         """Return how many gaps a piece may have whose columns are rebuilt now; -1 where there are too few calls."""
-        spare = self._pace.spare(_KEPT_AT_END)
+        spare = self._budget.spare(_KEPT_AT_END)
         if spare is None:
             return _COMPLETED_GAPS
         return min((spare // self._opened().reader.cost - LEAST_CALLS) // _GAP_CALLS, _COMPLETED_GAPS)
@@ -143,23 +143,23 @@ class AuditLogsSource:
         if not ranges:
             return
         opened, workers = self._opened(), self._config.concurrency
-        board = Board(ranges, workers, WORTH_CALLS if policy.mode == "off" else _RECOVERY_WORTH_CALLS)
+        queue = WorkQueue(ranges, workers, WORTH_CALLS if policy.mode == "off" else _RECOVERY_WORTH_CALLS)
         rows = min(piece_rows or self._config.piece_rows, self._config.piece_rows)
         # Another source that reads a gap is asked for all of it, from row to row, for the price of a call.
         allowance = Allowance(sharpening=0) if self._context.has_filler() else Allowance()
-        manner = Manner(opened.page_size, rows, self._context.stream.filters, known=known, allowance=allowance)
-        manners = iter(staggered(manner, workers))
+        options = WalkOptions(opened.page_size, rows, self._context.stream.filters, known=known, allowance=allowance)
+        first_options = iter(staggered(options, workers))
 
         async def work(send: MemoryObjectSendStream[_Read]) -> None:
-            mine_first = next(manners)
-            while (mine := await board.take()) is not None:
-                ahead = Ahead(mine)
-                async for piece in Walk(opened.reader, board, mine, mine_first).pieces():
-                    is_end = piece.before_ms >= mine.before_ms and board.is_last
+            first = next(first_options)
+            while (mine := await queue.next()) is not None:
+                ahead = FilterPrefetch(mine)
+                async for piece in Walk(opened.reader, queue, mine, first).pieces():
+                    is_end = piece.before_ms >= mine.before_ms and queue.is_last
                     share = _KEPT_AT_END if is_end else kept
                     await send.send((piece, await self._recovered(opened.reader, piece, ahead, policy, share)))
-                await board.done()
-                mine_first = manner
+                await queue.done()
+                first = options
 
         for piece, recovered in produced(opened.portal, workers, work, waiting=max(workers // 4, 1)):
             self._tally.tell(piece.rows.num_rows)
@@ -202,10 +202,12 @@ class AuditLogsSource:
             raise RuntimeError("connect comes first")
         return self._open
 
-    async def _recovered(self, reader: Reader, piece: Piece, ahead: Ahead, policy: Recover, kept: float) -> Recovered:
+    async def _recovered(
+        self, reader: AuditLogsReader, piece: Piece, ahead: FilterPrefetch, policy: Recover, kept: float
+    ) -> Recovered:
         return await recover(
             reader,
-            self._pace,
+            self._budget,
             piece,
             ahead,
             policy=policy,
@@ -222,7 +224,7 @@ class AuditLogsSource:
         )
         # In one stretch: whatever is done with the rows later would be done page by page.
         events = piece.rows.combine_chunks()
-        further = further_columns(events, self._opened().reader.further)
+        further = extra_columns(events, self._opened().reader.further)
         for name, column in {**recovered.columns, **further}.items():
             events = events.append_column(name, column)
         fidelity = "recovered" if recovered.complete else "trimmed"
@@ -236,23 +238,23 @@ class AuditLogsSource:
             recovered.shadows,
         )
 
-    async def _find(self, session: Session) -> tuple[Connection, Reader]:
+    async def _find(self, session: Session) -> tuple[Connection, AuditLogsReader]:
         tool = choose_tool(session.tools, self._config.tool, TOOL, "sources.auditlogs.tool")
-        offer = read_offer(tool.input_schema)
+        capabilities = read_capabilities(tool.input_schema)
         kind = self._context.credential.kind
         takes_account = "account_id" in properties_of(tool.input_schema)
-        finder = AccountFinder(self._config, self._context, self._pace)
+        finder = AccountFinder(self._config, self._context, self._budget)
         account, known = await finder.find(session, tool.name, takes_account=takes_account)
         session.choose_account(account if takes_account and account in dict(known) else None)
-        await learn_cost(self._config, self._context, self._pace)
-        target = Target(
+        await learn_cost(self._config, self._context, self._budget)
+        target = AuditLogsEndpoint(
             self._config.server_url,
             tool.name,
             {"account_id": account} if takes_account else {},
             most_calls(self._context.credential),
             self._config.retry_seconds,
             self._config.concurrency,
-            offer,
+            capabilities,
             self._names_blocks,
         )
         connection = Connection(
@@ -260,16 +262,16 @@ class AuditLogsSource:
             account_verified=account in dict(known) or self._context.stream.account_found(account) == UNNAMED_ACCOUNT,
             account_name=dict(known).get(account),
             credential=kind,
-            calls_per_page=self._pace.counted(target.cost),
-            filters=frozenset(offer.filters),
+            calls_per_page=self._budget.counted(target.cost),
+            filters=frozenset(capabilities.filters),
             server=session.server,
             protocol=session.protocol,
             tool=fingerprint(tool),
             accounts=known,
             clock_ahead_seconds=session.clock.ahead_seconds,
-            recovery_per_page=pages_per_page(offer, self._config.page_size, self._config.piece_rows),
+            recovery_per_page=pages_per_page(capabilities, self._config.page_size, self._config.piece_rows),
         )
-        return connection, Reader(session, target, self._pace, self._context.credential)
+        return connection, AuditLogsReader(session, target, self._budget, self._context.credential)
 
     async def _names_blocks(self) -> bool:
         # A sign-in is not looked up again, and a token each time by the first generation only.

@@ -33,7 +33,7 @@ class Interval:
     holes: tuple[Hole, ...]
 
     @property
-    def odd(self) -> int:
+    def rejected(self) -> int:
         """Return how many rejected rows there are."""
         return sum(count for _, _, count in self.holes)
 
@@ -48,21 +48,21 @@ class Interval:
         return first, Interval(more[0].since_ms, self.before_ms, self.rows.slice(self.rows.num_rows - rest), holes)
 
 
-def intervals(plain: Query, tight: Query, rows: pa.Table, odd: Iterable[Hole]) -> tuple[Interval, ...]:
+def intervals(plain: Query, exclusive: Query, rows: pa.Table, rejected: Iterable[Hole]) -> tuple[Interval, ...]:
     """Return intervals that hold all rows of a piece; none where the piece cannot be cut so.
 
     Args:
         plain: the question for the whole piece, that covers all of it.
-        tight: the same, that reaches nowhere beyond it.
+        exclusive: the same, that reaches nowhere beyond it.
         rows: the readable rows, ascending.
-        odd: where rejected rows are, and how many; ascending.
+        rejected: where rejected rows are, and how many; ascending.
     """
-    least, most = plain.since_ms + plain.edges.since_ms, plain.before_ms + min(tight.edges.before_ms, 0)
-    if not plain.edges.learned:
+    least, most = plain.since_ms + plain.padding.since_ms, plain.before_ms + min(exclusive.padding.before_ms, 0)
+    if not plain.padding.learned:
         least, most = plain.since_ms + _APART_MS, plain.before_ms - _APART_MS
     # Of a long stretch it does not matter where exactly the question begins.
     within = [
-        (max(one[0], least), min(one[1], most), one[2]) if one[1] - one[0] > 2 * _APART_MS else one for one in odd
+        (max(one[0], least), min(one[1], most), one[2]) if one[1] - one[0] > 2 * _APART_MS else one for one in rejected
     ]
     stands = _stands(rows, within)
     if not stands or any(not count for _, _, count, _ in stands):
@@ -70,7 +70,7 @@ def intervals(plain: Query, tight: Query, rows: pa.Table, odd: Iterable[Hole]) -
     if stands[0][0] < least or max(before for _, before, _, _ in stands) > most:
         return ()  # what stands at an end cannot be asked for without what is beyond it
     cut = tuple(_cut(rows, stands, plain.limit // 2))
-    return cut if all(one.rows.num_rows + one.odd <= plain.limit for one in cut) else ()
+    return cut if all(one.rows.num_rows + one.rejected <= plain.limit for one in cut) else ()
 
 
 def _cut(rows: pa.Table, stands: Sequence[_Stand], most: int) -> Iterator[Interval]:
@@ -82,10 +82,10 @@ def _cut(rows: pa.Table, stands: Sequence[_Stand], most: int) -> Iterator[Interv
         readable += mine
 
 
-def _stands(rows: pa.Table, odd: Iterable[Hole]) -> list[_Stand]:
+def _stands(rows: pa.Table, rejected: Iterable[Hole]) -> list[_Stand]:
     """Return what stands where, rows and rejected rows, by time."""
     times = (at // 1_000_000 for at in rows["event_time"].cast(pa.int64()).to_pylist())
-    return sorted([(at, at + 1, 1, 1) for at in times] + [(*hole, 0) for hole in odd])
+    return sorted([(at, at + 1, 1, 1) for at in times] + [(*hole, 0) for hole in rejected])
 
 
 def _runs(stands: Sequence[_Stand], most: int) -> Iterator[list[_Stand]]:

@@ -17,12 +17,12 @@ from msgspec import Raw
 from cfaudit_export.sources.codemode.record import (
     ABSENT,
     NULL,
-    Account,
-    Actor,
     Http,
     Named,
-    Part,
     Record,
+    RecordAccount,
+    RecordActor,
+    RecordObject,
     Resource,
     as_text,
     read_part,
@@ -62,8 +62,8 @@ def columns_of(records: list[Record]) -> dict[str, pa.Array]:
         "resource_request": _free_form([resource.request for resource in resources]),
         "resource_response": _free_form([resource.response for resource in resources]),
         "resource_value": _free_form([resource.value for resource in resources]),
-        **_recurring(Account, _ACCOUNT, [record.account for record in records]),
-        **_recurring(Actor, _ACTOR, [record.actor for record in records]),
+        **_recurring(RecordAccount, _ACCOUNT, [record.account for record in records]),
+        **_recurring(RecordActor, _ACTOR, [record.actor for record in records]),
         **_recurring(Named, _named("zone"), [record.zone for record in records]),
         **_recurring(Named, _named("organization"), [record.organization for record in records]),
     }
@@ -91,14 +91,14 @@ def _named(what: str) -> _Columns:
     return {f"{what}_id": lambda one: one.id, f"{what}_name": lambda one: one.name}
 
 
-def _recurring(kind: type[Part], columns: _Columns, texts: list[Raw]) -> dict[str, pa.Array]:
+def _recurring(kind: type[RecordObject], columns: _Columns, texts: list[Raw]) -> dict[str, pa.Array]:
     """Return the columns that are made of a part."""
     which = _column_of(texts).dictionary_encode()
     parts = [_read(kind, text) for text in which.dictionary.to_pylist()]
     return {name: pa.array(map(of, parts), _TEXT, size=len(parts)).take(which.indices) for name, of in columns.items()}
 
 
-def _read(kind: type[Part], text: str) -> Any:
+def _read(kind: type[RecordObject], text: str) -> Any:
     try:
         return msgspec.json.decode(text, type=kind | None) or kind()
     except msgspec.DecodeError:

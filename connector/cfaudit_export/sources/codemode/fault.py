@@ -26,7 +26,7 @@ _LISTED = re.compile(r"^\s*- ([0-9a-f]{32}) \((.*)\)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class CodemodeFault:
     """What went wrong.
 
     Attributes:
@@ -47,46 +47,46 @@ class Fault:
     bytes: int | None = None
 
 
-def tool_fault(text: str) -> Fault:
+def tool_fault(text: str) -> CodemodeFault:
     """Tell what the text of a failed tool call means."""
     message = shown(text)
     if "limited to 32MiB" in text:
-        return Fault("size", message)
+        return CodemodeFault("size", message)
     if "Invalid arguments for tool" in text:
-        return Fault("arguments", message)
+        return CodemodeFault("arguments", message)
     if "account_id parameter" in text or "No account selected" in text:
-        return Fault("account", message, accounts=_accounts(text))
+        return CodemodeFault("account", message, accounts=_accounts(text))
     if found := next(filter(None, (pattern.search(text) for pattern in _STATUS)), None):
         wait = _WAIT.search(text)
         return _status_fault(int(found[1]), message, float(wait[1]) if wait else None)
-    return Fault("passing", message)
+    return CodemodeFault("passing", message)
 
 
-def reply_fault(header: Header) -> Fault | None:
+def reply_fault(header: Header) -> CodemodeFault | None:
     """Tell what the header of a reply means; None when all went well."""
     if header.err is None:
         return None
     kind, text = header.err.kind, header.err.text
     if kind == "size":
-        return Fault("size", f"a page of {text} bytes", bytes=int(text) if text.isdigit() else None)
+        return CodemodeFault("size", f"a page of {text} bytes", bytes=int(text) if text.isdigit() else None)
     if kind == "status" and header.status is not None:
         return _status_fault(header.status, _said(text), _seconds(header.retry_after))
     if "No account selected" in text:
-        return Fault("account", shown(text), accounts=_accounts(text))
-    return Fault("passing", shown(text))
+        return CodemodeFault("account", shown(text), accounts=_accounts(text))
+    return CodemodeFault("passing", shown(text))
 
 
-def _status_fault(status: int, message: str, wait_seconds: float | None) -> Fault:
+def _status_fault(status: int, message: str, wait_seconds: float | None) -> CodemodeFault:
     said = f"HTTP {status}: {message}" if f"HTTP {status}" not in message else message
     if status == 429:
-        return Fault("throttled", said, wait_seconds)
+        return CodemodeFault("throttled", said, wait_seconds)
     if status == 401:
-        return Fault("credential", said)
+        return CodemodeFault("credential", said)
     if status == 403:
-        return Fault("foreign" if message.startswith("Forbidden: requests to") else "permission", said)
+        return CodemodeFault("foreign" if message.startswith("Forbidden: requests to") else "permission", said)
     if status >= 500 or status in (408, 425):
-        return Fault("passing", said)
-    return Fault("refused", said)
+        return CodemodeFault("passing", said)
+    return CodemodeFault("refused", said)
 
 
 def _said(body: str) -> str:

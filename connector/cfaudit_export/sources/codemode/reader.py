@@ -21,18 +21,18 @@ from cfaudit_export.errors import (
 from cfaudit_export.plugin.records import Credential
 from cfaudit_export.sources.codemode.columns import time_ms
 from cfaudit_export.sources.codemode.decode import WHOLE_SCHEMA, decode_page
-from cfaudit_export.sources.codemode.fault import Fault, reply_fault, tool_fault
+from cfaudit_export.sources.codemode.fault import CodemodeFault, reply_fault, tool_fault
 from cfaudit_export.sources.codemode.frame import CutError, Frame, Left, read_frame
 from cfaudit_export.sources.codemode.size import Size
 from cfaudit_export.sources.codemode.snippet import Parameters, write_code
-from cfaudit_export.sources.mcp.budget import WINDOW_SECONDS, Pace
+from cfaudit_export.sources.mcp.budget import WINDOW_SECONDS, CallBudget
 from cfaudit_export.sources.mcp.failures import PERMISSION, CallFailedError
-from cfaudit_export.sources.mcp.retry import Patience
+from cfaudit_export.sources.mcp.retry import RetryPolicy
 from cfaudit_export.sources.mcp.session import Session
 from cfaudit_export.sources.paging.habits import Habits
 from cfaudit_export.sources.paging.moments import UNKNOWN_AFTER, UNKNOWN_BEFORE
 from cfaudit_export.sources.paging.page import Page
-from cfaudit_export.sources.paging.query import Edges, Query, Rejection, Unreadable
+from cfaudit_export.sources.paging.query import Padding, Query, Rejection, Unreadable
 from cfaudit_export.sources.paging.reader import CursorDeadError
 from cfaudit_export.sources.paging.rows import last_ms
 from cfaudit_export.sources.paging.work_queue import Range
@@ -41,7 +41,7 @@ _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class CodemodeEndpoint:
     """What is called, and how.
 
     Attributes:
@@ -61,20 +61,20 @@ class Target:
     concurrency: int
 
 
-class Reader:
+class CodemodeReader:
     """Read pages, several per call. Many workers use one reader at once."""
 
     def __init__(
         self,
         session: Session,
-        target: Target,
-        pace: Pace,
+        target: CodemodeEndpoint,
+        budget: CallBudget,
         credential: Credential,
         size: Size,
     ) -> None:
         self._session = session
         self._target = target
-        self._pace = pace
+        self._budget = budget
         self._credential = credential
         self._size = size
         self._places = anyio.CapacityLimiter(target.concurrency)
@@ -127,7 +127,7 @@ class Reader:
 
     async def _persist(self, parameters: Callable[[], Parameters]) -> tuple[Frame, Parameters]:
         """Ask until there is an answer, and again what `parameters` says each time."""
-        patience = Patience(self._pace, self._target.retry_seconds, self._target.url)
+        retry = RetryPolicy(self._budget, self._target.retry_seconds, self._target.url)
         while True:
             asked = parameters()
             outcome = await self._ask(asked)
@@ -135,31 +135,31 @@ class Reader:
                 case Frame():
                     return outcome, asked
                 case CallFailedError():
-                    await patience.outlast(outcome)
-                case Fault():
-                    await self._mend(outcome, asked, patience)
+                    await retry.outlast(outcome)
+                case CodemodeFault():
+                    await self._mend(outcome, asked, retry)
 
-    async def _mend(self, fault: Fault, asked: Parameters, patience: Patience) -> None:
+    async def _mend(self, fault: CodemodeFault, asked: Parameters, retry: RetryPolicy) -> None:
         """Do what a fault needs before asking again, or raise that nothing helps."""
         match fault.kind:
             case "throttled":
-                self._pace.pause(WINDOW_SECONDS if fault.wait_seconds is None else fault.wait_seconds)
+                self._budget.pause(WINDOW_SECONDS if fault.wait_seconds is None else fault.wait_seconds)
             case "passing":
                 failed = SourceUnavailableError(f"Cloudflare's API fails ('{fault.message}'); try again later")
-                await patience.again_after(fault.message, failed)
+                await retry.again_after(fault.message, failed)
             case "cut":
                 pass  # less is asked for already
             case "size" if self._size.shrink(asked.pages, _rows(asked), fault.bytes):
                 _LOG.info("asking for less", extra={"rows": self._size.rows, "pages": self._size.pages})
-            case "credential" if not patience.renewed and await self._renew():
-                patience.renewed = True
+            case "credential" if not retry.renewed and await self._renew():
+                retry.renewed = True
             case "refused" if asked.cursor is not None:
                 raise CursorDeadError
             case _:
                 raise fault_error(fault, self._target.account)
 
-    async def _ask(self, asked: Parameters) -> Frame | Fault | CallFailedError:
-        sent_at = await self._pace.acquire(asked.pages)
+    async def _ask(self, asked: Parameters) -> Frame | CodemodeFault | CallFailedError:
+        sent_at = await self._budget.acquire(asked.pages)
         async with self._places:
             try:
                 arguments = {**self._target.arguments, "code": write_code(asked)}
@@ -179,7 +179,7 @@ class Reader:
         except CutError as error:
             return self._cut(error, asked)
         trouble = reply_fault(frame.header)
-        self._pace.served(len(frame.bodies))
+        self._budget.served(len(frame.bodies))
         if trouble is None or frame.header.left is not None:
             return frame
         if not frame.bodies:
@@ -187,32 +187,34 @@ class Reader:
         # What was read counts. The trouble is met again by the next call, unless it has passed.
         _LOG.info("a call ended early", extra={"pages": len(frame.bodies), "reason": trouble.message})
         if trouble.kind == "throttled":
-            self._pace.pause(WINDOW_SECONDS if trouble.wait_seconds is None else trouble.wait_seconds)
+            self._budget.pause(WINDOW_SECONDS if trouble.wait_seconds is None else trouble.wait_seconds)
         return frame
 
-    def _cut(self, error: CutError, asked: Parameters) -> Fault:
+    def _cut(self, error: CutError, asked: Parameters) -> CodemodeFault:
         """Ask for as little as arrives whole from now on; what is larger, a single event, the server leaves out."""
         if self._size.most == asked.most:
             facts = {"server": self._target.url, "kept_bytes": error.kept}
             _LOG.warning("the server cuts long replies off; reading smaller pages, which takes more calls", extra=facts)
         if not self._size.cut(error.kept, asked.most):
-            return Fault("foreign", f"{error}, although it was asked not to; '?truncateToolResult=false' is ignored")
-        return Fault("cut", str(error))
+            return CodemodeFault(
+                "foreign", f"{error}, although it was asked not to; '?truncateToolResult=false' is ignored"
+            )
+        return CodemodeFault("cut", str(error))
 
     async def _renew(self) -> bool:
         token = await self._credential.token()
         return token is not None and await self._credential.renew(token)
 
 
-class Ahead:
+class PagePrefetch:
     """One walk's view of a reader: gives page by page, and reads several at once where the walk will want them.
 
     As much as one worker's share of what is left, so that a part handed over to others is not read by two.
     """
 
-    def __init__(self, reader: Reader, mine: Range, workers: int) -> None:
-        self.edges = Edges()
-        self.tight = Edges()
+    def __init__(self, reader: CodemodeReader, mine: Range, workers: int) -> None:
+        self.padding = Padding()
+        self.exclusive = Padding()
         self.empty = WHOLE_SCHEMA.empty_table()
         self._reader = reader
         self._range = mine
@@ -229,7 +231,7 @@ class Ahead:
     async def page(self, query: Query) -> Page | Rejection:
         """Return the page that answers a question; it is never refused.
 
-        Raises: as `Reader.pages`.
+        Raises: as `CodemodeReader.pages`.
         """
         if query.cursor is None:
             self._pages, self._reached = 0, query.since_ms
@@ -251,7 +253,7 @@ class Ahead:
         return max(int(left / self._workers), 1)
 
 
-def fault_error(fault: Fault, account: str | None) -> CfauditError:
+def fault_error(fault: CodemodeFault, account: str | None) -> CfauditError:
     """Return the error to end the run with."""
     match fault.kind:
         case "account":
@@ -277,8 +279,8 @@ def fault_error(fault: Fault, account: str | None) -> CfauditError:
 
 def _asked(query: Query, rows: int) -> tuple[tuple[str, str], ...]:
     """Return the parameters of the audit endpoint."""
-    since = iso(from_ms(query.since_ms - query.edges.since_ms))
-    before = iso(from_ms(query.before_ms + query.edges.before_ms))
+    since = iso(from_ms(query.since_ms - query.padding.since_ms))
+    before = iso(from_ms(query.before_ms + query.padding.before_ms))
     fixed = (("since", since), ("before", before), ("direction", query.direction), ("limit", str(rows)))
     return (*fixed, *query.filters)
 

@@ -13,17 +13,17 @@ ABSENT = Raw()
 Int32 = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
 
 
-class Part(msgspec.Struct, gc=False):
+class RecordObject(msgspec.Struct, gc=False):
     """An object within a record."""
 
 
-class Account(Part):
+class RecordAccount(RecordObject):
     """The account it belongs to."""
 
     name: str | None = None
 
 
-class Action(Part):
+class Action(RecordObject):
     """What was done, and when."""
 
     type: str | None = None
@@ -32,14 +32,14 @@ class Action(Part):
     time: str | None = None
 
 
-class Token(Part):
+class Token(RecordObject):
     """The token that was used."""
 
     id: str | None = None
     name: str | None = None
 
 
-class Actor(Part):
+class RecordActor(RecordObject):
     """Who did it."""
 
     id: str | None = None
@@ -52,7 +52,7 @@ class Actor(Part):
     token_name: str | None = None
 
 
-class Resource(Part):
+class Resource(RecordObject):
     """What it was done to; free-form texts stay JSON."""
 
     id: str | None = None
@@ -64,7 +64,7 @@ class Resource(Part):
     value: Raw = ABSENT
 
 
-class Http(Part):
+class Http(RecordObject):
     """The request."""
 
     cf_ray_id: str | None = None
@@ -74,7 +74,7 @@ class Http(Part):
     status_code: Int32 | None = None
 
 
-class Named(Part):
+class Named(RecordObject):
     """A zone or an organization."""
 
     id: str | None = None
@@ -96,7 +96,7 @@ class Record(msgspec.Struct, gc=False):
 
 RECORD = msgspec.json.Decoder(Record)
 _OBJECT = msgspec.json.Decoder(dict[str, Raw])
-_PARTS: dict[str, type[Part]] = {"action": Action, "resource": Resource, "raw": Http}
+_PARTS: dict[str, type[RecordObject]] = {"action": Action, "resource": Resource, "raw": Http}
 _RECURRING = ("account", "actor", "zone", "organization")
 
 

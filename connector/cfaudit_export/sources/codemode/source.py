@@ -22,9 +22,9 @@ from cfaudit_export.plugin.records import SourceContext
 from cfaudit_export.sources.codemode import CodeModeConfig
 from cfaudit_export.sources.codemode.accounts import all_accounts
 from cfaudit_export.sources.codemode.decode import WHOLE_SCHEMA
-from cfaudit_export.sources.codemode.reader import Ahead, Reader, Target
+from cfaudit_export.sources.codemode.reader import CodemodeEndpoint, CodemodeReader, PagePrefetch
 from cfaudit_export.sources.codemode.size import Size
-from cfaudit_export.sources.mcp.budget import shared_pace
+from cfaudit_export.sources.mcp.budget import shared_budget
 from cfaudit_export.sources.mcp.connect import opened_session
 from cfaudit_export.sources.mcp.counters import Tally
 from cfaudit_export.sources.mcp.session import Session
@@ -34,8 +34,8 @@ from cfaudit_export.sources.paging.evidence import Piece
 from cfaudit_export.sources.paging.query import Query, Unreadable
 from cfaudit_export.sources.paging.recount import as_extract, read_back
 from cfaudit_export.sources.paging.start import newest_time, start_by
-from cfaudit_export.sources.paging.walk import Manner, Walk
-from cfaudit_export.sources.paging.work_queue import Board, Range
+from cfaudit_export.sources.paging.walk import Walk, WalkOptions
+from cfaudit_export.sources.paging.work_queue import Range, WorkQueue
 
 TOOL = "execute"
 _PROBED_MS = 30 * 86_400_000
@@ -48,7 +48,7 @@ class _Open:
     """What `connect` leaves open."""
 
     portal: BlockingPortal
-    reader: Reader
+    reader: CodemodeReader
 
 
 class CodeModeSource:
@@ -59,8 +59,8 @@ class CodeModeSource:
         self._context = context
         self._session = f"codemode {config.server_url}"
         self._open: _Open | None = None
-        self._pace = shared_pace(context, config.budget_calls)
-        self._tally = Tally(context, self._pace)
+        self._budget = shared_budget(context, config.budget_calls)
+        self._tally = Tally(context, self._budget)
 
     def connect(self) -> Connection:
         """Open the session, find the tool and the account."""
@@ -68,7 +68,7 @@ class CodeModeSource:
         if asked and not _ACCOUNT.fullmatch(asked):
             raise SettingsError(f"'{asked}' is not the id of an account, which has 32 hex digits")
         url = untruncated(self._config.server_url)
-        portal, session = opened_session(self._session, self._config, self._context, self._pace, url=url, cost=0)
+        portal, session = opened_session(self._session, self._config, self._context, self._budget, url=url, cost=0)
         connection, reader = portal.call(self._find, session)
         self._open = _Open(portal, reader)
         return connection
@@ -86,19 +86,19 @@ class CodeModeSource:
         if not ranges:
             return
         opened, workers = self._opened(), self._config.concurrency
-        board = Board(ranges, workers)
-        manner = Manner(
+        queue = WorkQueue(ranges, workers)
+        options = WalkOptions(
             self._config.page_size,
             self._config.piece_rows,
             self._context.stream.filters,
         )
 
         async def work(send: MemoryObjectSendStream[Piece]) -> None:
-            while (mine := await board.take()) is not None:
-                async for piece in Walk(Ahead(opened.reader, mine, workers), board, mine, manner).pieces():
+            while (mine := await queue.next()) is not None:
+                async for piece in Walk(PagePrefetch(opened.reader, mine, workers), queue, mine, options).pieces():
                     await send.send(piece)
                     del piece  # it would be kept until the next one is whole
-                await board.done()
+                await queue.done()
 
         with closing(produced(opened.portal, workers, work)) as pieces:
             yield from map(self._as_extract, pieces)  # keeps none of them
@@ -151,14 +151,14 @@ class CodeModeSource:
             piece.calls,
         )
 
-    async def _find(self, session: Session) -> tuple[Connection, Reader]:
+    async def _find(self, session: Session) -> tuple[Connection, CodemodeReader]:
         config, credential = self._config, self._context.credential
         tool = choose_tool(session.tools, config.tool, TOOL, "sources.codemode.tool")
         properties = set(properties_of(tool.input_schema))
         if "code" not in properties:
             raise ProtocolError(f"the tool '{tool.name}' does not take code; it takes: {', '.join(sorted(properties))}")
         asked = self._context.stream.asked_account
-        target = Target(
+        target = CodemodeEndpoint(
             config.server_url,
             tool.name,
             {"account_id": asked} if asked and "account_id" in properties else {},
@@ -167,13 +167,13 @@ class CodeModeSource:
             config.concurrency,
         )
         size = Size(config.page_size, config.pages_per_call)
-        reader = Reader(session, target, self._pace, credential, size)
+        reader = CodemodeReader(session, target, self._budget, credential, size)
         try:
             account = asked or await reader.account()
         except AccountChoiceError as choice:
             # The first generation runs nothing before an account is named, and the list is the same for each.
             named = {"account_id": choice.accounts[0][0]} if choice.accounts and "account_id" in properties else {}
-            lister = Reader(session, replace(target, arguments=named), self._pace, credential, size)
+            lister = CodemodeReader(session, replace(target, arguments=named), self._budget, credential, size)
             raise AccountChoiceError(await all_accounts(lister.read, choice.accounts)) from choice
         connection = Connection(
             account_id=self._context.stream.account_found(account),

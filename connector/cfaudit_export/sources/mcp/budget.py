@@ -31,13 +31,13 @@ _LEAST_LEARNT = 60
 _LEAST_BLOCK_SECONDS = 60.0
 
 
-def shared_pace(context: SourceContext, budget_calls: int) -> Pace:
-    """Return the pace of all sources that this process reads with one credential; the first caller sets the budget."""
-    pace: Pace = context.shared.values.setdefault("pace", Pace(budget_calls, context.max_wait_seconds))
-    return pace
+def shared_budget(context: SourceContext, budget_calls: int) -> CallBudget:
+    """Return the budget of all sources that this process reads with one credential; the first one sets it."""
+    budget: CallBudget = context.shared.values.setdefault("budget", CallBudget(budget_calls, context.max_wait_seconds))
+    return budget
 
 
-class Pace:
+class CallBudget:
     """Hand out calls no faster than the budget, and none while paused."""
 
     def __init__(
@@ -48,7 +48,7 @@ class Pace:
         now: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
     ) -> None:
-        """Build a pace.
+        """Build a budget.
 
         Args:
             budget_calls: upstream calls in any five minutes; 0 for no limit.

@@ -10,9 +10,9 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from cfaudit_export.auth import header_values
 from cfaudit_export.plugin.records import SourceContext
-from cfaudit_export.sources.mcp.budget import Pace
+from cfaudit_export.sources.mcp.budget import CallBudget
 from cfaudit_export.sources.mcp.clock_skew import ServerClock
-from cfaudit_export.sources.mcp.retry import Patience
+from cfaudit_export.sources.mcp.retry import RetryPolicy
 from cfaudit_export.sources.mcp.session import Session, open_session
 
 
@@ -49,7 +49,7 @@ class Server(Protocol):
 
 
 def opened_session(
-    name: str, server: Server, context: SourceContext, pace: Pace, *, url: str, cost: int
+    name: str, server: Server, context: SourceContext, budget: CallBudget, *, url: str, cost: int
 ) -> tuple[BlockingPortal, Session]:
     """Return the session that is open under a name, and the portal to the thread of it; open it where it is not.
 
@@ -60,7 +60,7 @@ def opened_session(
         name: what `context.shared` knows it by; the caller releases it.
         server: how it is reached.
         context: who asks.
-        pace: the budget.
+        budget: the budget.
         url: what is asked, which may have more to it than the URL of the settings.
         cost: upstream calls that opening costs.
 
@@ -68,8 +68,8 @@ def opened_session(
         SettingsError: the URL is not one we send a token to.
         AccessError, ThrottledError, SourceUnavailableError, ProtocolError: the server does not open one.
     """
-    waiting = f"patience with {name}"
-    patience = context.shared.values.setdefault(waiting, Patience(pace, server.retry_seconds, server.server_url))
+    waiting = f"retry policy for {name}"
+    retry = context.shared.values.setdefault(waiting, RetryPolicy(budget, server.retry_seconds, server.server_url))
 
     def enter(stack: ExitStack) -> tuple[BlockingPortal, Session]:
         portal = stack.enter_context(start_blocking_portal())
@@ -82,7 +82,7 @@ def opened_session(
             protocol=server.protocol,
             clock=ServerClock(context.clock),
             insecure_http=server.insecure_http,
-            persist=lambda ask: patience.persist(cost, ask),
+            persist=lambda ask: retry.persist(cost, ask),
         )
         return portal, stack.enter_context(portal.wrap_async_context_manager(opening))
 

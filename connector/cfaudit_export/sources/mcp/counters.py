@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from cfaudit_export.plugin.records import SourceContext
-from cfaudit_export.sources.mcp.budget import Pace
+from cfaudit_export.sources.mcp.budget import CallBudget
 
 
 class Tally:
-    """Counters of one source. The pace is that of all accounts, so what it counted before is left out."""
+    """Counters of one source. The budget is that of all accounts, so what it counted before is left out."""
 
-    def __init__(self, context: SourceContext, pace: Pace) -> None:
+    def __init__(self, context: SourceContext, budget: CallBudget) -> None:
         self._context = context
-        self._pace = pace
-        self._before = pace.retries, pace.pauses, pace.waited_seconds
+        self._budget = budget
+        self._before = budget.retries, budget.pauses, budget.waited_seconds
         self._events = 0
         self._waiting: str | None = None
-        pace.waiting = self._wait
+        budget.waiting = self._wait
 
     def tell(self, events: int = 0) -> None:
         """Add events, and tell how things are."""
@@ -24,12 +24,12 @@ class Tally:
         self._context.progress(
             {
                 "events": self._events,
-                "calls": self._pace.calls,
-                "calls_left": self._pace.left(),
+                "calls": self._budget.calls,
+                "calls_left": self._budget.left(),
                 "waiting": self._waiting,
-                "retries": self._pace.retries - retries,
-                "throttles": self._pace.pauses - pauses,
-                "waited_seconds": round(self._pace.waited_seconds - waited_seconds, 3),
+                "retries": self._budget.retries - retries,
+                "throttles": self._budget.pauses - pauses,
+                "waited_seconds": round(self._budget.waited_seconds - waited_seconds, 3),
             }
         )
 

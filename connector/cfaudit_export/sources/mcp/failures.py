@@ -42,8 +42,8 @@ PERMISSION = "Account Settings: Read"
 Kind = Literal["retry", "throttled", "access", "odd", "shape", "protocol", "too_large", "settings"]
 """What a failure means.
 
-`retry`: it passes; `throttled`: too many calls; `access`: the credential is refused; `odd`: a reply that is none, as a
-proxy's page; `shape`: a reply that does not fit the protocol; `protocol`: the server refuses what it is asked;
+`retry`: it passes; `throttled`: too many calls; `access`: the credential is refused; `rejected`: a reply that is none,
+as a proxy's page; `shape`: a reply that does not fit the protocol; `protocol`: the server refuses what it is asked;
 `too_large`: more bytes than a reply may have; `settings`: a person must change something here.
 """
 
@@ -121,7 +121,7 @@ class CallFailedError(Exception):
         unknown_host: there is no host of that name, which seldom changes by itself.
         is_early: no session was ever open, so that the URL itself may be wrong.
         hint: what else may help, for the message.
-        sent_at: when the call was sent, by the clock of the pace; None where it was not noted.
+        sent_at: when the call was sent, by the clock of the budget; None where it was not noted.
     """
 
     def __init__(

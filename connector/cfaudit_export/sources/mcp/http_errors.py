@@ -33,7 +33,7 @@ _DISCOVER_SECONDS = 20.0
 _GOODBYE_SECONDS = 3.0
 
 
-class Refusals(httpx2.AsyncBaseTransport):
+class FailedResponses(httpx2.AsyncBaseTransport):
     """Sends requests, and keeps why those that brought no reply did not."""
 
     def __init__(self, inner: AsyncBoundedTransport, clock: Callable[[], datetime]) -> None:
@@ -99,7 +99,7 @@ class Refusals(httpx2.AsyncBaseTransport):
         """Return why a whole reply is none, None where it may be one."""
         status = reply.status_code
         if status < 400:
-            return _odd(reply, content) if method else None
+            return _rejected(reply, content) if method else None
         said = _said(content)
         names_session = said is not None and says_session_ended(said)
         return CallFailedError(
@@ -167,7 +167,7 @@ def _without_length(reply: httpx2.Response) -> list[tuple[bytes, bytes]]:
     ]
 
 
-def _odd(reply: httpx2.Response, content: bytes) -> CallFailedError | None:
+def _rejected(reply: httpx2.Response, content: bytes) -> CallFailedError | None:
     """Return what is odd about a reply without an error, None where nothing is, or the SDK sees to it."""
     status, kind = reply.status_code, reply.headers.get("content-type", "").lower()
     if 300 <= status < 400:

@@ -23,7 +23,7 @@ from cfaudit_export.plugin.records import Credential
 from cfaudit_export.sources.mcp.bearer import Bearer
 from cfaudit_export.sources.mcp.clock_skew import ServerClock
 from cfaudit_export.sources.mcp.failures import CallFailedError, failure_of, says_session_ended
-from cfaudit_export.sources.mcp.http_errors import Refusals
+from cfaudit_export.sources.mcp.http_errors import FailedResponses
 
 _LOG = logging.getLogger(__name__)
 _CONNECT_SECONDS = 15.0
@@ -34,7 +34,7 @@ _ACCOUNT_HEADER = "cf-account-id"
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class ToolReply:
     """What a tool said: its text, and whether it calls that an error."""
 
     text: str
@@ -61,7 +61,7 @@ class Session:
         url: str,
         http: httpx2.AsyncClient,
         bearer: Bearer,
-        refusals: Refusals,
+        refusals: FailedResponses,
         tasks: TaskGroup,
         *,
         clock: ServerClock,
@@ -119,7 +119,7 @@ class Session:
             raise RuntimeError("open comes first")
         return self._link
 
-    async def call(self, tool: str, arguments: Mapping[str, Any]) -> Reply:
+    async def call(self, tool: str, arguments: Mapping[str, Any]) -> ToolReply:
         """Call a tool, once; once more when the server turned out to have ended the session.
 
         Raises:
@@ -136,7 +136,7 @@ class Session:
         await self._replace(link)
         return await self._asked(self._held, tool, arguments)
 
-    async def _asked(self, link: _Link, tool: str, arguments: Mapping[str, Any]) -> Reply:
+    async def _asked(self, link: _Link, tool: str, arguments: Mapping[str, Any]) -> ToolReply:
         link.calls += 1
         try:
             result = await link.client.call_tool(tool, dict(arguments))
@@ -151,7 +151,7 @@ class Session:
             raise CallFailedError(f"the tool answered with {len(texts)} texts instead of one", "shape")
         if result.is_error and says_session_ended(texts[0]):
             raise CallFailedError(shown(texts[0]), "odd", ended_session=True)
-        return Reply(texts[0], bool(result.is_error))
+        return ToolReply(texts[0], bool(result.is_error))
 
     async def _replace(self, ended: _Link) -> None:
         """Open another session in the place of one that the server ended, once for all calls that found it so."""
@@ -236,7 +236,7 @@ async def open_session(
     check_url(url, insecure_http=insecure_http)
     logging.getLogger(_SDK_LOGGER).addFilter(_is_ours_to_tell)
     bearer = Bearer(credential)
-    refusals = Refusals(AsyncBoundedTransport(timeout_seconds, most_bytes=most_bytes), clock.ours)
+    refusals = FailedResponses(AsyncBoundedTransport(timeout_seconds, most_bytes=most_bytes), clock.ours)
     async with httpx2.AsyncClient(
         transport=refusals,
         auth=bearer,

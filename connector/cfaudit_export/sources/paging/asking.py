@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from cfaudit_export.errors import ProtocolError
 from cfaudit_export.sources.paging.habits import Habits
 from cfaudit_export.sources.paging.page import Page
-from cfaudit_export.sources.paging.query import Edges, Query, Rejection
+from cfaudit_export.sources.paging.query import Padding, Query, Rejection
 from cfaudit_export.sources.paging.reader import PageReader
 from cfaudit_export.sources.paging.rows import ascending, first_ms, is_ascending, last_ms, reversed_rows
 
@@ -25,16 +25,16 @@ _TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class NoAnswer:
     """Why an answer shows nothing, in words for a gap, and how many rows it lacks where that is known."""
 
     reason: str
     missing: int = 0
 
 
-_BACKWARD = Fault("the server returns the newest rows first, whatever it is asked")
-_FORWARD = Fault("the server returns the oldest rows first, whatever it is asked")
-Outcome = Page | Rejection | Fault
+_BACKWARD = NoAnswer("the server returns the newest rows first, whatever it is asked")
+_FORWARD = NoAnswer("the server returns the oldest rows first, whatever it is asked")
+Outcome = Page | Rejection | NoAnswer
 
 
 class Asker:
@@ -60,7 +60,7 @@ class Asker:
             CursorDeadError: ask again without the cursor.
             ProtocolError: the server ignores an argument without which nothing can be read.
         """
-        fault = Fault("")
+        fault = NoAnswer("")
         for _ in range(_TRIES):
             self.calls += 1
             outcome = await self.reader.page(query)
@@ -81,14 +81,14 @@ class Asker:
     async def rows(self, query: Query) -> Page | Rejection:
         """Ask a question whose answer is only looked at for the rows in it; a faulty one has none."""
         outcome = await self.ask(query)
-        return Page(self.reader.empty, "more") if isinstance(outcome, Fault) else outcome
+        return Page(self.reader.empty, "more") if isinstance(outcome, NoAnswer) else outcome
 
-    async def _checked(self, query: Query, page: Page) -> Page | Fault:
+    async def _checked(self, query: Query, page: Page) -> Page | NoAnswer:
         """Return the page, its rows ascending, or what is wrong with it."""
         rows = page.rows
         if page.count is not None and page.count != (returned := rows.num_rows + sum(x.rows for x in page.unreadable)):
             reason = f"the server counts {page.count} rows and returned {returned}"
-            return Fault(reason, max(page.count - returned, 0))
+            return NoAnswer(reason, max(page.count - returned, 0))
         self.habits.saw(rows)
         if page.asked is not None and rows.num_rows > page.asked:
             self.habits.ignores("limit", "more rows came than were asked for")
@@ -106,14 +106,14 @@ class Asker:
             rows = ascending(rows)
         else:
             self.habits.ignores("direction", "answers come in no order; only whole ones are believed")
-            return Fault("the server returns rows in no order")
+            return NoAnswer("the server returns rows in no order")
         await self._check_bounds(query, rows)
         return replace(page, rows=rows)
 
     async def _check_bounds(self, query: Query, rows: pa.Table) -> None:
         """See whether the rows lie inside what was asked for; what lies outside is for the caller to cut."""
-        early = query.since_ms - query.edges.since_ms - first_ms(rows)
-        late = last_ms(rows) - query.before_ms - query.edges.before_ms
+        early = query.since_ms - query.padding.since_ms - first_ms(rows)
+        late = last_ms(rows) - query.before_ms - query.padding.before_ms
         for argument, outside, row in (("since", early, 0), ("before", late, rows.num_rows - 1)):
             if outside <= 0 or argument in self.habits.ignored:
                 continue
@@ -127,7 +127,7 @@ class Asker:
         """
         at_ms = first_ms(row)
         direction: Literal["asc", "desc"] = "desc" if argument == "since" else "asc"
-        own = replace(query, since_ms=at_ms, before_ms=at_ms + 1, cursor=None, direction=direction, edges=Edges())
+        own = replace(query, since_ms=at_ms, before_ms=at_ms + 1, cursor=None, direction=direction, padding=Padding())
         self.calls += 1
         outcome = await self.reader.page(own)
         if isinstance(outcome, Page) and not pc.any(pc.equal(outcome.rows["event_raw"], row["event_raw"][0])).as_py():

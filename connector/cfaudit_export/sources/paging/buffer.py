@@ -7,7 +7,7 @@ import pyarrow as pa
 from cfaudit_export.sources.paging.rows import last_ms
 
 
-class Held:
+class RowBuffer:
     """Tables of rows in the order they were read; none is empty.
 
     Attributes:

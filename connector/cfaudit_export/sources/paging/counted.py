@@ -14,7 +14,7 @@ import pyarrow as pa
 from cfaudit_export.sources.paging.asking import Asker
 from cfaudit_export.sources.paging.evidence import Dark, Part, placed
 from cfaudit_export.sources.paging.page import Page
-from cfaudit_export.sources.paging.query import Edges, Issue, Query, Rejection, Unreadable
+from cfaudit_export.sources.paging.query import Issue, Padding, Query, Rejection, Unreadable
 from cfaudit_export.sources.paging.refused import run_length
 from cfaudit_export.sources.paging.rows import NANOSECONDS, ascending, between
 
@@ -86,16 +86,16 @@ async def parts_of(asker: Asker, counted: Count, rows: pa.Table, known: Sequence
         return None
     low, high = question.since_ms, question.before_ms
     if places[0][0] < low:
-        margin = replace(question, before_ms=low, edges=Edges(question.edges.since_ms, 0))
+        margin = replace(question, before_ms=low, padding=Padding(question.padding.since_ms, 0))
         if not isinstance(await asker.ask(margin), Page):
             return None
     if places[-1][1] > high:
-        margin = replace(question, since_ms=high, edges=Edges(1, question.edges.before_ms))
+        margin = replace(question, since_ms=high, padding=Padding(1, question.padding.before_ms))
         if not isinstance(await asker.ask(margin), Page):
             return None
     places = _apart(places, low, high)
-    odd = Unreadable(low, high, sum(place[2] for place in places), "")
-    parts = placed(Dark(odd, between(rows, low, high)), [place[:3] for place in places])
+    rejected = Unreadable(low, high, sum(place[2] for place in places), "")
+    parts = placed(Dark(rejected, between(rows, low, high)), [place[:3] for place in places])
     reasons = iter(place[3] for place in places)
     return [
         Dark(replace(one.unreadable, reason=next(reasons)), one.rows) if isinstance(one, Dark) else one for one in parts
@@ -110,8 +110,8 @@ def _places(counted: Count, times: Sequence[int], known: Sequence[Gap]) -> list[
     while number < len(issues):
         run = run_length(issues, number)
         ahead = issues[number].index - number
-        low = times[ahead - 1] if ahead else question.since_ms - question.edges.since_ms
-        high = times[ahead] + 1 if ahead < len(times) else question.before_ms + question.edges.before_ms + 1
+        low = times[ahead - 1] if ahead else question.since_ms - question.padding.since_ms
+        high = times[ahead] + 1 if ahead < len(times) else question.before_ms + question.padding.before_ms + 1
         mine = [gap for gap in known if low <= gap[0] and gap[1] <= high]
         if any(before - since <= NARROW_MS for since, before in mine) and len(mine) != run:
             return []

@@ -60,7 +60,7 @@ async def separate(ask: Ask, here: Query, known: pa.Table, total: int | None, *,
 async def salvage(
     ask: Ask, query: Query, examples: pa.Table, depth: int = 0, *, outcome: Page | Rejection | None = None
 ) -> pa.Table:
-    """Read what the question allows: all of it, or the rows before and behind the odd ones.
+    """Read what the question allows: all of it, or the rows before and behind the rejected ones.
 
     With `depth`, further filters are tried on what stands between rejected rows, that many at a time. `outcome` is the
     answer where the question has been asked already.
@@ -131,7 +131,7 @@ def _choices(query: Query, examples: pa.Table) -> Iterator[tuple[str, tuple[str,
 
 
 def _cut(rows: pa.Table, query: Query) -> pa.Table:
-    return between(rows, query.since_ms - query.edges.since_ms, query.before_ms)
+    return between(rows, query.since_ms - query.padding.since_ms, query.before_ms)
 
 
 class Multiset:

@@ -8,7 +8,7 @@ from collections import deque
 _RECENT = 3
 
 
-class Way:
+class RemainingCalls:
     """How far a walk came with how many calls.
 
     How dense a log is changes with the time of day, and for moments: neither the whole way nor its last steps alone

@@ -14,7 +14,7 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cfaudit_export.sources.paging.buffer import Held
+from cfaudit_export.sources.paging.buffer import RowBuffer
 from cfaudit_export.sources.paging.moments import UNKNOWN_AFTER, UNKNOWN_BEFORE
 from cfaudit_export.sources.paging.page import Page
 from cfaudit_export.sources.paging.query import Query, Unreadable
@@ -69,7 +69,7 @@ class Piece:
     Attributes:
         since_ms: first millisecond.
         before_ms: first millisecond after it.
-        rows: its rows, ascending, columns as `Manner.schema`.
+        rows: its rows, ascending, columns as those of the reader's pages.
         unreadable: what could not be read inside it.
         calls: tool calls it cost.
     """
@@ -130,8 +130,8 @@ def placed(dark: Dark, places: Sequence[tuple[int, int, int]]) -> list[Part]:
         if since > at:
             parts.append(Read(at, since, between(dark.rows, at, since), "counted"))
         at = max(before_ms, at)
-        odd = replace(dark.unreadable, since_ms=since, before_ms=at, rows=rows)
-        parts.append(Dark(odd, between(dark.rows, since, at)))
+        rejected = replace(dark.unreadable, since_ms=since, before_ms=at, rows=rows)
+        parts.append(Dark(rejected, between(dark.rows, since, at)))
     if at < dark.before_ms:
         parts.append(Read(at, dark.before_ms, between(dark.rows, at, dark.before_ms), "counted"))
     return parts
@@ -152,7 +152,7 @@ class Chain:
         self.ended = False
         self.empties = 0
         self._since, self._before = query.since_ms, query.before_ms
-        self._held = Held()
+        self._buffer = RowBuffer()
         self._unreadable: list[Unreadable] = []
         self._oldest: int | None = None
         self._cursors: set[str] = set()
@@ -170,22 +170,22 @@ class Chain:
     @property
     def rows(self) -> int:
         """How many rows it holds."""
-        return self._held.rows
+        return self._buffer.rows
 
     @property
     def bytes(self) -> int:
         """How much memory they take."""
-        return self._held.bytes
+        return self._buffer.bytes
 
     @property
     def last_table(self) -> pa.Table | None:
         """The rows of the last page that had any."""
-        return self._held.last
+        return self._buffer.last
 
     @property
     def last_ms(self) -> int | None:
         """Millisecond of the row that was read last; None without rows."""
-        return self._oldest if self.is_backward else self._held.newest_ms
+        return self._oldest if self.is_backward else self._buffer.newest_ms
 
     @property
     def reached(self) -> int:
@@ -201,7 +201,7 @@ class Chain:
         rows = between(page.rows, self._since, self._before)
         before = self.reached
         self.empties = 0 if page.rows.num_rows or page.unreadable else self.empties + 1
-        self._held.add(rows)
+        self._buffer.add(rows)
         if rows.num_rows:
             self._oldest = first_ms(rows) if self._oldest is None else min(first_ms(rows), self._oldest)
         self._unreadable = [*self._closed(page), *(self._opened(one, before) for one in page.unreadable)]
@@ -236,7 +236,7 @@ class Chain:
         A cursor that counts rows repeats some when a latecomer slips in before it; without ids a repeated row looks
         like a twin, so one that stands to the letter in the same millisecond is doubted.
         """
-        last, table = self.last_ms, self._held.last
+        last, table = self.last_ms, self._buffer.last
         if last is None or table is None or not rows.num_rows:
             return None
         first = last_ms(rows) if self.is_backward else first_ms(rows)
@@ -248,7 +248,7 @@ class Chain:
 
     def rows_of(self, schema: pa.Schema, at_ms: int) -> pa.Table:
         """Return the rows of one millisecond."""
-        rows = pa.concat_tables([schema.empty_table(), *self._held.tables])
+        rows = pa.concat_tables([schema.empty_table(), *self._buffer.tables])
         return ascending(between(rows, at_ms, at_ms + 1))
 
     def take(self, schema: pa.Schema, end_ms: int | None = None) -> list[Part]:
@@ -262,13 +262,13 @@ class Chain:
         if low >= high:
             return []
         proof: Proof = "ended" if self.ended else "followed"
-        held = pa.concat_tables([schema.empty_table(), *self._held.tables])
-        self._held = Held()
+        held = pa.concat_tables([schema.empty_table(), *self._buffer.tables])
+        self._buffer = RowBuffer()
         if self.is_backward:
-            self._held.add(between(held, self._since, low))
+            self._buffer.add(between(held, self._since, low))
             self._before = low
         else:
-            self._held.add(between(held, high, self._before))
+            self._buffer.add(between(held, high, self._before))
             self._since = high
         rows = ascending(between(held, low, high))
         return self._split(low, high, rows, proof)

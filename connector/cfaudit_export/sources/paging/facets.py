@@ -30,7 +30,7 @@ CANDIDATES: dict[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class FacetReading:
     """What the filters of one facet returned over a window.
 
     Attributes:
@@ -77,7 +77,7 @@ class Twins:
         ]
 
 
-def single(texts: pa.ChunkedArray, reading: Reading) -> pa.Array:
+def single(texts: pa.ChunkedArray, reading: FacetReading) -> pa.Array:
     """Return a facet's value for each row whose text was returned exactly once; null for the others."""
     found = pa.table({"text": reading.texts, "value": reading.values}).group_by("text")
     counted = found.aggregate([("value", "count"), ("value", "min")])
@@ -87,7 +87,7 @@ def single(texts: pa.ChunkedArray, reading: Reading) -> pa.Array:
     return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
 
 
-def find_twins(texts: pa.ChunkedArray, readings: list[Reading]) -> list[Twins]:
+def find_twins(texts: pa.ChunkedArray, readings: list[FacetReading]) -> list[Twins]:
     """Return every text that stands more than once, with what the readings say of it."""
     counted = texts.value_counts()
     several = counted.filter(pc.greater(counted.field("counts"), 1))

@@ -8,14 +8,14 @@ from math import ceil, log2
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cfaudit_export.sources.paging.asking import Asker, Fault
+from cfaudit_export.sources.paging.asking import Asker, NoAnswer
 from cfaudit_export.sources.paging.disambiguate import separate
 from cfaudit_export.sources.paging.evidence import Dark, Part, placed
 from cfaudit_export.sources.paging.page import Page
-from cfaudit_export.sources.paging.query import MOST_ROWS, Edges, Issue, Query, Rejection
+from cfaudit_export.sources.paging.query import MOST_ROWS, Issue, Padding, Query, Rejection
 from cfaudit_export.sources.paging.rows import NANOSECONDS, between
 
-Place = tuple[int, int, int]  # first millisecond, the one after the last, refused rows
+RefusedSpan = tuple[int, int, int]  # first millisecond, the one after the last, refused rows
 _DENSE = "the millisecond holds more rows than a page, and some of them may be missing"
 _HALVES = 26  # 18 hours; the millisecond within a longer stretch is not worth its calls
 _NO_MORE = Rejection((Issue(0, "", "no calls left"),))
@@ -47,7 +47,7 @@ class Inside:
         self._asker = asker
         self._plain = replace(plain, limit=max(plain.limit, MOST_ROWS))
         self._allowance = allowance
-        self._tight = asker.reader.tight
+        self._exclusive = asker.reader.exclusive
 
     async def parts(
         self, dark: Dark, inner: tuple[int, int], examples: pa.Table, *, is_counted: bool, forced: bool, floor: int
@@ -83,8 +83,8 @@ class Inside:
 
     async def _looked_at(self, dark: Dark) -> tuple[Dark, bool]:
         """Count the refused rows of a single millisecond, and the readable ones between; True if it may hold more."""
-        at, odd = dark.since_ms, dark.unreadable
-        here = replace(self._plain, since_ms=at, before_ms=at + 1, edges=self._tight)
+        at, rejected = dark.since_ms, dark.unreadable
+        here = replace(self._plain, since_ms=at, before_ms=at + 1, padding=self._exclusive)
         outcome = await self._asker.ask(here)
         if not isinstance(outcome, Rejection):
             return dark, False
@@ -92,17 +92,21 @@ class Inside:
         hidden = outcome.issues[-1].index - outcome.issues[0].index + 1 - refused
         page = min(here.limit, self._asker.habits.page_rows(here.limit))
         if dark.rows.num_rows + hidden + refused < page:  # so the page shows all of the millisecond
-            return Dark(replace(odd, rows=refused, hidden=hidden), dark.rows), False
-        return Dark(replace(odd, rows=max(refused, odd.rows), reason=f"{odd.reason}; {_DENSE}"), dark.rows), True
+            return Dark(replace(rejected, rows=refused, hidden=hidden), dark.rows), False
+        return Dark(
+            replace(rejected, rows=max(refused, rejected.rows), reason=f"{rejected.reason}; {_DENSE}"), dark.rows
+        ), True
 
-    async def _places(self, dark: Dark, inner: tuple[int, int], *, is_counted: bool, floor: int) -> list[Place] | None:
+    async def _places(
+        self, dark: Dark, inner: tuple[int, int], *, is_counted: bool, floor: int
+    ) -> list[RefusedSpan] | None:
         """Return where the refused rows are; None when the stretch holds more than was thought."""
         since, before = inner
         total, hidden = dark.unreadable.rows, dark.unreadable.hidden
         if since >= before:
             return await self._of_ends(dark)
         outcome = await self._asker.ask(replace(self._plain, since_ms=since, before_ms=before))
-        if isinstance(outcome, Fault):
+        if isinstance(outcome, NoAnswer):
             return None
         if isinstance(outcome, Page):
             return None if between(outcome.rows, since, before).num_rows else await self._of_ends(dark)
@@ -118,11 +122,11 @@ class Inside:
 
     @property
     def _includes_before(self) -> int:
-        return 1 if self._tight.before_ms < 0 else 0
+        return 1 if self._exclusive.before_ms < 0 else 0
 
     def _in_margin(self, rows: pa.Table, since: int) -> int:
         """Count the rows that a question from there on meets although they lie before."""
-        edge = self._plain.edges.since_ms
+        edge = self._plain.padding.since_ms
         if not edge:
             return 0
         before = between(rows, since - edge, since)
@@ -142,14 +146,14 @@ class Inside:
             return True
         outcome = await self._asker.ask(replace(self._plain, since_ms=middle, before_ms=before))
         if isinstance(outcome, Page):
-            counted[middle + self._plain.edges.since_ms] = counted[before]
+            counted[middle + self._plain.padding.since_ms] = counted[before]
             return not between(outcome.rows, middle, before).num_rows
         if isinstance(outcome, Rejection) and not outcome.issues[0].index:
             counted[middle] = max(counted[before] - len(outcome.issues), 0)
             return True
         return False
 
-    async def _of_ends(self, dark: Dark) -> list[Place]:
+    async def _of_ends(self, dark: Dark) -> list[RefusedSpan]:
         """Return which of the first and the last millisecond the refused rows are in."""
         low, last, total = dark.since_ms, dark.before_ms - 1, dark.unreadable.rows
         whole = [(low, last + 1, total)]
@@ -165,18 +169,20 @@ class Inside:
 
     async def _count(self, at_ms: int) -> int:
         """Count the refused rows of a millisecond, as exactly as its ends can be asked for."""
-        outcome = await self._asker.ask(replace(self._plain, since_ms=at_ms, before_ms=at_ms + 1, edges=self._tight))
+        outcome = await self._asker.ask(
+            replace(self._plain, since_ms=at_ms, before_ms=at_ms + 1, padding=self._exclusive)
+        )
         return len(outcome.issues) if isinstance(outcome, Rejection) else 0
 
     async def _until(self, since: int, end: int) -> int:
         """Count the refused rows up to an end, taken as the server takes it."""
-        edges = Edges(self._plain.edges.since_ms, 0)
-        outcome = await self._asker.ask(replace(self._plain, since_ms=since, before_ms=end, edges=edges))
+        padding = Padding(self._plain.padding.since_ms, 0)
+        outcome = await self._asker.ask(replace(self._plain, since_ms=since, before_ms=end, padding=padding))
         return len(outcome.issues) if isinstance(outcome, Rejection) else 0
 
     async def _sharpened(
         self, since: int, end: int, counted: dict[int, int], *, is_whole: bool, is_enclosed: bool
-    ) -> list[Place]:
+    ) -> list[RefusedSpan]:
         """Return the milliseconds of refused rows, where the allowance is enough for all of them.
 
         With readable rows between them it is one place, from the first to the last, and `is_whole` says so. Where a
@@ -193,7 +199,7 @@ class Inside:
         ):
             return whole
         made, found = self._asker.calls, 0
-        places: list[Place] = []
+        places: list[RefusedSpan] = []
         while found < total:
             low = max(one for one, count in counted.items() if count <= found)
             high = min(one for one, count in counted.items() if count > found)
@@ -210,11 +216,11 @@ class Inside:
         places = _disjoint(places)
         return places if sum(rows for _, _, rows in places) == total else whole
 
-    async def _at_end(self, end: int, rows: int, most: int) -> list[Place]:
+    async def _at_end(self, end: int, rows: int, most: int) -> list[RefusedSpan]:
         """Return where rows are that a question meets up to `end` and not up to the millisecond before."""
         if not self._includes_before:
             return [(end - 1, end, rows)]
-        if self._plain.edges.since_ms:
+        if self._plain.padding.since_ms:
             return [(end - 1, min(end + 1, most), rows)]
         exactly = min(await self._count(end), rows) if end < most else 0
         places = [(end - 1, end, rows - exactly), (end, end + 1, exactly)]
@@ -222,25 +228,25 @@ class Inside:
 
     async def _separated(self, dark: Dark, examples: pa.Table, *, is_dense: bool = False) -> Dark:
         """Return a stretch with the readable rows that filters tell from the refused ones."""
-        made, odd = self._asker.calls, dark.unreadable
-        if not odd.hidden and not is_dense:
+        made, rejected = self._asker.calls, dark.unreadable
+        if not rejected.hidden and not is_dense:
             return dark
-        here = replace(self._plain, since_ms=odd.since_ms, before_ms=odd.before_ms)
+        here = replace(self._plain, since_ms=rejected.since_ms, before_ms=rejected.before_ms)
 
         async def ask(query: Query) -> Page | Rejection:
             spent = self._asker.calls - made
             return await self._asker.rows(query) if spent < self._allowance.separating else _NO_MORE
 
-        total = None if is_dense else dark.rows.num_rows + odd.hidden
+        total = None if is_dense else dark.rows.num_rows + rejected.hidden
         found = await separate(ask, here, dark.rows, total, examples=pa.concat_tables([dark.rows, examples]))
         self._allowance.separating -= self._asker.calls - made
         hidden = 0 if total is None else max(total - found.num_rows, 0)
-        return Dark(replace(odd, hidden=hidden), found)
+        return Dark(replace(rejected, hidden=hidden), found)
 
 
-def _disjoint(places: list[Place]) -> list[Place]:
+def _disjoint(places: list[RefusedSpan]) -> list[RefusedSpan]:
     """Join places that overlap."""
-    joined: list[Place] = []
+    joined: list[RefusedSpan] = []
     for since, before, rows in sorted(places):
         if joined and since < joined[-1][1]:
             last = joined.pop()

@@ -17,10 +17,10 @@ from cfaudit_export.sources.paging.asking import Asker, Outcome
 from cfaudit_export.sources.paging.counted import NARROW_MS, Gap, count, parts_of
 from cfaudit_export.sources.paging.evidence import Chain, Dark, Part
 from cfaudit_export.sources.paging.page import Page
-from cfaudit_export.sources.paging.query import Edges, Query, Rejection, Unreadable
+from cfaudit_export.sources.paging.query import Padding, Query, Rejection, Unreadable
 from cfaudit_export.sources.paging.reader import CursorDeadError
 from cfaudit_export.sources.paging.refused import run_length
-from cfaudit_export.sources.paging.stepping import Step
+from cfaudit_export.sources.paging.stepping import StepOutcome
 
 FEW = 30
 """Gaps up to which it is better to read between them than to use filters, which may lack rows."""
@@ -96,15 +96,15 @@ def _between(question: Query, gap: Gap, other: Gap) -> Query:
     """Return the question for what stands between two gaps; a wide gap has a row at its end that is to be met."""
     is_wide, other_is_wide = (one[1] - one[0] > NARROW_MS for one in (gap, other))
     since, before = gap[1] - is_wide, other[0] + other_is_wide
-    edges = Edges(1 if is_wide else 0, 0 if other_is_wide else -1)
-    return replace(question, since_ms=since, before_ms=max(before, since + 1), edges=edges)
+    padding = Padding(1 if is_wide else 0, 0 if other_is_wide else -1)
+    return replace(question, since_ms=since, before_ms=max(before, since + 1), padding=padding)
 
 
 def _is_whole(page: Outcome, rows: int) -> bool:
     return isinstance(page, Page) and not page.unreadable and page.rows.num_rows == rows
 
 
-async def around(asker: Asker, question: Query, refused: Rejection, gap: Gap) -> Step | None:
+async def around(asker: Asker, question: Query, refused: Rejection, gap: Gap) -> StepOutcome | None:
     """Read up to a gap and past it, where it is what a question was refused for.
 
     Args:
@@ -124,12 +124,12 @@ async def around(asker: Asker, question: Query, refused: Rejection, gap: Gap) ->
     if rows != first:
         return None
     if gap[1] - gap[0] <= NARROW_MS:  # rows that read well by now may stand beside those that are refused
-        here = replace(question, since_ms=gap[0], before_ms=gap[1], edges=_up_to_end(asker))
+        here = replace(question, since_ms=gap[0], before_ms=gap[1], padding=_up_to_end(asker))
         outcome = await asker.ask(here)
-        if isinstance(outcome, Page) and not outcome.rows.num_rows and here.edges != asker.reader.edges:
+        if isinstance(outcome, Page) and not outcome.rows.num_rows and here.padding != asker.reader.padding:
             # Where questions include their end, one that leaves it out is blind to fractions of a millisecond. From
             # the end on, it shows that no row that reads well stands behind those that are refused.
-            here = replace(here, edges=asker.reader.edges)
+            here = replace(here, padding=asker.reader.padding)
             outcome = await asker.ask(here)
             if not _begins_refused(await asker.ask(replace(here, direction="desc"))):
                 return None
@@ -137,7 +137,7 @@ async def around(asker: Asker, question: Query, refused: Rejection, gap: Gap) ->
             return None
         number = len(outcome.issues)
     rest = tuple(replace(one, index=one.index - first - number) for one in refused.issues[number:])
-    return Step([*parts, _dark(asker, gap, refused, number)], Rejection(rest) if rest else None)
+    return StepOutcome([*parts, _dark(asker, gap, refused, number)], Rejection(rest) if rest else None)
 
 
 def _begins_refused(outcome: Outcome) -> bool:
@@ -149,16 +149,16 @@ def _dark(asker: Asker, gap: Gap, refused: Rejection, rows: int) -> Dark:
     return Dark(Unreadable(*gap, rows, refused.issues[0].reason), asker.reader.empty)
 
 
-def _up_to_end(asker: Asker) -> Edges:
-    """Return the edges of a question that must not meet what lies exactly at its end."""
-    return Edges(asker.reader.edges.since_ms, asker.reader.tight.before_ms)
+def _up_to_end(asker: Asker) -> Padding:
+    """Return the padding of a question that must not meet what lies exactly at its end."""
+    return Padding(asker.reader.padding.since_ms, asker.reader.exclusive.before_ms)
 
 
 async def _up_to(asker: Asker, question: Query, end_ms: int) -> tuple[list[Part], int] | None:
     """Read up to a moment; return the parts, and how many rows were met."""
     if end_ms == question.since_ms:
         return [], 0
-    chain, met = Chain(replace(question, before_ms=end_ms, edges=_up_to_end(asker))), 0
+    chain, met = Chain(replace(question, before_ms=end_ms, padding=_up_to_end(asker))), 0
     while True:
         try:
             page = await asker.ask(chain.query)

@@ -11,7 +11,7 @@ MOST_ROWS = 1000  # that the tool returns per call
 
 
 @dataclass(frozen=True, slots=True)
-class Edges:
+class Padding:
     """Milliseconds to add on either side of a question, as servers do not say whether `since` and `before` include.
 
     One on both sides is right whatever the answer is. Rejected rows in that margin would refuse the page, so it is made
@@ -34,7 +34,7 @@ class Query:
         direction: `asc` or `desc`.
         cursor: where the page starts; None for the first.
         filters: further conditions, name and value.
-        edges: how much wider than wanted to ask; the reader of the answer cuts exactly.
+        padding: how much wider than wanted to ask; the reader of the answer cuts exactly.
     """
 
     since_ms: int
@@ -43,7 +43,7 @@ class Query:
     direction: Literal["asc", "desc"] = "asc"
     cursor: str | None = None
     filters: tuple[tuple[str, str], ...] = ()
-    edges: Edges = Edges()
+    padding: Padding = Padding()
 
     def arguments(self) -> dict[str, Any]:
         """Return the tool's arguments.
@@ -54,8 +54,8 @@ class Query:
             name: int(value) if name == "raw_status_code" else value for name, value in self.filters
         }
         arguments |= {
-            "since": iso(from_ms(self.since_ms - self.edges.since_ms)),
-            "before": iso(from_ms(self.before_ms + self.edges.before_ms)),
+            "since": iso(from_ms(self.since_ms - self.padding.since_ms)),
+            "before": iso(from_ms(self.before_ms + self.padding.before_ms)),
             "direction": self.direction,
             "limit": self.limit,
         }

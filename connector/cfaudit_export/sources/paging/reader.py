@@ -9,21 +9,21 @@ if TYPE_CHECKING:
 
     from cfaudit_export.sources.paging.habits import Habits
     from cfaudit_export.sources.paging.page import Page
-    from cfaudit_export.sources.paging.query import Edges, Query, Rejection
+    from cfaudit_export.sources.paging.query import Padding, Query, Rejection
 
 
 class PageReader(Protocol):
     """Answers questions, one page each.
 
     Attributes:
-        edges: how much wider than wanted a question must be.
-        tight: how much narrower it may be asked to be sure not to meet a neighbour.
+        padding: how much wider than wanted a question must be.
+        exclusive: how much narrower it may be asked to be sure not to meet a neighbour.
         habits: what the server has shown of itself.
         empty: a table of its columns without rows.
     """
 
-    edges: Edges
-    tight: Edges
+    padding: Padding
+    exclusive: Padding
 
     @property
     def habits(self) -> Habits:

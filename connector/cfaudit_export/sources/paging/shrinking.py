@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from cfaudit_export.sources.paging.asking import Asker, Fault
+from cfaudit_export.sources.paging.asking import Asker, NoAnswer
 from cfaudit_export.sources.paging.disambiguate import separate
 from cfaudit_export.sources.paging.evidence import Chain, Dark, Part
 from cfaudit_export.sources.paging.inside import Allowance
@@ -62,7 +62,7 @@ class Shrinking:
                     self._width = width
                     return parts + await self._more(asker, replace(question, since_ms=parts[-1].before_ms))
                 rows = between(outcome.rows, less.since_ms, less.before_ms)
-            elif isinstance(outcome, Fault):
+            elif isinstance(outcome, NoAnswer):
                 reason, missing = outcome.reason, outcome.missing
             else:
                 reason, missing = outcome.issues[0].reason, len(outcome.issues)
@@ -169,7 +169,7 @@ async def from_the_end(asker: Asker, question: Query, piece_rows: int) -> AsyncI
     """Yield the parts of a question of a server that only answers newest first: pieces of them, the last one first."""
     schema, before = asker.reader.empty.schema, question.before_ms
     while before > question.since_ms:
-        chain = Chain(replace(question, before_ms=before, direction="desc", edges=asker.reader.edges))
+        chain = Chain(replace(question, before_ms=before, direction="desc", padding=asker.reader.padding))
         reason = "the server returns the newest rows first, and no less than this"
         while not chain.ended and chain.rows < piece_rows:
             try:
@@ -177,7 +177,7 @@ async def from_the_end(asker: Asker, question: Query, piece_rows: int) -> AsyncI
             except CursorDeadError:
                 break
             if not isinstance(outcome, Page):
-                reason = outcome.reason if isinstance(outcome, Fault) else outcome.issues[0].reason
+                reason = outcome.reason if isinstance(outcome, NoAnswer) else outcome.issues[0].reason
                 break
             if chain.shifted(outcome.rows) is not None or chain.repeats(outcome.cursor):
                 break

@@ -14,11 +14,11 @@ from typing import Final, Literal
 
 import pyarrow as pa
 
-from cfaudit_export.sources.paging.asking import Asker, Fault
+from cfaudit_export.sources.paging.asking import Asker, NoAnswer
 from cfaudit_export.sources.paging.evidence import Chain, Dark, Part, clipped
 from cfaudit_export.sources.paging.inside import Allowance, ChangedError, Inside
 from cfaudit_export.sources.paging.page import Page
-from cfaudit_export.sources.paging.query import MOST_ROWS, Edges, Rejection, Unreadable
+from cfaudit_export.sources.paging.query import MOST_ROWS, Padding, Rejection, Unreadable
 from cfaudit_export.sources.paging.reader import CursorDeadError
 from cfaudit_export.sources.paging.refused import Search
 from cfaudit_export.sources.paging.rows import first_ms, last_ms
@@ -32,7 +32,7 @@ _CHANGED: Final = "changed"
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class StepOutcome:
     """How far it went.
 
     Attributes:
@@ -54,7 +54,7 @@ async def step(
     allowance: Allowance,
     per_row: float,
     ahead: Page | None = None,
-) -> Step:
+) -> StepOutcome:
     """Read on from where a chain of pages was refused, past the first run of refused rows.
 
     Args:
@@ -78,37 +78,37 @@ class _Stepping:
         self._stop = stop_ms
         # Positions reach as far as a page does, however small the pages are that are wanted.
         limit = max(chain.query.limit, MOST_ROWS)
-        self._plain = replace(chain.query, cursor=None, before_ms=stop_ms, limit=limit, edges=asker.reader.edges)
+        self._plain = replace(chain.query, cursor=None, before_ms=stop_ms, limit=limit, padding=asker.reader.padding)
         self._inside = Inside(asker, self._plain, allowance)
         self._behind: Rejection | None = None
 
-    async def run(self, rejection: Rejection, per_row: float) -> Step:
+    async def run(self, rejection: Rejection, per_row: float) -> StepOutcome:
         if self._chain.query.limit < self._plain.limit:
             try:
                 further = await self._asker.ask(replace(self._chain.query, limit=self._plain.limit))
             except CursorDeadError:
-                return Step()
+                return StepOutcome()
             if not isinstance(further, Rejection):
-                return Step()
+                return StepOutcome()
             rejection = further
         if not await self._read_before(rejection.issues[0].index):
-            return Step()
+            return StepOutcome()
         low, has_rows = self._chain.reached, self._chain.last_ms is not None
         if low >= self._stop:  # the end has come nearer since the page was asked for
-            return Step(clipped(self._chain.take(self._schema), 0, self._stop))
+            return StepOutcome(clipped(self._chain.take(self._schema), 0, self._stop))
         before = low if has_rows else low - 1
         search = Search(rejection.issues, before, self._stop, self._spacing(per_row), self._plain.limit)
         try:
             return await self._past(search)
         except ChangedError:
-            return Step()
+            return StepOutcome()
 
-    async def _past(self, search: Search) -> Step:
+    async def _past(self, search: Search) -> StepOutcome:
         doubts = 0
         for _ in range(3 * _DOUBTS):
             at = await self._moment(search)
             if at == self._stop and (clean := await self._before_stop()):
-                return Step(clipped([*self._chain.take(self._schema), *clean], 0, self._stop))
+                return StepOutcome(clipped([*self._chain.take(self._schema), *clean], 0, self._stop))
             back = await self._backward(search, at)
             if back is _MORE:
                 continue
@@ -118,18 +118,18 @@ class _Stepping:
             if parts is not None:
                 mine = [*self._chain.take(self._schema), *parts]
                 outcome = search.outcome(at)
-                return Step(clipped(mine, 0, self._stop), outcome)
+                return StepOutcome(clipped(mine, 0, self._stop), outcome)
             search.doubt(at)
             doubts += 1
-        return Step()
+        return StepOutcome()
 
     async def _before_stop(self) -> list[Part]:
         """Read up to the end where a question that includes its end is refused only for rows exactly there."""
-        tight = self._asker.reader.tight
-        if tight.before_ms >= self._plain.edges.before_ms:
+        exclusive = self._asker.reader.exclusive
+        if exclusive.before_ms >= self._plain.padding.before_ms:
             return []
-        edges = Edges(self._plain.edges.since_ms, tight.before_ms)
-        rest = Chain(replace(self._plain, since_ms=self._chain.reached, before_ms=self._stop, edges=edges))
+        padding = Padding(self._plain.padding.since_ms, exclusive.before_ms)
+        rest = Chain(replace(self._plain, since_ms=self._chain.reached, before_ms=self._stop, padding=padding))
         page = await self._page_of(rest, self._plain.limit) if rest.since_ms < self._stop else None
         if not isinstance(page, Page) or not self._asker.habits.is_last(page):
             return []
@@ -141,7 +141,7 @@ class _Stepping:
         """Say whether the last millisecond, asked with and without its end, holds refused rows at its end alone."""
         last = replace(self._plain, since_ms=self._stop - 1, before_ms=self._stop)
         within = await self._asker.ask(last)
-        at_end = await self._asker.ask(replace(last, since_ms=self._stop, edges=Edges(0, 0)))
+        at_end = await self._asker.ask(replace(last, since_ms=self._stop, padding=Padding(0, 0)))
         return (
             isinstance(within, Rejection)
             and isinstance(at_end, Rejection)
@@ -177,7 +177,7 @@ class _Stepping:
 
     async def _moment(self, search: Search) -> int:
         """Return a moment behind the refused rows and before the next ones; the end when there is no better one."""
-        low, edge = self._chain.reached, self._plain.edges.since_ms
+        low, edge = self._chain.reached, self._plain.padding.since_ms
         least = low if self._chain.last_ms is None else low + 1 + edge
         probes = 0
         while (right := search.right()) is None:
@@ -188,7 +188,7 @@ class _Stepping:
                 continue
             probes += 1
             outcome = await self._asker.ask(replace(self._plain, since_ms=at))
-            if isinstance(outcome, Fault):
+            if isinstance(outcome, NoAnswer):
                 search.doubt(at)
             else:
                 search.note(at, outcome)
@@ -203,11 +203,11 @@ class _Stepping:
         """
         plain = replace(self._plain, since_ms=self._chain.reached, before_ms=at, direction="desc")
         # Where `since` excludes, a question reaches into the millisecond before, and positions count its rows too.
-        left = None if plain.edges.since_ms else search.rows_behind(at)
-        tight = Edges(plain.edges.since_ms, self._asker.reader.tight.before_ms)
-        if left is not None and tight != plain.edges:
+        left = None if plain.padding.since_ms else search.rows_behind(at)
+        exclusive = Padding(plain.padding.since_ms, self._asker.reader.exclusive.before_ms)
+        if left is not None and exclusive != plain.padding:
             # Refused rows exactly at the moment are not met so; that none before it is left out, the number tells.
-            chain = Chain(replace(plain, edges=tight))
+            chain = Chain(replace(plain, padding=exclusive))
             if await self._read_back(chain, search, left) is chain and chain.rows == left:
                 return chain
         return await self._read_back(Chain(plain), search, left)
@@ -248,7 +248,7 @@ class _Stepping:
             outcome = await self._asker.ask(replace(chain.query, limit=min(limit, self._plain.limit)))
         except CursorDeadError:
             return None
-        if isinstance(outcome, Fault):
+        if isinstance(outcome, NoAnswer):
             return None
         if isinstance(outcome, Page) and chain.shifted(outcome.rows) is not None:
             return None
@@ -263,12 +263,12 @@ class _Stepping:
         has_rows = self._chain.last_ms is not None
         ahead = self._chain.rows_of(self._schema, low) if has_rows else empty
         behind = empty if first is None else back.rows_of(self._schema, first)
-        is_counted = search.rows_behind(at) is not None and not self._plain.edges.since_ms
-        odd = Unreadable(low, end, search.skipped, search.issues[0].reason, search.hidden)
+        is_counted = search.rows_behind(at) is not None and not self._plain.padding.since_ms
+        rejected = Unreadable(low, end, search.skipped, search.issues[0].reason, search.hidden)
         if end - low == 1 and not is_counted and self._names_another(search):
-            odd = replace(odd, rows=odd.rows + 1)
+            rejected = replace(rejected, rows=rejected.rows + 1)
         parts = await self._inside.parts(
-            Dark(odd, pa.concat_tables([ahead, behind])),
+            Dark(rejected, pa.concat_tables([ahead, behind])),
             (low + 1 if has_rows else low, end if first is None else first),
             empty if self._chain.last_table is None else self._chain.last_table,
             is_counted=is_counted,

@@ -12,9 +12,9 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 
-from cfaudit_export.sources.paging.asking import Asker, Fault
+from cfaudit_export.sources.paging.asking import Asker, NoAnswer
 from cfaudit_export.sources.paging.bounds import learned_once
-from cfaudit_export.sources.paging.estimate import Way
+from cfaudit_export.sources.paging.estimate import RemainingCalls
 from cfaudit_export.sources.paging.evidence import Chain, Part, Piece, clipped, joined
 from cfaudit_export.sources.paging.inside import Allowance
 from cfaudit_export.sources.paging.known import FEW, Known, around, between_all
@@ -24,8 +24,8 @@ from cfaudit_export.sources.paging.reader import CursorDeadError, PageReader
 from cfaudit_export.sources.paging.rows import first_ms, last_ms
 from cfaudit_export.sources.paging.shrinking import Shrinking, dense, from_the_end, is_whole, same_from_the_end
 from cfaudit_export.sources.paging.sifting import Sifting
-from cfaudit_export.sources.paging.stepping import Step, step
-from cfaudit_export.sources.paging.work_queue import Board, Range
+from cfaudit_export.sources.paging.stepping import StepOutcome, step
+from cfaudit_export.sources.paging.work_queue import Range, WorkQueue
 
 _LOG = logging.getLogger(__name__)
 _TRIES, _EMPTY_PAGES = 3, 10  # that lead nowhere: questions from one moment; empty pages one after another
@@ -35,15 +35,14 @@ _MOST_CALLS, _MOST_SECONDS = 200, 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Manner:
+class WalkOptions:
     """How to walk.
 
     Attributes:
         page_size: rows asked for per page.
         piece_rows: rows after which a piece is handed on.
         filters: the filters of the stream.
-        piece_bytes: bytes after which a piece is handed on, however few rows they are. Each worker gathers one, one
-            waits, one is being delivered.
+        piece_bytes: bytes after which a piece is handed on; each worker gathers one, one waits, one is delivered.
         first_rows: rows after which the first piece of a walk is handed on; 0 for `piece_rows`.
         known: gaps that are known already, `[since, before)` in milliseconds, ascending and disjoint. The walk reads
             around each, at the price of a call for the rows before it, and one more for a gap of a millisecond or two.
@@ -59,35 +58,40 @@ class Manner:
     allowance: Allowance | None = None
 
 
-def staggered(manner: Manner, workers: int) -> list[Manner]:
+def staggered(options: WalkOptions, workers: int) -> list[WalkOptions]:
     """Return how each of several workers walks for the first time: first pieces from a whole one down to a quarter.
 
     Workers that begin together would otherwise complete their pieces together, again and again, and the consumer
     would have nothing to do and then too much.
     """
-    rows = manner.piece_rows
-    return [replace(manner, first_rows=rows - rows * 3 * number // (4 * workers)) for number in range(workers)]
+    rows = options.piece_rows
+    return [replace(options, first_rows=rows - rows * 3 * number // (4 * workers)) for number in range(workers)]
 
 
 class Walk:
     """Read one range from its start towards its end, which may come nearer meanwhile."""
 
     def __init__(
-        self, reader: PageReader, board: Board, mine: Range, manner: Manner, clock: Callable[[], float] = time.monotonic
+        self,
+        reader: PageReader,
+        queue: WorkQueue,
+        mine: Range,
+        options: WalkOptions,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Build a walk; `clock` counts seconds."""
         self._asker = Asker(reader)
         self._schema = reader.empty.schema
-        self._board = board
+        self._queue = queue
         self._range = mine
-        self._manner = manner
+        self._options = options
         self._clock = clock
-        self._allowance = manner.allowance or Allowance()
-        self._piece_rows = manner.first_rows or manner.piece_rows
-        self._known = Known(manner.known)
+        self._allowance = options.allowance or Allowance()
+        self._piece_rows = options.first_rows or options.piece_rows
+        self._known = Known(options.known)
         self._shrinking = Shrinking()
         self._sifting = Sifting(self._allowance)
-        self._way = Way(mine.since_ms)
+        self._remaining = RemainingCalls(mine.since_ms)
         self._parts: list[Part] = []
         self._at = mine.since_ms  # the end of `_parts`
         self._chain = self._anew()
@@ -104,23 +108,23 @@ class Walk:
             await self._advance()
             reached = max(self._chain.reached, self._at)
             if reached >= self._range.before_ms:
-                self._board.hold(self._range)
+                self._queue.pin(self._range)
                 yield self._cut()
                 return
-            self._board.reach(self._range, reached, self._way.calls_left(reached, self._range.before_ms))
+            self._queue.progress(self._range, reached, self._remaining.calls_left(reached, self._range.before_ms))
             if self._enough() and reached > (self._parts[0].since_ms if self._parts else self._at):
                 yield self._cut()
-        self._board.hold(self._range)
+        self._queue.pin(self._range)
         if self._parts:
             yield self._cut()
-        async for parts in from_the_end(self._asker, self._question(self._at), self._manner.piece_rows):
+        async for parts in from_the_end(self._asker, self._question(self._at), self._options.piece_rows):
             yield self._piece(parts)
 
     async def _advance(self) -> None:
         """Make one step: a page, or past what is no page."""
         made = self._asker.calls
         chain = self._chain
-        outcome: Page | Rejection | Fault
+        outcome: Page | Rejection | NoAnswer
         try:
             outcome = self._outcome or await self._asker.ask(chain.query)
         except CursorDeadError:
@@ -137,7 +141,7 @@ class Walk:
             await self._less(outcome.reason)
         # One rejected row says nothing about the rest of the range; a second one does.
         if not isinstance(outcome, Rejection) or self._steps > 1:
-            self._way.calls += self._asker.calls - made
+            self._remaining.calls += self._asker.calls - made
 
     async def _page(self, page: Page) -> None:
         """Add a page to the chain, unless it contradicts the pages before."""
@@ -173,7 +177,7 @@ class Walk:
             self._take()
             self._chain = self._anew()
         elif is_first or (same := await same_from_the_end(self._asker, chain, self._question(self._at))):
-            self._board.hold(self._range)
+            self._queue.pin(self._range)
             question = self._question(self._at)
             self._add(await dense(self._asker, question, page, self._allowance) if is_first else same)
             self._chain = self._anew()
@@ -194,20 +198,20 @@ class Walk:
     async def _less(self, reason: str) -> None:
         """Ask for less where a whole page shows nothing, and leave unread what shows nothing at all."""
         self._take()
-        self._board.hold(self._range)
+        self._queue.pin(self._range)
         question = self._question(self._at)
         self._add(await self._shrinking.parts(self._asker, question, reason))
         self._chain = self._anew()
 
     async def _refused(self, rejection: Rejection) -> None:
         """Read past rows that the server refuses."""
-        self._board.hold(self._range)  # no worker is to start in a millisecond that is looked at
+        self._queue.pin(self._range)  # no worker is to start in a millisecond that is looked at
         if await self._counted(rejection):
             return
-        chain, before, stop = self._chain, self._asker.reader.edges, self._range.before_ms
+        chain, before, stop = self._chain, self._asker.reader.padding, self._range.before_ms
         ahead = await learned_once(self._asker, chain, self._question(self._at), rejection)
         gap = self._known.next(max(chain.reached, self._at), stop)
-        narrower = self._asker.reader.edges != before and chain.last_ms is None and not rejection.issues[0].index
+        narrower = self._asker.reader.padding != before and chain.last_ms is None and not rejection.issues[0].index
         if narrower or chain.query.before_ms != stop or (gap is not None and chain.last_ms is not None):
             # Asked for less it may be fine; refused rows behind an end that came nearer would be taken for others; and
             # positions have to count from the start of a question to show that a gap is a known one.
@@ -243,10 +247,10 @@ class Walk:
         if is_worth and not parts:
             parts = await self._sifting.parts(self._asker, question, rejection, known)
         if parts:
-            self._went_on(Step(parts))
+            self._went_on(StepOutcome(parts))
         return bool(parts)
 
-    def _went_on(self, step: Step) -> None:
+    def _went_on(self, step: StepOutcome) -> None:
         self._tries = 0
         self._add(step.parts)
         self._chain, self._outcome = self._anew(), step.outcome
@@ -256,7 +260,7 @@ class Walk:
         chain, (calls, at) = self._chain, self._told
         rows = chain.rows + sum(part.rows.num_rows for part in self._parts)
         size = chain.bytes + sum(part.rows.nbytes for part in self._parts)
-        if rows >= self._piece_rows or size >= self._manner.piece_bytes:
+        if rows >= self._piece_rows or size >= self._options.piece_bytes:
             return True
         return self._asker.calls - calls >= _MOST_CALLS or self._clock() - at >= _MOST_SECONDS
 
@@ -280,7 +284,7 @@ class Walk:
     def _piece(self, parts: list[Part]) -> Piece:
         piece = joined(parts, self._schema, self._asker.calls - self._told[0])
         self._told = (self._asker.calls, self._clock())
-        self._piece_rows = self._manner.piece_rows
+        self._piece_rows = self._options.piece_rows
         return piece
 
     def _anew(self) -> Chain:
@@ -290,7 +294,7 @@ class Walk:
         return Query(
             since_ms,
             self._range.before_ms,
-            self._manner.page_size,
-            filters=self._manner.filters,
-            edges=self._asker.reader.edges,
+            self._options.page_size,
+            filters=self._options.filters,
+            padding=self._asker.reader.padding,
         )

@@ -32,11 +32,11 @@ class Range:
     calls_left: float = 0.0
 
 
-class Board:
+class WorkQueue:
     """The ranges that wait, those that are read, and the count of workers that wait for one."""
 
     def __init__(self, ranges: list[Range], workers: int, worth_calls: int = WORTH_CALLS) -> None:
-        """Build a board; a part of a range is handed over if it takes at least `worth_calls`."""
+        """Build a queue; a part of a range is handed over if it takes at least `worth_calls`."""
         self._waiting = deque(ranges)
         self._walks: set[Range] = set()
         self._worth_calls = worth_calls
@@ -49,7 +49,7 @@ class Board:
         """Whether nothing is left to read beside what one worker reads."""
         return not self._waiting and self._busy <= 1
 
-    async def take(self) -> Range | None:
+    async def next(self) -> Range | None:
         """Return the next range, or None when every range is read."""
         self._idle += 1
         try:
@@ -70,11 +70,11 @@ class Board:
         self._busy -= 1
         self._tell_all()
 
-    def hold(self, mine: Range) -> None:
+    def pin(self, mine: Range) -> None:
         """Hand over nothing of a walk's range until it says again how far it has come."""
         self._walks.discard(mine)
 
-    def reach(self, mine: Range, reached_ms: int, calls_left: float) -> None:
+    def progress(self, mine: Range, reached_ms: int, calls_left: float) -> None:
         """Note how far a walk has come, so that idle workers can take far parts of the rest.
 
         Args:
