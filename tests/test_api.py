@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cfaudit_export.api import Given, Workshop, export_all, logging_through, prepare
+from cfaudit_export.api import Assembly, Given, export_all, logging_through, prepare
 from cfaudit_export.errors import AccessError
 from cfaudit_sandbox import Sandbox, SandboxOptions, World
 
@@ -48,7 +48,7 @@ def monitor() -> Iterator[tuple[str, list[str]]]:
         thread.join()
 
 
-def workshop_of(sandbox: Sandbox, folder: Path, token: str | None = "user", **flags: Any) -> Workshop:
+def workshop_of(sandbox: Sandbox, folder: Path, token: str | None = "user", **flags: Any) -> Assembly:
     pairs = [f"sinks.parquet.path={folder / 'out'}", *(f"{name}={value}" for name, value in flags.items())]
     given = Given(
         None,
@@ -94,8 +94,8 @@ def test_a_run_beside_the_regular_ones_is_not_observed(
     sandbox: Sandbox, tmp_path: Path, monitor: tuple[str, list[str]]
 ) -> None:
     url, heard = monitor
-    workshop = workshop_of(sandbox, tmp_path, ping_url=url, metrics_file=tmp_path / "cfaudit.prom")
-    assert len(list(export_all(workshop, observed=False))) == 2
+    assembly = workshop_of(sandbox, tmp_path, ping_url=url, metrics_file=tmp_path / "cfaudit.prom")
+    assert len(list(export_all(assembly, observed=False))) == 2
     assert (heard, (tmp_path / "cfaudit.prom").exists()) == ([], False)
 
 

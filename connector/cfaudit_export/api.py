@@ -1,7 +1,7 @@
 """Exports started from Python, as a scheduler does: what `run` and `plan --slices` do, without a terminal.
 
-workshop = prepare(Given(flags={"sink": ["parquet"]}), environ=os.environ, clock=clock)
-for report in export_all(workshop):
+assembly = prepare(Given(flags={"sink": ["parquet"]}), environ=os.environ, clock=clock)
+for report in export_all(assembly):
     print(report.exit_code)
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cfaudit_export.app.accounts import accounts_of
-from cfaudit_export.app.compose import Watch, Workshop, assemble, connected
+from cfaudit_export.app.compose import Assembly, RunListeners, compose, connected
 from cfaudit_export.app.export import export
 from cfaudit_export.app.failover import candidates, choose
 from cfaudit_export.app.log import Redaction, logging_through
@@ -32,13 +32,13 @@ from cfaudit_export.settings.secret_values import secret_values, secret_variable
 
 __all__ = [
     "UNKNOWN_ACCOUNT",
+    "Assembly",
     "Given",
     "Redaction",
-    "Workshop",
     "accounts",
     "as_plain",
+    "compose_runs",
     "export_all",
-    "fit",
     "logging_through",
     "prepare",
     "slices",
@@ -49,12 +49,12 @@ _LOG = logging.getLogger(__name__)
 UNKNOWN_ACCOUNT = "not known yet"
 """What stands for the account of a run that ended before it found out which it is."""
 
-Follow = Callable[[str], AbstractContextManager[Watch]]
+Follow = Callable[[str], AbstractContextManager[RunListeners]]
 
 
-def unwatched(_account: str) -> AbstractContextManager[Watch]:
+def unwatched(_account: str) -> AbstractContextManager[RunListeners]:
     """Report the progress of a run to no one."""
-    return nullcontext(Watch())
+    return nullcontext(RunListeners())
 
 
 def prepare(
@@ -65,7 +65,7 @@ def prepare(
     hide: Callable[[str], None] = lambda _secret: None,
     needs_sink: bool = True,
     is_run: bool = False,
-) -> Workshop:
+) -> Assembly:
     """Read the settings as the command line does, and fit everything together. Nothing is connected yet.
 
     Args:
@@ -84,10 +84,10 @@ def prepare(
     settings = load_settings(given, environ=environ, now=clock(), directory=Path())
     for secret in secret_values(settings, environ):
         hide(secret)
-    return fit(settings, environ=environ, clock=clock, hide=hide, needs_sink=needs_sink, is_run=is_run)
+    return compose_runs(settings, environ=environ, clock=clock, hide=hide, needs_sink=needs_sink, is_run=is_run)
 
 
-def fit(
+def compose_runs(
     settings: Settings,
     *,
     environ: Mapping[str, str],
@@ -95,12 +95,12 @@ def fit(
     hide: Callable[[str], None],
     needs_sink: bool = True,
     is_run: bool = False,
-) -> Workshop:
+) -> Assembly:
     """Return what runs with these settings are made of. Raises: as `prepare`."""
     if settings.ping_url:
         hide(settings.ping_url)
     try:
-        return _fitted(settings, environ, clock, hide, needs_sink=needs_sink)
+        return _composed(settings, environ, clock, hide, needs_sink=needs_sink)
     except CfauditError:
         if not is_run:
             raise
@@ -108,31 +108,31 @@ def fit(
             raise
 
 
-def _fitted(
+def _composed(
     settings: Settings,
     environ: Mapping[str, str],
     clock: Callable[[], datetime],
     hide: Callable[[str], None],
     *,
     needs_sink: bool,
-) -> Workshop:
+) -> Assembly:
     from cfaudit_export.plugin.registry import load_plugins  # the list of installed distributions is slow to import
 
     plugins = load_plugins(environ=environ)
     if needs_sink and not settings.sink:
         installed = ", ".join(plugins.sinks) or "none"
         raise SettingsError(f"no sink: say where events go, as in --sink parquet (installed: {installed})")
-    return assemble(settings, plugins, environ=environ, clock=clock, hide=hide)
+    return compose(settings, plugins, environ=environ, clock=clock, hide=hide)
 
 
-def export_all(workshop: Workshop, follow: Follow = unwatched, *, observed: bool = True) -> Iterator[RunReport]:
+def export_all(assembly: Assembly, follow: Follow = unwatched, *, observed: bool = True) -> Iterator[RunReport]:
     """Run one account after the other, each once, and yield how it went; one that fails does not stop the others.
 
     For every caller, the metrics file, the collector and the monitor that the settings name hear of each run, and
     the log of how it ended. A caller that breaks off, and closes the iterator, is a failure for the monitor.
 
     Args:
-        workshop: what runs are made of.
+        assembly: what runs are made of.
         follow: opens for each account whom the run tells how it gets on, such as a progress bar.
         observed: False leaves out what observes runs: for a run beside the regular ones.
 
@@ -142,13 +142,13 @@ def export_all(workshop: Workshop, follow: Follow = unwatched, *, observed: bool
     with ExitStack() as stack:
         observer, codes = Observer(), list[ExitCode]()
         if observed:
-            told = _observed(workshop.settings, workshop.asked_source, workshop.environ, workshop.clock)
+            told = _observed(assembly.settings, assembly.asked_source, assembly.environ, assembly.clock)
             observer, codes = stack.enter_context(told)
-        for account in stack.enter_context(accounts_of(workshop)):
-            with follow(account) as watch:
-                report = export(workshop, account, replace(watch, trace=observer.trace))
+        for account in stack.enter_context(accounts_of(assembly)):
+            with follow(account) as listeners:
+                report = export(assembly, account, replace(listeners, trace=observer.trace))
             _log_end(report)
-            checkpoint, ends_at = checkpoint_of(workshop, report), _sign_in_ends_at(workshop, report)
+            checkpoint, ends_at = checkpoint_of(assembly, report), _sign_in_ends_at(assembly, report)
             observer.ended(report, checkpoint, ends_at)
             codes.append(report.exit_code)
             yield report
@@ -175,20 +175,20 @@ def _observed(
             told.extend(codes)
 
 
-def checkpoint_of(workshop: Workshop, report: RunReport) -> Checkpoint | None:
+def checkpoint_of(assembly: Assembly, report: RunReport) -> Checkpoint | None:
     """Return the checkpoint that a run left; that it cannot be read now changes nothing about the run."""
     with suppress(CfauditError):
-        found = workshop.store.load(report.stream.id)
+        found = assembly.store.load(report.stream.id)
         return found.checkpoint if found else None
     return None
 
 
-def _sign_in_ends_at(workshop: Workshop, report: RunReport) -> datetime | None:
+def _sign_in_ends_at(assembly: Assembly, report: RunReport) -> datetime | None:
     """Return when a person must sign in again, if that is known; log a warning when it is soon."""
-    read_by = next((one for one in candidates(workshop) if one.source_name == report.stream.source), workshop)
+    read_by = next((one for one in candidates(assembly) if one.source_name == report.stream.source), assembly)
     if read_by.credential.kind == "oauth":
         with suppress(CfauditError):  # the run is over, and how it went is known
-            grant = current_sign_in(read_by.settings, read_by.server_url, workshop.clock())
+            grant = current_sign_in(read_by.settings, read_by.server_url, assembly.clock())
             return grant.grant_expires_at if grant else None
     return None
 
@@ -218,7 +218,7 @@ def _log_end(report: RunReport) -> None:
         _LOG.warning("exported without recovered columns: call budget exhausted", extra=extra)
 
 
-def slices(workshop: Workshop, count: int) -> list[dict[str, Any]]:
+def slices(assembly: Assembly, count: int) -> list[dict[str, Any]]:
     """Cut the time to export into slices, `count` for each account, which runs can export beside each other.
 
     The time is from `since` (30 days ago without one) to `until`, and never beyond what is settled. The slices of an
@@ -229,30 +229,30 @@ def slices(workshop: Workshop, count: int) -> list[dict[str, Any]]:
     """
     from cfaudit_export.pipeline.plan import FIRST_RUN
 
-    settings = workshop.settings
-    settled = floor_ms(workshop.clock() - settings.settle_lag)
+    settings = assembly.settings
+    settled = floor_ms(assembly.clock() - settings.settle_lag)
     before = min(settled, floor_ms(settings.until)) if settings.until else settled
     since = floor_ms(settings.since) if settings.since else before - FIRST_RUN
     parts = cut(Window(since, before), count) if since < before else ()
     return [
         {"account": account, **as_plain({"since": part.since, "until": part.before}), "slice": True}
-        for account in accounts(workshop)
+        for account in accounts(assembly)
         for part in parts
     ]
 
 
-def accounts(workshop: Workshop) -> tuple[str, ...]:
+def accounts(assembly: Assembly) -> tuple[str, ...]:
     """Return the accounts that the settings name, else all that the credential can use.
 
     Raises:
         CfauditError: they have to be asked for, and that fails.
     """
-    if not workshop.settings.account:
-        workshop = replace(workshop, settings=replace(workshop.settings, account=ALL_ACCOUNTS))
-    with accounts_of(workshop) as found:
-        return tuple(account or _the_one(workshop) for account in found)
+    if not assembly.settings.account:
+        assembly = replace(assembly, settings=replace(assembly.settings, account=ALL_ACCOUNTS))
+    with accounts_of(assembly) as found:
+        return tuple(account or _the_one(assembly) for account in found)
 
 
-def _the_one(workshop: Workshop) -> str:
-    with connected(choose(workshop, ""), "") as (_, connection):
+def _the_one(assembly: Assembly) -> str:
+    with connected(choose(assembly, ""), "") as (_, connection):
         return connection.account_id

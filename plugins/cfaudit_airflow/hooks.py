@@ -16,7 +16,7 @@ from cfaudit_airflow import CONNECTION_TYPE
 from cfaudit_export import CfauditError
 
 if TYPE_CHECKING:
-    from cfaudit_export.api import Redaction, Workshop
+    from cfaudit_export.api import Assembly, Redaction
 
 TOKEN = "CLOUDFLARE_API_TOKEN"  # noqa: S105  # the name of the variable
 
@@ -56,7 +56,7 @@ class CloudflareAuditHook(BaseHook):  # type: ignore[misc]  # typed only where A
         config: str | None = None,
         *,
         needs_sink: bool = True,
-    ) -> Workshop:
+    ) -> Assembly:
         """Return what exports are made of; nothing is connected yet.
 
         Args:

@@ -18,7 +18,7 @@ from cfaudit_export import ExitCode, worst
 
 if TYPE_CHECKING:
     from cfaudit_export import RunReport
-    from cfaudit_export.api import Workshop
+    from cfaudit_export.api import Assembly
 
 _SETTLED = timedelta(seconds=1)  # the clock of the scheduler may be a little behind
 
@@ -114,14 +114,14 @@ class CloudflareAuditExportOperator(BaseOperator):  # type: ignore[misc]  # type
         window = None if self.since or self.until or not self.data_interval else _data_interval(context)
         hook = CloudflareAuditHook(self.cloudflare_audit_conn_id)
         with failing(hook.redact):
-            workshop = self._workshop(hook, window)
+            assembly = self._assembly(hook, window)
         if window:
-            workshop = replace(workshop, latecomers=True)
-            self._wait_until_settled(workshop, window[1])
+            assembly = replace(assembly, latecomers=True)
+            self._wait_until_settled(assembly, window[1])
         self._is_running = True
         try:
             with failing(hook.redact), logging_through(_log_to(self.log, hook.redact)):
-                reports = tuple(export_all(workshop))
+                reports = tuple(export_all(assembly))
         finally:
             self._is_running = False
         report: dict[str, Any] = {"exit_code": int(worst(one.exit_code for one in reports)), "runs": as_plain(reports)}
@@ -139,7 +139,7 @@ class CloudflareAuditExportOperator(BaseOperator):  # type: ignore[misc]  # type
         if self._is_running:  # after a timeout Airflow calls this when the run is over
             raise KeyboardInterrupt("the task was told to stop")
 
-    def _workshop(self, hook: CloudflareAuditHook, window: tuple[datetime, datetime] | None) -> Workshop:
+    def _assembly(self, hook: CloudflareAuditHook, window: tuple[datetime, datetime] | None) -> Assembly:
         since, until = (moment.isoformat() for moment in window) if window else (self.since, self.until)
         flags = {
             "account": list(_listed(self.account)),
@@ -152,9 +152,9 @@ class CloudflareAuditExportOperator(BaseOperator):  # type: ignore[misc]  # type
         given = {name: value for name, value in flags.items() if value}
         return hook.prepare(given, self.options, self.config)
 
-    def _wait_until_settled(self, workshop: Workshop, end: datetime) -> None:
-        settled_at = end + workshop.settings.settle_lag
-        if workshop.clock() < settled_at:
+    def _wait_until_settled(self, assembly: Assembly, end: datetime) -> None:
+        settled_at = end + assembly.settings.settle_lag
+        if assembly.clock() < settled_at:
             self.log.info("the data interval is settled at %s; coming back then", settled_at.isoformat())
             raise AirflowRescheduleException(settled_at + _SETTLED)
 
@@ -243,9 +243,9 @@ class CloudflareAuditPlanOperator(BaseOperator):  # type: ignore[misc]  # typed 
         given = {name: value for name, value in flags.items() if value}
         count = int(self.slices)
         with failing(hook.redact):
-            workshop = hook.prepare(given, self.options, self.config, needs_sink=False)
+            assembly = hook.prepare(given, self.options, self.config, needs_sink=False)
             with logging_through(_log_to(self.log, hook.redact)):
-                return slices(workshop, count) if count else [{"account": one} for one in accounts(workshop)]
+                return slices(assembly, count) if count else [{"account": one} for one in accounts(assembly)]
 
 
 def _listed(given: str | Sequence[str] | None) -> Sequence[str]:

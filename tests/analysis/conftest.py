@@ -14,7 +14,7 @@ import pytest
 
 from cfaudit_export.analysis.files.database import Data, open_data
 from cfaudit_export.analysis.files.open import open_place
-from cfaudit_export.app.compose import assemble
+from cfaudit_export.app.compose import compose
 from cfaudit_export.app.export import export
 from cfaudit_export.core.model import Window
 from cfaudit_export.parquet import write_parquet
@@ -66,8 +66,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
             sinks={"parquet": {"path": str(folder / "parquet")}},
         )
         environ = {"CLOUDFLARE_API_TOKEN": world.tokens["user"]}
-        workshop = assemble(settings, load_plugins(environ={}), environ=environ, clock=lambda: NOW)
-        report = export(workshop, world.accounts[0].id)
+        assembly = compose(settings, load_plugins(environ={}), environ=environ, clock=lambda: NOW)
+        report = export(assembly, world.accounts[0].id)
     assert (report.exit_code, report.gaps, report.events) == (0, (), 2_000)
     return Exported(folder / "parquet", folder / "state", world, world.accounts[0].id)
 

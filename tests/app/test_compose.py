@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cfaudit_export.app.compose import Workshop, assemble
+from cfaudit_export.app.compose import Assembly, compose
 from cfaudit_export.errors import AccessError, PluginError, SettingsError
 from cfaudit_export.plugin.records import SourcePlugin
 from cfaudit_export.plugin.registry import Offer, load_plugins
@@ -21,20 +21,20 @@ def clock() -> datetime:
     return datetime(2026, 11, 24, tzinfo=UTC)
 
 
-def fit(tmp_path: Path, environ: dict[str, str] = ENVIRON, **settings: Any) -> Workshop:
+def fit(tmp_path: Path, environ: dict[str, str] = ENVIRON, **settings: Any) -> Assembly:
     settings = {"source": "auditlogs", "sink": ("parquet",), "sinks": {"parquet": {"path": "out"}}} | settings
-    return assemble(Settings(state_dir=tmp_path, **settings), load_plugins(), environ=environ, clock=clock)
+    return compose(Settings(state_dir=tmp_path, **settings), load_plugins(), environ=environ, clock=clock)
 
 
 def test_nothing_is_touched_before_a_run(tmp_path: Path) -> None:
-    workshop = fit(tmp_path)
+    assembly = fit(tmp_path)
     assert list(tmp_path.iterdir()) == []
-    assert workshop.staging == tmp_path / "staging"
+    assert assembly.staging == tmp_path / "staging"
 
 
 def test_texts_stand_for_numbers_in_the_tables_of_plugins(tmp_path: Path) -> None:
-    workshop = fit(tmp_path, sources={"auditlogs": {"page_size": "500", "timeout_seconds": "1.5"}})
-    assert (workshop.source[1].page_size, workshop.source[1].timeout_seconds) == (500, 1.5)
+    assembly = fit(tmp_path, sources={"auditlogs": {"page_size": "500", "timeout_seconds": "1.5"}})
+    assert (assembly.source[1].page_size, assembly.source[1].timeout_seconds) == (500, 1.5)
 
 
 @pytest.mark.parametrize(
@@ -44,13 +44,13 @@ def test_a_sink_that_is_down_is_not_waited_for_longer_than_the_run_may_wait(
     tmp_path: Path, wait: timedelta | None, patience: float
 ) -> None:
     sinks = {"splunk": {"url": "https://splunk.example.com:8088"}, "parquet": {"path": "out"}}
-    workshop = fit(tmp_path, sink=("splunk", "parquet"), sinks=sinks, max_wait=wait)
-    assert workshop.sinks["splunk"][1].retry_seconds == patience
+    assembly = fit(tmp_path, sink=("splunk", "parquet"), sinks=sinks, max_wait=wait)
+    assert assembly.sinks["splunk"][1].retry_seconds == patience
 
 
 def test_a_stream_is_account_source_and_sorted_filters(tmp_path: Path) -> None:
-    workshop = fit(tmp_path, account=("a" * 32,), filters={"zone_name": "z", "action_type": "create"})
-    stream = workshop.stream("a" * 32)
+    assembly = fit(tmp_path, account=("a" * 32,), filters={"zone_name": "z", "action_type": "create"})
+    stream = assembly.stream("a" * 32)
     assert (stream.account_id, stream.source) == ("a" * 32, "auditlogs")
     assert stream.filters == (("action_type", "create"), ("zone_name", "z"))
 
@@ -92,8 +92,8 @@ GATEWAY = "https://gateway.example.com/mcp"
 BOTH = {"auditlogs": {"server_url": GATEWAY}, "codemode": {"server_url": "https://gateway.example.com/api/mcp"}}
 
 
-def sources_of(workshop: Workshop) -> list[str]:
-    return [one.source_name for one in (workshop, workshop.otherwise) if one]
+def sources_of(assembly: Assembly) -> list[str]:
+    return [one.source_name for one in (assembly, assembly.otherwise) if one]
 
 
 @pytest.mark.parametrize(
@@ -127,8 +127,8 @@ def test_switching_one_source_off_leaves_the_other_one(tmp_path: Path, off: str,
     plugins = load_plugins(environ={"CFAUDIT_DISABLED_PLUGINS": off})
     assert sorted(plugins.sources) == [left]
     settings = Settings(state_dir=tmp_path, sink=("parquet",), sinks={"parquet": {"path": "out"}})
-    workshop = assemble(settings, plugins, environ=ENVIRON, clock=clock)
-    assert (workshop.source_name, workshop.otherwise) == (left, None)
+    assembly = compose(settings, plugins, environ=ENVIRON, clock=clock)
+    assert (assembly.source_name, assembly.otherwise) == (left, None)
 
 
 def test_of_several_sources_one_may_lack_a_credential_and_not_all(tmp_path: Path) -> None:
@@ -149,11 +149,11 @@ def test_a_source_that_asks_nobody_needs_no_credential(tmp_path: Path) -> None:
     offer = Offer("files", "files", "1", "files", record)
     plugins = replace(plugins, sources={**plugins.sources, "files": offer})
     settings = Settings(source="files", sink=("parquet",), sinks={"parquet": {"path": "out"}}, state_dir=tmp_path)
-    workshop = assemble(settings, plugins, environ={}, clock=clock)
-    assert asyncio.run(workshop.credential.token()) is None
+    assembly = compose(settings, plugins, environ={}, clock=clock)
+    assert asyncio.run(assembly.credential.token()) is None
     needy = replace(plugins, sources={"files": replace(offer, record=replace(record, needs_credential=True))})
     with pytest.raises(AccessError, match="no credential"):
-        assemble(settings, needy, environ={}, clock=clock)
+        compose(settings, needy, environ={}, clock=clock)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from cfaudit_export.app.fallback import FilledSource
+from cfaudit_export.app.fallback import FallbackSource
 from cfaudit_export.core.model import Connection, Window
 from cfaudit_export.errors import SourceUnavailableError
 from cfaudit_export.pipeline.clocks import time_to_plan_by
@@ -36,7 +36,7 @@ def filled(*names: str) -> Any:
     def never(_found: Connection) -> AbstractContextManager[tuple[Source, Connection]]:
         raise AssertionError("no gap was met")
 
-    return FilledSource(lambda _is_filling: first, "other", never)
+    return FallbackSource(lambda _is_filling: first, "other", never)
 
 
 def test_all_that_a_source_may_offer_is_known_here() -> None:

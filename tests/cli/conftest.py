@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from cfaudit_export.app.compose import assemble
+from cfaudit_export.app.compose import compose
 from cfaudit_export.app.export import export
 from cfaudit_export.cli import main
 from cfaudit_export.plugin.registry import load_plugins
@@ -138,8 +138,8 @@ def exported(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Expo
         sinks={"parquet": {"path": str(folder / "out")}},
     )
     environ = {"CLOUDFLARE_API_TOKEN": sandbox.world.tokens["user"]}
-    workshop = assemble(settings, load_plugins(environ={}), environ=environ, clock=lambda: datetime.now(UTC))
-    report = export(workshop, account)
+    assembly = compose(settings, load_plugins(environ={}), environ=environ, clock=lambda: datetime.now(UTC))
+    report = export(assembly, account)
     assert (report.exit_code, report.gaps) == (0, ())
     store = FileStore(folder / "state" / "checkpoints")
     [found] = [store.load(stream_id) for stream_id in store.streams()]

@@ -104,8 +104,8 @@ def test_large_numbers_fit_too(counted: dict[str, Any], shown: str, monkeypatch:
     monkeypatch.setattr(sys, "stderr", screen)
     monkeypatch.setenv("COLUMNS", str(COLUMNS))
     monkeypatch.setenv("TERM", "xterm")
-    with progress_bar(Terminal(), "0123456789abcdef" * 2) as watch:
-        watch.counters(counted)
+    with progress_bar(Terminal(), "0123456789abcdef" * 2) as listeners:
+        listeners.counters(counted)
     row = rows_of(screen.getvalue())[-1]
     assert len(row) == COLUMNS
     assert re.search(rf"{shown}{_TIME}$", row), row

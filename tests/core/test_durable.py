@@ -49,7 +49,7 @@ def keep_checkpoint(folder: Path) -> None:
     assert store.load(stream.id) is not None
 
 
-def set_aside(folder: Path) -> None:
+def quarantine(folder: Path) -> None:
     batch = make_batch(folder, rows=2)
     first = read_batch(batch)["event_id"][0].as_py()
     aside = quarantine_of(folder, batch.stream)
@@ -70,7 +70,7 @@ def note_progress(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP])
-@pytest.mark.parametrize("write", [keep_checkpoint, set_aside, store_parquet, note_progress])
+@pytest.mark.parametrize("write", [keep_checkpoint, quarantine, store_parquet, note_progress])
 def test_where_folders_cannot_be_synced_files_appear_all_the_same(
     write: Callable[[Path], None], number: int, refusing: Callable[[int], None], tmp_path: Path
 ) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from cfaudit_export import Batch, LoadUnknownError, Receipt, Sink, SinkError, SinkPlugin, Window
-from cfaudit_export.app.compose import assemble
+from cfaudit_export.app.compose import compose
 from cfaudit_export.app.export import export
 from cfaudit_export.plugin.registry import Offer, Plugins, load_plugins
 from cfaudit_export.settings import Settings
@@ -93,13 +93,13 @@ def run(order: dict[str, Any], plugins: Plugins) -> int:
         sources={"auditlogs": {"server_url": order["url"], "budget_calls": 0, "retry_seconds": 0.0}},
         sinks={"parquet": {"path": str(root / "parquet")}, "moody": {"path": str(root / "moody")}},
     )
-    workshop = assemble(
+    assembly = compose(
         settings,
         with_moods(plugins, random.Random(order["seed"]), order["faults"]),
         environ={"CLOUDFLARE_API_TOKEN": order["token"]},
         clock=lambda: now,
     )
-    return int(export(workshop, order["account"]).exit_code)
+    return int(export(assembly, order["account"]).exit_code)
 
 
 def run_child(order: dict[str, Any], plugins: Plugins) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bad_habits.log import ACCOUNT, NOW
 from bad_habits.runs import SINCE, UNTIL
-from cfaudit_export.app.compose import assemble
+from cfaudit_export.app.compose import compose
 from cfaudit_export.app.export import export
 from cfaudit_export.plugin.registry import load_plugins
 from cfaudit_export.settings import Settings
@@ -32,8 +32,8 @@ def main() -> int:
         sinks={"parquet": {"path": str(root / "out")}},
     )
     environ = {"CLOUDFLARE_API_TOKEN": "cfat_token"}
-    workshop = assemble(settings, load_plugins(environ={}), environ=environ, clock=lambda: NOW)
-    return int(export(replace(workshop, latecomers=True), ACCOUNT).exit_code)
+    assembly = compose(settings, load_plugins(environ={}), environ=environ, clock=lambda: NOW)
+    return int(export(replace(assembly, latecomers=True), ACCOUNT).exit_code)
 
 
 if __name__ == "__main__":

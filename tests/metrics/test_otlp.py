@@ -19,7 +19,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AGGREGATION_TEMPORALITY_CUMULATIVE, AGGREGATION_TEMPORALITY_DELTA
 
-from cfaudit_export.app.compose import Watch, assemble
+from cfaudit_export.app.compose import RunListeners, compose
 from cfaudit_export.app.export import export
 from cfaudit_export.core.model import Checkpoint, RunReport
 from cfaudit_export.errors import ExitCode, SettingsError
@@ -246,9 +246,9 @@ def test_a_run_is_one_trace_and_its_steps_lie_below_it(collector: Collector, tmp
             recover={"mode": "off"},
         )
         environ = {"CLOUDFLARE_API_TOKEN": world.tokens["account"]}
-        workshop = assemble(settings, load_plugins(), environ=environ, clock=lambda: datetime.now(UTC))
+        assembly = compose(settings, load_plugins(), environ=environ, clock=lambda: datetime.now(UTC))
         with observing(None, collector.url, {}) as observer:
-            done = export(workshop, world.accounts[0].id, Watch(trace=observer.trace))
+            done = export(assembly, world.accounts[0].id, RunListeners(trace=observer.trace))
     assert done.exit_code == 0
     spans = collector.spans
     assert len({span.trace_id for span in spans}) == 1

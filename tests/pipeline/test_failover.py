@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from starlette.responses import PlainTextResponse
 
-from cfaudit_export.app.compose import Workshop, assemble
+from cfaudit_export.app.compose import Assembly, compose
 from cfaudit_export.app.export import export
 from cfaudit_export.core.model import RunReport
 from cfaudit_export.errors import ExitCode
@@ -22,7 +22,7 @@ PATHS = {"codemode": CODEMODE_PREFIX, "auditlogs": "/mcp"}
 AWAY = "http://127.0.0.1:9/mcp"
 
 
-def workshop_of(rig: Any, *, token: str = "account", **more: Any) -> Workshop:
+def workshop_of(rig: Any, *, token: str = "account", **more: Any) -> Assembly:
     known = {"budget_calls": 0, "retry_seconds": 1.0, "page_size": 25, "piece_rows": 25, "concurrency": 1}
     urls = {"auditlogs": rig.sandbox.mcp_url, "codemode": rig.sandbox.codemode_url}
     settings = Settings(
@@ -35,7 +35,7 @@ def workshop_of(rig: Any, *, token: str = "account", **more: Any) -> Workshop:
         **more,
     )
     environ = {"CLOUDFLARE_API_TOKEN": rig.world.tokens[token]}
-    return assemble(settings, load_plugins(environ={}), environ=environ, clock=lambda: rig.now)
+    return compose(settings, load_plugins(environ={}), environ=environ, clock=lambda: rig.now)
 
 
 def run(rig: Any, account: str | None = None, **more: Any) -> RunReport:
@@ -128,8 +128,8 @@ def test_the_other_source_goes_on_where_a_server_is_gone_in_the_midst_of_a_run(
         close_door(rig, first, how, open_for=9 if first == "codemode" else 5)
         report = run(rig, account)
     else:
-        workshop = workshop_of(rig)
-        half = replace(workshop, settings=replace(workshop.settings, until=rig.now - timedelta(hours=12)))
+        assembly = workshop_of(rig)
+        half = replace(assembly, settings=replace(assembly.settings, until=rig.now - timedelta(hours=12)))
         assert half.otherwise
         assert export(half, rig.stream.account_id).exit_code == 0
         rig.sandbox.codemode.isolates.spoil.append(('"action"', '"deed"'))

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cfaudit_export.app.compose import assemble
+from cfaudit_export.app.compose import compose
 from cfaudit_export.app.export import export
 from cfaudit_export.core.model import MILLISECOND, Checkpoint, RunReport, Window, iso
 from cfaudit_export.errors import ExitCode, SettingsError
@@ -40,10 +40,10 @@ def run(
     rig: Any, source: str = "auditlogs", fill: str | None = None, *, token: str = "account", **more: Any
 ) -> RunReport:
     environ = {"CLOUDFLARE_API_TOKEN": rig.world.tokens[token]}
-    workshop = assemble(
+    assembly = compose(
         settings_of(rig, source, fill, **more), load_plugins(environ={}), environ=environ, clock=lambda: rig.now
     )
-    return export(workshop, rig.stream.account_id)
+    return export(assembly, rig.stream.account_id)
 
 
 def checkpoint_of(rig: Any) -> Checkpoint:
@@ -273,8 +273,8 @@ def test_a_second_source_without_a_credential_stops_nothing_but_the_filling(
     sources = {"auditlogs": {"headers": {"Authorization": "GATEWAY"}}}
     monkeypatch.setenv("GATEWAY", f"Bearer {rig.world.tokens['account']}")
     settings = settings_of(rig, fill="codemode", **sources)
-    workshop = assemble(settings, load_plugins(environ={}), environ=os.environ, clock=lambda: rig.now)
-    report = export(workshop, rig.stream.account_id)
+    assembly = compose(settings, load_plugins(environ={}), environ=os.environ, clock=lambda: rig.now)
+    report = export(assembly, rig.stream.account_id)
     assert report.error is None
     assert report.exit_code == ExitCode.INCOMPLETE
     assert_every_event_once(rig, lacking=ODD_ROWS)

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from cfaudit_export.app.compose import Workshop, connected
+from cfaudit_export.app.compose import Assembly, connected
 from cfaudit_export.app.failover import candidates
 from cfaudit_export.errors import AccessError, AccountChoiceError, ProtocolError
 from cfaudit_export.settings import ALL_ACCOUNTS
@@ -15,7 +15,7 @@ _LOG = logging.getLogger(__name__)
 
 
 @contextmanager
-def accounts_of(workshop: Workshop) -> Iterator[tuple[str, ...]]:
+def accounts_of(assembly: Assembly) -> Iterator[tuple[str, ...]]:
     """Yield the accounts to export; a single empty one leaves the choice to the source.
 
     As long as the context lasts, they share what can be shared, such as an open session. Where all accounts are
@@ -23,13 +23,13 @@ def accounts_of(workshop: Workshop) -> Iterator[tuple[str, ...]]:
 
     Raises: as `Source.connect`.
     """
-    with workshop.shared.kept():
-        named = workshop.settings.account
-        yield _all_accounts(workshop) if named == ALL_ACCOUNTS else named or ("",)
+    with assembly.shared.kept():
+        named = assembly.settings.account
+        yield _all_accounts(assembly) if named == ALL_ACCOUNTS else named or ("",)
 
 
-def _all_accounts(workshop: Workshop) -> tuple[str, ...]:
-    *preferred, last = candidates(workshop)
+def _all_accounts(assembly: Assembly) -> tuple[str, ...]:
+    *preferred, last = candidates(assembly)
     for one in preferred:
         try:
             return _accounts_seen_by(one)
@@ -39,9 +39,9 @@ def _all_accounts(workshop: Workshop) -> tuple[str, ...]:
     return _accounts_seen_by(last)
 
 
-def _accounts_seen_by(workshop: Workshop) -> tuple[str, ...]:
+def _accounts_seen_by(assembly: Assembly) -> tuple[str, ...]:
     try:
-        with connected(workshop, "") as (_, connection):
+        with connected(assembly, "") as (_, connection):
             return (connection.account_id if connection.accounts else "",)
     except AccountChoiceError as choice:
         if not choice.accounts:

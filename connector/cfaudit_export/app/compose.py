@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 from cfaudit_export.app.log import Redaction
 from cfaudit_export.app.resolve import (
     check_names,
-    fit_sink,
-    fit_source,
-    fit_transform,
     offered_sources,
     open_store,
     require_named_host,
+    resolve_sink,
+    resolve_source,
+    resolve_transform,
     secrets_of,
     server_url_of,
 )
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Watch:
+class RunListeners:
     """Who is told how a run gets on: counters of the source, the progress of the run, and its steps."""
 
     counters: Callable[[dict[str, Any]], None] = lambda _counters: None
@@ -53,7 +53,7 @@ class Watch:
 
 
 @dataclass(frozen=True, slots=True)
-class Workshop:
+class Assembly:
     """All that runs are made of; nothing in it is connected yet.
 
     Attributes:
@@ -90,8 +90,8 @@ class Workshop:
     redact: Callable[[str], str] = field(default=str, repr=False)
     only_gaps: bool = False
     latecomers: bool = False
-    filler: Workshop | None = None
-    otherwise: Workshop | None = None
+    filler: Assembly | None = None
+    otherwise: Assembly | None = None
 
     @property
     def source_name(self) -> str:
@@ -123,14 +123,14 @@ class Workshop:
         return Stream(account, plugin.name, tuple(sorted(settings.filters.items())), plugin.log, part)
 
 
-def assemble(
+def compose(
     settings: Settings,
     plugins: Plugins,
     *,
     environ: Mapping[str, str],
     clock: Callable[[], datetime],
     hide: Callable[[str], None] = lambda _secret: None,
-) -> Workshop:
+) -> Assembly:
     """Fit everything together.
 
     Args:
@@ -152,18 +152,18 @@ def assemble(
     check_names(settings, plugins)
     first, *others = offered_sources(settings, plugins)
     chosen = settings.using(first)
-    source = fit_source(chosen, plugins)
-    sinks = {name: fit_sink(settings, plugins, name) for name in settings.sink}
+    source = resolve_source(chosen, plugins)
+    sinks = {name: resolve_sink(settings, plugins, name) for name in settings.sink}
     for _, config in (source, *sinks.values()):
         for secret in secrets_of(config):
             hide(secret)
     credential = _credential(chosen, source, environ=environ, clock=clock, hide=hide)
-    workshop = Workshop(
+    assembly = Assembly(
         settings=chosen,
         plugins=plugins,
         source=source,
         sinks=sinks,
-        transforms=tuple(fit_transform(settings, plugins, name) for name in settings.transform),
+        transforms=tuple(resolve_transform(settings, plugins, name) for name in settings.transform),
         store=GuardedStore(open_store(settings, plugins), redact, clock),
         credential=credential,
         clock=clock,
@@ -172,12 +172,12 @@ def assemble(
         asked_source=settings.source,
     )
     if (filler := settings.fill_gaps_from) is not None:
-        workshop = dataclasses.replace(workshop, filler=_filler(workshop, filler, environ=environ, hide=hide))
+        assembly = dataclasses.replace(assembly, filler=_filler(assembly, filler, environ=environ, hide=hide))
     for name in others:
-        other = _beside(workshop, settings.using(name), environ=environ, hide=hide)
-        workshop = dataclasses.replace(workshop, otherwise=other)
-    _require_credential(workshop)
-    return workshop
+        other = _beside(assembly, settings.using(name), environ=environ, hide=hide)
+        assembly = dataclasses.replace(assembly, otherwise=other)
+    _require_credential(assembly)
+    return assembly
 
 
 def _both(*hiding: Callable[[str], None]) -> Callable[[str], None]:
@@ -189,26 +189,28 @@ def _both(*hiding: Callable[[str], None]) -> Callable[[str], None]:
 
 
 @contextmanager
-def connected(workshop: Workshop, account: str, watch: Watch | None = None) -> Iterator[tuple[Source, Connection]]:
+def connected(
+    assembly: Assembly, account: str, listeners: RunListeners | None = None
+) -> Iterator[tuple[Source, Connection]]:
     """Yield the source of an account, connected; it is closed with the context.
 
     Raises: as `Source.connect`.
     """
-    wait, recover = workshop.settings.max_wait, dict(workshop.settings.recover)
+    wait, recover = assembly.settings.max_wait, dict(assembly.settings.recover)
     context = SourceContext(
-        stream=workshop.stream(account),
-        credential=workshop.credential,
-        clock=workshop.clock,
-        progress=(watch or Watch()).counters,
+        stream=assembly.stream(account),
+        credential=assembly.credential,
+        clock=assembly.clock,
+        progress=(listeners or RunListeners()).counters,
         recover=Recover(recover.pop("mode"), recover),
         max_wait_seconds=None if wait is None else wait.total_seconds(),
-        shared=workshop.shared,
+        shared=assembly.shared,
     )
-    plugin, config = workshop.source
-    if filler := workshop.filler:
-        from cfaudit_export.app.fallback import FilledSource
+    plugin, config = assembly.source
+    if filler := assembly.filler:
+        from cfaudit_export.app.fallback import FallbackSource
 
-        source: Source = FilledSource(
+        source: Source = FallbackSource(
             lambda is_filling: plugin.build(config, dataclasses.replace(context, has_filler=is_filling)),
             filler.settings.source,
             lambda found: connected(filler, found.account_id),
@@ -220,50 +222,50 @@ def connected(workshop: Workshop, account: str, watch: Watch | None = None) -> I
     except AccountChoiceError:
         raise
     except BaseException:
-        workshop.shared.close()  # whatever is wrong with a session, the next account is not to suffer from it
+        assembly.shared.close()  # whatever is wrong with a session, the next account is not to suffer from it
         raise
     finally:
         source.close()
 
 
 @contextmanager
-def opened_sinks(workshop: Workshop) -> Iterator[dict[str, Sink]]:
+def opened_sinks(assembly: Assembly) -> Iterator[dict[str, Sink]]:
     """Yield the sinks; they are closed with the context."""
     with ExitStack() as stack:
         sinks = {}
-        for name, (plugin, config) in workshop.sinks.items():
+        for name, (plugin, config) in assembly.sinks.items():
             sinks[name] = plugin.build(config)
             stack.callback(sinks[name].close)
         yield sinks
 
 
-def _filler(workshop: Workshop, name: str, *, environ: Mapping[str, str], hide: Callable[[str], None]) -> Workshop:
-    """Return a workshop with the source that fills gaps.
+def _filler(assembly: Assembly, name: str, *, environ: Mapping[str, str], hide: Callable[[str], None]) -> Assembly:
+    """Return an assembly with the source that fills gaps.
 
     Raises:
         SettingsError: it cannot fill gaps of the first source, or the credential would go to a host that is not named.
     """
-    first, _ = workshop.source
-    recover = {"mode": workshop.settings.recover["mode"]}
-    settings = dataclasses.replace(workshop.settings, source=name, fill_gaps_from=None, recover=recover)
-    filler = _beside(workshop, settings, environ=environ, hide=hide)
+    first, _ = assembly.source
+    recover = {"mode": assembly.settings.recover["mode"]}
+    settings = dataclasses.replace(assembly.settings, source=name, fill_gaps_from=None, recover=recover)
+    filler = _beside(assembly, settings, environ=environ, hide=hide)
     second, _ = filler.source
     if (second.log or name) != (first.log or first.name) or name == first.name:
         raise SettingsError(f"source '{name}' cannot fill gaps of '{first.name}': it reads another log, or is the same")
-    require_named_host(workshop.source, filler.source)
+    require_named_host(assembly.source, filler.source)
     return filler
 
 
 def _beside(
-    workshop: Workshop, settings: Settings, *, environ: Mapping[str, str], hide: Callable[[str], None]
-) -> Workshop:
-    """Return the workshop with another source, which may fail alone: also by having no credential."""
-    source = fit_source(settings, workshop.plugins)
+    assembly: Assembly, settings: Settings, *, environ: Mapping[str, str], hide: Callable[[str], None]
+) -> Assembly:
+    """Return the assembly with another source, which may fail alone: also by having no credential."""
+    source = resolve_source(settings, assembly.plugins)
     for secret in secrets_of(source[1]):
         hide(secret)
-    credential = _credential(settings, source, environ=environ, clock=workshop.clock, hide=hide)
-    shared = workshop.shared.beside()
-    return dataclasses.replace(workshop, settings=settings, source=source, credential=credential, shared=shared)
+    credential = _credential(settings, source, environ=environ, clock=assembly.clock, hide=hide)
+    shared = assembly.shared.beside()
+    return dataclasses.replace(assembly, settings=settings, source=source, credential=credential, shared=shared)
 
 
 def _credential(
@@ -283,13 +285,13 @@ def _credential(
         return MissingCredential(error)
 
 
-def _require_credential(workshop: Workshop) -> None:
+def _require_credential(assembly: Assembly) -> None:
     """Find out before anything is connected that no source has a credential.
 
     Raises:
         AccessError, TryAgainError: what is wrong with that of the last one.
     """
-    candidates = [workshop] if workshop.otherwise is None else [workshop, workshop.otherwise]
+    candidates = [assembly] if assembly.otherwise is None else [assembly, assembly.otherwise]
     missing = [one.credential.error for one in candidates if isinstance(one.credential, MissingCredential)]
     if len(missing) == len(candidates):
         raise missing[-1]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from cfaudit_export.app.compose import Watch, Workshop, connected, opened_sinks
+from cfaudit_export.app.compose import Assembly, RunListeners, connected, opened_sinks
 from cfaudit_export.app.failover import COUNTERS, account_to_go_on_with, choose, is_gone, joined, swapped
 from cfaudit_export.core.model import Connection, RunReport
 from cfaudit_export.errors import CfauditError, ExitCode
@@ -17,23 +17,23 @@ from cfaudit_export.plugin.interfaces import Sink, Source
 _LOG = logging.getLogger(__name__)
 
 
-def export(workshop: Workshop, account: str, watch: Watch | None = None) -> RunReport:
+def export(assembly: Assembly, account: str, listeners: RunListeners | None = None) -> RunReport:
     """Run one account once; what stops it is in the report, so that other accounts can follow."""
-    watch = watch or Watch()
-    with watch.trace("run") as facts:
-        report = _reported(workshop, account, lambda: _carried_through(workshop, account, watch))
+    listeners = listeners or RunListeners()
+    with listeners.trace("run") as facts:
+        report = _reported(assembly, account, lambda: _carried_through(assembly, account, listeners))
         facts.update(account=report.stream.account_id, source=report.stream.source, stream=report.stream.id)
         facts.update(exit_code=int(report.exit_code), events=report.events, calls=report.calls)
     if report.error:
-        workshop.shared.close()
-    workshop.plugins.after_run(report)
+        assembly.shared.close()
+    assembly.plugins.after_run(report)
     return report
 
 
-def _carried_through(workshop: Workshop, account: str, watch: Watch) -> RunReport:
+def _carried_through(assembly: Assembly, account: str, listeners: RunListeners) -> RunReport:
     """Run by the source of the account; where its server is gone, once more by the other one."""
-    chosen = choose(workshop, account)
-    report = _exported(chosen, account, watch)
+    chosen = choose(assembly, account)
+    report = _exported(chosen, account, listeners)
     if chosen.otherwise is None or not is_gone(report):
         return report
     other, going_on = replace(swapped(chosen), otherwise=None), account_to_go_on_with(chosen, account, report)
@@ -42,31 +42,31 @@ def _carried_through(workshop: Workshop, account: str, watch: Watch) -> RunRepor
         return replace(report, error=error)
     facts = {"source": chosen.source_name, "goes_on": other.source_name, "error": report.error}
     _LOG.warning("the source is gone, another one goes on", extra=facts)
-    second = _exported(other, going_on, watch)
+    second = _exported(other, going_on, listeners)
     return joined(report, second, source=other.source_name)
 
 
-def _exported(workshop: Workshop, account: str, watch: Watch) -> RunReport:
+def _exported(assembly: Assembly, account: str, listeners: RunListeners) -> RunReport:
     counted: dict[str, Any] = {}
 
     def counters(facts: dict[str, Any]) -> None:
         counted.update(facts)
-        watch.counters(facts)
+        listeners.counters(facts)
 
-    told = replace(watch, counters=counters)
+    told = replace(listeners, counters=counters)
 
     def run() -> RunReport:
-        with opened_sinks(workshop) as sinks, connected(workshop, account, told) as (source, connection):
-            return _run(workshop, sinks, source, connection, told)
+        with opened_sinks(assembly) as sinks, connected(assembly, account, told) as (source, connection):
+            return _run(assembly, sinks, source, connection, told)
 
-    report = _reported(workshop, account, run)
+    report = _reported(assembly, account, run)
     extra = {name: value for name, value in counted.items() if name in COUNTERS}
     return replace(report, extra={**report.extra, **extra})
 
 
-def _reported(workshop: Workshop, account: str, run: Callable[[], RunReport]) -> RunReport:
+def _reported(assembly: Assembly, account: str, run: Callable[[], RunReport]) -> RunReport:
     """Return the report of a run, also of one that an error ends."""
-    started_at = workshop.clock()
+    started_at = assembly.clock()
     try:
         return run()
     except CfauditError as error:
@@ -76,9 +76,9 @@ def _reported(workshop: Workshop, account: str, run: Callable[[], RunReport]) ->
         said, code = f"{type(error).__name__}; {report_to(error, 'with the traceback above')}", ExitCode.BUG
         retry_after = None
     return RunReport(
-        workshop.stream(account),
+        assembly.stream(account),
         started_at,
-        workshop.clock(),
+        assembly.clock(),
         None,
         error=said,
         exit_code=code,
@@ -87,17 +87,17 @@ def _reported(workshop: Workshop, account: str, run: Callable[[], RunReport]) ->
 
 
 def _run(
-    workshop: Workshop, sinks: Mapping[str, Sink], source: Source, connection: Connection, watch: Watch
+    assembly: Assembly, sinks: Mapping[str, Sink], source: Source, connection: Connection, listeners: RunListeners
 ) -> RunReport:
     from cfaudit_export.pipeline.job import Job
     from cfaudit_export.pipeline.ledger import require_same_name
     from cfaudit_export.pipeline.run import run_stream
     from cfaudit_export.pipeline.slices import Waiting, run_slice
 
-    settings, stream = workshop.settings, workshop.stream(connection.account_id)
-    watch.counters({"events": 0})  # connected: from here on there is something to count
+    settings, stream = assembly.settings, assembly.stream(connection.account_id)
+    listeners.counters({"events": 0})  # connected: from here on there is something to count
     is_sure = connection.account_verified or settings.trust_account
-    require_same_name(workshop.store, stream, is_named=bool(settings.account), is_sure=is_sure)
+    require_same_name(assembly.store, stream, is_named=bool(settings.account), is_sure=is_sure)
     if not is_sure:  # --trust-account vouches for it
         _LOG.warning("account not verified: the server names no account", extra={"account": stream.account_id})
     job = Job(
@@ -105,23 +105,23 @@ def _run(
         connection=connection,
         source=source,
         sinks=sinks,
-        store=workshop.store,
-        staging=workshop.staging,
-        clock=workshop.clock,
+        store=assembly.store,
+        staging=assembly.staging,
+        clock=assembly.clock,
         since=settings.since,
         until=settings.until,
         settle_lag=settings.settle_lag,
         rescan=settings.rescan,
-        destinations=workshop.destinations,
+        destinations=assembly.destinations,
         adopt_destination=settings.adopt_destination,
-        only_gaps=workshop.only_gaps,
-        latecomers=workshop.latecomers,
+        only_gaps=assembly.only_gaps,
+        latecomers=assembly.latecomers,
         fail_on_trimmed=settings.fail_on_trimmed,
-        transforms=workshop.transforms,
-        after_load=workshop.plugins.after_load,
-        progress=watch.progress,
-        trace=watch.trace,
-        redact=workshop.redact,
+        transforms=assembly.transforms,
+        after_load=assembly.plugins.after_load,
+        progress=listeners.progress,
+        trace=listeners.trace,
+        redact=assembly.redact,
     )
     report = run_slice(job, Waiting.within(settings.max_wait)) if job.stream.slice else run_stream(job)
     return replace(report, extra=report.extra | {"account_verified": connection.account_verified})

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 
-from cfaudit_export.app.compose import Workshop, connected
+from cfaudit_export.app.compose import Assembly, connected
 from cfaudit_export.core.model import RunReport, SinkReport, Stream
 from cfaudit_export.errors import AccessError, CfauditError, ExitCode, ProtocolError, worst
 
@@ -23,51 +23,51 @@ COUNTERS = ("retries", "throttles", "waited_seconds")
 _STREAMS = 20  # enough to see what a machine with one account does
 
 
-def choose(workshop: Workshop, account: str) -> Workshop:
-    """Return the workshop with the source that is to read an account; `otherwise` has the one to go on with.
+def choose(assembly: Assembly, account: str) -> Assembly:
+    """Return the assembly with the source that is to read an account; `otherwise` has the one to go on with.
 
     Args:
-        workshop: as `assemble` returns it.
+        assembly: as `compose` returns it.
         account: the account; empty for the one that the credential has.
 
     Raises: as `Source.connect`, where neither source can be used, or it cannot be told now.
     """
-    if workshop.otherwise is None:
-        return workshop
-    known = _source_of(workshop, account)
+    if assembly.otherwise is None:
+        return assembly
+    known = _source_of(assembly, account)
     if known is None:
         try:
-            with connected(workshop, account) as (source, connection):
-                known = _source_of(workshop, connection.account_id)
+            with connected(assembly, account) as (source, connection):
+                known = _source_of(assembly, connection.account_id)
                 if known is None:
                     source.probe()
         except (AccessError, ProtocolError) as error:
-            other = swapped(workshop)
+            other = swapped(assembly)
             facts = {"source": other.source_name, "account": account, "because": str(error)}
             _LOG.info("source chosen, the preferred one cannot be used", extra=facts)
             return other
-    chosen = swapped(workshop) if known == workshop.otherwise.source_name else workshop
+    chosen = swapped(assembly) if known == assembly.otherwise.source_name else assembly
     _LOG.info("source chosen", extra={"source": chosen.source_name, "account": account, "known": known is not None})
     return chosen
 
 
-def candidates(workshop: Workshop) -> Iterator[Workshop]:
-    """Yield the workshop with each source that may read: first the one that has read, else the preferred one."""
-    other = workshop.otherwise
+def candidates(assembly: Assembly) -> Iterator[Assembly]:
+    """Yield the assembly with each source that may read: first the one that has read, else the preferred one."""
+    other = assembly.otherwise
     if other is None:
-        yield workshop
+        yield assembly
         return
-    both = (workshop, swapped(workshop))
-    yield from both[::-1] if _source_of(workshop, "") == other.source_name else both
+    both = (assembly, swapped(assembly))
+    yield from both[::-1] if _source_of(assembly, "") == other.source_name else both
 
 
-def swapped(workshop: Workshop) -> Workshop:
-    """Return the workshop with its two sources in each other's places."""
-    other = workshop.otherwise
+def swapped(assembly: Assembly) -> Assembly:
+    """Return the assembly with its two sources in each other's places."""
+    other = assembly.otherwise
     assert other is not None, "there is no other source"  # noqa: S101  # a fault of the caller
     # What runs are told to do may have been set since both were assembled.
-    first = dataclasses.replace(workshop, otherwise=None)
-    return dataclasses.replace(other, only_gaps=workshop.only_gaps, latecomers=workshop.latecomers, otherwise=first)
+    first = dataclasses.replace(assembly, otherwise=None)
+    return dataclasses.replace(other, only_gaps=assembly.only_gaps, latecomers=assembly.latecomers, otherwise=first)
 
 
 def is_gone(report: RunReport) -> bool:
@@ -103,7 +103,7 @@ def joined(first: RunReport, second: RunReport, *, source: str) -> RunReport:
     return dataclasses.replace(report, error=error, exit_code=worst([first.exit_code, second.exit_code]))
 
 
-def account_to_go_on_with(workshop: Workshop, account: str, report: RunReport) -> str | None:
+def account_to_go_on_with(assembly: Assembly, account: str, report: RunReport) -> str | None:
     """Return the account that the other source is to read, None where it cannot be told.
 
     It is the one that the run found, that was asked for, or that was exported before; where none ever was, the one
@@ -111,19 +111,19 @@ def account_to_go_on_with(workshop: Workshop, account: str, report: RunReport) -
     """
     if known := report.stream.account_id or account:
         return known
-    before = {one.account_id for one in _remembered(workshop, account)}
+    before = {one.account_id for one in _remembered(assembly, account)}
     return next(iter(before), "") if len(before) < 2 else None
 
 
-def _source_of(workshop: Workshop, account: str) -> str | None:
+def _source_of(assembly: Assembly, account: str) -> str | None:
     """Return the name of the source that read an account last, None where none did, or several did."""
-    found = {one.source for one in _remembered(workshop, account)}
+    found = {one.source for one in _remembered(assembly, account)}
     return found.pop() if len(found) == 1 else None
 
 
-def _remembered(workshop: Workshop, account: str) -> list[Stream]:
+def _remembered(assembly: Assembly, account: str) -> list[Stream]:
     """Return the stream as it was read last; where no account is named, all that are like this one."""
-    stream, store = workshop.stream(account), workshop.store
+    stream, store = assembly.stream(account), assembly.store
     if account:
         whole = dataclasses.replace(stream, slice=None)
         found = store.load(stream.id) or store.load(whole.id)

@@ -28,7 +28,7 @@ _OF_THE_FIRST = ("complete", "guess_start", "newest_time")
 Opener = Callable[[Connection], AbstractContextManager[tuple[Source, Connection]]]
 
 
-class FilledSource:
+class FallbackSource:
     """A source with a second one behind it, which reads what the first one cannot.
 
     The second one is opened at the first gap. When it fails, gaps stay gaps, and it is left alone until the next run.

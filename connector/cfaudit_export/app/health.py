@@ -58,7 +58,7 @@ class Expected:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class HealthFinding:
     """Something that is not as it should be."""
 
     level: Level
@@ -69,7 +69,7 @@ class Finding:
 class Health:
     """How things are: what was found, worst first, and the figures that graphs are drawn of."""
 
-    findings: tuple[Finding, ...]
+    findings: tuple[HealthFinding, ...]
     streams: int
     lag_seconds: float
     gaps: int
@@ -125,12 +125,12 @@ def examine(
         dead: why sign-ins can no longer be used, of those whose renewal was refused for good.
     """
     streams = [one for one in checkpoints if _is_expected(one, expected)]
-    findings = [Finding(Level.UNKNOWN, why) for why in unreadable]
+    findings = [HealthFinding(Level.UNKNOWN, why) for why in unreadable]
     findings += _missing(streams, expected)
     for one in streams:
         findings += _of_stream(one, expected, now)
     findings += _sign_in(days_to_sign_in)
-    findings += [Finding(Level.CRITICAL, why) for why in dead]
+    findings += [HealthFinding(Level.CRITICAL, why) for why in dead]
     lags = [_lag(one, name, now) for one in streams for name in _sinks(one, expected)]
     return Health(
         findings=tuple(sorted(findings, key=lambda finding: -_SEVERITY.index(finding.level))),
@@ -162,40 +162,42 @@ def _lag(checkpoint: Checkpoint, sink: str, now: datetime) -> timedelta | None:
     return now - covered[-1].before if covered else None
 
 
-def _missing(streams: Sequence[Checkpoint], expected: Expected) -> Iterator[Finding]:
+def _missing(streams: Sequence[Checkpoint], expected: Expected) -> Iterator[HealthFinding]:
     known = {one.stream.account_id for one in streams}
     if not streams and not expected.accounts:
-        yield Finding(Level.CRITICAL, "nothing exported yet")
+        yield HealthFinding(Level.CRITICAL, "nothing exported yet")
     for account in expected.accounts:
         if account not in known:
-            yield Finding(Level.CRITICAL, f"account {account} was never exported")
+            yield HealthFinding(Level.CRITICAL, f"account {account} was never exported")
 
 
-def _of_stream(checkpoint: Checkpoint, expected: Expected, now: datetime) -> Iterator[Finding]:
+def _of_stream(checkpoint: Checkpoint, expected: Expected, now: datetime) -> Iterator[HealthFinding]:
     where = f"account {checkpoint.stream.account_id}"
     for name in expected.sinks or checkpoint.sinks:
         lag = _lag(checkpoint, name, now) if name in checkpoint.sinks else None
         if lag is None:
-            yield Finding(Level.CRITICAL, f"{where}: sink {name} has nothing yet")
+            yield HealthFinding(Level.CRITICAL, f"{where}: sink {name} has nothing yet")
         elif lag < -_AHEAD:
             until = iso(checkpoint.sinks[name].covered[-1].before)
             what = f"sink {name} is said to be covered until {until}, which is in the future"
-            yield Finding(Level.CRITICAL, f"{where}: {what}; set the clock, or restore the checkpoint from a backup")
+            yield HealthFinding(
+                Level.CRITICAL, f"{where}: {what}; set the clock, or restore the checkpoint from a backup"
+            )
         elif lag > expected.max_lag:
-            yield Finding(Level.CRITICAL, f"{where}: sink {name} is {show_duration(lag)} behind")
+            yield HealthFinding(Level.CRITICAL, f"{where}: sink {name} is {show_duration(lag)} behind")
     if gaps := checkpoint.gaps:
-        yield Finding(Level.WARNING, f"{where}: {len(gaps)} gaps")
+        yield HealthFinding(Level.WARNING, f"{where}: {len(gaps)} gaps")
     for name in _sinks(checkpoint, expected):
         if refused := checkpoint.sinks[name].quarantined:
-            yield Finding(Level.WARNING, f"{where}: {refused} events refused by sink {name}")
+            yield HealthFinding(Level.WARNING, f"{where}: {refused} events refused by sink {name}")
         if overdue := checkpoint.sinks[name].overdue_rows(now):
-            yield Finding(Level.WARNING, f"{where}: {overdue} events of sink {name} lack columns")
+            yield HealthFinding(Level.WARNING, f"{where}: {overdue} events of sink {name} lack columns")
 
 
-def _sign_in(days: float | None) -> Iterator[Finding]:
+def _sign_in(days: float | None) -> Iterator[HealthFinding]:
     if days is None or days > WARN_DAYS:
         return
     if days > 0:
-        yield Finding(Level.WARNING, f"the sign-in ends in {show_duration(timedelta(days=days))}")
+        yield HealthFinding(Level.WARNING, f"the sign-in ends in {show_duration(timedelta(days=days))}")
     else:
-        yield Finding(Level.CRITICAL, "the sign-in is over")
+        yield HealthFinding(Level.CRITICAL, "the sign-in is over")

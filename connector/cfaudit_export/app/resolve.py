@@ -43,7 +43,7 @@ def offered_sources(settings: Settings, plugins: Plugins) -> tuple[str, ...]:
     return tuple(name for name in settings.candidates if name not in off) or settings.candidates
 
 
-def fit_source(settings: Settings, plugins: Plugins) -> tuple[SourcePlugin, Any]:
+def resolve_source(settings: Settings, plugins: Plugins) -> tuple[SourcePlugin, Any]:
     """Return the chosen source and its settings.
 
     Raises:
@@ -61,7 +61,7 @@ def fit_source(settings: Settings, plugins: Plugins) -> tuple[SourcePlugin, Any]
 
 
 def server_url_of(source: tuple[SourcePlugin, Any]) -> str:
-    """Return the URL of the server of a source as `fit_source` returns it, empty for a source without one."""
+    """Return the URL of the server of a source as `resolve_source` returns it, empty for a source without one."""
     return str(getattr(source[1], "server_url", ""))
 
 
@@ -89,28 +89,28 @@ def _has_usual_server(source: tuple[SourcePlugin, Any]) -> bool:
     return bool(server_url_of(source) == usual)
 
 
-def fit_sink(settings: Settings, plugins: Plugins, name: str) -> tuple[SinkPlugin, Any]:
-    """Return a sink and its settings, its patience within that of the run. Raises: as `fit_source`."""
+def resolve_sink(settings: Settings, plugins: Plugins, name: str) -> tuple[SinkPlugin, Any]:
+    """Return a sink and its settings, its patience within that of the run. Raises: as `resolve_source`."""
     plugin = plugins.sink(name)
     config, wait = _config(plugin, settings.sinks.get(name, {}), f"sinks.{name}"), settings.max_wait
-    return plugin, config if wait is None else hurried(config, wait.total_seconds())
+    return plugin, config if wait is None else capped_retry(config, wait.total_seconds())
 
 
-def hurried(config: Any, most_seconds: float) -> Any:
+def capped_retry(config: Any, most_seconds: float) -> Any:
     """Return settings of a plugin whose patience, where it has any, is no longer than that."""
     patience = getattr(config, "retry_seconds", 0.0)
     return dataclasses.replace(config, retry_seconds=most_seconds) if patience > most_seconds else config
 
 
 def open_store(settings: Settings, plugins: Plugins) -> CheckpointStore:
-    """Return the checkpoint store. Raises: as `fit_source`."""
+    """Return the checkpoint store. Raises: as `resolve_source`."""
     table = dict(settings.checkpoint)
     plugin = plugins.store(str(table.pop("store", DEFAULT_STORE)))
     return plugin.build(_config(plugin, table, "checkpoint"), settings.state_dir)
 
 
-def fit_transform(settings: Settings, plugins: Plugins, name: str) -> Callable[[pa.Table], pa.Table]:
-    """Return a transform, built. Raises: as `fit_source`."""
+def resolve_transform(settings: Settings, plugins: Plugins, name: str) -> Callable[[pa.Table], pa.Table]:
+    """Return a transform, built. Raises: as `resolve_source`."""
     plugin = plugins.transform(name)
     config = _config(plugin, settings.transforms.get(name, {}), f"transforms.{name}")
     return plugin.build(config)

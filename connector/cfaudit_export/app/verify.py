@@ -51,7 +51,7 @@ class Recounting(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ComparedWindow:
     """A stretch of time that is compared at once.
 
     Attributes:
@@ -91,7 +91,7 @@ class Compared:
         differences: ascending by time.
     """
 
-    part: Part
+    part: ComparedWindow
     source_rows: int
     calls: int
     differences: tuple[Difference, ...]
@@ -134,19 +134,19 @@ def verifiable(checkpoint: Checkpoint, sink: str, period: Window) -> tuple[Windo
     return subtract(intersect(checkpoint.sinks[sink].covered, [period]), gaps)
 
 
-def parts_of(windows: Iterable[Window], hours: Mapping[datetime, int]) -> list[Part]:
+def parts_of(windows: Iterable[Window], hours: Mapping[datetime, int]) -> list[ComparedWindow]:
     """Cut time into parts on full hours: each of at most a day, and of at most so many events if hours allow it."""
-    parts: list[Part] = []
+    parts: list[ComparedWindow] = []
     for window in windows:
         start = window.since
         rows = 0
         for since in _hours(window):
             more = hours.get(since, 0)
             if since > start and (rows + more > _PART_ROWS or since - start >= _PART_LENGTH):
-                parts.append(Part(Window(start, since), rows))
+                parts.append(ComparedWindow(Window(start, since), rows))
                 start, rows = since, 0
             rows += more
-        parts.append(Part(Window(start, window.before), rows))
+        parts.append(ComparedWindow(Window(start, window.before), rows))
     return parts
 
 
@@ -157,7 +157,7 @@ def _hours(window: Window) -> Iterable[datetime]:
         at += _HOUR
 
 
-def sample(parts: Sequence[Part], number: int, seed: int) -> list[Part]:
+def sample(parts: Sequence[ComparedWindow], number: int, seed: int) -> list[ComparedWindow]:
     """Return some of the parts, ascending; the same ones for the same seed."""
     if number >= len(parts):
         return list(parts)
@@ -171,7 +171,7 @@ def page_rows_of(page_size: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class RereadOptions:
     """How the source is read.
 
     Attributes:
@@ -190,7 +190,7 @@ class Reading:
     page_rows: int
     by_filter: bool
 
-    def calls_for(self, parts: Iterable[Part]) -> int:
+    def calls_for(self, parts: Iterable[ComparedWindow]) -> int:
         """Return about how many calls of the tool it takes: pages of each part, and two that find nothing more."""
         times = 1 + len(FACET) * self.by_filter
         return sum(times * (math.ceil(part.rows / self.page_rows) + 2) for part in parts)
@@ -202,7 +202,7 @@ class Reading:
         return transformed(map_extract(extract, self.stream, self.connection), self.transforms), extract
 
 
-def compare(part: Part, reading: Reading, exported: Exported) -> Compared:
+def compare(part: ComparedWindow, reading: RereadOptions, exported: Exported) -> Compared:
     """Compare a part. Raises: as the source does, and as reading files does."""
     whole, extract = reading.read(part.window)
     calls, unread = extract.calls, [gap.window for gap in extract.gaps]

@@ -9,9 +9,9 @@ from datetime import timedelta
 from pathlib import Path
 
 from cfaudit_export.app.accounts import accounts_of
-from cfaudit_export.app.compose import Workshop, connected, opened_sinks
+from cfaudit_export.app.compose import Assembly, connected, opened_sinks
 from cfaudit_export.app.failover import choose
-from cfaudit_export.app.resolve import hurried
+from cfaudit_export.app.resolve import capped_retry
 from cfaudit_export.app.sign_in import current_sign_in
 from cfaudit_export.cli.command import command
 from cfaudit_export.cli.login import described
@@ -37,7 +37,7 @@ Example:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckResult:
     """What was checked, how it ended, and what was found or what to do."""
 
     what: str
@@ -51,9 +51,9 @@ def check(shell: Shell, settings: Settings, *, json: Json = False) -> int:
 
     Takes the ways that a run takes, and writes no row. Ends with the exit code of the worst finding.
     """
-    workshop = _hurried(prepare(shell, settings))
+    assembly = _hurried(prepare(shell, settings))
     findings = []
-    for finding in _findings(workshop):
+    for finding in _findings(assembly):
         findings.append(finding)
         if not json:
             word = "failed" if finding.exit_code else "ok"
@@ -63,25 +63,25 @@ def check(shell: Shell, settings: Settings, *, json: Json = False) -> int:
     return worst(finding.exit_code for finding in findings)
 
 
-def _findings(workshop: Workshop) -> Iterator[Finding]:
+def _findings(assembly: Assembly) -> Iterator[CheckResult]:
     try:
-        with accounts_of(workshop) as accounts:
+        with accounts_of(assembly) as accounts:
             for account in accounts:
-                yield from _sources(workshop, account)
+                yield from _sources(assembly, account)
     except CfauditError as error:
-        yield Finding("accounts", error.exit_code, str(error))
-    yield _found("state folder", lambda: _writable(workshop.settings.state_dir))
-    with opened_sinks(workshop) as sinks:
+        yield CheckResult("accounts", error.exit_code, str(error))
+    yield _found("state folder", lambda: _writable(assembly.settings.state_dir))
+    with opened_sinks(assembly) as sinks:
         for name, sink in sinks.items():
             yield _found(f"sink '{name}'", sink.check)
 
 
-def _sources(workshop: Workshop, account: str) -> Iterator[Finding]:
+def _sources(assembly: Assembly, account: str) -> Iterator[CheckResult]:
     """Look at the source that a run would read, and at the second one where there is one."""
     try:
-        chosen = choose(_hurried(workshop), account)
+        chosen = choose(_hurried(assembly), account)
     except CfauditError as error:
-        yield Finding(f"source '{AUTO}'", error.exit_code, str(error))
+        yield CheckResult(f"source '{AUTO}'", error.exit_code, str(error))
         return
     yield from _source(chosen, account)
     if chosen.filler:
@@ -90,47 +90,49 @@ def _sources(workshop: Workshop, account: str) -> Iterator[Finding]:
         yield _in_reserve(chosen.otherwise, account)
 
 
-def _hurried(workshop: Workshop) -> Workshop:
-    """Return the workshop with sources that give up soon."""
-    plugin, config = workshop.source
-    other = workshop.otherwise and _hurried(workshop.otherwise)
-    wait = workshop.settings.max_wait
-    settings = replace(workshop.settings, max_wait=_MOST_WAIT if wait is None else min(wait, _MOST_WAIT))
-    return replace(workshop, settings=settings, source=(plugin, hurried(config, _PATIENCE_SECONDS)), otherwise=other)
+def _hurried(assembly: Assembly) -> Assembly:
+    """Return the assembly with sources that give up soon."""
+    plugin, config = assembly.source
+    other = assembly.otherwise and _hurried(assembly.otherwise)
+    wait = assembly.settings.max_wait
+    settings = replace(assembly.settings, max_wait=_MOST_WAIT if wait is None else min(wait, _MOST_WAIT))
+    return replace(
+        assembly, settings=settings, source=(plugin, capped_retry(config, _PATIENCE_SECONDS)), otherwise=other
+    )
 
 
-def _in_reserve(workshop: Workshop, account: str) -> Finding:
+def _in_reserve(assembly: Assembly, account: str) -> CheckResult:
     """Say whether the other source could go on, were the chosen one gone; that it cannot stops no run."""
-    what = f"source '{workshop.source_name}'"
+    what = f"source '{assembly.source_name}'"
     try:
-        with connected(workshop, account) as (source, _):
+        with connected(assembly, account) as (source, _):
             source.probe()
     except CfauditError as error:
-        return Finding(what, ExitCode.OK, f"could not go on, should the chosen source be gone: {error}")
-    return Finding(what, ExitCode.OK, "in reserve, should the chosen source be gone")
+        return CheckResult(what, ExitCode.OK, f"could not go on, should the chosen source be gone: {error}")
+    return CheckResult(what, ExitCode.OK, "in reserve, should the chosen source be gone")
 
 
-def _source(workshop: Workshop, account: str) -> Iterator[Finding]:
+def _source(assembly: Assembly, account: str) -> Iterator[CheckResult]:
     """Connect, read one event, and look at the checkpoint of what is read."""
-    name, workshop = f"source '{workshop.source_name}'", _hurried(workshop)
+    name, assembly = f"source '{assembly.source_name}'", _hurried(assembly)
     try:
-        with connected(workshop, account) as (source, connection):
-            yield Finding(name, ExitCode.OK, _described(connection))
+        with connected(assembly, account) as (source, connection):
+            yield CheckResult(name, ExitCode.OK, _described(connection))
             if len(connection.accounts) > 1:
-                yield Finding("accounts", ExitCode.OK, _listed(connection))
-            if workshop.credential.kind == "oauth":
-                yield _found("sign-in", lambda: _sign_in(workshop))
+                yield CheckResult("accounts", ExitCode.OK, _listed(connection))
+            if assembly.credential.kind == "oauth":
+                yield _found("sign-in", lambda: _sign_in(assembly))
             yield _found("reading", lambda: _probed(source))
-            yield _found("checkpoint", lambda: _checkpoint(workshop, connection))
+            yield _found("checkpoint", lambda: _checkpoint(assembly, connection))
     except CfauditError as error:
-        yield Finding(name, error.exit_code, str(error))
+        yield CheckResult(name, error.exit_code, str(error))
 
 
-def _found(what: str, ask: Callable[[], str]) -> Finding:
+def _found(what: str, ask: Callable[[], str]) -> CheckResult:
     try:
-        return Finding(what, ExitCode.OK, ask())
+        return CheckResult(what, ExitCode.OK, ask())
     except CfauditError as error:
-        return Finding(what, error.exit_code, str(error))
+        return CheckResult(what, error.exit_code, str(error))
 
 
 def _writable(folder: Path) -> str:
@@ -163,23 +165,23 @@ def _listed(connection: Connection) -> str:
     return f"this credential can use {len(connection.accounts)}: {accounts}"
 
 
-def _sign_in(workshop: Workshop) -> str:
-    now = workshop.clock()
-    grant = current_sign_in(workshop.settings, workshop.server_url, now)
+def _sign_in(assembly: Assembly) -> str:
+    now = assembly.clock()
+    grant = current_sign_in(assembly.settings, assembly.server_url, now)
     return "has just ended" if grant is None else described(grant, now)
 
 
-def _checkpoint(workshop: Workshop, connection: Connection) -> str:
+def _checkpoint(assembly: Assembly, connection: Connection) -> str:
     from cfaudit_export.pipeline.destination import changed
 
-    stream_id = workshop.stream(connection.account_id).id
-    found = workshop.store.load(stream_id)
-    if workshop.settings.checkpoint.get("store", _FILES) != _FILES:
-        with suppress(LockedError), workshop.store.hold(stream_id):  # proves that it can be written, and writes no row
+    stream_id = assembly.stream(connection.account_id).id
+    found = assembly.store.load(stream_id)
+    if assembly.settings.checkpoint.get("store", _FILES) != _FILES:
+        with suppress(LockedError), assembly.store.hold(stream_id):  # proves that it can be written, and writes no row
             pass
     if found is None:
         return "none yet, the first run starts one"
-    for name, destination in workshop.destinations.items():
+    for name, destination in assembly.destinations.items():
         if name in found.checkpoint.sinks and (why := changed(found.checkpoint.sinks[name], destination)):
             raise SettingsError(f"sink '{name}' {why}")
     parts = [f"{name} covered until {covered_until(found.checkpoint, name)}" for name in found.checkpoint.sinks]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cfaudit_export.app.compose import assemble
+from cfaudit_export.app.compose import compose
 from cfaudit_export.app.export import export
 from cfaudit_export.app.log import logging_to
 from cfaudit_export.auth.token import VARIABLE
@@ -165,9 +165,9 @@ def _exported(shell: Shell, directory: Path, sandbox: Sandbox) -> RunReport:
         sinks={"parquet": {"path": str(directory / "parquet")}},
     )
     environ = {VARIABLE: sandbox.world.tokens["user"]}
-    workshop = assemble(settings, load_plugins(environ=shell.environ), environ=environ, clock=shell.clock)
-    with progress_bar(shell.terminal, "demo") as watch:
-        return export(workshop, sandbox.world.accounts[0].id, watch)
+    assembly = compose(settings, load_plugins(environ=shell.environ), environ=environ, clock=shell.clock)
+    with progress_bar(shell.terminal, "demo") as listeners:
+        return export(assembly, sandbox.world.accounts[0].id, listeners)
 
 
 def _show_events(shell: Shell, directory: Path) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cfaudit_export.app.accounts import accounts_of
-from cfaudit_export.app.compose import Workshop, assemble, connected
+from cfaudit_export.app.compose import Assembly, compose, connected
 from cfaudit_export.app.failover import choose
 from cfaudit_export.app.newest import newest
 from cfaudit_export.cli.command import command
@@ -69,12 +69,12 @@ def events(
     window = _window(settings, shell.clock())
     plugins = load_plugins(environ=shell.environ)
     hide = shell.terminal.redaction.hide
-    workshop = assemble(settings, plugins, environ=shell.environ, clock=shell.clock, hide=hide)
+    assembly = compose(settings, plugins, environ=shell.environ, clock=shell.clock, hide=hide)
     tables, gaps = [], list[Gap]()
-    with accounts_of(workshop) as accounts:
+    with accounts_of(assembly) as accounts:
         for account in accounts:
-            with progress_bar(shell.terminal, account or settings.source) as watch:
-                table, missing = _read(workshop, account, window, number, watch)
+            with progress_bar(shell.terminal, account or settings.source) as listeners:
+                table, missing = _read(assembly, account, window, number, listeners)
             tables.append(table)
             gaps += missing
     _show(shell, _newest_first(tables, number), form)
@@ -88,14 +88,14 @@ def _window(settings: Settings, now: datetime) -> Window:
     return Window(floor_ms(settings.since or before - _REACH), before)
 
 
-def _read(workshop: Workshop, account: str, window: Window, number: int, watch: Any) -> tuple[pa.Table, list[Gap]]:
+def _read(assembly: Assembly, account: str, window: Window, number: int, listeners: Any) -> tuple[pa.Table, list[Gap]]:
     """Return the newest events of an account, and what could not be read among them."""
     from cfaudit_export.pipeline.map import map_extract
     from cfaudit_export.schema import schema
 
-    workshop = choose(workshop, account)
-    with connected(workshop, account, watch) as (source, connection):
-        stream = workshop.stream(connection.account_id)
+    assembly = choose(assembly, account)
+    with connected(assembly, account, listeners) as (source, connection):
+        stream = assembly.stream(connection.account_id)
         pieces = newest(source, window, number)
         tables = [map_extract(piece, stream, connection) for piece in pieces]
     table = _newest_first([schema().empty_table(), *tables], number)

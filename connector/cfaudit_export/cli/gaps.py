@@ -66,8 +66,8 @@ def gaps(
 
 
 def _retry(shell: Shell, settings: Settings) -> list[ExitCode]:
-    workshop = replace(prepare(shell, settings), only_gaps=True)
-    return [report.exit_code for report in export_all(shell, workshop, observed=False)]
+    assembly = replace(prepare(shell, settings), only_gaps=True)
+    return [report.exit_code for report in export_all(shell, assembly, observed=False)]
 
 
 def _stored(shell: Shell, settings: Settings) -> list[Checkpoint | CfauditError]:

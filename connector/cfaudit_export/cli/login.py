@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cfaudit_export.app.resolve import fit_source, server_url_of
+from cfaudit_export.app.resolve import resolve_source, server_url_of
 from cfaudit_export.auth import grant_store, header_values
 from cfaudit_export.auth.token import VARIABLE
 from cfaudit_export.cli.command import command
@@ -122,7 +122,7 @@ def _server(shell: Shell, settings: Settings) -> Any:
     """Return the settings of the source, which has a server."""
     from cfaudit_export.plugin.registry import load_plugins
 
-    source = fit_source(settings, load_plugins(environ=shell.environ))
+    source = resolve_source(settings, load_plugins(environ=shell.environ))
     if not server_url_of(source):
         raise SettingsError(f"source '{settings.source}' has no server to sign in at")
     return source[1]

@@ -11,7 +11,7 @@ import typer
 
 from cfaudit_export.api import slices
 from cfaudit_export.app.accounts import accounts_of
-from cfaudit_export.app.compose import Workshop, connected
+from cfaudit_export.app.compose import Assembly, connected
 from cfaudit_export.app.failover import choose
 from cfaudit_export.cli.command import command
 from cfaudit_export.cli.run import Json, of_account, prepare
@@ -49,15 +49,15 @@ def plan(
 
     Connects to learn the account and the cost of a call; fetches and writes nothing.
     """
-    workshop = prepare(shell, settings)
+    assembly = prepare(shell, settings)
     if count:
-        _tell_slices(shell, slices(workshop, count), json=json)
+        _tell_slices(shell, slices(assembly, count), json=json)
         return ExitCode.OK
     plans, codes = [], [ExitCode.OK]
-    with accounts_of(workshop) as accounts:
+    with accounts_of(assembly) as accounts:
         for account in accounts:
             try:
-                chosen = choose(workshop, account)
+                chosen = choose(assembly, account)
                 with connected(chosen, account) as (_, connection):
                     plans.append(_plan(chosen, connection))
             except CfauditError as error:
@@ -71,14 +71,14 @@ def plan(
     return worst(codes)
 
 
-def _plan(workshop: Workshop, connection: Connection) -> dict[str, Any]:
+def _plan(assembly: Assembly, connection: Connection) -> dict[str, Any]:
     from cfaudit_export.pipeline.plan import Wish, plan_stream
 
-    settings = workshop.settings
-    stream = workshop.stream(connection.account_id)
-    found = workshop.store.load(stream.id)
+    settings = assembly.settings
+    stream = assembly.stream(connection.account_id)
+    found = assembly.store.load(stream.id)
     checkpoint = found.checkpoint if found else None
-    wish = Wish(workshop.clock(), settings.since, settings.until, settings.settle_lag)
+    wish = Wish(assembly.clock(), settings.since, settings.until, settings.settle_lag)
     planned = plan_stream(checkpoint, settings.sink, wish)
     wanted = sum((window.duration for window in planned.read), timedelta())
     return {
@@ -88,22 +88,22 @@ def _plan(workshop: Workshop, connection: Connection) -> dict[str, Any]:
         "missing": planned.missing,
         "rescan": planned.rescan,
         "duration": wanted,
-        "estimate": _estimate(workshop, checkpoint, connection, len(planned.read), wanted),
+        "estimate": _estimate(assembly, checkpoint, connection, len(planned.read), wanted),
     }
 
 
 def _estimate(
-    workshop: Workshop, checkpoint: Checkpoint | None, connection: Connection, windows: int, wanted: timedelta
+    assembly: Assembly, checkpoint: Checkpoint | None, connection: Connection, windows: int, wanted: timedelta
 ) -> Mapping[str, Any]:
     """Guess events and calls from what earlier runs found; without any, only the fewest calls are known."""
-    config = workshop.source[1]
+    config = assembly.source[1]
     known = checkpoint.sinks.values() if checkpoint else ()
     covered = [(one.rows, sum((window.duration for window in one.covered), timedelta())) for one in known]
     rows, span = max(covered, key=lambda pair: pair[1], default=(0, timedelta()))
     events = math.ceil(rows * (wanted / span)) if span else None
     pages = windows + math.ceil((events or 0) / getattr(config, "page_size", 1000))
     calls = pages * connection.calls_per_page
-    mode = workshop.settings.recover["mode"]
+    mode = assembly.settings.recover["mode"]
     columns = 0 if mode == "off" or not events else calls * connection.recovery_per_page
     budget = getattr(config, "budget_calls", 0)
     waited = calls + columns if mode == "all" else calls  # `auto` takes no more than there is to spare

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from cfaudit_export.app.compose import Watch
+from cfaudit_export.app.compose import RunListeners
 from cfaudit_export.cli.terminal import Terminal
 from cfaudit_export.core.escape import escaped
 
@@ -21,10 +21,10 @@ _TITLE = 12
 
 
 @contextmanager
-def progress_bar(terminal: Terminal, title: str) -> Iterator[Watch]:
+def progress_bar(terminal: Terminal, title: str) -> Iterator[RunListeners]:
     """Yield what a run reports to; the bar is there while the context lasts."""
     if not terminal.is_interactive:
-        yield Watch()
+        yield RunListeners()
         return
     from rich.console import Console
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
@@ -49,7 +49,7 @@ def progress_bar(terminal: Terminal, title: str) -> Iterator[Watch]:
         def progress(now: Progress) -> None:
             bar.update(task, completed=now.covered_share)
 
-        yield Watch(counters, progress)
+        yield RunListeners(counters, progress)
 
 
 def _facts(counted: dict[str, Any], elapsed_seconds: float) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cfaudit_export.app.resolve import check_names, fit_sink, open_store, secrets_of
+from cfaudit_export.app.resolve import check_names, open_store, resolve_sink, secrets_of
 from cfaudit_export.cli.command import command
 from cfaudit_export.cli.exported import WHICH, Account
 from cfaudit_export.cli.run import Json
@@ -82,7 +82,7 @@ def replay(
 
     def load(aside: Quarantine, refused_by: str) -> ReplayReport:
         name = to or refused_by
-        plugin, config = fit_sink(settings, plugins, name)
+        plugin, config = resolve_sink(settings, plugins, name)
         for secret in secrets_of(config):
             shell.terminal.redaction.hide(secret)
         with closing(plugin.build(config)) as opened:

@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from cfaudit_export import api
-from cfaudit_export.api import fit
-from cfaudit_export.app.compose import Watch, Workshop
+from cfaudit_export.api import compose_runs
+from cfaudit_export.app.compose import Assembly, RunListeners
 from cfaudit_export.cli.command import command, log_form
 from cfaudit_export.cli.progress import progress_bar
 from cfaudit_export.cli.shell import Shell
@@ -53,24 +53,24 @@ def run(shell: Shell, settings: Settings, *, json: Json = False) -> int:
 
     Continues at the checkpoint, up to now minus the settle lag; the first run starts 30 days back.
     """
-    workshop = prepare(shell, settings, is_run=True)
-    reports = export_all(shell, workshop)
+    assembly = prepare(shell, settings, is_run=True)
+    reports = export_all(shell, assembly)
     if json:
         shell.terminal.answer(as_json(reports))
     return worst(report.exit_code for report in reports)
 
 
-def prepare(shell: Shell, settings: Settings, *, is_run: bool = False) -> Workshop:
-    """Return the workshop of these settings.
+def prepare(shell: Shell, settings: Settings, *, is_run: bool = False) -> Assembly:
+    """Return the assembly of these settings.
 
     Raises:
         CfauditError: something does not fit, or there is no credential.
     """
     hide = shell.terminal.redaction.hide
-    return fit(settings, environ=shell.environ, clock=shell.clock, hide=hide, is_run=is_run)
+    return compose_runs(settings, environ=shell.environ, clock=shell.clock, hide=hide, is_run=is_run)
 
 
-def export_all(shell: Shell, workshop: Workshop, *, observed: bool = True) -> list[RunReport]:
+def export_all(shell: Shell, assembly: Assembly, *, observed: bool = True) -> list[RunReport]:
     """Export every account, one after the other, and say how each run ended; one that fails stops no other.
 
     Raises:
@@ -78,14 +78,14 @@ def export_all(shell: Shell, workshop: Workshop, *, observed: bool = True) -> li
     """
     reports = []
 
-    def follow(account: str) -> AbstractContextManager[Watch]:
-        return progress_bar(shell.terminal, account or workshop.source_name)
+    def follow(account: str) -> AbstractContextManager[RunListeners]:
+        return progress_bar(shell.terminal, account or assembly.source_name)
 
-    for report in api.export_all(workshop, follow, observed=observed):
-        _tell(shell, workshop, report, api.checkpoint_of(workshop, report))
+    for report in api.export_all(assembly, follow, observed=observed):
+        _tell(shell, assembly, report, api.checkpoint_of(assembly, report))
         reports.append(report)
     if len(reports) > 1:
-        _tell_all(shell, workshop, reports)
+        _tell_all(shell, assembly, reports)
     return reports
 
 
@@ -95,9 +95,9 @@ def covered_until(checkpoint: Checkpoint | None, sink: str) -> str:
     return iso(progress.covered[-1].before) if progress and progress.covered else "-"
 
 
-def _tell(shell: Shell, workshop: Workshop, report: RunReport, checkpoint: Checkpoint | None) -> None:
+def _tell(shell: Shell, assembly: Assembly, report: RunReport, checkpoint: Checkpoint | None) -> None:
     """Say how a run ended: a table for people, a line for machines, faults for both."""
-    terminal, settings = shell.terminal, workshop.settings
+    terminal, settings = shell.terminal, assembly.settings
     rows = [
         (one.name, one.rows, len(one.locations), len(report.gaps), covered_until(checkpoint, one.name))
         for one in report.sinks
@@ -112,12 +112,12 @@ def _tell(shell: Shell, workshop: Workshop, report: RunReport, checkpoint: Check
             terminal.say(f"{report.completed:,} events were delivered again with all columns")
         if report.still_trimmed:
             terminal.say(f"{report.still_trimmed:,} events in all lack columns")
-    _tell_faults(shell, workshop, report, checkpoint)
+    _tell_faults(shell, assembly, report, checkpoint)
 
 
-def _tell_faults(shell: Shell, workshop: Workshop, report: RunReport, checkpoint: Checkpoint | None) -> None:
+def _tell_faults(shell: Shell, assembly: Assembly, report: RunReport, checkpoint: Checkpoint | None) -> None:
     """Say what went wrong, and what is left to do."""
-    terminal, settings = shell.terminal, workshop.settings
+    terminal, settings = shell.terminal, assembly.settings
     if failover := report.extra.get("failover"):
         terminal.fail(f"account {report.stream.account_id}: {failover}; see '{PROGRAM} check'")
     if report.error:
@@ -139,19 +139,19 @@ def of_account(account: str, error: object) -> str:
     return f"account {account}: {error}" if account else str(error)
 
 
-def _tell_all(shell: Shell, workshop: Workshop, reports: Sequence[RunReport]) -> None:
+def _tell_all(shell: Shell, assembly: Assembly, reports: Sequence[RunReport]) -> None:
     """Say how all accounts ended: one row each, and for machines which ones failed."""
-    if log_form(shell.terminal, workshop.settings) == "text":
+    if log_form(shell.terminal, assembly.settings) == "text":
         columns = ("account", ">events", ">rows", ">gaps", "covered until", ">exit", "why")
-        shell.terminal.table(columns, [_account_row(workshop, report) for report in reports], answer=False)
+        shell.terminal.table(columns, [_account_row(assembly, report) for report in reports], answer=False)
         return
     failed = [report.stream.account_id for report in reports if report.exit_code]
     code = int(worst(report.exit_code for report in reports))
     _LOG.info("all accounts finished", extra={"accounts": len(reports), "failed": failed, "exit_code": code})
 
 
-def _account_row(workshop: Workshop, report: RunReport) -> tuple[object, ...]:
-    checkpoint = api.checkpoint_of(workshop, report)
+def _account_row(assembly: Assembly, report: RunReport) -> tuple[object, ...]:
+    checkpoint = api.checkpoint_of(assembly, report)
     until = min((covered_until(checkpoint, sink.name) for sink in report.sinks), default="-")
     rows = sum(sink.rows for sink in report.sinks)
     why = report.error or next((f"{sink.name}: {sink.error}" for sink in report.sinks if sink.error), "")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cfaudit_export.app.health import Expected, Health, Level, examine
-from cfaudit_export.app.resolve import fit_source, offered_sources, open_store, server_url_of
+from cfaudit_export.app.resolve import offered_sources, open_store, resolve_source, server_url_of
 from cfaudit_export.app.sign_in import current_sign_in
 from cfaudit_export.auth import kept_grant
 from cfaudit_export.auth.token import VARIABLE
@@ -96,7 +96,7 @@ def _sign_ins(shell: Shell, settings: Settings, plugins: Plugins) -> tuple[dict[
     found, codes = {}, []
     for name in offered_sources(settings, plugins):
         try:
-            url = server_url_of(fit_source(settings.using(name), plugins))
+            url = server_url_of(resolve_source(settings.using(name), plugins))
             if (grant := current_sign_in(settings, url, shell.clock())) is not None:
                 found[name] = grant
                 if (why := dead_because(grant)) is not None:
@@ -129,7 +129,7 @@ def _examined(shell: Shell, settings: Settings, max_lag: timedelta) -> Health:
 
     plugins, now = load_plugins(environ=shell.environ), shell.clock()
     has_token = shell.environ.get(VARIABLE) or settings.token_file or settings.token_keyring
-    sources = {name: fit_source(settings.using(name), plugins) for name in offered_sources(settings, plugins)}
+    sources = {name: resolve_source(settings.using(name), plugins) for name in offered_sources(settings, plugins)}
     found = list(checkpoints_of(open_store(settings, plugins)))
     used = {one.stream.source for one in found if isinstance(one, Checkpoint)} & sources.keys()
     # Of several sources, only what has been read by is looked after: the other one may have no sign-in at all.

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cfaudit_export.api import fit
+from cfaudit_export.api import compose_runs
 from cfaudit_export.app.accounts import accounts_of
-from cfaudit_export.app.compose import Workshop, connected
+from cfaudit_export.app.compose import Assembly, connected
 from cfaudit_export.app.failover import choose
 from cfaudit_export.cli.command import command
 from cfaudit_export.cli.exported import Data, open_data_place, remembered
@@ -27,7 +27,7 @@ from cfaudit_export.settings.options import FILTERS, LOGS, WHERE
 
 if TYPE_CHECKING:
     from cfaudit_export.analysis.files.location import Place
-    from cfaudit_export.app.verify import Part, Reading
+    from cfaudit_export.app.verify import ComparedWindow, RereadOptions
 
 _PACE_MINUTES = 5
 _SAMPLE = 24
@@ -114,14 +114,14 @@ def verify(
     place = open_data_place(settings, data)
     sinks = remembered(shell, settings, place).sinks
     how = _How(place, sinks, None if everything else sample, seed, by_filter, repair)
-    workshop = fit(
+    assembly = compose_runs(
         settings, environ=shell.environ, clock=shell.clock, hide=shell.terminal.redaction.hide, needs_sink=False
     )
     answers, codes = [], [ExitCode.OK]
-    with accounts_of(workshop) as accounts:
+    with accounts_of(assembly) as accounts:
         for account in accounts:
             try:
-                answer = _verified(shell, choose(workshop, account), account, how)
+                answer = _verified(shell, choose(assembly, account), account, how)
             except CfauditError as error:
                 shell.terminal.fail(of_account(account, error))
                 codes.append(error.exit_code)
@@ -136,29 +136,29 @@ def verify(
     return worst(codes)
 
 
-def _verified(shell: Shell, workshop: Workshop, account: str, how: _How) -> dict[str, Any]:
+def _verified(shell: Shell, assembly: Assembly, account: str, how: _How) -> dict[str, Any]:
     """Compare one account."""
     from cfaudit_export.analysis.files.database import open_data
-    from cfaudit_export.app.verify import Exported, Reading, compare, page_rows_of, parts_of, repaired, sample
+    from cfaudit_export.app.verify import Exported, RereadOptions, compare, page_rows_of, parts_of, repaired, sample
 
     with ExitStack() as stack:
-        source, connection = stack.enter_context(connected(workshop, account))
+        source, connection = stack.enter_context(connected(assembly, account))
         if not hasattr(source, "recount"):
-            raise SettingsError(f"source '{workshop.source_name}' has no second way to read, so it cannot verify")
-        stream = workshop.stream(connection.account_id)
+            raise SettingsError(f"source '{assembly.source_name}' has no second way to read, so it cannot verify")
+        stream = assembly.stream(connection.account_id)
         if how.repair:  # what a run delivers meanwhile would be delivered again
-            stack.enter_context(workshop.store.hold(stream.id))
-        ledger = Ledger(workshop.store, stream)
+            stack.enter_context(assembly.store.hold(stream.id))
+        ledger = Ledger(assembly.store, stream)
         sink = _sink(ledger.checkpoint, how.sinks)
-        windows = _windows(workshop, ledger.checkpoint, sink)
+        windows = _windows(assembly, ledger.checkpoint, sink)
         period = Window(windows[0].since, windows[-1].before) if windows else None
         opened = stack.enter_context(open_data(how.place, period, [stream.account_id]))
         exported = Exported(opened, stream.account_id)
         parts = parts_of(windows, exported.hours(period) if period else {})
         chosen = parts if how.sample is None else sample(parts, how.sample, how.seed)
-        page_rows = page_rows_of(getattr(workshop.source[1], "page_size", _PAGE_SIZE))
-        reading = Reading(source, stream, connection, workshop.transforms, page_rows, by_filter=how.by_filter)
-        _say_cost(shell, workshop, reading, parts, chosen)
+        page_rows = page_rows_of(getattr(assembly.source[1], "page_size", _PAGE_SIZE))
+        reading = RereadOptions(source, stream, connection, assembly.transforms, page_rows, by_filter=how.by_filter)
+        _say_cost(shell, assembly, reading, parts, chosen)
         compared = [compare(part, reading, exported) for part in chosen]
         if how.repair and sink is not None:
             ledger.write(repaired(compared, exported, sink, shell.clock()), shell.clock())
@@ -186,7 +186,7 @@ def _sink(checkpoint: Checkpoint, named: Sequence[str]) -> str | None:
     return found[0] if found else None
 
 
-def _windows(workshop: Workshop, checkpoint: Checkpoint, sink: str | None) -> tuple[Window, ...]:
+def _windows(assembly: Assembly, checkpoint: Checkpoint, sink: str | None) -> tuple[Window, ...]:
     """Return the time in which the export ought to have everything.
 
     Raises:
@@ -194,7 +194,7 @@ def _windows(workshop: Workshop, checkpoint: Checkpoint, sink: str | None) -> tu
     """
     from cfaudit_export.app.verify import verifiable
 
-    settings, now = workshop.settings, floor_ms(workshop.clock())
+    settings, now = assembly.settings, floor_ms(assembly.clock())
     since = floor_ms(settings.since) if settings.since else EPOCH
     until = floor_ms(settings.until) if settings.until else now
     if since >= until:
@@ -211,11 +211,15 @@ def _windows(workshop: Workshop, checkpoint: Checkpoint, sink: str | None) -> tu
 
 
 def _say_cost(
-    shell: Shell, workshop: Workshop, reading: Reading, parts: Sequence[Part], chosen: Sequence[Part]
+    shell: Shell,
+    assembly: Assembly,
+    reading: RereadOptions,
+    parts: Sequence[ComparedWindow],
+    chosen: Sequence[ComparedWindow],
 ) -> None:
     """Say what is compared, and what it costs."""
     calls = reading.calls_for(chosen) * reading.connection.calls_per_page
-    budget = getattr(workshop.source[1], "budget_calls", 0)
+    budget = getattr(assembly.source[1], "budget_calls", 0)
     minutes = _PACE_MINUTES * ((calls - 1) // budget) if budget and calls else 0
     shell.terminal.say(
         f"comparing {len(chosen)} of {len(parts)} parts, {sum(part.rows for part in chosen):,} exported events: "

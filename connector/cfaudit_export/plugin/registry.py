@@ -78,7 +78,7 @@ class Conflict:
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded(Origin):
+class LoadedPlugin(Origin):
     """A plugin in working order, and the manager that holds it and nothing else."""
 
     manager: pluggy.PluginManager = field(repr=False, compare=False)
@@ -105,7 +105,7 @@ class Plugins:
     sinks: Mapping[str, Offer[SinkPlugin]]
     stores: Mapping[str, Offer[CheckpointStorePlugin]]
     transforms: Mapping[str, Offer[TransformPlugin]]
-    loaded: tuple[Loaded, ...] = ()
+    loaded: tuple[LoadedPlugin, ...] = ()
     broken: tuple[Broken, ...] = ()
     conflicts: tuple[Conflict, ...] = ()
     disabled: tuple[Origin, ...] = ()
@@ -199,7 +199,7 @@ def load_plugins(
         entry_points = metadata.entry_points(group=hookspecs.PROJECT)
     off = {name.strip() for name in environ.get(DISABLED, "").split(",")}
     offers: dict[tuple[str, str], list[Offer[Any]]] = {}
-    loaded: list[Loaded] = []
+    loaded: list[LoadedPlugin] = []
     broken: list[Broken] = []
     disabled: list[Origin] = []
     for origin, entry_point in sorted(((_origin(one), one) for one in entry_points), key=itemgetter(0)):
@@ -215,7 +215,7 @@ def load_plugins(
         except BaseException as error:  # noqa: BLE001  # a plugin may even call sys.exit while it is imported
             broken.append(Broken(**facts, error=_one_line(error)))
             continue
-        loaded.append(Loaded(**facts, manager=manager))
+        loaded.append(LoadedPlugin(**facts, manager=manager))
         for kind, record in records:
             offers.setdefault((kind, record.name), []).append(Offer(**facts, record=record))
     return Plugins(

@@ -23,7 +23,7 @@ from bad_habits.faults import Habit
 from bad_habits.log import ACCOUNT, NOW, World, text_of
 from bad_habits.server import BadServer, Source, serving
 from cfaudit_export import Batch, ExitCode, Receipt, SinkPlugin, Window, read_batch
-from cfaudit_export.app.compose import Workshop, assemble, connected
+from cfaudit_export.app.compose import Assembly, compose, connected
 from cfaudit_export.app.export import export
 from cfaudit_export.core.model import Checkpoint, RunReport, Stream, to_ms
 from cfaudit_export.plugin.registry import Offer, Plugins, load_plugins
@@ -118,18 +118,18 @@ class Machine:
 
     def run(self, *, only_gaps: bool = False, clock: Callable[[], datetime] = lambda: NOW, **more: Any) -> RunReport:
         """Run once, as `cfaudit-export run` does after it has read its settings; or `gaps --retry`."""
-        workshop = replace(self._workshop(more, clock), only_gaps=only_gaps, latecomers=self.latecomers)
-        report = export(workshop, ACCOUNT)
+        assembly = replace(self._assembly(more, clock), only_gaps=only_gaps, latecomers=self.latecomers)
+        report = export(assembly, ACCOUNT)
         self.reports.append(report)
         return report
 
     @contextmanager
     def connected(self) -> Iterator[Any]:
         """The source alone, connected."""
-        with connected(self._workshop({}), ACCOUNT) as (source, _):
+        with connected(self._assembly({}), ACCOUNT) as (source, _):
             yield source
 
-    def _workshop(self, more: dict[str, Any], clock: Callable[[], datetime] = lambda: NOW) -> Workshop:
+    def _assembly(self, more: dict[str, Any], clock: Callable[[], datetime] = lambda: NOW) -> Assembly:
         settings = Settings(
             account=(ACCOUNT,),
             source=self.source,
@@ -148,10 +148,10 @@ class Machine:
             rescan=UNTIL - SINCE,
             **{"since": SINCE, "until": UNTIL, "recover": {"mode": "off"}, **self.settings, **more},
         )
-        workshop = assemble(settings, self._plugins(), environ={"CLOUDFLARE_API_TOKEN": "cfat_token"}, clock=clock)
+        assembly = compose(settings, self._plugins(), environ={"CLOUDFLARE_API_TOKEN": "cfat_token"}, clock=clock)
         wait = None if settings.max_wait is None else settings.max_wait.total_seconds()
-        workshop.shared.values["budget"] = CallBudget(0, wait, now=self.clock.now, sleep=self.clock.sleep)
-        return workshop
+        assembly.shared.values["budget"] = CallBudget(0, wait, now=self.clock.now, sleep=self.clock.sleep)
+        return assembly
 
     def run_to_death(self, how: str, number: int, **more: Any) -> RunReport | None:
         """Run, and die at a call, `before load` or `after load`, if it gets there; None when it died."""
