@@ -105,7 +105,7 @@ def aside(tmp_path: Path) -> Quarantine:
     batch = make_batch(tmp_path / "staged", rows=20)
     names = make_ids(batch.path)
     found = Quarantine(tmp_path / "aside", Stream("a" * 32, "auditlogs"))
-    found.set_aside("picky", batch, tuple(Rejected(name, "odd") for name in names[:2]))
+    found.add("picky", batch, tuple(Rejected(name, "odd") for name in names[:2]))
     return found
 
 
@@ -117,7 +117,7 @@ def make_ids(path: Path) -> list[str]:
     return names
 
 
-def test_what_is_set_aside_has_digests_and_is_for_its_owner(aside: Quarantine) -> None:
+def test_what_is_quarantined_has_digests_and_is_for_its_owner(aside: Quarantine) -> None:
     assert [batch.rows for batch in aside.held("picky")] == [2]
     assert aside.rows("picky") == 2
     for path in aside.directory.rglob("*.*"):
@@ -127,7 +127,7 @@ def test_what_is_set_aside_has_digests_and_is_for_its_owner(aside: Quarantine) -
 
 
 @pytest.mark.parametrize("suffix", [".json", ".arrow"])
-def test_what_is_set_aside_and_changed_is_refused_by_name(aside: Quarantine, suffix: str) -> None:
+def test_what_is_quarantined_and_changed_is_refused_by_name(aside: Quarantine, suffix: str) -> None:
     [path] = aside.directory.rglob(f"*{suffix}")
     content = path.read_bytes()
     at = content.index(b"odd") if suffix == ".json" else len(content) // 2
@@ -136,7 +136,7 @@ def test_what_is_set_aside_and_changed_is_refused_by_name(aside: Quarantine, suf
         list(aside.held("picky"))
 
 
-def test_what_the_version_before_set_aside_is_read(aside: Quarantine) -> None:
+def test_what_the_version_before_quarantined_is_read(aside: Quarantine) -> None:
     [path] = aside.directory.rglob("*.json")
     words = json.loads(path.read_bytes())
     del words["sha256"], words["digest"]

@@ -24,8 +24,8 @@ from measure import verdict
 
 from cfaudit_export.auth.token import TokenCredential
 from cfaudit_export.core.model import RunReport, Stream
-from cfaudit_export.pipeline.job import Job
 from cfaudit_export.pipeline.run import run_stream
+from cfaudit_export.pipeline.run_context import RunContext
 from cfaudit_export.plugin.records import Recover, SourceContext
 from cfaudit_export.sources.auditlogs import AuditLogsConfig
 from cfaudit_export.sources.auditlogs.source import AuditLogsSource
@@ -71,7 +71,7 @@ class Cron:
         calls = config.budget_calls if budget is None else budget
         context.shared.values["budget"] = CallBudget(calls, None, now=lambda: self.now, sleep=self._sleep)
         with closing(AuditLogsSource(config, context)) as source:
-            job = Job(
+            job = RunContext(
                 stream=stream,
                 connection=source.connect(),
                 source=source,

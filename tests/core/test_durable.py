@@ -53,7 +53,7 @@ def quarantine(folder: Path) -> None:
     batch = make_batch(folder, rows=2)
     first = read_batch(batch)["event_id"][0].as_py()
     aside = quarantine_of(folder, batch.stream)
-    aside.set_aside("splunk", batch, (Rejected(first, "no"),))
+    aside.add("splunk", batch, (Rejected(first, "no"),))
     assert aside.rows("splunk") == 1
 
 

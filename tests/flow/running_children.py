@@ -49,7 +49,7 @@ CORE = {
     cfaudit_export.pipeline.deliver: {"_settle", "promise", "load", "_accept"},
     cfaudit_export.pipeline.ledger: {"write"},
     cfaudit_export.pipeline.load: {"load", "find"},
-    cfaudit_export.pipeline.quarantine: {"set_aside", "release", "sweep", "_write", "_remove"},
+    cfaudit_export.pipeline.quarantine: {"add", "release", "sweep", "_write", "_remove"},
     cfaudit_export.pipeline.replay: {"replay_stream"},
     cfaudit_export.pipeline.stage: {"stage", "find", "remove", "sweep", "_write", "_discard"},
     cfaudit_export.stores.file: {"hold", "save", "_replace"},

@@ -18,9 +18,9 @@ import pytest
 from cfaudit_export import Batch, Receipt, Rejected, Sink, SinkError, Stream, Window, read_batch
 from cfaudit_export.auth.token import TokenCredential
 from cfaudit_export.core.model import Checkpoint, RunReport
-from cfaudit_export.pipeline.job import Job
 from cfaudit_export.pipeline.run import run_stream
-from cfaudit_export.pipeline.slices import Waiting, run_slice
+from cfaudit_export.pipeline.run_context import RunContext
+from cfaudit_export.pipeline.slices import LockWait, run_slice
 from cfaudit_export.plugin.records import Recover, SourceContext
 from cfaudit_export.sources.auditlogs import AuditLogsConfig
 from cfaudit_export.sources.auditlogs.source import AuditLogsSource
@@ -131,7 +131,7 @@ class Rig:
             connection = source.connect()
             store = job.pop("store", self.store)
             given = {"settle_lag": timedelta(0), **({"since": part.since, "until": part.before} if part else {}), **job}
-            done = Job(
+            done = RunContext(
                 stream=replace(self.stream, slice=part),
                 connection=connection,
                 source=source,
@@ -141,7 +141,7 @@ class Rig:
                 clock=lambda: self.now + self.ahead,
                 **given,
             )
-            report = run_slice(done, Waiting(0)) if part else run_stream(done)
+            report = run_slice(done, LockWait(0)) if part else run_stream(done)
         self.reports.append(report)
         return report
 

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from cfaudit_export import read_batch
 from cfaudit_export.pipeline.quarantine import quarantine_of
-from cfaudit_export.pipeline.replay import Target, replay_stream
+from cfaudit_export.pipeline.replay import ReplayTarget, replay_stream
 
 
 def test_every_row_of_a_file_bears_the_name_of_its_batch(rig: Any) -> None:
@@ -34,5 +34,5 @@ def test_a_refused_row_that_is_replayed_bears_the_name_of_the_batch_it_came_with
     for batch in aside.held("picky"):
         assert set(read_batch(batch)["batch_id"].to_pylist()) == {batch.batch_id}
     sink.refuse = lambda _event: None
-    replay_stream(aside, Target("picky", sink, "picky"), store=rig.store, clock=lambda: rig.now)
+    replay_stream(aside, ReplayTarget("picky", sink, "picky"), store=rig.store, clock=lambda: rig.now)
     assert all(set(rows["batch_id"].to_pylist()) == {name} for name, rows in sink.batches.items())

@@ -13,7 +13,7 @@ from cfaudit_export.core.model import Rejected
 from cfaudit_export.errors import ExitCode, StagingError, UsageError
 from cfaudit_export.pipeline.ledger import Ledger
 from cfaudit_export.pipeline.quarantine import Quarantine, quarantine_of
-from cfaudit_export.pipeline.replay import Target, discard_stream, replay_stream
+from cfaudit_export.pipeline.replay import ReplayTarget, discard_stream, replay_stream
 from cfaudit_export.testing import make_batch
 
 END = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -26,7 +26,7 @@ def odd(event: dict[str, Any]) -> str | None:
 
 
 def replay(rig: Any, sink: Any, name: str = "picky", refused_by: str = "picky") -> Any:
-    return replay_stream(aside(rig), Target(name, sink, refused_by), store=rig.store, clock=lambda: rig.now)
+    return replay_stream(aside(rig), ReplayTarget(name, sink, refused_by), store=rig.store, clock=lambda: rig.now)
 
 
 def aside(rig: Any) -> Quarantine:
@@ -46,7 +46,7 @@ def picky(rig: Any, shelf: Any) -> Any:
     return sink
 
 
-def test_what_is_refused_is_set_aside_with_the_sink_s_words_and_counted(rig: Any, picky: Any) -> None:
+def test_what_is_refused_is_quarantined_with_the_sink_s_words_and_counted(rig: Any, picky: Any) -> None:
     held, stored = held_ids(rig), picky.ids()
     assert len(held) > 50
     assert all(one[0] in "0123" for one in held)
@@ -66,11 +66,11 @@ def test_what_is_refused_is_set_aside_with_the_sink_s_words_and_counted(rig: Any
     assert report.sinks[0].rows == 0
 
 
-def test_an_event_between_two_milliseconds_is_set_aside_like_any_other(rig: Any) -> None:
+def test_an_event_between_two_milliseconds_is_quarantined_like_any_other(rig: Any) -> None:
     at = datetime(2026, 11, 1, 12, 0, 0, 123_456, UTC)
     batch = make_batch(rig.root / "staged", rows=1, changes={"event_time": [at]})
     [event_id] = read_batch(batch)["event_id"].to_pylist()
-    aside(rig).set_aside("picky", batch, (Rejected(event_id, WORDS),))
+    aside(rig).add("picky", batch, (Rejected(event_id, WORDS),))
     [held] = aside(rig).held("picky")
     assert held.window.since == at.replace(microsecond=123_000)
     assert read_batch(held)["event_time"].to_pylist() == [at]
@@ -152,7 +152,7 @@ def test_a_faulty_sink_tells_nothing_of_the_events_that_it_has_seen(rig: Any, pi
     assert "ada" not in report.error
 
 
-def test_what_is_refused_again_stays_set_aside(rig: Any, picky: Any) -> None:
+def test_what_is_refused_again_stays_quarantined(rig: Any, picky: Any) -> None:
     held = held_ids(rig)
     picky.refuse = lambda event: "still odd" if event["event_id"][0] in "01" else None
     for _ in range(2):
@@ -188,7 +188,7 @@ def test_a_replay_that_dies_at_any_moment_loses_and_doubles_nothing(
     class DiedError(BaseException):
         pass
 
-    places = ((type(picky), "load"), (Quarantine, "set_aside"), (Ledger, "write"), (Quarantine, "release"))
+    places = ((type(picky), "load"), (Quarantine, "add"), (Ledger, "write"), (Quarantine, "release"))
     for owner, name in places:
         for after in (False, True):
             original = getattr(owner, name)
@@ -218,7 +218,7 @@ def rig_ids(rig: Any, sink: Any) -> set[str]:
     return ids
 
 
-def test_a_sink_that_is_down_keeps_the_rest_set_aside(rig: Any, picky: Any, down: SinkError) -> None:
+def test_a_sink_that_is_down_keeps_the_rest_quarantined(rig: Any, picky: Any, down: SinkError) -> None:
     held = held_ids(rig)
     picky.error = down
     report = replay(rig, picky)
@@ -228,7 +228,7 @@ def test_a_sink_that_is_down_keeps_the_rest_set_aside(rig: Any, picky: Any, down
     assert rig.checkpoint().sinks["picky"].quarantined == len(held)
 
 
-def test_a_batch_does_not_count_while_its_refused_events_cannot_be_set_aside(rig: Any, shelf: Any) -> None:
+def test_a_batch_does_not_count_while_its_refused_events_cannot_be_quarantined(rig: Any, shelf: Any) -> None:
     sink = shelf(refuse=odd)
     (rig.root / "quarantine").write_text("in the way")
     report = rig.run({"picky": sink})
@@ -287,7 +287,9 @@ def test_a_secret_in_a_sink_s_words_is_not_kept(rig: Any, shelf: Any) -> None:
     report = rig.run({"picky": sink}, redact=redact)
     assert report.exit_code == ExitCode.INCOMPLETE
     assert {one.reason for one in aside(rig).refused("picky")} == {"no: Splunk ***"}
-    replay_stream(aside(rig), Target("picky", sink, "picky", redact=redact), store=rig.store, clock=lambda: rig.now)
+    replay_stream(
+        aside(rig), ReplayTarget("picky", sink, "picky", redact=redact), store=rig.store, clock=lambda: rig.now
+    )
     kept = [path.read_bytes() for path in rig.root.rglob("*") if path.is_file()]
     assert not [content for content in kept if b"s3cret" in content]
 
@@ -304,7 +306,7 @@ def test_a_replay_goes_to_where_the_sink_has_delivered_and_nowhere_else(rig: Any
             return self.mark_there
 
     def replayed(sink: Any, place: str | None) -> Any:
-        target = Target("picky", sink, "picky", place)
+        target = ReplayTarget("picky", sink, "picky", place)
         return replay_stream(aside(rig), target, store=rig.store, clock=lambda: rig.now)
 
     held, sink = held_ids(rig), Marked(picky.batches, picky.refused)

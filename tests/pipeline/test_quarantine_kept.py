@@ -13,7 +13,7 @@ import pytest
 from cfaudit_export import read_batch
 from cfaudit_export.errors import ExitCode
 from cfaudit_export.pipeline.quarantine import Quarantine, quarantine_of
-from cfaudit_export.pipeline.replay import Target, replay_stream
+from cfaudit_export.pipeline.replay import ReplayTarget, replay_stream
 from cfaudit_export.stores.file import FileStore
 
 
@@ -70,7 +70,7 @@ def machine(rig: Any, name: str, store: KeepingStore) -> Quarantine:
 
 
 def replayed(rig: Any, aside: Quarantine, sink: Any, store: KeepingStore) -> Any:
-    return replay_stream(aside, Target("picky", sink, "picky"), store=store, clock=lambda: rig.now)
+    return replay_stream(aside, ReplayTarget("picky", sink, "picky"), store=store, clock=lambda: rig.now)
 
 
 def test_what_was_refused_on_a_machine_that_is_gone_is_replayed_on_another(
@@ -99,7 +99,7 @@ def test_a_copy_of_what_was_replayed_elsewhere_is_not_replayed_again(rig: Any, p
     assert list(store.kept(rig.stream.id)) == []
 
 
-def test_what_was_set_aside_on_this_disk_alone_is_kept_with_the_checkpoint_from_now_on(
+def test_what_was_quarantined_on_this_disk_alone_is_kept_with_the_checkpoint_from_now_on(
     rig: Any, picky: Any, store: KeepingStore
 ) -> None:
     here = quarantine_of(rig.root, rig.stream, store)

@@ -14,7 +14,7 @@ from cfaudit_export import LockedError, SinkError, TryAgainError, Window
 from cfaudit_export.core.intervals import cut
 from cfaudit_export.core.model import Checkpoint
 from cfaudit_export.errors import ExitCode
-from cfaudit_export.pipeline.slices import Waiting
+from cfaudit_export.pipeline.slices import LockWait
 
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
@@ -80,7 +80,7 @@ def test_a_slice_that_died_after_its_last_load_is_taken_back_by_the_next_try(
     rig: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr("cfaudit_export.pipeline.slices._take_back", _cut_power)
+        patched.setattr("cfaudit_export.pipeline.slices._release", _cut_power)
         with pytest.raises(PowerCutError):
             rig.run(part=day_of(rig))
     assert rig.checkpoint().lent == (day_of(rig),)
@@ -143,7 +143,7 @@ def test_a_stream_that_is_held_is_waited_for_as_long_as_it_is_to_be(rig: Any) ->
     ticks = count()
     with rig.store.hold(rig.stream.id), pytest.raises(LockedError):
         rig.run(part=day_of(rig))
-    delays = list(Waiting(5, now=lambda: float(next(ticks))).delays())
+    delays = list(LockWait(5, now=lambda: float(next(ticks))).delays())
     assert len(delays) == 4
     assert all(0 < delay <= 1 for delay in delays)
 

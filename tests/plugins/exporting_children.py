@@ -21,8 +21,8 @@ from typing import Any
 import pyarrow as pa
 
 from cfaudit_export import CheckpointStore, Connection, Extract, LockedError, Sink, Stream, Window
-from cfaudit_export.pipeline.job import Job
 from cfaudit_export.pipeline.run import run_stream
+from cfaudit_export.pipeline.run_context import RunContext
 
 ACCOUNT = "0f3c1e5a7b9d2468ace013579bdf2468"
 
@@ -98,7 +98,7 @@ def export(destination: str, order: dict[str, Any]) -> int:
     now = datetime.fromisoformat(order["now"])
     source = MadeUpSource(order["events"], now)
     sink, store = DESTINATIONS[destination](order, now)
-    job = Job(
+    job = RunContext(
         stream=Stream(ACCOUNT, "made-up"),
         connection=source.connect(),
         source=source,

@@ -39,7 +39,7 @@ from cfaudit_export.stores.guarded import GuardedStore
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from cfaudit_export.pipeline.job import Progress, Trace
+    from cfaudit_export.pipeline.run_context import RunProgress, Trace
     from cfaudit_export.plugin.registry import Plugins
 
 
@@ -48,7 +48,7 @@ class RunListeners:
     """Who is told how a run gets on: counters of the source, the progress of the run, and its steps."""
 
     counters: Callable[[dict[str, Any]], None] = lambda _counters: None
-    progress: Callable[[Progress], None] = lambda _progress: None
+    progress: Callable[[RunProgress], None] = lambda _progress: None
     trace: Trace = lambda _step: nullcontext({})
 
 

@@ -89,10 +89,10 @@ def _reported(assembly: Assembly, account: str, run: Callable[[], RunReport]) ->
 def _run(
     assembly: Assembly, sinks: Mapping[str, Sink], source: Source, connection: Connection, listeners: RunListeners
 ) -> RunReport:
-    from cfaudit_export.pipeline.job import Job
     from cfaudit_export.pipeline.ledger import require_same_name
     from cfaudit_export.pipeline.run import run_stream
-    from cfaudit_export.pipeline.slices import Waiting, run_slice
+    from cfaudit_export.pipeline.run_context import RunContext
+    from cfaudit_export.pipeline.slices import LockWait, run_slice
 
     settings, stream = assembly.settings, assembly.stream(connection.account_id)
     listeners.counters({"events": 0})  # connected: from here on there is something to count
@@ -100,7 +100,7 @@ def _run(
     require_same_name(assembly.store, stream, is_named=bool(settings.account), is_sure=is_sure)
     if not is_sure:  # --trust-account vouches for it
         _LOG.warning("account not verified: the server names no account", extra={"account": stream.account_id})
-    job = Job(
+    context = RunContext(
         stream=stream,
         connection=connection,
         source=source,
@@ -123,5 +123,5 @@ def _run(
         trace=listeners.trace,
         redact=assembly.redact,
     )
-    report = run_slice(job, Waiting.within(settings.max_wait)) if job.stream.slice else run_stream(job)
+    report = run_slice(context, LockWait.within(settings.max_wait)) if context.stream.slice else run_stream(context)
     return replace(report, extra=report.extra | {"account_verified": connection.account_verified})

@@ -107,7 +107,7 @@ class FallbackSource:
             held.append(found)
             if sum(one.events.nbytes for one in held) > _MOST_BYTES:
                 done += [one.window for one in held]
-                yield from (replace(one, events=self._named(one.events), filled=(one.window,)) for one in held)
+                yield from (replace(one, events=self._named(one.events), refilled=(one.window,)) for one in held)
                 held = []
         for window in subtract([piece.window], done):
             inside = [one for one in held if intersect([one.window], [window])]
@@ -135,13 +135,13 @@ class FallbackSource:
 
     def _merged(self, piece: Extract, window: Window, found: list[Extract]) -> Extract:
         """Return a window of the piece, with what was found in the place of what the piece has there."""
-        filled = [one.window for one in found]
-        left = [gap for one in piece.gaps for gap in _left(one, window, filled)]
-        shadows = None if piece.shadows is None else within(piece.shadows, subtract([window], filled))
-        if not filled:
+        refilled = [one.window for one in found]
+        left = [gap for one in piece.gaps for gap in _left(one, window, refilled)]
+        shadows = None if piece.shadows is None else within(piece.shadows, subtract([window], refilled))
+        if not refilled:
             events = within(piece.events, [window])
             return replace(piece, window=window, events=events, gaps=tuple(left), shadows=shadows)
-        own = within(piece.events, subtract([window], filled))
+        own = within(piece.events, subtract([window], refilled))
         tables = [_with_key_parts(own), *(self._named(one.events) for one in found)]
         return Extract(
             window,
@@ -179,9 +179,9 @@ def _moments(events: pa.Table) -> Counter[datetime]:
     return Counter(from_ms(at // 1_000_000) for at in events["event_time"].cast(pa.int64()).to_pylist())
 
 
-def _left(gap: Gap, window: Window, filled: list[Window]) -> Iterator[Gap]:
+def _left(gap: Gap, window: Window, refilled: list[Window]) -> Iterator[Gap]:
     """Yield what is left of a gap in a window; of a part it is not known how many of its rows it holds."""
-    for rest in subtract(intersect([gap.window], [window]), filled):
+    for rest in subtract(intersect([gap.window], [window]), refilled):
         yield gap if rest == gap.window else replace(gap, window=rest, rows=0)
 
 

@@ -21,9 +21,9 @@ from cfaudit_export.core.intervals import contains, intersect, subtract
 from cfaudit_export.core.model import MILLISECOND, Checkpoint, Connection, Gap, Lateness, Stream, Window, floor_ms
 from cfaudit_export.pipeline.commit import observe
 from cfaudit_export.pipeline.dedup.seen import merge, pack_gaps
-from cfaudit_export.pipeline.job import Transform
 from cfaudit_export.pipeline.ledger import Change
 from cfaudit_export.pipeline.map import map_extract, transformed
+from cfaudit_export.pipeline.run_context import Transform
 from cfaudit_export.schema import SHADOW
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from cfaudit_export.cli.terminal import Terminal
 from cfaudit_export.core.escape import escaped
 
 if TYPE_CHECKING:
-    from cfaudit_export.pipeline.job import Progress
+    from cfaudit_export.pipeline.run_context import RunProgress
 
 
 _TITLE = 12
@@ -46,7 +46,7 @@ def progress_bar(terminal: Terminal, title: str) -> Iterator[RunListeners]:
             elapsed = bar.tasks[0].elapsed or 0.0
             bar.update(task, facts=_facts(counted, elapsed))
 
-        def progress(now: Progress) -> None:
+        def progress(now: RunProgress) -> None:
             bar.update(task, completed=now.covered_share)
 
         yield RunListeners(counters, progress)

@@ -23,7 +23,7 @@ from cfaudit_export.settings import Settings
 from cfaudit_export.settings.options import LOGS
 
 if TYPE_CHECKING:
-    from cfaudit_export.pipeline.quarantine import Quarantine, Refused
+    from cfaudit_export.pipeline.quarantine import Quarantine, QuarantinedEvent
     from cfaudit_export.pipeline.replay import ReplayReport
 
 _EPILOG = """
@@ -67,7 +67,7 @@ def replay(
         raise UsageError("--list, --to and --discard do different things; give one of them")
     if discard and not sink:
         raise UsageError("--discard gives events up for ever; say of which sink, as in --sink splunk")
-    from cfaudit_export.pipeline.replay import Target, replay_stream
+    from cfaudit_export.pipeline.replay import ReplayTarget, replay_stream
     from cfaudit_export.plugin.registry import load_plugins
 
     plugins = load_plugins(environ=shell.environ)
@@ -87,7 +87,7 @@ def replay(
             shell.terminal.redaction.hide(secret)
         with closing(plugin.build(config)) as opened:
             destination = plugin.destination(config) if plugin.destination else None
-            target = Target(name, opened, refused_by, destination, shell.terminal.redaction)
+            target = ReplayTarget(name, opened, refused_by, destination, shell.terminal.redaction)
             return replay_stream(aside, target, store=store, clock=shell.clock, after_load=plugins.after_load)
 
     return _tell(shell, [_attempt(load, aside, name, to or name) for aside, name in work], json=json)
@@ -144,7 +144,7 @@ def _list(shell: Shell, found: Sequence[tuple[Checkpoint, Quarantine]], *, json:
     return ExitCode.INCOMPLETE if refused or lost else ExitCode.OK
 
 
-def _facts(refused: Refused) -> dict[str, Any]:
+def _facts(refused: QuarantinedEvent) -> dict[str, Any]:
     return {one.name: getattr(refused, one.name) for one in fields(refused)}
 
 

@@ -54,7 +54,7 @@ class Observer:
     export: str = ""
 
     def trace(self, step: str) -> AbstractContextManager[dict[str, Any]]:
-        """Tell that a step begins; see `cfaudit_export.pipeline.job.Trace`."""
+        """Tell that a step begins; see `cfaudit_export.pipeline.run_context.Trace`."""
         return self.otlp.trace(step) if self.otlp else nullcontext({})
 
     def ended(self, report: RunReport, checkpoint: Checkpoint | None, sign_in_ends_at: datetime | None = None) -> None:

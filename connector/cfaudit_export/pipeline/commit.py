@@ -14,7 +14,7 @@ from cfaudit_export.pipeline.ledger import Change
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadedWindow:
     """A window that a sink has: with the receipt of its batch, or without one when nothing in it was new.
 
     Attributes:
@@ -53,7 +53,7 @@ def intend(intents: Iterable[tuple[str, Intent]], seen_since: datetime) -> Chang
     return change
 
 
-def cover(loaded: Iterable[Loaded], seen_since: datetime) -> Change:
+def cover(loaded: Iterable[LoadedWindow], seen_since: datetime) -> Change:
     """Say that sinks have windows: covered, keys remembered, intents gone; `seen_since` as for `intend`."""
 
     def change(checkpoint: Checkpoint) -> Checkpoint:
@@ -65,7 +65,7 @@ def cover(loaded: Iterable[Loaded], seen_since: datetime) -> Change:
     return change
 
 
-def _covered(progress: SinkProgress, one: Loaded, seen_since: datetime) -> SinkProgress:
+def _covered(progress: SinkProgress, one: LoadedWindow, seen_since: datetime) -> SinkProgress:
     progress = replace(
         progress,
         covered=union(*progress.covered, one.window),

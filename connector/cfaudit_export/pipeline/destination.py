@@ -15,8 +15,8 @@ from dataclasses import replace
 from cfaudit_export.core.model import Checkpoint, SinkProgress
 from cfaudit_export.errors import CfauditError, SinkRefusedError
 from cfaudit_export.pipeline.answer import answered
-from cfaudit_export.pipeline.job import Job
 from cfaudit_export.pipeline.ledger import Change, Ledger
+from cfaudit_export.pipeline.run_context import RunContext
 from cfaudit_export.plugin.interfaces import Sink
 
 _LOG = logging.getLogger(__name__)
@@ -51,20 +51,20 @@ def fault(progress: SinkProgress, sink: Sink, destination: str | None) -> str | 
     )
 
 
-class Places:
+class Destinations:
     """The destinations of a run's sinks, and what the checkpoint says of them."""
 
-    def __init__(self, job: Job, ledger: Ledger) -> None:
-        self._job = job
+    def __init__(self, context: RunContext, ledger: Ledger) -> None:
+        self._context = context
         self._ledger = ledger
-        self._without_mark = {name for name, sink in job.sinks.items() if not hasattr(sink, "mark")}
+        self._without_mark = {name for name, sink in context.sinks.items() if not hasattr(sink, "mark")}
 
     def refused(self) -> dict[str, CfauditError]:
         """Return the sinks that may not be written to, and why. Where the run is told to, they begin anew or go on."""
         found: dict[str, CfauditError] = {}
-        for name, sink in self._job.sinks.items():
+        for name, sink in self._context.sinks.items():
             try:
-                why = fault(self._ledger.progress(name), sink, self._job.destinations.get(name))
+                why = fault(self._ledger.progress(name), sink, self._context.destinations.get(name))
                 if why and not self._is_resolved(name):
                     found[name] = SinkRefusedError(why)
             except CfauditError as error:
@@ -76,30 +76,30 @@ class Places:
 
     def write(self, change: Change) -> None:
         """Make a change durable that says what sinks have, together with where they have it."""
-        self._ledger.write(lambda checkpoint: self._placed(change(checkpoint)), self._job.clock())
-        for name in self._job.sinks:
+        self._ledger.write(lambda checkpoint: self._placed(change(checkpoint)), self._context.clock())
+        for name in self._context.sinks:
             self._mark(name)
 
     def _is_resolved(self, name: str) -> bool:
         """Do what the settings say about a destination that changed; False where they say nothing."""
-        job, progress = self._job, self._ledger.progress(name)
-        destination = job.destinations.get(name)
-        if job.adopt_destination:
+        context, progress = self._context, self._ledger.progress(name)
+        destination = context.destinations.get(name)
+        if context.adopt_destination:
             kept = replace(progress, destination=destination, marker=None)
-        elif job.since is not None and not (job.latecomers or job.only_gaps or job.stream.slice):
+        elif context.since is not None and not (context.latecomers or context.only_gaps or context.stream.slice):
             kept = SinkProgress(quarantined=progress.quarantined, replayed=progress.replayed, destination=destination)
         else:
             return False
-        facts = {"sink": name, "was": progress.destination, "is": destination, "adopted": job.adopt_destination}
+        facts = {"sink": name, "was": progress.destination, "is": destination, "adopted": context.adopt_destination}
         _LOG.warning("the destination changed", extra=facts)
-        self._ledger.write(lambda checkpoint: _with(checkpoint, {name: kept}), job.clock())
+        self._ledger.write(lambda checkpoint: _with(checkpoint, {name: kept}), context.clock())
         return True
 
     def _placed(self, checkpoint: Checkpoint) -> Checkpoint:
         """Return the checkpoint with the destinations of sinks that have something and no destination yet."""
         found = {
             name: replace(progress, destination=destination)
-            for name, destination in self._job.destinations.items()
+            for name, destination in self._context.destinations.items()
             if (progress := checkpoint.sinks.get(name)) and progress.rows and progress.destination is None
         }
         return _with(checkpoint, found)
@@ -109,14 +109,14 @@ class Places:
         progress = self._ledger.progress(name)
         if name in self._without_mark or progress.marker is not None or not progress.rows:
             return
-        leave: Callable[[str], str] = getattr(self._job.sinks[name], "mark")  # noqa: B009  # sinks need not have it
+        leave: Callable[[str], str] = getattr(self._context.sinks[name], "mark")  # noqa: B009  # sinks need not have it
         try:
             marked = replace(progress, marker=answered(lambda: leave(uuid.uuid4().hex)))
         except CfauditError as error:
             self._without_mark.add(name)
             _LOG.warning("the destination cannot be marked", extra={"sink": name, "error": str(error)})
             return
-        self._ledger.write(lambda checkpoint: _with(checkpoint, {name: marked}), self._job.clock())
+        self._ledger.write(lambda checkpoint: _with(checkpoint, {name: marked}), self._context.clock())
 
 
 def _with(checkpoint: Checkpoint, sinks: dict[str, SinkProgress]) -> Checkpoint:

@@ -15,7 +15,7 @@ _LOG = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class Outlet:
+class SinkRun:
     """A sink in a run, and what became of it. Once it fails it is left alone until the next run."""
 
     name: str

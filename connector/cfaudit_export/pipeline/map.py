@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from cfaudit_export.core.identity import event_keys, shadow_key
 from cfaudit_export.core.model import Connection, Stream
 from cfaudit_export.errors import PluginError, ProtocolError
-from cfaudit_export.pipeline.job import Transform
+from cfaudit_export.pipeline.run_context import Transform
 from cfaudit_export.plugin.interfaces import Extract
 from cfaudit_export.schema import COLUMNS, SHADOW, schema
 

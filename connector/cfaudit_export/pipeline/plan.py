@@ -18,7 +18,7 @@ _TRIES = (timedelta(hours=1), timedelta(hours=6), timedelta(days=1), timedelta(d
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class RunRequest:
     """What a run is asked for.
 
     Attributes:
@@ -49,7 +49,7 @@ How = Literal["extract", "reread", "complete"]
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class PlanStep:
     """Windows that are read together.
 
     Attributes:
@@ -92,11 +92,11 @@ class Plan:
     before: datetime
     bounded: bool
 
-    def wants(self, sink: str) -> tuple[Window, ...]:
+    def needs(self, sink: str) -> tuple[Window, ...]:
         """Return what is read for a sink."""
         return union(*self.missing[sink], *self.rescan[sink], *self.gaps[sink], *self.trimmed[sink])
 
-    def steps(self, horizon: datetime) -> tuple[Step, ...]:
+    def steps(self, horizon: datetime) -> tuple[PlanStep, ...]:
         """Return the windows in the order in which calls are spent on them, and in which they must be committed.
 
         1. The oldest millisecond. Windows come back in any order and in pieces, and a checkpoint goes on from the
@@ -115,14 +115,14 @@ class Plan:
         early = intersect((window for name in stale for window in self.rescan[name]), [before_horizon])
         gaps = subtract(_all(self.gaps), [*self.first, *new, *again])
         return (
-            *(Step((window,)) for window in self.first),
-            Step(intersect(new, early)),
-            Step(intersect(again, early), "reread", stale),
-            Step(subtract(new, early)),
-            Step(subtract(again, early), "reread", () if self.bounded else tuple(self.missing)),
-            Step(_all(self.trimmed), "complete"),
-            Step(intersect(gaps, self.shadowed), "reread"),
-            Step(subtract(gaps, self.shadowed)),
+            *(PlanStep((window,)) for window in self.first),
+            PlanStep(intersect(new, early)),
+            PlanStep(intersect(again, early), "reread", stale),
+            PlanStep(subtract(new, early)),
+            PlanStep(subtract(again, early), "reread", () if self.bounded else tuple(self.missing)),
+            PlanStep(_all(self.trimmed), "complete"),
+            PlanStep(intersect(gaps, self.shadowed), "reread"),
+            PlanStep(subtract(gaps, self.shadowed)),
         )
 
 
@@ -131,21 +131,21 @@ def _all(windows: Mapping[str, Iterable[Window]]) -> tuple[Window, ...]:
     return union(*(window for some in windows.values() for window in some))
 
 
-def plan_stream(checkpoint: Checkpoint | None, sinks: Iterable[str], wish: Wish) -> Plan:
+def plan_stream(checkpoint: Checkpoint | None, sinks: Iterable[str], request: RunRequest) -> Plan:
     """Plan a run of one stream into these sinks."""
-    settled = floor_ms(wish.now - wish.settle_lag)
-    before = min(settled, floor_ms(wish.until)) if wish.until else settled
+    settled = floor_ms(request.now - request.settle_lag)
+    before = min(settled, floor_ms(request.until)) if request.until else settled
     known = checkpoint.sinks if checkpoint else {}
     progress = {name: known.get(name, SinkProgress()) for name in sinks}
-    if wish.only_gaps:
-        return _only_gaps(checkpoint, progress, Window(floor_ms(wish.since) if wish.since else EPOCH, before))
+    if request.only_gaps:
+        return _only_gaps(checkpoint, progress, Window(floor_ms(request.since) if request.since else EPOCH, before))
     lent = checkpoint.lent if checkpoint else ()
-    missing = {name: subtract(_missing(one, known, wish, before), lent) for name, one in progress.items()}
-    rescan = {name: () if wish.bounded else _rescan(one, before) for name, one in progress.items()}
+    missing = {name: subtract(_missing(one, known, request, before), lent) for name, one in progress.items()}
+    rescan = {name: () if request.bounded else _rescan(one, before) for name, one in progress.items()}
     gaps: dict[str, tuple[Window, ...]] = dict.fromkeys(progress, ())
-    if checkpoint and not wish.bounded:
-        gaps = _gaps(checkpoint, progress, rescan, wish, before)
-    trimmed = {name: () if wish.bounded else to_read(one) for name, one in progress.items()}
+    if checkpoint and not request.bounded:
+        gaps = _gaps(checkpoint, progress, rescan, request, before)
+    trimmed = {name: () if request.bounded else to_read(one) for name, one in progress.items()}
     read = union(*_all(missing), *_all(rescan), *_all(gaps))
     return Plan(
         wanted=Window(read[0].since, read[-1].before) if read else None,
@@ -157,7 +157,7 @@ def plan_stream(checkpoint: Checkpoint | None, sinks: Iterable[str], wish: Wish)
         shadowed=_shadowed(checkpoint),
         first=tuple(sorted({at for name in progress for at in _first(missing[name], progress[name].covered)})),
         before=before,
-        bounded=wish.bounded,
+        bounded=request.bounded,
     )
 
 
@@ -174,12 +174,12 @@ def _shadowed(checkpoint: Checkpoint | None) -> tuple[Window, ...]:
 
 
 def _missing(
-    progress: SinkProgress, known: Mapping[str, SinkProgress], wish: Wish, before: datetime
+    progress: SinkProgress, known: Mapping[str, SinkProgress], request: RunRequest, before: datetime
 ) -> tuple[Window, ...]:
     """Return what a sink lacks; a new one beside others is to have all that they have."""
     others = (one.covered[0].since for one in known.values() if one.covered)
-    if wish.since:
-        since = floor_ms(wish.since)
+    if request.since:
+        since = floor_ms(request.since)
     elif progress.covered:
         since = progress.covered[0].since
     else:
@@ -203,13 +203,13 @@ def _gaps(
     checkpoint: Checkpoint,
     sinks: Mapping[str, SinkProgress],
     rescan: Mapping[str, tuple[Window, ...]],
-    wish: Wish,
+    request: RunRequest,
     before: datetime,
 ) -> dict[str, tuple[Window, ...]]:
     """Return per sink the windows of gaps to read: some that are still open, and what healed while it was away."""
     near = _all(rescan)
-    old = [gap for gap in checkpoint.gaps if not intersect([gap.window], near) and is_due(gap, wish.now)]
-    tried = [gap.window for gap in sorted(old, key=lambda gap: gap.last_tried_at)[: wish.retry]]
+    old = [gap for gap in checkpoint.gaps if not intersect([gap.window], near) and is_due(gap, request.now)]
+    tried = [gap.window for gap in sorted(old, key=lambda gap: gap.last_tried_at)[: request.retry]]
     still_open = [gap.window for gap in checkpoint.gaps]
     lacking = {name: gap_windows(progress.seen) for name, progress in sinks.items()}
     wanted = {

@@ -42,7 +42,7 @@ _NAME = re.compile(r"[\w%~-][\w.%~-]*/[0-9a-f]{32}\.(json|arrow)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class QuarantinedEvent:
     """An event that is quarantined: by which sink, with which of its batches, and the sink's reason."""
 
     sink: str
@@ -89,7 +89,7 @@ class Quarantine:
                 self._keep(path)
         return self
 
-    def set_aside(self, sink: str, batch: Batch, rejected: tuple[Rejected, ...]) -> None:
+    def add(self, sink: str, batch: Batch, rejected: tuple[Rejected, ...]) -> None:
         """Keep the refused events of a batch with the sink's reasons, durably. Again changes nothing.
 
         Raises:
@@ -157,7 +157,7 @@ class Quarantine:
         """Read the events of a batch that is held. Raises: as `held`."""
         return _read(batch.path)
 
-    def refused(self, sink: str) -> Iterator[Refused]:
+    def refused(self, sink: str) -> Iterator[QuarantinedEvent]:
         """Yield every event that is quarantined for a sink, with the sink's reason.
 
         Raises:
@@ -168,7 +168,7 @@ class Quarantine:
             try:
                 for one in words["refused"]:
                     at = datetime.fromisoformat(one["event_time"])
-                    yield Refused(sink, words["batch"], one["event_id"], at, one["reason"])
+                    yield QuarantinedEvent(sink, words["batch"], one["event_id"], at, one["reason"])
             except (ValueError, KeyError, TypeError) as error:
                 raise StagingError(f"cannot read '{path.with_suffix('.json')}': {error}") from error
 

@@ -21,7 +21,7 @@ _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class ReplayTarget:
     """The sink that events are loaded into again, and whose refusals these are.
 
     Attributes:
@@ -66,7 +66,7 @@ class ReplayReport:
 
 def replay_stream(
     aside: Quarantine,
-    target: Target,
+    target: ReplayTarget,
     *,
     store: CheckpointStore,
     clock: Callable[[], datetime],
@@ -111,7 +111,7 @@ def replay_stream(
                 break
             after_load(batch, receipt)
             if receipt.rejected:
-                aside.set_aside(target.name, batch, receipt.rejected)
+                aside.add(target.name, batch, receipt.rejected)
             ledger.write(_replayed(aside, target, batch, len(receipt.rejected)), clock())
             aside.release(batch)
             report = replace(report, rows=report.rows + receipt.rows, refused=report.refused + len(receipt.rejected))
@@ -140,7 +140,7 @@ def discard_stream(aside: Quarantine, sink: str, *, store: CheckpointStore, cloc
         return progress.quarantined
 
 
-def _settle(aside: Quarantine, target: Target, ledger: Ledger, clock: Callable[[], datetime]) -> Iterator[Batch]:
+def _settle(aside: Quarantine, target: ReplayTarget, ledger: Ledger, clock: Callable[[], datetime]) -> Iterator[Batch]:
     """Yield what is to be loaded; count and release the batch that a replay had loaded already when it died.
 
     It died before it could count the batch, if a part of it is quarantined anew, or before it could release it.
@@ -156,13 +156,13 @@ def _settle(aside: Quarantine, target: Target, ledger: Ledger, clock: Callable[[
             yield batch
 
 
-def _require_place(ledger: Ledger, target: Target) -> None:
+def _require_place(ledger: Ledger, target: ReplayTarget) -> None:
     """Refuse a place that a run would refuse, too."""
     if why := fault(ledger.progress(target.name), target.sink, target.destination):
         raise SinkRefusedError(why)
 
 
-def _require_lack(ledger: Ledger, target: Target, batches: list[Batch]) -> None:
+def _require_lack(ledger: Ledger, target: ReplayTarget, batches: list[Batch]) -> None:
     """Refuse a second sink that exports of its own have brought there: it would have the events twice."""
     if target.name == target.refused_by:
         return
@@ -174,7 +174,7 @@ def _require_lack(ledger: Ledger, target: Target, batches: list[Batch]) -> None:
         )
 
 
-def _known(aside: Quarantine, target: Target, batch: Batch) -> dict[str, str]:
+def _known(aside: Quarantine, target: ReplayTarget, batch: Batch) -> dict[str, str]:
     """Return what another sink than the one that refused is to remember, should it be exported to itself one day.
 
     Of the window of the batch it has these events and lacks the others, as where there was a gap.
@@ -185,7 +185,7 @@ def _known(aside: Quarantine, target: Target, batch: Batch) -> dict[str, str]:
     return pack(events, EPOCH) | pack_gaps(events, [batch.window])
 
 
-def _replayed(aside: Quarantine, target: Target, batch: Batch, refused: int) -> Change:
+def _replayed(aside: Quarantine, target: ReplayTarget, batch: Batch, refused: int) -> Change:
     """Count what was taken, and what was refused again."""
     known = _known(aside, target, batch)
 

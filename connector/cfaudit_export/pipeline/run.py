@@ -19,19 +19,19 @@ from cfaudit_export.pipeline.commit import settle_horizon, use_tool
 from cfaudit_export.pipeline.dedup.again import known_gaps, part_of, unseen_windows
 from cfaudit_export.pipeline.dedup.seen import within
 from cfaudit_export.pipeline.dedup.trimmed import to_read
-from cfaudit_export.pipeline.deliver import Delivery, Part
-from cfaudit_export.pipeline.job import Job, Progress
+from cfaudit_export.pipeline.deliver import Delivery, SinkPart
 from cfaudit_export.pipeline.ledger import Ledger
-from cfaudit_export.pipeline.load import Outlet
+from cfaudit_export.pipeline.load import SinkRun
 from cfaudit_export.pipeline.map import map_extract, transformed
-from cfaudit_export.pipeline.plan import Plan, Step, Wish, plan_stream
+from cfaudit_export.pipeline.plan import Plan, PlanStep, RunRequest, plan_stream
 from cfaudit_export.pipeline.quarantine import quarantine_of
+from cfaudit_export.pipeline.run_context import RunContext, RunProgress
 from cfaudit_export.plugin.interfaces import Completing, Extract, Rereading
 
 _LOG = logging.getLogger(__name__)
 
 
-def run_stream(job: Job) -> RunReport:
+def run_stream(context: RunContext) -> RunReport:
     """Run once and report. What is finished stays finished, whatever stops the run.
 
     Raises:
@@ -39,13 +39,13 @@ def run_stream(job: Job) -> RunReport:
         CheckpointDamagedError: the checkpoint cannot be read.
         TryAgainError: the store of the checkpoint cannot be reached.
     """
-    with job.store.hold(job.stream.id):
-        return conduct(job)
+    with context.store.hold(context.stream.id):
+        return conduct(context)
 
 
-def conduct(job: Job) -> RunReport:
+def conduct(context: RunContext) -> RunReport:
     """Run once and report, as `run_stream`, while the stream is held."""
-    return _Run(job).conduct()
+    return _Run(context).conduct()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,20 +54,20 @@ class _Promised:
 
     window: Window
     facts: dict[str, int]
-    parts: list[Part]
+    parts: list[SinkPart]
 
 
 class _Run:
-    def __init__(self, job: Job) -> None:
-        self._job = job
-        self._started_at = job.clock()
-        self._ledger = Ledger(job.store, job.stream)
-        self._quarantine = quarantine_of(job.staging.parent, job.stream, job.store)
-        self._outlets = {
-            name: Outlet(name, sink, is_known=self._ledger.progress(name).rows > 0, redact=job.redact)
-            for name, sink in job.sinks.items()
+    def __init__(self, context: RunContext) -> None:
+        self._context = context
+        self._started_at = context.clock()
+        self._ledger = Ledger(context.store, context.stream)
+        self._quarantine = quarantine_of(context.staging.parent, context.stream, context.store)
+        self._sink_runs = {
+            name: SinkRun(name, sink, is_known=self._ledger.progress(name).rows > 0, redact=context.redact)
+            for name, sink in context.sinks.items()
         }
-        self._delivery = Delivery(job, self._ledger, self._outlets, self._quarantine)
+        self._delivery = Delivery(context, self._ledger, self._sink_runs, self._quarantine)
         self._windows = self._events = self._calls = 0
         self._trimmed: Counter[str] = Counter()
         self._completed: Counter[str] = Counter()
@@ -77,10 +77,10 @@ class _Run:
     def conduct(self) -> RunReport:
         plan = None
         try:
-            with self._job.trace("settle"):
+            with self._context.trace("settle"):
                 self._delivery.settle_leftovers()
             self._look_at_tool()
-            with self._job.trace("plan") as facts:
+            with self._context.trace("plan") as facts:
                 plan = self._plan()
                 facts.update(wanted=str(plan.wanted), windows=len(plan.read))
             if plan.read or not plan.bounded:  # with nothing to read, the horizon still moves
@@ -94,36 +94,40 @@ class _Run:
     # -- the flow -----------------------------------------------------------------------------------
 
     def _look_at_tool(self) -> None:
-        known, found = self._ledger.checkpoint.tool, self._job.connection.tool
-        was, now = self._ledger.earlier.source, self._job.stream.source
+        known, found = self._ledger.checkpoint.tool, self._context.connection.tool
+        was, now = self._ledger.earlier.source, self._context.stream.source
         if was != now:
             _LOG.info("going on where another source stopped", extra={"was": was, "is": now})
         elif known and known != found:
             _LOG.warning("the source's tool has changed", extra={"was": known, "is": found})
-        self._ledger.write(use_tool(found), self._job.clock())
+        self._ledger.write(use_tool(found), self._context.clock())
 
     def _plan(self) -> Plan:
-        job = self._job
-        alive = [outlet.name for outlet in self._delivery.alive()]
-        now = time_to_plan_by(self._started_at, job.connection.clock_ahead_seconds, job.source, job.settle_lag)
-        wish = Wish(now, job.since, job.until, job.settle_lag, job.retry, job.only_gaps, job.latecomers)
-        plan = plan_stream(self._ledger.checkpoint, alive, wish)
+        context = self._context
+        alive = [sink_run.name for sink_run in self._delivery.alive()]
+        now = time_to_plan_by(
+            self._started_at, context.connection.clock_ahead_seconds, context.source, context.settle_lag
+        )
+        request = RunRequest(
+            now, context.since, context.until, context.settle_lag, context.retry, context.only_gaps, context.latecomers
+        )
+        plan = plan_stream(self._ledger.checkpoint, alive, request)
         _LOG.info("planned", extra={"wanted": str(plan.wanted), "windows": len(plan.read), "sinks": ",".join(alive)})
         return plan
 
     def _export(self, plan: Plan) -> None:
-        horizon = self._job.horizon(plan.before)
+        horizon = self._context.horizon(plan.before)
         for step in plan.steps(horizon):
             if step.windows and self._delivery.alive():
                 self._read(step, plan, horizon)
-            complete = [name for name in step.settles if self._delivery.is_settled(self._outlets[name])]
-            self._ledger.write(settle_horizon(complete, horizon), self._job.clock())
+            complete = [name for name in step.settles if self._delivery.is_settled(self._sink_runs[name])]
+            self._ledger.write(settle_horizon(complete, horizon), self._context.clock())
 
-    def _read(self, step: Step, plan: Plan, horizon: datetime) -> None:
+    def _read(self, step: PlanStep, plan: Plan, horizon: datetime) -> None:
         """Read the windows of a step, and deliver each piece as it comes."""
-        source, gaps = self._job.source, known_gaps(self._ledger.checkpoint)
+        source, gaps = self._context.source, known_gaps(self._ledger.checkpoint)
         if step.how == "complete":
-            waiting = [to_read(self._ledger.progress(outlet.name)) for outlet in self._delivery.alive()]
+            waiting = [to_read(self._ledger.progress(sink_run.name)) for sink_run in self._delivery.alive()]
             windows = intersect(step.windows, (window for some in waiting for window in some))
             if windows and isinstance(source, Completing):
                 self._deliver(source.complete(windows[::-1], gaps), plan, horizon)
@@ -145,11 +149,11 @@ class _Run:
         left: list[Window] = []
         with closing(pieces):
             while self._delivery.alive() and (extract := self._next(pieces)) is not None:
-                with self._job.trace("deliver") as told:
+                with self._context.trace("deliver") as told:
                     told.update(window=str(extract.window), events=extract.events.num_rows)
                     table = self._mapped(extract)
-                    wants = (want for _, want in self._delivery.wants(plan, horizon))
-                    new = unseen_windows(table, extract.gaps, wants) if is_bare else ()
+                    needs = (need for _, need in self._delivery.needs(plan, horizon))
+                    new = unseen_windows(table, extract.gaps, needs) if is_bare else ()
                     left += new
                     windows = subtract([extract.window], new)
                     promised = [self._promise(part_of(extract, one), within(table, [one]), plan) for one in windows]
@@ -159,7 +163,7 @@ class _Run:
         return union(*left)
 
     def _next(self, pieces: Iterator[Extract]) -> Extract | None:
-        with self._job.trace("extract") as facts:
+        with self._context.trace("extract") as facts:
             extract = next(pieces, None)
             if extract is not None:
                 facts.update(calls=extract.calls, gaps=len(extract.gaps))
@@ -167,27 +171,31 @@ class _Run:
         return extract
 
     def _mapped(self, extract: Extract) -> pa.Table:
-        with self._job.trace("map"):
-            return transformed(map_extract(extract, self._job.stream, self._job.connection), self._job.transforms)
+        with self._context.trace("map"):
+            return transformed(
+                map_extract(extract, self._context.stream, self._context.connection), self._context.transforms
+            )
 
     def _promise(self, extract: Extract, table: pa.Table, plan: Plan) -> _Promised:
         facts = {"events": extract.events.num_rows, "gaps": len(extract.gaps), "calls": extract.calls}
         self._windows += 1
         self._events += extract.events.num_rows
-        parts = self._delivery.promise(extract, table, plan, self._job.horizon(plan.before))
+        parts = self._delivery.promise(extract, table, plan, self._context.horizon(plan.before))
         for part in parts:
-            change = part.share.trimming
-            self._trimmed[part.outlet.name] += sum(one.rows for one in change.added)
-            self._completed[part.outlet.name] += change.rows
+            change = part.new_rows.trimming
+            self._trimmed[part.sink_run.name] += sum(one.rows for one in change.added)
+            self._completed[part.sink_run.name] += change.rows
         return _Promised(extract.window, facts, parts)
 
     def _load(self, promised: _Promised, plan: Plan) -> None:
-        new = self._delivery.load(promised.parts, self._job.horizon(plan.before))
+        new = self._delivery.load(promised.parts, self._context.horizon(plan.before))
         _LOG.info("window done", extra={"window": str(promised.window), **promised.facts, "new": new})
         self._done += promised.window.duration
         wanted = sum((window.duration for window in plan.read), timedelta())
-        rows = sum(outlet.rows for outlet in self._outlets.values())
-        self._job.progress(Progress(min(self._done / max(wanted, self._done), 1.0), self._windows, self._events, rows))
+        rows = sum(sink_run.rows for sink_run in self._sink_runs.values())
+        self._context.progress(
+            RunProgress(min(self._done / max(wanted, self._done), 1.0), self._windows, self._events, rows)
+        )
 
     # -- details ------------------------------------------------------------------------------------
 
@@ -196,25 +204,25 @@ class _Run:
         return bool(self._ledger.progress(sink).quarantined) or sink in self._quarantine.sinks()
 
     def _report(self, plan: Plan | None) -> RunReport:
-        sinks = tuple(outlet.report() for outlet in self._outlets.values())
+        sinks = tuple(sink_run.report() for sink_run in self._sink_runs.values())
         checkpoint = self._ledger.checkpoint
         codes = [sink.exit_code for sink in sinks]
         if self._error:
             codes.append(self._error.exit_code)
-        if checkpoint.gaps or any(map(self._is_refused, self._outlets)):
+        if checkpoint.gaps or any(map(self._is_refused, self._sink_runs)):
             codes.append(ExitCode.INCOMPLETE)
-        left = [self._ledger.progress(name) for name in self._outlets]
+        left = [self._ledger.progress(name) for name in self._sink_runs]
         if overdue := max((one.overdue_rows(self._started_at) for one in left), default=0):
             _LOG.warning("columns are missing for more than a day", extra={"rows": overdue})
-            codes += [ExitCode.INCOMPLETE] * self._job.fail_on_trimmed
+            codes += [ExitCode.INCOMPLETE] * self._context.fail_on_trimmed
         if gaps := checkpoint.gaps:
             first, last = gaps[0].window.since, max(gap.window.before for gap in gaps)
             extent = {"gaps": len(gaps), "rows": sum(gap.rows for gap in gaps), "within": str(Window(first, last))}
             _LOG.warning("gaps remain", extra=extent)
         return RunReport(
-            stream=self._job.stream,
+            stream=self._context.stream,
             started_at=self._started_at,
-            finished_at=self._job.clock(),
+            finished_at=self._context.clock(),
             wanted=plan.wanted if plan else None,
             windows=self._windows,
             events=self._events,

@@ -23,16 +23,16 @@ from cfaudit_export.core.model import Checkpoint, Lateness, RunReport, SinkProgr
 from cfaudit_export.errors import CfauditError, LockedError, TryAgainError, worst
 from cfaudit_export.pipeline.commit import observe
 from cfaudit_export.pipeline.dedup.seen import forget, merge
-from cfaudit_export.pipeline.job import Job
 from cfaudit_export.pipeline.ledger import Change, Ledger
 from cfaudit_export.pipeline.run import conduct
+from cfaudit_export.pipeline.run_context import RunContext
 from cfaudit_export.plugin.interfaces import CheckpointStore
 
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class LockWait:
     """How long to wait for a stream that another run holds, and how; slices hold it for moments, runs for longer."""
 
     seconds: float = 60.0
@@ -40,7 +40,7 @@ class Waiting:
     now: Callable[[], float] = time.monotonic
 
     @classmethod
-    def within(cls, max_wait: timedelta | None) -> Waiting:
+    def within(cls, max_wait: timedelta | None) -> LockWait:
         """Return how a run waits that may wait so long."""
         return cls() if max_wait is None else cls(max_wait.total_seconds())
 
@@ -51,71 +51,71 @@ class Waiting:
             yield min(left, random.uniform(0.1, 1.0))  # noqa: S311  # jitter, not a secret
 
 
-def run_slice(job: Job, waiting: Waiting) -> RunReport:
-    """Run a slice once: `job.stream` has its time, and `job.since` and `job.until` are its ends.
+def run_slice(context: RunContext, waiting: LockWait) -> RunReport:
+    """Run a slice once: `context.stream` has its time, and `context.since` and `context.until` are its ends.
 
     Raises:
         LockedError: this slice or the stream is held, or part of the time is leased to a slice that is running.
         CheckpointDamagedError: a checkpoint cannot be read.
         TryAgainError: the store of the checkpoint cannot be reached.
     """
-    settled, end = floor_ms(job.clock() - job.settle_lag), _time_of(job.stream).before
+    settled, end = floor_ms(context.clock() - context.settle_lag), _time_of(context.stream).before
     if settled < end:
         raise TryAgainError(
-            f"slice '{job.stream.slice}' ends after what is settled, '{iso(settled)}'; try again later",
+            f"slice '{context.stream.slice}' ends after what is settled, '{iso(settled)}'; try again later",
             retry_after_seconds=(end - settled).total_seconds(),
         )
-    with job.store.hold(job.stream.id):
-        _lend(job, waiting)
-        report = conduct(job)
-        own = Ledger(job.store, job.stream).checkpoint
-        if not _is_complete(own, job):
+    with context.store.hold(context.stream.id):
+        _lease(context, waiting)
+        report = conduct(context)
+        own = Ledger(context.store, context.stream).checkpoint
+        if not _is_complete(own, context):
             return report
         try:
-            _take_back(job, own, waiting)
+            _release(context, own, waiting)
         except CfauditError as error:  # the events are delivered; that the stream does not know it yet is for a retry
             return replace(report, error=str(error), exit_code=worst([report.exit_code, error.exit_code]))
         return report
 
 
-def _lend(job: Job, waiting: Waiting) -> None:
+def _lease(context: RunContext, waiting: LockWait) -> None:
     """Write into the stream's checkpoint whose time this is, and into the slice's what the stream has of it."""
-    window = _time_of(job.stream)
-    with _held(job.store, job.stream, waiting) as stream:
-        ledger = Ledger(job.store, stream)
+    window = _time_of(context.stream)
+    with _held(context.store, context.stream, waiting) as stream:
+        ledger = Ledger(context.store, stream)
         for other in ledger.checkpoint.lent:
             if other != window and intersect([other], [window]):
-                _reclaim(job, ledger, other)
-        if any(subtract([window], ledger.progress(sink).covered) for sink in job.sinks):
-            ledger.write(lambda checkpoint: _with_lent(checkpoint, [*checkpoint.lent, window]), job.clock())
-        Ledger(job.store, job.stream).write(_begin(ledger.checkpoint, window, job.sinks), job.clock())
+                _reclaim(context, ledger, other)
+        if any(subtract([window], ledger.progress(sink).covered) for sink in context.sinks):
+            ledger.write(lambda checkpoint: _with_lent(checkpoint, [*checkpoint.lent, window]), context.clock())
+        Ledger(context.store, context.stream).write(_begin(ledger.checkpoint, window, context.sinks), context.clock())
 
 
-def _reclaim(job: Job, ledger: Ledger, window: Window) -> None:
+def _reclaim(context: RunContext, ledger: Ledger, window: Window) -> None:
     """Take back what another slice has done so far, because its time is cut anew."""
-    stream = replace(job.stream, slice=window)
-    blocked = f"part of slice '{job.stream.slice}' is leased to slice '{window}', which"
+    stream = replace(context.stream, slice=window)
+    blocked = f"part of slice '{context.stream.slice}' is leased to slice '{window}', which"
     with ExitStack() as stack:
         try:
-            stack.enter_context(job.store.hold(stream.id))
+            stack.enter_context(context.store.hold(stream.id))
         except LockedError as error:
             raise LockedError(f"{blocked} is running; try again when it has ended") from error
-        other = Ledger(job.store, stream)
+        other = Ledger(context.store, stream)
         if other.promised():
             raise LockedError(f"{blocked} has batches on their way; run that one first")
-        ledger.write(_taken_back(other.checkpoint), job.clock())
-        other.write(_uncounted, job.clock())
+        ledger.write(_released(other.checkpoint), context.clock())
+        other.write(_uncounted, context.clock())
     _LOG.info("slice released unfinished", extra={"slice": str(window)})
 
 
-def _take_back(job: Job, own: Checkpoint, waiting: Waiting) -> None:
-    with _held(job.store, job.stream, waiting) as stream:
-        Ledger(job.store, stream).write(_taken_back(own), job.clock())
-    _LOG.info("slice released", extra={"slice": str(job.stream.slice)})
+def _release(context: RunContext, own: Checkpoint, waiting: LockWait) -> None:
+    with _held(context.store, context.stream, waiting) as stream:
+        Ledger(context.store, stream).write(_released(own), context.clock())
+    _LOG.info("slice released", extra={"slice": str(context.stream.slice)})
 
 
-def _is_complete(own: Checkpoint, job: Job) -> bool:
-    sinks = [own.sinks.get(name, SinkProgress()) for name in job.sinks]
+def _is_complete(own: Checkpoint, context: RunContext) -> bool:
+    sinks = [own.sinks.get(name, SinkProgress()) for name in context.sinks]
     return not any(one.intents or subtract([_time_of(own.stream)], one.covered) for one in sinks)
 
 
@@ -134,7 +134,7 @@ def _begin(stream: Checkpoint, window: Window, sinks: Iterable[str]) -> Change:
     return change
 
 
-def _taken_back(own: Checkpoint) -> Change:
+def _released(own: Checkpoint) -> Change:
     """Cover in the stream what the slice covers. Doing so again changes nothing."""
 
     def change(checkpoint: Checkpoint) -> Checkpoint:
@@ -189,7 +189,7 @@ def _with_lent(checkpoint: Checkpoint, windows: list[Window]) -> Checkpoint:
 
 
 @contextmanager
-def _held(store: CheckpointStore, part: Stream, waiting: Waiting) -> Iterator[Stream]:
+def _held(store: CheckpointStore, part: Stream, waiting: LockWait) -> Iterator[Stream]:
     """Hold the stream that a slice is a part of; wait for it as long as `waiting` says."""
     stream = replace(part, slice=None)
     with ExitStack() as stack:

@@ -34,7 +34,7 @@ class Extract:
         trimmed: events whose facets were not asked for: call budget exhausted.
         shadows: what is certain of rows that exist and cannot be read, one row each: `event_time`, on the whole
             millisecond, and columns of the schema. All rows of a millisecond have the same values. None for none.
-        filled: windows that this source could not read, and another one did.
+        refilled: windows that this source could not read, and another one did.
     """
 
     window: Window
@@ -44,7 +44,7 @@ class Extract:
     calls: int
     trimmed: int = 0
     shadows: pa.Table | None = None
-    filled: tuple[Window, ...] = ()
+    refilled: tuple[Window, ...] = ()
 
 
 class Source(Protocol):

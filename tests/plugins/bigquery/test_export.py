@@ -164,7 +164,7 @@ def test_two_exports_at_once_end_as_one(trial_of: Any, exporters: tuple[Any, Any
         trial.assert_every_event_once()
 
 
-def test_an_event_that_is_refused_is_set_aside_and_the_others_arrive(trial_of: Any, exporter: Any) -> None:
+def test_an_event_that_is_refused_is_quarantined_and_the_others_arrive(trial_of: Any, exporter: Any) -> None:
     trial = trial_of()
     trial.standin.say("settings", row_bytes=4_000)
     large = ("large " * 1_000, START.isoformat(), START.isoformat())

@@ -26,7 +26,7 @@ def small_rows(standin: Any) -> None:
 
 
 @MODES
-def test_an_event_that_bigquery_names_is_set_aside_and_the_others_are_stored(
+def test_an_event_that_bigquery_names_is_quarantined_and_the_others_are_stored(
     standin: Any, tmp_path: Path, mode: dict[str, bool]
 ) -> None:
     batch = with_large_events(tmp_path, 3, 11)
@@ -71,7 +71,7 @@ def test_a_load_that_died_before_its_last_attempt_sets_them_aside_anew(
 
 @MODES
 @pytest.mark.parametrize("rows", [1, 3])
-def test_every_event_of_a_batch_may_be_set_aside(
+def test_every_event_of_a_batch_may_be_quarantined(
     standin: Any, tmp_path: Path, rows: int, mode: dict[str, bool]
 ) -> None:
     batch = replace(with_large_events(tmp_path, *range(rows), rows=rows), taken_before=True)
@@ -97,7 +97,7 @@ def test_where_too_much_is_refused_the_batch_is(standin: Any, tmp_path: Path) ->
     assert standin.ids() == []
 
 
-def test_an_event_whose_id_no_label_can_hold_is_not_set_aside(standin: Any, tmp_path: Path) -> None:
+def test_an_event_whose_id_no_label_can_hold_is_not_quarantined(standin: Any, tmp_path: Path) -> None:
     batch = with_large_events(tmp_path, 1, rows=2, event_id=["a", "Not/A/Label"])
     with pytest.raises(SinkRefusedError, match="Row size is larger than"):
         standin.sink().load(batch)

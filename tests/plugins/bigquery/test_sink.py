@@ -328,7 +328,7 @@ def test_a_used_up_quota_is_not_asked_again(standin: Any, batch: Batch) -> None:
         ("resourcesExceeded", "Resources exceeded during query execution: too large", SinkError),
     ],
 )
-def test_a_limit_on_what_a_job_may_do_is_an_error_in_bigquery_s_words_and_nothing_is_set_aside(
+def test_a_limit_on_what_a_job_may_do_is_an_error_in_bigquery_s_words_and_nothing_is_quarantined(
     standin: Any, batch: Batch, reason: str, words: str, kind: type[SinkError]
 ) -> None:
     standin.job_fault("", error={"reason": reason, "message": words})

@@ -233,7 +233,7 @@ def bad_batch(tmp_path: Path, rows: int, bad: set[int]) -> Any:
 
 @pytest.mark.parametrize("token", ["plain", "acks"])
 @pytest.mark.parametrize("bad", [{0}, {499}, {3, 4, 5}, {0, 250, 499}, set(range(100, 160)), set(range(0, 500, 7))])
-def test_bad_events_are_set_aside_and_all_others_are_there_once(
+def test_bad_events_are_quarantined_and_all_others_are_there_once(
     splunk: Any,
     new_sink: Any,
     tmp_path: Path,
@@ -327,7 +327,7 @@ def test_requests_too_large_for_what_is_in_between_are_made_smaller(
 
 
 @pytest.mark.parametrize("limit", ["most_bytes", "cloud_bytes"])
-def test_an_event_too_large_for_splunk_is_set_aside(
+def test_an_event_too_large_for_splunk_is_quarantined(
     splunk: Any, new_sink: Any, tmp_path: Path, ids_of: Any, limit: str
 ) -> None:
     texts = ["x" * (100_000 if row == 7 else 10) for row in range(20)]

@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 
 from cfaudit_export.core.intervals import intersect, subtract, union
 from cfaudit_export.core.model import MILLISECOND, Checkpoint, Gap, Window, floor_ms
-from cfaudit_export.pipeline.dedup.missing import Want
-from cfaudit_export.pipeline.dedup.refilled import filled_windows
+from cfaudit_export.pipeline.dedup.missing import SinkNeed
+from cfaudit_export.pipeline.dedup.refilled import refilled_windows
 from cfaudit_export.pipeline.dedup.seen import unseen, within
 from cfaudit_export.plugin.interfaces import Extract
 from cfaudit_export.schema import SHADOW
@@ -20,7 +20,7 @@ from cfaudit_export.schema import SHADOW
 _APART_ROWS = 500
 
 
-def unseen_windows(rows: pa.Table, gaps: Iterable[Gap], wants: Iterable[Want]) -> tuple[Window, ...]:
+def unseen_windows(rows: pa.Table, gaps: Iterable[Gap], needs: Iterable[SinkNeed]) -> tuple[Window, ...]:
     """Return intervals, on whole milliseconds, that hold all rows of a piece that a sink lacks; few, and short.
 
     An interval reaches into no gap of the piece, unless a row stands there that is new; then it holds all of the gap.
@@ -28,9 +28,9 @@ def unseen_windows(rows: pa.Table, gaps: Iterable[Gap], wants: Iterable[Want]) -
     Args:
         rows: the rows of the piece, mapped, ascending by time.
         gaps: the gaps of the piece.
-        wants: what each sink is to have, and has.
+        needs: what each sink is to have, and has.
     """
-    new = _milliseconds(rows, wants)
+    new = _milliseconds(rows, needs)
     if not new:
         return ()
     odd = tuple(gap.window for gap in gaps)
@@ -43,9 +43,9 @@ def unseen_windows(rows: pa.Table, gaps: Iterable[Gap], wants: Iterable[Want]) -
 
 def known_gaps(checkpoint: Checkpoint) -> tuple[Window, ...]:
     """Return the windows of rows that a source is known to refuse, disjoint: gaps, and filled ones."""
-    filled = (window for progress in checkpoint.sinks.values() for window in filled_windows(progress.seen))
+    refilled = (window for progress in checkpoint.sinks.values() for window in refilled_windows(progress.seen))
     known: list[Window] = []
-    for window in sorted({*(gap.window for gap in checkpoint.gaps), *filled}):
+    for window in sorted({*(gap.window for gap in checkpoint.gaps), *refilled}):
         if not known or known[-1].before <= window.since:  # those that touch stay apart: a row lies between
             known.append(window)
     return tuple(known)
@@ -61,14 +61,14 @@ def part_of(extract: Extract, window: Window) -> Extract:
         for rest in intersect([gap.window], [window])
     )
     events = within(extract.events, [window])
-    return replace(extract, window=window, events=events, gaps=gaps, filled=intersect(extract.filled, [window]))
+    return replace(extract, window=window, events=events, gaps=gaps, refilled=intersect(extract.refilled, [window]))
 
 
-def _milliseconds(rows: pa.Table, wants: Iterable[Want]) -> tuple[Window, ...]:
+def _milliseconds(rows: pa.Table, needs: Iterable[SinkNeed]) -> tuple[Window, ...]:
     found = set()
     events = rows.filter(pc.not_equal(rows["fidelity"], SHADOW))
-    for want in wants:
-        lacking = unseen(within(events, want.windows), want.progress.seen)
+    for need in needs:
+        lacking = unseen(within(events, need.windows), need.progress.seen)
         found |= {floor_ms(at) for at in lacking["event_time"].to_pylist()}
     return tuple(Window(at, at + MILLISECOND) for at in sorted(found))
 

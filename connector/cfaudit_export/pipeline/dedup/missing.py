@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from cfaudit_export.core.intervals import intersect, subtract
 from cfaudit_export.core.model import Gap, Lateness, SinkProgress, Trimming, Window
-from cfaudit_export.pipeline.dedup.refilled import carry_keys, keep_filled, known_gaps, without_shadows
+from cfaudit_export.pipeline.dedup.refilled import carry_keys, keep_refilled, known_gaps, without_shadows
 from cfaudit_export.pipeline.dedup.seen import gap_windows, pack, pack_gaps, unseen, within
 from cfaudit_export.pipeline.dedup.shadows import held_shadows, keep_shadows, remaining_shadows, replace_shadows
 from cfaudit_export.pipeline.dedup.trimmed import completions, trimming, without_delivered
@@ -22,7 +22,7 @@ _LATE_MINUTES = (1, 5, 15, 60, 360)
 
 
 @dataclass(frozen=True, slots=True)
-class Want:
+class SinkNeed:
     """What a sink is to have, and what it has.
 
     Attributes:
@@ -41,7 +41,7 @@ class Want:
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class NewRows:
     """What a piece is for one sink; the rows themselves are not kept in it.
 
     Attributes:
@@ -59,23 +59,23 @@ class Share:
     trimming: Trimming
 
 
-def shares_of(table: pa.Table, extract: Extract, want: Want) -> Iterator[tuple[Share, pa.Table]]:
+def new_rows_of(table: pa.Table, extract: Extract, need: SinkNeed) -> Iterator[tuple[NewRows, pa.Table]]:
     """Yield a sink's shares of a piece, each with its rows: what the sink is to have, less what it has.
 
     Args:
         table: the rows of the piece, mapped.
         extract: the piece.
-        want: what the sink is to have, and has.
+        need: what the sink is to have, and has.
     """
-    for window in intersect([extract.window], want.windows):
-        progress, since = want.progress, want.progress.seen_since or want.seen_since
+    for window in intersect([extract.window], need.windows):
+        progress, since = need.progress, need.progress.seen_since or need.seen_since
         rows = within(table, [window])
         known = known_gaps(progress.seen, rows, extract.gaps, window)
         rows = without_shadows(rows, known)
-        new, read = _new(rows, extract, want, window, known)
+        new, read = _new(rows, extract, need, window, known)
         # What a gap held back is no latecomer.
         gaps = gap_windows(progress.seen)
-        late = within(new, subtract(want.rescan, gaps))
+        late = within(new, subtract(need.rescan, gaps))
         done = completions(rows, new, progress)
         # Where no event stands in a gap, none is left to be completed.
         events = rows.filter(pc.not_equal(rows["fidelity"], SHADOW))
@@ -84,29 +84,33 @@ def shares_of(table: pa.Table, extract: Extract, want: Want) -> Iterator[tuple[S
         keys = pack(new, since) | read
         if done.num_rows:
             new = pa.concat_tables([new, done]).sort_by("event_time")
-        yield Share(window, keys, _lateness(late, extract.read_at), known, trimmed), new
+        yield NewRows(window, keys, _lateness(late, extract.read_at), known, trimmed), new
 
 
-def is_lacked(shares: Iterable[Share], gap: Gap) -> bool:
+def is_lacked(shares: Iterable[NewRows], gap: Gap) -> bool:
     """Say whether a gap is one for any sink; for none, where all that are to have its window know its rows."""
-    lacked = [subtract(common, share.known) for share in shares if (common := intersect([gap.window], [share.window]))]
+    lacked = [
+        subtract(common, new_rows.known)
+        for new_rows in shares
+        if (common := intersect([gap.window], [new_rows.window]))
+    ]
     return not lacked or any(lacked)
 
 
 def _new(
-    rows: pa.Table, extract: Extract, want: Want, window: Window, known: tuple[Window, ...]
+    rows: pa.Table, extract: Extract, need: SinkNeed, window: Window, known: tuple[Window, ...]
 ) -> tuple[pa.Table, dict[str, str]]:
     """Return the rows that a sink lacks, and what to remember of the odd places in the window."""
-    seen = want.progress.seen
+    seen = need.progress.seen
     gaps = [gap for gap in extract.gaps if not intersect([gap.window], known)]
-    held = held_shadows(seen, want.account_id, window)
+    held = held_shadows(seen, need.account_id, window)
     remaining = remaining_shadows(held, rows, gaps)
-    lacking = without_delivered(unseen(rows, seen), want.progress, want.progress.seen_since or want.seen_since)
+    lacking = without_delivered(unseen(rows, seen), need.progress, need.progress.seen_since or need.seen_since)
     new = replace_shadows(lacking, held, remaining)
     odd = intersect([gap.window for gap in gaps], [window])
     had = (name for names in held.values() for name in names)
     read = carry_keys(seen, keep_shadows(pack_gaps(rows, odd), remaining), had)
-    return new, read | keep_filled(seen, rows, extract.filled, (*odd, *known), window)
+    return new, read | keep_refilled(seen, rows, extract.refilled, (*odd, *known), window)
 
 
 def _lateness(late: pa.Table, read_at: datetime) -> Lateness:

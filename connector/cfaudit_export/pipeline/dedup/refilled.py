@@ -20,7 +20,7 @@ from cfaudit_export.pipeline.dedup.seen import gap_keys, gap_windows, pack_gaps,
 from cfaudit_export.schema import SHADOW
 
 
-def keep_filled(
+def keep_refilled(
     seen: Mapping[str, str], rows: pa.Table, read: Iterable[Window], gaps: Iterable[Window], window: Window
 ) -> dict[str, str]:
     """Return entries for what was odd in a window and could be read now.
@@ -77,7 +77,7 @@ def carry_keys(seen: Mapping[str, str], read: Mapping[str, str], shadows: Iterab
     return carried
 
 
-def filled_windows(seen: Mapping[str, str]) -> tuple[Window, ...]:
+def refilled_windows(seen: Mapping[str, str]) -> tuple[Window, ...]:
     """Return the windows that could be read after all, and may be read again."""
     return tuple(window for window, _ in _entries(seen))
 

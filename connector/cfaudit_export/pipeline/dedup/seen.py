@@ -8,7 +8,7 @@ A gap, `2026-11-24T02:13:05.123Z/2026-11-24T02:13:05.124Z`, holds the keys of wh
 kept as long as the sink lacks the rest. The entry is there even without keys: it is how a sink knows that it lacks
 something, however old, and after whichever sink the gap was healed for.
 
-The third sort is that of `filled`.
+The third sort is that of `refilled`.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from cfaudit_export.schema import SHADOW
 # Shadows stand in gaps of a millisecond. Gaps that touch are one in the memory of a sink; longer ones have none.
 _LONGEST_GAP = timedelta(seconds=10)
 
-Held = Mapping[datetime, tuple[str, ...]]
+HeldShadows = Mapping[datetime, tuple[str, ...]]
 """Ids of the shadows that a sink has, by millisecond."""
 
 
@@ -35,7 +35,7 @@ def name_shadows(gaps: Iterable[Gap], table: pa.Table) -> tuple[Gap, ...]:
     return tuple(replace(gap, shadows=tuple(within(shadows, [gap.window])["event_id"].to_pylist())) for gap in gaps)
 
 
-def held_shadows(seen: Mapping[str, str], account_id: str, window: Window) -> Held:
+def held_shadows(seen: Mapping[str, str], account_id: str, window: Window) -> HeldShadows:
     """Return what a sink has of shadows in a window."""
     found: dict[datetime, tuple[str, ...]] = {}
     for gap, keys in gap_keys(seen):
@@ -45,7 +45,7 @@ def held_shadows(seen: Mapping[str, str], account_id: str, window: Window) -> He
     return {at: names for at, names in found.items() if names}
 
 
-def remaining_shadows(held: Held, rows: pa.Table, gaps: Iterable[Gap]) -> Held:
+def remaining_shadows(held: HeldShadows, rows: pa.Table, gaps: Iterable[Gap]) -> HeldShadows:
     """Return the shadows that still stand for a row that cannot be read, by what a reading of their window brought.
 
     Where the reading cast shadows of its own there are just as many; else a gap says how many rows it has, or all.
@@ -54,7 +54,7 @@ def remaining_shadows(held: Held, rows: pa.Table, gaps: Iterable[Gap]) -> Held:
     return {at: names[: _still_odd(at, rows, gaps, len(names))] for at, names in held.items()}
 
 
-def replace_shadows(new: pa.Table, held: Held, remaining: Held) -> pa.Table:
+def replace_shadows(new: pa.Table, held: HeldShadows, remaining: HeldShadows) -> pa.Table:
     """Say in `replaces` of new events which shadows they take the place of: those that do not remain."""
     replaces: dict[int, str] = {}
     for at, names in held.items():
@@ -66,7 +66,7 @@ def replace_shadows(new: pa.Table, held: Held, remaining: Held) -> pa.Table:
     return new.set_column(new.schema.get_field_index("replaces"), new.schema.field("replaces"), column)
 
 
-def keep_shadows(seen: Mapping[str, str], remaining: Held) -> dict[str, str]:
+def keep_shadows(seen: Mapping[str, str], remaining: HeldShadows) -> dict[str, str]:
     """Return the entries of gaps with the keys of shadows that remain, though this reading cast none of its own."""
     kept = dict(seen)
     for gap, keys in gap_keys(seen):

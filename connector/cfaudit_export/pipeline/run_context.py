@@ -25,7 +25,7 @@ def no_trace(_step: str) -> AbstractContextManager[dict[str, Any]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class RunProgress:
     """How far a run is, for progress displays.
 
     Attributes:
@@ -42,7 +42,7 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class RunContext:
     """All that a run of one stream needs.
 
     Attributes:
@@ -89,7 +89,7 @@ class Job:
     fail_on_trimmed: bool = False
     transforms: tuple[Transform, ...] = ()
     after_load: Callable[[Batch, Receipt], None] = lambda _batch, _receipt: None
-    progress: Callable[[Progress], None] = field(default=lambda _progress: None)
+    progress: Callable[[RunProgress], None] = field(default=lambda _progress: None)
     trace: Trace = no_trace
     redact: Callable[[str], str] = str
 
