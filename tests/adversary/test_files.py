@@ -22,7 +22,7 @@ import pytest
 from cfaudit_export.analysis.files.compact import compact
 from cfaudit_export.analysis.files.database import open_data
 from cfaudit_export.analysis.files.engine import Limits
-from cfaudit_export.analysis.files.open import open_place
+from cfaudit_export.analysis.files.open import open_location
 from cfaudit_export.analysis.render.output import new_file
 from cfaudit_export.core.checksums import FOOTER_NOTE, read_footer
 from cfaudit_export.core.model import Window
@@ -72,12 +72,12 @@ def plant(root: Path, name: str, events: list[Row], **notes: str) -> Path:
 
 def ids(root: Path) -> Counter[str]:
     """Return the ids of all events that are answered from, with how often each is there."""
-    with open_data(open_place(str(root))) as data:
+    with open_data(open_location(str(root))) as data:
         return Counter(row["event_id"] for row in data.ask("SELECT event_id FROM audit_events"))
 
 
 def merge(root: Path) -> None:
-    for _ in compact(open_place(str(root)), now=NOW, settled=timedelta()):
+    for _ in compact(open_location(str(root)), now=NOW, settled=timedelta()):
         pass
 
 
@@ -107,8 +107,8 @@ def flipped(content: bytes, position: int, bit: int) -> bytes:
 
 def answer(root: Path) -> tuple[Any, list[str]]:
     """Return every value of every event, and the files that were passed over."""
-    with open_data(open_place(str(root))) as data:
-        return data.ask("SELECT * FROM audit_events ORDER BY event_id"), [one.name for one in data.shelf.ignored]
+    with open_data(open_location(str(root))) as data:
+        return data.ask("SELECT * FROM audit_events ORDER BY event_id"), [one.name for one in data.catalog.ignored]
 
 
 def test_one_bit_anywhere_in_a_file_never_gives_another_answer_without_a_word(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_files_of_other_programs_are_read_and_said_to_have_no_digests_once(
     for name in ("one", "two"):
         pq.write_table(table, path.with_name(f"{name}.parquet"))
     path.unlink()
-    with open_data(open_place(str(tmp_path))) as data:
+    with open_data(open_location(str(tmp_path))) as data:
         for _ in range(2):
             assert data.ask("SELECT count(*) AS n FROM audit_events") == [{"n": 20}]
     said = [record for record in caplog.records if "no digests" in record.getMessage()]
@@ -209,7 +209,7 @@ def test_a_planted_file_hides_no_other_and_lets_nothing_be_removed(tmp_path: Pat
     content = real.read_bytes()
     merge(tmp_path)
     assert real.read_bytes() == content
-    with open_data(open_place(str(tmp_path))) as data:
+    with open_data(open_location(str(tmp_path))) as data:
         [row] = data.ask(
             "SELECT count(*) AS n FROM audit_events WHERE event_id = 'event-0039' AND action_type <> 'view'"
         )
@@ -342,7 +342,7 @@ def test_one_odd_entry_is_named_and_stops_no_question(tmp_path: Path) -> None:
     (account / "event_date=2026-11-02").symlink_to(account, target_is_directory=True)
     odd["loop"] = account / "event_date=2026-11-02"
     (folder / b"\xff.parquet".decode(errors="surrogateescape")).write_bytes(real.read_bytes())
-    with open_data(open_place(str(tmp_path))) as data:
+    with open_data(open_location(str(tmp_path))) as data:
         assert data.ask("SELECT count(*) AS n FROM audit_events") == [{"n": 3}]
         ignored = {one.name: one.why for one in data.listing.ignored}
     assert {str(path.relative_to(tmp_path)) for path in odd.values()} < set(ignored)
@@ -391,7 +391,7 @@ def test_a_file_with_columns_that_cannot_be_read_is_named_and_stops_no_question(
     assert {row["event_id"] for row in rows_of_real} == {row["event_id"] for row in rows(3)}
     assert len(rows_of_real) == 3
     assert len(ignored) == len(NO_EXPORT)
-    with open_data(open_place(str(tmp_path))) as data:
+    with open_data(open_location(str(tmp_path))) as data:
         reasons = {Path(one.name).stem: one.why for one in data.listing.ignored}
     assert [why for number, why in enumerate(NO_EXPORT) if why not in reasons[f"a{number}"]] == []
     merge(tmp_path)
@@ -497,8 +497,8 @@ def test_a_question_that_was_killed_leaves_nothing_behind_the_next_one(tmp_path:
     code = (
         "import os, signal, sys\n"
         "from cfaudit_export.analysis.files.database import open_data\n"
-        "from cfaudit_export.analysis.files.open import open_place\n"
-        "with open_data(open_place(sys.argv[1])) as data:\n"
+        "from cfaudit_export.analysis.files.open import open_location\n"
+        "with open_data(open_location(sys.argv[1])) as data:\n"
         "    data.ask('SELECT count(*) FROM audit_events')\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
@@ -508,10 +508,10 @@ def test_a_question_that_was_killed_leaves_nothing_behind_the_next_one(tmp_path:
     assert stat.S_IMODE(left.stat().st_mode) == 0o700
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tempfile.tempdir", str(scratch))
-        with open_data(open_place(str(root))):
+        with open_data(open_location(str(root))):
             assert not left.exists()
             assert len(list(scratch.glob("cfaudit-spill-*"))) == 1
-            with open_data(open_place(str(root))):
+            with open_data(open_location(str(root))):
                 assert len(list(scratch.glob("cfaudit-spill-*"))) == 2, "what is in use stays"
     assert list(scratch.iterdir()) == []
 
@@ -519,7 +519,7 @@ def test_a_question_that_was_killed_leaves_nothing_behind_the_next_one(tmp_path:
 def test_a_question_ends_at_the_limits_that_are_set(tmp_path: Path) -> None:
     plant(tmp_path, "real", rows(3))
     limits = Limits(memory_bytes=64 << 20, threads=1, spill_bytes=1 << 20)
-    with open_data(open_place(str(tmp_path)), limits=limits) as data:
+    with open_data(open_location(str(tmp_path)), limits=limits) as data:
         set_to = "SELECT current_setting('memory_limit') AS m, current_setting('threads') AS t"
         assert data.ask(set_to) == [{"m": "64.0 MiB", "t": 1}]
         with pytest.raises(CfauditError):

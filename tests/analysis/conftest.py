@@ -12,8 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from cfaudit_export.analysis.files.database import Data, open_data
-from cfaudit_export.analysis.files.open import open_place
+from cfaudit_export.analysis.files.database import EventDatabase, open_data
+from cfaudit_export.analysis.files.open import open_location
 from cfaudit_export.app.compose import compose
 from cfaudit_export.app.export import export
 from cfaudit_export.core.model import Window
@@ -192,12 +192,12 @@ def complete(row: Row, number: str) -> Row:
 
 
 @pytest.fixture
-def opened() -> Iterator[Callable[..., Data]]:
+def opened() -> Iterator[Callable[..., EventDatabase]]:
     """Open folders of exported files; they are closed at the end."""
-    data: list[Data] = []
+    data: list[EventDatabase] = []
 
-    def open_folder(folder: Path | str, *args: Any, **kwargs: Any) -> Data:
-        data.append(open_data(open_place(str(folder)), *args, **kwargs))
+    def open_folder(folder: Path | str, *args: Any, **kwargs: Any) -> EventDatabase:
+        data.append(open_data(open_location(str(folder)), *args, **kwargs))
         return data[-1]
 
     yield open_folder

@@ -27,7 +27,7 @@ from cfaudit_export.pipeline.run_context import Transform
 from cfaudit_export.schema import SHADOW
 
 if TYPE_CHECKING:
-    from cfaudit_export.analysis.files.database import Data
+    from cfaudit_export.analysis.files.database import EventDatabase
     from cfaudit_export.plugin.interfaces import Extract
 
 WHY = "missing in the export, as verify found"
@@ -100,7 +100,7 @@ class Compared:
 class Exported:
     """The events of one account in exported files."""
 
-    def __init__(self, data: Data, account_id: str) -> None:
+    def __init__(self, data: EventDatabase, account_id: str) -> None:
         self._data = data
         self._account = account_id
 

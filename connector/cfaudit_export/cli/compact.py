@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cfaudit_export.cli.command import command
-from cfaudit_export.cli.exported import Account, Data, accounts, limits, location
+from cfaudit_export.cli.exported import AccountOption, DataOption, accounts, limits, location
 from cfaudit_export.cli.run import Json
 from cfaudit_export.cli.shell import Shell
 from cfaudit_export.core.jsonable import as_json
@@ -37,20 +37,20 @@ def compact(
     shell: Shell,
     settings: Settings,
     *,
-    data: Data = None,
-    account: Account = None,
+    data: DataOption = None,
+    account: AccountOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be done")] = False,
     json: Json = False,
 ) -> int:
     """Merge the small files of days that are over."""
     from cfaudit_export.analysis.files.compact import compact as merge
     from cfaudit_export.analysis.files.location import S3
-    from cfaudit_export.analysis.files.open import open_place
+    from cfaudit_export.analysis.files.open import open_location
 
     where = location(settings, data)
     if where.startswith(S3):
         raise UsageError(f"compact works on folders, not on '{where}' (see 'cfaudit-export compact --help')")
-    place = open_place(where)
+    place = open_location(where)
     done = []
     for one in merge(
         place,

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from cfaudit_export.analysis.answers.coverage import Coverage
     from cfaudit_export.analysis.answers.question import Question
     from cfaudit_export.analysis.files.engine import Limits
-    from cfaudit_export.analysis.files.location import Place
+    from cfaudit_export.analysis.files.location import Location
 
 WHICH = "Which events"
 _PIPE_COLUMNS, _MOST_COLUMNS = 80, 110
 _STALE = timedelta(days=1)
 
-Data = Annotated[
+DataOption = Annotated[
     str | None,
     typer.Option(
         "--data",
@@ -36,7 +36,7 @@ Data = Annotated[
         rich_help_panel=WHICH,
     ),
 ]
-Account = Annotated[
+AccountOption = Annotated[
     list[str] | None,
     typer.Option("--account", help="only this account; repeatable", metavar="ID", rich_help_panel=WHICH),
 ]
@@ -131,15 +131,15 @@ def location(settings: Settings, data: str | None) -> str:
     return data or places[wanted[0]]
 
 
-def open_data_place(settings: Settings, data: str | None) -> Place:
+def open_data_location(settings: Settings, data: str | None) -> Location:
     """Return the place where the data is.
 
     Raises:
         CfauditError: no option and no setting names it, or it does not exist.
     """
-    from cfaudit_export.analysis.files.open import open_place
+    from cfaudit_export.analysis.files.open import open_location
 
-    return open_place(location(settings, data), settings.sinks.get("s3"))
+    return open_location(location(settings, data), settings.sinks.get("s3"))
 
 
 def limits(settings: Settings) -> Limits:
@@ -177,7 +177,7 @@ class Remembered:
         return cover(period, self.checkpoints, about or there or known, self.sinks, self.filters)
 
 
-def remembered(shell: Shell, settings: Settings, place: Place) -> Remembered:
+def remembered(shell: Shell, settings: Settings, place: Location) -> Remembered:
     """Return what is remembered of all streams; what cannot be read is said, and taken as unknown."""
     from cfaudit_export.plugin.registry import load_plugins
 

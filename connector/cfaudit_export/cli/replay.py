@@ -12,7 +12,7 @@ import typer
 
 from cfaudit_export.app.resolve import check_names, open_store, resolve_sink, secrets_of
 from cfaudit_export.cli.command import command
-from cfaudit_export.cli.exported import WHICH, Account
+from cfaudit_export.cli.exported import WHICH, AccountOption
 from cfaudit_export.cli.run import Json
 from cfaudit_export.cli.shell import Shell
 from cfaudit_export.core.jsonable import as_json
@@ -51,7 +51,7 @@ def replay(
     settings: Settings,
     *,
     sink: _Sink = None,
-    account: Account = None,
+    account: AccountOption = None,
     show: Annotated[bool, typer.Option("--list", help="only show what is quarantined, and why")] = False,
     to: Annotated[
         str | None, typer.Option("--to", help="load into this sink instead of the one that refused", metavar="NAME")

@@ -8,14 +8,14 @@ import typer
 
 from cfaudit_export.cli.command import command
 from cfaudit_export.cli.exported import (
-    Account,
-    Data,
+    AccountOption,
+    DataOption,
     Html,
     Zone,
     accounts,
     ask,
     limits,
-    open_data_place,
+    open_data_location,
     remembered,
     save,
     show,
@@ -50,8 +50,8 @@ def report(
     shell: Shell,
     settings: Settings,
     *,
-    data: Data = None,
-    account: Account = None,
+    data: DataOption = None,
+    account: AccountOption = None,
     since: Annotated[str, since_option(_SINCE)] = _SINCE,
     until: Annotated[str | None, until_option()] = None,
     time_zone: Zone = "UTC",
@@ -68,7 +68,7 @@ def report(
     from cfaudit_export.analysis.answers.report import make_report
     from cfaudit_export.analysis.files.database import open_data
 
-    place = open_data_place(settings, data)
+    place = open_data_location(settings, data)
     known, about = remembered(shell, settings, place), accounts(shell, settings, account)
     question = ask(settings, window(shell, since, until, known.until(about)), about, time_zone)
     with open_data(place, Window(EPOCH, question.period.before), about, limits=limits(settings)) as opened:

@@ -12,12 +12,12 @@ import typer
 
 from cfaudit_export.cli.command import command
 from cfaudit_export.cli.exported import (
-    Account,
-    Data,
+    AccountOption,
+    DataOption,
     Zone,
     accounts,
     limits,
-    open_data_place,
+    open_data_location,
     since_option,
     until_option,
     window,
@@ -29,7 +29,7 @@ from cfaudit_export.settings import Settings
 from cfaudit_export.settings.options import LOGS
 
 if TYPE_CHECKING:
-    from cfaudit_export.analysis.files.database import Data as OpenData
+    from cfaudit_export.analysis.files.database import EventDatabase as OpenData
     from cfaudit_export.analysis.files.statement import Answer
 
 _FORMATS = ("table", "csv", "json", "ndjson", "parquet")
@@ -54,8 +54,8 @@ def sql(
     settings: Settings,
     *,
     query: Annotated[str | None, typer.Argument(help="what to ask", metavar="QUERY", show_default=False)] = None,
-    data: Data = None,
-    account: Account = None,
+    data: DataOption = None,
+    account: AccountOption = None,
     since: Annotated[str | None, since_option("all")] = None,
     until: Annotated[str | None, until_option("now")] = None,
     time_zone: Zone = "UTC",
@@ -78,7 +78,7 @@ def sql(
     if form == "table" and output is not None:
         raise UsageError("--output needs a --format for files: csv, json, ndjson or parquet")
     period = window(shell, since or "1970-01-01", until) if since or until else None
-    place = open_data_place(settings, data)
+    place = open_data_location(settings, data)
     with open_data(
         place, period, accounts(shell, settings, account), time_zone=time_zone, limits=limits(settings)
     ) as opened:
@@ -109,7 +109,7 @@ class _Writer:
             CfauditError: one cannot be answered, or the answer not be written.
         """
         self._answer(text)
-        for one in self.data.shelf.ignored:
+        for one in self.data.catalog.ignored:
             if one.name not in self._told:
                 self._told.add(one.name)
                 self.shell.terminal.say(f"passed over '{one.name}': {one.why}")

@@ -9,15 +9,15 @@ import typer
 
 from cfaudit_export.cli.command import command
 from cfaudit_export.cli.exported import (
-    Account,
-    Data,
+    AccountOption,
+    DataOption,
     Html,
     Zone,
     accounts,
     ask,
     limits,
     moment,
-    open_data_place,
+    open_data_location,
     remembered,
     save,
     show,
@@ -51,8 +51,8 @@ def timeline(
     shell: Shell,
     settings: Settings,
     *,
-    data: Data = None,
-    account: Account = None,
+    data: DataOption = None,
+    account: AccountOption = None,
     actor: Annotated[
         str | None, typer.Option("--actor", help="e-mail address or id of an actor, or name or id of a token")
     ] = None,
@@ -82,7 +82,7 @@ def timeline(
     if length and not around:
         raise UsageError("--window is the length of the period around a moment; say which with --around")
     middle = moment("--around", around, shell.clock()) if around else None
-    place = open_data_place(settings, data)
+    place = open_data_location(settings, data)
     known, about = remembered(shell, settings, place), accounts(shell, settings, account)
     period = (
         _around(shell, middle, length or _WINDOW)

@@ -15,7 +15,7 @@ from cfaudit_export.app.accounts import accounts_of
 from cfaudit_export.app.compose import Assembly, connected
 from cfaudit_export.app.failover import choose
 from cfaudit_export.cli.command import command
-from cfaudit_export.cli.exported import Data, open_data_place, remembered
+from cfaudit_export.cli.exported import DataOption, open_data_location, remembered
 from cfaudit_export.cli.run import Json, of_account
 from cfaudit_export.cli.shell import Shell
 from cfaudit_export.core.jsonable import as_json
@@ -26,7 +26,7 @@ from cfaudit_export.settings import Settings
 from cfaudit_export.settings.options import FILTERS, LOGS, WHERE
 
 if TYPE_CHECKING:
-    from cfaudit_export.analysis.files.location import Place
+    from cfaudit_export.analysis.files.location import Location
     from cfaudit_export.app.verify import ComparedWindow, RereadOptions
 
 _PACE_MINUTES = 5
@@ -61,7 +61,7 @@ Exit codes: 0 equal, 65 differences.
 class _How:
     """What was asked for."""
 
-    place: Place
+    place: Location
     sinks: Sequence[str]
     sample: int | None
     seed: int
@@ -88,7 +88,7 @@ def verify(
     settings: Settings,
     *,
     source: Annotated[bool, typer.Option("--source", help="compare with the source", rich_help_panel=_HOW)] = False,
-    data: Data = None,
+    data: DataOption = None,
     sample: Annotated[
         int,
         typer.Option("--sample", help=f"how many parts (default: {_SAMPLE})", metavar="N", min=1, rich_help_panel=_HOW),
@@ -111,7 +111,7 @@ def verify(
     """
     if not source:
         raise UsageError("say what to compare the export with; there is one answer so far: --source")
-    place = open_data_place(settings, data)
+    place = open_data_location(settings, data)
     sinks = remembered(shell, settings, place).sinks
     how = _How(place, sinks, None if everything else sample, seed, by_filter, repair)
     assembly = compose_runs(

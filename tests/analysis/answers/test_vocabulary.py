@@ -18,7 +18,7 @@ from cfaudit_export.analysis.answers.vocabulary import (
     CREDENTIAL_NAME,
     SENSITIVE_SORT,
     Actor,
-    Credential,
+    UsedCredential,
 )
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -83,7 +83,7 @@ def test_an_actor_is_named_by_the_best_that_is_known(said: Any, columns: Any, ki
 def test_a_credential_is_what_the_record_says_and_else_unknown(said: Any, columns: Any, kind: str, shown: str) -> None:
     row = said(**columns)
     assert row["kind"] == kind
-    assert Credential(row["kind"], row["token"]).shown == shown
+    assert UsedCredential(row["kind"], row["token"]).shown == shown
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from typing import Any
 
 import cfaudit_export.analysis.files.compact
 import cfaudit_export.core.durable
-from cfaudit_export.analysis.files.open import open_place
+from cfaudit_export.analysis.files.open import open_location
 
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
 
@@ -45,7 +45,7 @@ def main() -> None:
         folder, number = line.rstrip("\n").split("\t")
         child = os.fork()
         if child == 0:
-            place = open_place(folder)
+            place = open_location(folder)
             die_at_line(int(number))
             list(cfaudit_export.analysis.files.compact.compact(place, now=NOW, settled=timedelta()))
             os._exit(0)

@@ -23,7 +23,7 @@ from cfaudit_export import Batch, LoadUnknownError
 from cfaudit_export.analysis.files import compact as module
 from cfaudit_export.analysis.files.compact import Compacted, compact
 from cfaudit_export.analysis.files.database import open_data
-from cfaudit_export.analysis.files.open import open_place
+from cfaudit_export.analysis.files.open import open_location
 from cfaudit_export.errors import LockedError, SettingsError, TryAgainError, UsageError
 from cfaudit_export.parquet import merged_files, read_notes
 from cfaudit_export.schema import schema
@@ -35,7 +35,7 @@ NOW = datetime(2026, 12, 1, tzinfo=UTC)
 
 
 def run(root: Path, **options: Any) -> list[Compacted]:
-    return list(compact(open_place(str(root)), **({"now": NOW, "settled": timedelta(hours=6)} | options)))
+    return list(compact(open_location(str(root)), **({"now": NOW, "settled": timedelta(hours=6)} | options)))
 
 
 def visible(root: Path) -> list[Path]:
@@ -51,7 +51,7 @@ def rows_of(root: Path) -> Counter[str]:
 
 
 def rows_we_see(root: Path) -> Counter[str]:
-    with open_data(open_place(str(root))) as data:
+    with open_data(open_location(str(root))) as data:
         names = ", ".join(schema().names)
         found = data.ask(f"SELECT {names} FROM stored_events")  # noqa: S608 - our own names
     return Counter(json.dumps(row, default=str) for row in found)
@@ -200,7 +200,7 @@ def test_the_checksum_sees_a_swap_and_a_doubled_row(tmp_path: Path) -> None:
 
 
 def test_two_at_once_do_not_get_in_each_others_way(root: Path) -> None:
-    first = compact(open_place(str(root)), now=NOW, settled=timedelta())
+    first = compact(open_location(str(root)), now=NOW, settled=timedelta())
     next(first)
     with pytest.raises(LockedError, match="another process compacts"):
         run(root)
@@ -356,7 +356,7 @@ def test_readers_beside_it_see_every_row_once_all_the_time(root: Path, tmp_path:
         worker = threads.submit(work)
         while not worker.done():
             try:
-                with open_data(open_place(str(root))) as data:
+                with open_data(open_location(str(root))) as data:
                     [row] = data.ask("SELECT count(*) AS n, count(DISTINCT event_id) AS ids FROM audit_events")
             except TryAgainError:
                 continue

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cfaudit_export.analysis.files.catalog import Shelf
-from cfaudit_export.analysis.files.database import Data, open_data
+from cfaudit_export.analysis.files.catalog import FileCatalog
+from cfaudit_export.analysis.files.database import EventDatabase, open_data
 from cfaudit_export.analysis.files.footers import wanted_folders
-from cfaudit_export.analysis.files.open import open_place
+from cfaudit_export.analysis.files.open import open_location
 from cfaudit_export.core.model import Window
 from cfaudit_export.errors import AccessError, SettingsError, TryAgainError, UsageError
 from cfaudit_export.schema import COLUMNS
@@ -24,7 +24,7 @@ from cfaudit_export.schema import COLUMNS
 DAYS = [datetime(2026, 11, day, 12, tzinfo=UTC) for day in range(1, 11)]
 ACCOUNT, OTHER = "0f3c1e5a7b9d2468ace013579bdf2468", "a" * 32
 
-Open = Callable[..., Data]
+Open = Callable[..., EventDatabase]
 Store = Callable[..., Path]
 
 
@@ -103,9 +103,9 @@ def test_a_question_about_one_day_does_not_even_look_at_the_files_of_other_days(
     data = opened(root)
     asked = "SELECT count(*) AS n FROM audit_events WHERE event_time >= '2026-11-04' AND event_time < '2026-11-05'"
     assert data.ask(asked) == [{"n": 10}]
-    assert data.shelf.ignored == ()
+    assert data.catalog.ignored == ()
     assert data.ask("SELECT count(*) AS n FROM audit_events") == [{"n": 40}]
-    assert len(data.shelf.ignored) == 6, "who asks about all days is told which files are no export"
+    assert len(data.catalog.ignored) == 6, "who asks about all days is told which files are no export"
 
 
 def test_what_is_merged_between_two_questions_is_listed_anew(tmp_path: Path, store_rows: Store, opened: Open) -> None:
@@ -137,7 +137,9 @@ def test_accounts_and_periods_are_left_out_by_their_folders(tmp_path: Path, stor
     assert data.listing.ignored == ()
     window = Window(DAYS[0], DAYS[0] + timedelta(hours=2))
     assert opened(root, window, [OTHER]).ask("SELECT count(*) AS n FROM audit_events") == [{"n": 2}]
-    assert {one.day for one in Shelf(open_place(str(root)), wanted_folders(window, [OTHER])).listing.files} == {
+    assert {
+        one.day for one in FileCatalog(open_location(str(root)), wanted_folders(window, [OTHER])).listing.files
+    } == {
         "2026-11-01",
         "2026-11-02",
     }
@@ -239,12 +241,12 @@ def test_a_file_that_vanishes_while_it_is_listed_is_looked_for_again(
     tmp_path: Path, store_rows: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = store_rows(tmp_path, spread())
-    place = open_place(str(root))
+    place = open_location(str(root))
     listed = list(place.files(lambda _: True))
     ghost = listed[0].__class__(listed[0].name.replace("batch", "ghost"), listed[0].path.replace("batch", "ghost"), 1)
     listings = [[*listed, ghost], listed]
     seeing_ghosts = place.__class__(place.shown, place.root, place.filesystem, lambda _: iter(listings.pop(0)))
-    assert len(Shelf(seeing_ghosts, wanted_folders(None)).listing.files) == 10
+    assert len(FileCatalog(seeing_ghosts, wanted_folders(None)).listing.files) == 10
     always = place.__class__(place.shown, place.root, place.filesystem, lambda _: iter([ghost]))
     with open_data(always) as data, pytest.raises(TryAgainError, match="were replaced while they were read; ask again"):
         data.ask("SELECT count(*) FROM audit_events")
@@ -269,13 +271,13 @@ def test_a_folder_without_files_has_an_empty_view(tmp_path: Path, opened: Open) 
 
 def test_a_place_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no folder '.*nowhere'"):
-        open_place(str(tmp_path / "nowhere"))
+        open_location(str(tmp_path / "nowhere"))
 
 
 def test_a_folder_that_may_not_be_read_is_no_empty_one(
     tmp_path: Path, store_rows: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = open_place(str(store_rows(tmp_path, spread())))
+    place = open_location(str(store_rows(tmp_path, spread())))
 
     def refused(_: object) -> Any:
         raise PermissionError(13, "Permission denied")
@@ -285,7 +287,7 @@ def test_a_folder_that_may_not_be_read_is_no_empty_one(
 
 
 def test_times_are_shown_in_the_zone_that_is_asked_for(tmp_path: Path, store_rows: Store) -> None:
-    place = open_place(str(store_rows(tmp_path, spread(DAYS[:1]))))
+    place = open_location(str(store_rows(tmp_path, spread(DAYS[:1]))))
     with open_data(place, time_zone="Asia/Tokyo") as data:
         rows = data.ask("SELECT min(event_time)::VARCHAR AS first FROM audit_events")
     assert rows == [{"first": "2026-11-01 16:00:00+09"}]
@@ -333,7 +335,7 @@ def test_nothing_is_left_behind(tmp_path: Path, store_rows: Store, monkeypatch: 
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(scratch))
-    with open_data(open_place(str(store_rows(tmp_path / "data", spread())))) as data:
+    with open_data(open_location(str(store_rows(tmp_path / "data", spread())))) as data:
         assert len(list(scratch.iterdir())) == 1
         data.ask("SELECT count(*) FROM audit_events")
     assert list(scratch.iterdir()) == []

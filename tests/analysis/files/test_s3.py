@@ -15,8 +15,8 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from cfaudit_export.analysis.files import s3 as module
-from cfaudit_export.analysis.files.database import Data, open_data
-from cfaudit_export.analysis.files.open import open_place
+from cfaudit_export.analysis.files.database import EventDatabase, open_data
+from cfaudit_export.analysis.files.open import open_location
 from cfaudit_export.core.model import Window
 from cfaudit_export.errors import AccessError, SettingsError, TryAgainError, UsageError
 
@@ -70,11 +70,11 @@ def bucket(endpoint: str, tmp_path_factory: pytest.TempPathFactory, store_rows: 
 
 
 @pytest.fixture
-def opened(bucket: Any, endpoint: str) -> Iterator[Callable[..., Data]]:
-    found: list[Data] = []
+def opened(bucket: Any, endpoint: str) -> Iterator[Callable[..., EventDatabase]]:
+    found: list[EventDatabase] = []
 
-    def open_url(url: str, *args: Any, **options: Any) -> Data:
-        place = open_place(url, {"endpoint_url": endpoint} | options)
+    def open_url(url: str, *args: Any, **options: Any) -> EventDatabase:
+        place = open_location(url, {"endpoint_url": endpoint} | options)
         found.append(open_data(place, *args))
         return found[-1]
 
@@ -83,7 +83,7 @@ def opened(bucket: Any, endpoint: str) -> Iterator[Callable[..., Data]]:
         one.__exit__()
 
 
-def test_events_are_read_from_a_bucket(opened: Callable[..., Data]) -> None:
+def test_events_are_read_from_a_bucket(opened: Callable[..., EventDatabase]) -> None:
     data = opened("s3://audit/logs/prod")
     assert data.ask("SELECT count(*) AS n, count(DISTINCT event_date) AS days FROM audit_events") == [
         {"n": 100, "days": 5}
@@ -94,7 +94,7 @@ def test_events_are_read_from_a_bucket(opened: Callable[..., Data]) -> None:
 
 
 def test_a_question_about_a_day_asks_for_the_objects_of_that_day_alone(
-    opened: Callable[..., Data], bucket: Any, endpoint: str
+    opened: Callable[..., EventDatabase], bucket: Any, endpoint: str
 ) -> None:
     window = Window(DAYS[1], DAYS[1] + timedelta(minutes=5))
     data = opened("s3://audit/logs/prod", window)
@@ -118,7 +118,7 @@ def test_the_endpoint_may_stand_in_the_environment_or_in_a_profile(
     bucket: Any, endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-    assert len(list(open_place("s3://audit/logs/prod").files(lambda _: True))) == 7
+    assert len(list(open_location("s3://audit/logs/prod").files(lambda _: True))) == 7
     monkeypatch.delenv("AWS_ENDPOINT_URL")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
@@ -128,14 +128,14 @@ def test_the_endpoint_may_stand_in_the_environment_or_in_a_profile(
         "aws_access_key_id = test\naws_secret_access_key = test-secret\n"
     )
     monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
-    assert len(list(open_place("s3://audit/logs/prod", {"profile": "work"}).files(lambda _: True))) == 7
+    assert len(list(open_location("s3://audit/logs/prod", {"profile": "work"}).files(lambda _: True))) == 7
     monkeypatch.setenv("AWS_PROFILE", "work")
-    assert len(list(open_place("s3://audit/logs/prod").files(lambda _: True))) == 7
+    assert len(list(open_location("s3://audit/logs/prod").files(lambda _: True))) == 7
 
 
 def test_a_role_is_assumed_where_one_is_set(bucket: Any, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-    place = open_place(
+    place = open_location(
         "s3://audit/logs/prod", {"role_arn": "arn:aws:iam::123456789012:role/reader", "external_id": "xy"}
     )
     assert len(list(place.files(lambda _: True))) == 7
@@ -149,9 +149,9 @@ def test_events_and_keys_do_not_travel_unencrypted_without_a_setting(
     monkeypatch.setenv(variable, "http://store.example.com")
     role = {"role_arn": "arn:aws:iam::123456789012:role/reader"} if variable.endswith("STS") else {}
     with pytest.raises(SettingsError, match=r"in clear text to 'http://store\.example\.com'.*insecure_http = true"):
-        open_place("s3://audit/logs", role)
+        open_location("s3://audit/logs", role)
     if not role:
-        open_place("s3://audit/logs", {"insecure_http": True})  # nothing is asked before it is listed
+        open_location("s3://audit/logs", {"insecure_http": True})  # nothing is asked before it is listed
 
 
 def test_credentials_that_do_not_come_are_waited_for_only_so_long(
@@ -159,10 +159,10 @@ def test_credentials_that_do_not_come_are_waited_for_only_so_long(
 ) -> None:
     monkeypatch.setattr(module, "_CREDENTIAL_SECONDS", 0.0)
     with pytest.raises(TryAgainError, match="credentials for S3 did not come: not finished within 0 s"):
-        open_place("s3://audit/logs", {"endpoint_url": endpoint})
+        open_location("s3://audit/logs", {"endpoint_url": endpoint})
 
 
-def test_what_is_not_there_is_named(opened: Callable[..., Data]) -> None:
+def test_what_is_not_there_is_named(opened: Callable[..., EventDatabase]) -> None:
     with pytest.raises(UsageError, match="there is nothing at 's3://audit/nowhere'"):
         opened("s3://audit/nowhere")
     with pytest.raises(SettingsError, match="bucket does not exist"):
@@ -175,15 +175,15 @@ def test_without_credentials_it_says_so(monkeypatch: pytest.MonkeyPatch, endpoin
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     with pytest.raises(AccessError, match="no credentials for S3"):
-        open_place("s3://audit/logs")
+        open_location("s3://audit/logs")
     with pytest.raises(SettingsError, match="S3 cannot be used: The config profile"):
-        open_place("s3://audit/logs", {"profile": "nobody"})
+        open_location("s3://audit/logs", {"profile": "nobody"})
 
 
 def test_a_store_that_cannot_be_reached_is_a_passing_fault(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_ATTEMPTS", 1)
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
-        place = open_place("s3://audit/logs", {"endpoint_url": f"http://127.0.0.1:{closed.getsockname()[1]}"})
+        place = open_location("s3://audit/logs", {"endpoint_url": f"http://127.0.0.1:{closed.getsockname()[1]}"})
         with pytest.raises(TryAgainError, match="cannot be reached"):
             open_data(place)

@@ -7,7 +7,7 @@ from datetime import date, datetime
 
 from cfaudit_export.analysis.answers.coverage import Coverage
 from cfaudit_export.analysis.answers.question import Question
-from cfaudit_export.analysis.answers.vocabulary import Actor, Credential
+from cfaudit_export.analysis.answers.vocabulary import Actor, UsedCredential
 from cfaudit_export.analysis.files.footers import Ignored
 
 
@@ -83,7 +83,7 @@ class CredentialUse:
     """
 
     actor: Actor
-    credential: Credential
+    credential: UsedCredential
     events: int
     first: datetime
     last: datetime
@@ -134,7 +134,7 @@ class SensitiveChange:
     time: datetime
     sort: str
     actor: Actor
-    credential: Credential
+    credential: UsedCredential
     action: str
     by_description: bool
     description: str | None

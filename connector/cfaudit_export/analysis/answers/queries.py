@@ -31,9 +31,9 @@ from cfaudit_export.analysis.answers.vocabulary import (
     RESULT,
     SENSITIVE_SORT,
     Actor,
-    Credential,
+    UsedCredential,
 )
-from cfaudit_export.analysis.files.database import EVENTS, Data
+from cfaudit_export.analysis.files.database import EVENTS, EventDatabase
 
 CHANGES = 500
 """How many sensitive changes a report lists at most; all are counted."""
@@ -50,7 +50,7 @@ HOW = f"{CREDENTIAL_KIND} AS credential_kind, {CREDENTIAL_NAME} AS credential_na
 """Columns from which `credential` makes a credential."""
 
 
-def observe(data: Data, question: Question, *, comparable: bool) -> None:
+def observe(data: EventDatabase, question: Question, *, comparable: bool) -> None:
     """Read what is counted into the table `observed`; `now` is true in the period, false in the one before."""
     condition, values = question.condition()
     start = question.before.since if comparable else question.period.since
@@ -64,7 +64,7 @@ def observe(data: Data, question: Question, *, comparable: bool) -> None:
     )
 
 
-def recall(data: Data, question: Question) -> None:
+def recall(data: EventDatabase, question: Question) -> None:
     """Read who and what was there before the period into the table `past`."""
     condition, values = question.condition()
     data.run(
@@ -75,7 +75,7 @@ def recall(data: Data, question: Question) -> None:
     )
 
 
-def ranked(data: Data, column: str, *, comparable: bool) -> tuple[Ranked, ...]:
+def ranked(data: EventDatabase, column: str, *, comparable: bool) -> tuple[Ranked, ...]:
     """Count the values of a column, the most frequent first; what only the period before has comes last."""
     rows = data.ask(
         f"""SELECT {column} AS name, count(*) FILTER (now) AS events, count(*) FILTER (NOT now) AS before
@@ -85,7 +85,7 @@ def ranked(data: Data, column: str, *, comparable: bool) -> tuple[Ranked, ...]:
     return tuple(Ranked(row["name"], Change(row["events"], row["before"] if comparable else None)) for row in rows)
 
 
-def actors(data: Data, *, comparable: bool) -> tuple[ActorFacts, ...]:
+def actors(data: EventDatabase, *, comparable: bool) -> tuple[ActorFacts, ...]:
     """Return what each actor did, the busiest first."""
     rows = data.ask(
         f"""WITH counted AS (SELECT actor_kind, actor_name, count(*) AS events, {OUTCOME},
@@ -113,7 +113,7 @@ def actors(data: Data, *, comparable: bool) -> tuple[ActorFacts, ...]:
     )
 
 
-def credentials(data: Data, *, has_history: bool) -> tuple[CredentialUse, ...]:
+def credentials(data: EventDatabase, *, has_history: bool) -> tuple[CredentialUse, ...]:
     """Return which credentials each actor used, the busiest actor first."""
     is_new = (
         """NOT EXISTS (FROM past WHERE past.actor_kind = used.actor_kind
@@ -135,7 +135,7 @@ def credentials(data: Data, *, has_history: bool) -> tuple[CredentialUse, ...]:
     )
 
 
-def new_actors(data: Data) -> tuple[Newcomer, ...]:
+def new_actors(data: EventDatabase) -> tuple[Newcomer, ...]:
     """Return the actors that the history does not have, the earliest first."""
     rows = data.ask(
         """SELECT actor_kind, actor_name, count(*) AS events, min(event_time) AS first FROM observed
@@ -145,7 +145,7 @@ def new_actors(data: Data) -> tuple[Newcomer, ...]:
     return tuple(Newcomer(actor(row).shown, row["events"], row["first"]) for row in rows)
 
 
-def new_products(data: Data) -> tuple[Newcomer, ...]:
+def new_products(data: EventDatabase) -> tuple[Newcomer, ...]:
     """Return the products that the history does not have, the earliest first."""
     rows = data.ask(
         """SELECT product, count(*) AS events, min(event_time) AS first FROM observed
@@ -155,7 +155,7 @@ def new_products(data: Data) -> tuple[Newcomer, ...]:
     return tuple(Newcomer(row["product"], row["events"], row["first"]) for row in rows)
 
 
-def sign_ins(data: Data) -> tuple[SignIns, ...]:
+def sign_ins(data: EventDatabase) -> tuple[SignIns, ...]:
     """Return the sign-ins of each actor, the most frequent first."""
     rows = data.ask(
         f"""SELECT actor_kind, actor_name, count(*) AS events, {OUTCOME}, min(event_time) AS first,
@@ -168,7 +168,7 @@ def sign_ins(data: Data) -> tuple[SignIns, ...]:
     )
 
 
-def changes(data: Data, question: Question) -> tuple[SensitiveChange, ...]:
+def changes(data: EventDatabase, question: Question) -> tuple[SensitiveChange, ...]:
     """Return the latest sensitive changes."""
     condition, values = question.condition()
     rows = data.ask(
@@ -203,9 +203,9 @@ def actor(row: Mapping[str, Any]) -> Actor:
     return Actor(row["actor_kind"], row["actor_name"])
 
 
-def credential(row: Mapping[str, Any]) -> Credential:
+def credential(row: Mapping[str, Any]) -> UsedCredential:
     """Return the credential of a row."""
-    return Credential(row["credential_kind"], row["credential_name"])
+    return UsedCredential(row["credential_kind"], row["credential_name"])
 
 
 def outcome(row: Mapping[str, Any]) -> Outcome:

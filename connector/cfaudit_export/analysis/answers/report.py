@@ -12,7 +12,7 @@ from cfaudit_export.analysis.answers.facts import Cell, Change, Day, Ranked, Rep
 from cfaudit_export.analysis.answers.queries import OUTCOME, ranked
 from cfaudit_export.analysis.answers.question import Question
 from cfaudit_export.analysis.answers.vocabulary import CREDENTIALS, SENSITIVE
-from cfaudit_export.analysis.files.database import EVENTS, Data
+from cfaudit_export.analysis.files.database import EVENTS, EventDatabase
 from cfaudit_export.analysis.files.footers import streams
 
 _WEEKS_FROM = timedelta(days=31)
@@ -23,7 +23,7 @@ _SUMS = f"""SELECT count(*) AS events, {OUTCOME}, count(*) FILTER (action = 'log
 
 
 def make_report(
-    data: Data, question: Question, *, coverage: Coverage, coverage_before: Coverage, now: datetime
+    data: EventDatabase, question: Question, *, coverage: Coverage, coverage_before: Coverage, now: datetime
 ) -> Report:
     """Return the report.
 
@@ -59,7 +59,7 @@ def make_report(
     )
 
 
-def _incomparable(data: Data, question: Question, coverage_before: Coverage) -> str:
+def _incomparable(data: EventDatabase, question: Question, coverage_before: Coverage) -> str:
     """Return why the period before is no measure."""
     if coverage_before.missing:
         return "the period before was not exported in full"
@@ -68,7 +68,7 @@ def _incomparable(data: Data, question: Question, coverage_before: Coverage) -> 
     return ""
 
 
-def _totals(data: Data, question: Question, *, comparable: bool) -> Totals:
+def _totals(data: EventDatabase, question: Question, *, comparable: bool) -> Totals:
     [now] = data.ask(_SUMS, {"now": True})
     [then] = data.ask(_SUMS, {"now": False})
     change = {name: Change(now[name], then[name] if comparable else None) for name in _COUNTED}
@@ -89,7 +89,7 @@ def _in_order(counts: Iterable[Ranked], names: Iterable[str]) -> tuple[Ranked, .
     return tuple(sorted(named, key=lambda one: order.index(one.name) if one.name in order else len(order)))
 
 
-def _repeated(data: Data, question: Question) -> int:
+def _repeated(data: EventDatabase, question: Question) -> int:
     """Return how many rows say again what another says; that takes two streams that export the same account."""
     if len(streams(data.listing.files)) <= len(data.accounts):
         return 0
@@ -103,7 +103,7 @@ def _repeated(data: Data, question: Question) -> int:
     return int(row["repeated"])
 
 
-def _days(data: Data, question: Question) -> tuple[Day, ...]:
+def _days(data: EventDatabase, question: Question) -> tuple[Day, ...]:
     """Return every day, those without events included."""
     rows = data.ask(
         """SELECT timezone($zone, event_time)::DATE AS day, count(*) AS events,
@@ -118,7 +118,7 @@ def _days(data: Data, question: Question) -> tuple[Day, ...]:
     return tuple(Day(day, *found.get(day, (0, 0))) for day in days)
 
 
-def _heat(data: Data, question: Question) -> tuple[Cell, ...]:
+def _heat(data: EventDatabase, question: Question) -> tuple[Cell, ...]:
     """Return the cells that are not empty."""
     local = "timezone($zone, event_time)"
     day = f"{local}::DATE" if question.period.duration <= _WEEKS_FROM else f"isodow({local}) - 1"

@@ -16,8 +16,8 @@ from typing import Any
 from cfaudit_export.analysis.answers.coverage import Coverage
 from cfaudit_export.analysis.answers.queries import HOW, WHO, actor, credential
 from cfaudit_export.analysis.answers.question import Question
-from cfaudit_export.analysis.answers.vocabulary import ACTION, RESULT, Actor, Credential
-from cfaudit_export.analysis.files.database import EVENTS, Data
+from cfaudit_export.analysis.answers.vocabulary import ACTION, RESULT, Actor, UsedCredential
+from cfaudit_export.analysis.files.database import EVENTS, EventDatabase
 from cfaudit_export.analysis.files.footers import Ignored
 from cfaudit_export.errors import UsageError
 
@@ -49,7 +49,7 @@ class Focus:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class TimelineStep:
     """The same thing done once, or several times in a row.
 
     Attributes:
@@ -78,7 +78,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class ActorSession:
     """What one actor did by one credential, without a pause.
 
     Attributes:
@@ -95,13 +95,13 @@ class Session:
     """
 
     actor: Actor
-    credential: Credential
+    credential: UsedCredential
     first: datetime
     last: datetime
     events: int
     failures: int
     addresses: tuple[str, ...]
-    steps: tuple[Step, ...]
+    steps: tuple[TimelineStep, ...]
     begins_before: bool
     goes_on: bool
 
@@ -127,11 +127,13 @@ class Timeline:
     made_at: datetime
     ignored: tuple[Ignored, ...]
     coverage: Coverage
-    sessions: tuple[Session, ...]
-    others: tuple[Session, ...]
+    sessions: tuple[ActorSession, ...]
+    others: tuple[ActorSession, ...]
 
 
-def make_timeline(data: Data, question: Question, focus: Focus, *, coverage: Coverage, now: datetime) -> Timeline:
+def make_timeline(
+    data: EventDatabase, question: Question, focus: Focus, *, coverage: Coverage, now: datetime
+) -> Timeline:
     """Return the timeline.
 
     Raises:
@@ -153,7 +155,7 @@ def make_timeline(data: Data, question: Question, focus: Focus, *, coverage: Cov
     )
 
 
-def _events(data: Data, question: Question, focus: Focus) -> list[dict[str, Any]]:
+def _events(data: EventDatabase, question: Question, focus: Focus) -> list[dict[str, Any]]:
     """Return the events of the period, and those around it by which it is known whether a session is whole."""
     condition, values = question.condition()
     values |= {"since": question.period.since - GAP, "before": question.period.before + GAP}
@@ -177,9 +179,9 @@ def _events(data: Data, question: Question, focus: Focus) -> list[dict[str, Any]
     return rows
 
 
-def _sessions(rows: Iterable[Mapping[str, Any]], question: Question) -> tuple[Session, ...]:
+def _sessions(rows: Iterable[Mapping[str, Any]], question: Question) -> tuple[ActorSession, ...]:
     """Return the sessions that have an event in the period."""
-    latest: dict[tuple[Actor, Credential], list[Mapping[str, Any]]] = {}
+    latest: dict[tuple[Actor, UsedCredential], list[Mapping[str, Any]]] = {}
     runs = []
     for row in rows:
         key = (actor(row), credential(row))
@@ -192,12 +194,12 @@ def _sessions(rows: Iterable[Mapping[str, Any]], question: Question) -> tuple[Se
     return tuple(sorted((one for one in found if one), key=lambda one: (one.first, one.actor, one.credential.kind)))
 
 
-def _session(who: Actor, how: Credential, run: list[Mapping[str, Any]], question: Question) -> Session | None:
+def _session(who: Actor, how: UsedCredential, run: list[Mapping[str, Any]], question: Question) -> ActorSession | None:
     period = question.period
     rows = [row for row in run if period.since <= row["time"] < period.before]
     if not rows:
         return None
-    return Session(
+    return ActorSession(
         actor=who,
         credential=how,
         first=rows[0]["time"],
@@ -211,7 +213,7 @@ def _session(who: Actor, how: Credential, run: list[Mapping[str, Any]], question
     )
 
 
-def _steps(rows: Iterable[Mapping[str, Any]]) -> Iterator[Step]:
+def _steps(rows: Iterable[Mapping[str, Any]]) -> Iterator[TimelineStep]:
     folded: list[Mapping[str, Any]] = []
     for row in rows:
         if folded and any(row[name] != folded[0][name] for name in _ALIKE):
@@ -222,9 +224,9 @@ def _steps(rows: Iterable[Mapping[str, Any]]) -> Iterator[Step]:
         yield _step(folded)
 
 
-def _step(rows: list[Mapping[str, Any]]) -> Step:
+def _step(rows: list[Mapping[str, Any]]) -> TimelineStep:
     targets = list(dict.fromkeys(row["target"] for row in rows if row["target"]))
-    return Step(
+    return TimelineStep(
         first=rows[0]["time"],
         last=rows[-1]["time"],
         count=len(rows),

@@ -32,7 +32,7 @@ class Actor:
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Credential:
+class UsedCredential:
     """The credential with which an actor acted.
 
     Attributes:

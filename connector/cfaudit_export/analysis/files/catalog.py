@@ -28,7 +28,7 @@ from cfaudit_export.analysis.files.footers import (
     checked_format,
     look,
 )
-from cfaudit_export.analysis.files.location import Place
+from cfaudit_export.analysis.files.location import Location
 from cfaudit_export.analysis.files.merged import Merges
 from cfaudit_export.analysis.files.replacing import Replacements, replacements
 from cfaudit_export.core.escape import escaped
@@ -38,10 +38,10 @@ _ATTEMPTS = 3
 _DAY = timedelta(days=1)
 
 
-class Shelf:
+class FileCatalog:
     """What a place holds: listed at once, and each file read when it is first needed, and only once."""
 
-    def __init__(self, place: Place, wanted: Callable[[str], bool], limits: Limits | None = None) -> None:
+    def __init__(self, place: Location, wanted: Callable[[str], bool], limits: Limits | None = None) -> None:
         """List the files below the folders that are wanted; `limits` are those of comparing files.
 
         Raises:
@@ -122,29 +122,29 @@ class Shelf:
         self._looked = {name: facts for name, facts in self._looked.items() if name in there}
 
 
-class ShelfDataset(ds.FileSystemDataset):  # type: ignore[misc]  # pyarrow has no types
-    """The events of a shelf; which files are read is decided when DuckDB says what it needs."""
+class CatalogDataset(ds.FileSystemDataset):  # type: ignore[misc]  # pyarrow has no types
+    """The events of a catalog; which files are read is decided when DuckDB says what it needs."""
 
-    def __init__(self, shelf: Shelf, *, replaced_too: bool) -> None:
+    def __init__(self, catalog: FileCatalog, *, replaced_too: bool) -> None:
         """Build it; `replaced_too` says whether shadows that another event took the place of are there."""
-        super().__init__([], event_columns(), ds.ParquetFileFormat(), shelf.place.filesystem)
-        self._shelf = shelf
+        super().__init__([], event_columns(), ds.ParquetFileFormat(), catalog.place.filesystem)
+        self._catalog = catalog
         self._replaced_too = replaced_too
 
     def scanner(self, columns: list[str] | None = None, filter: Any = None, **options: Any) -> ds.Scanner:  # noqa: A002  # the names are pyarrow's
         """Return what reads the rows that pass a filter; DuckDB asks for it once a scan."""
         folders = self._folders(filter)
-        files = self._shelf.files(lambda one: one.folder in folders)
+        files = self._catalog.files(lambda one: one.folder in folders)
         condition = filter
         if not self._replaced_too and (found := self._replaced_in(folders)):
             condition = found.kept if filter is None else filter & found.kept
-        dataset = dataset_of(self._shelf.place, files)
+        dataset = dataset_of(self._catalog.place, files)
         return dataset.scanner(columns=columns, filter=condition, **options)
 
     def _folders(self, filter: Any) -> set[str]:  # noqa: A002  # as above
         """Return the folders whose names a filter does not rule out."""
-        one_of_each = {one.folder: one for one in self._shelf.candidates}
-        form, place = ds.ParquetFileFormat(), self._shelf.place
+        one_of_each = {one.folder: one for one in self._catalog.candidates}
+        form, place = ds.ParquetFileFormat(), self._catalog.place
         pieces = [
             form.make_fragment(one.found.path, place.filesystem, partition_expression=_by_name(one))
             for one in one_of_each.values()
@@ -154,20 +154,20 @@ class ShelfDataset(ds.FileSystemDataset):  # type: ignore[misc]  # pyarrow has n
 
     def _replaced_in(self, folders: Collection[str]) -> Replacements | None:
         """Return which events in some folders, or more, others took the place of."""
-        days = {(one.account_id, one.day) for one in self._shelf.candidates if one.folder in folders}
+        days = {(one.account_id, one.day) for one in self._catalog.candidates if one.folder in folders}
         near = {(account, _moved(day, by)) for account, day in days for by in (-1, 0, 1)}
-        files = self._shelf.files(lambda one: (one.account_id, one.day) in near)
-        return replacements(dataset_of(self._shelf.place, (one for one in files if one.has_replacements)))
+        files = self._catalog.files(lambda one: (one.account_id, one.day) in near)
+        return replacements(dataset_of(self._catalog.place, (one for one in files if one.has_replacements)))
 
 
-def dataset_of(place: Place, files: Iterable[DataFile]) -> ds.FileSystemDataset:
+def dataset_of(place: Location, files: Iterable[DataFile]) -> ds.FileSystemDataset:
     """Return files as a dataset that opens only what a question needs; checksums of pages are compared."""
     form = checked_format()
     pieces = [form.make_fragment(one.found.path, place.filesystem, partition_expression=_bounds(one)) for one in files]
     return ds.FileSystemDataset(pieces, event_columns(), form, place.filesystem)
 
 
-def fault_of(place: Place, one: DataFile, names: Collection[str] | None = None) -> str:
+def fault_of(place: Location, one: DataFile, names: Collection[str] | None = None) -> str:
     """Read a file; return why that is impossible, empty if it is possible.
 
     Args:

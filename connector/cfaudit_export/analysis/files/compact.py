@@ -36,7 +36,7 @@ from cfaudit_export.analysis.files.catalog import fault_of
 from cfaudit_export.analysis.files.columns import DAY, misfits, stored_columns
 from cfaudit_export.analysis.files.engine import Limits, import_duckdb, open_engine
 from cfaudit_export.analysis.files.footers import DataFile, inspect, streams
-from cfaudit_export.analysis.files.location import Place, damaged
+from cfaudit_export.analysis.files.location import Location, damaged
 from cfaudit_export.analysis.files.merged import Merges, stored
 from cfaudit_export.core.durable import new_file, sync_folder
 from cfaudit_export.errors import LockedError, SettingsError, TryAgainError, UsageError
@@ -75,7 +75,7 @@ class Compacted:
 
 
 def compact(
-    place: Place,
+    place: Location,
     *,
     now: datetime,
     settled: timedelta,
@@ -122,7 +122,7 @@ def compact(
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    place: Place
+    place: Location
     limits: Limits
     dry_run: bool
 

@@ -18,11 +18,11 @@ from typing import Any, Self, TypeVar
 
 import pyarrow as pa
 
-from cfaudit_export.analysis.files.catalog import Shelf, ShelfDataset
+from cfaudit_export.analysis.files.catalog import CatalogDataset, FileCatalog
 from cfaudit_export.analysis.files.columns import require_text
 from cfaudit_export.analysis.files.engine import Limits, import_duckdb, open_engine
 from cfaudit_export.analysis.files.footers import Listing, wanted_folders
-from cfaudit_export.analysis.files.location import Place, damaged, reading_failed
+from cfaudit_export.analysis.files.location import Location, damaged, reading_failed
 from cfaudit_export.core.model import Window
 from cfaudit_export.errors import CfauditError, SettingsError, TryAgainError
 
@@ -39,19 +39,19 @@ _LOCKED = {
 }
 
 
-class Data:
+class EventDatabase:
     """Exported events, open for questions. A context manager.
 
     Attributes:
         place: where they are.
-        shelf: the files, and those that were passed over.
+        catalog: the files, and those that were passed over.
         connection: DuckDB, without access to anything but the events.
     """
 
     def __init__(
         self,
-        place: Place,
-        shelf: Shelf,
+        place: Location,
+        catalog: FileCatalog,
         period: Window | None = None,
         *,
         time_zone: str = "UTC",
@@ -63,7 +63,7 @@ class Data:
             SettingsError: DuckDB is not installed, or does not know the time zone.
         """
         self.place = place
-        self.shelf = shelf
+        self.catalog = catalog
         with ExitStack() as stack:
             self.connection = stack.enter_context(open_engine(limits or Limits(), _LOCKED))
             self._thread = stack.enter_context(ThreadPoolExecutor(1))
@@ -87,7 +87,7 @@ class Data:
             CfauditError: one cannot be read.
         """
         with self._translated():
-            return self.shelf.listing
+            return self.catalog.listing
 
     @property
     def rows(self) -> int:
@@ -158,8 +158,8 @@ class Data:
         failure = reading_failed(self.place, error)
         with suppress(OSError):  # what led here matters more
             if isinstance(failure, TryAgainError):
-                self.shelf.forget()
-            elif isinstance(failure, SettingsError) and (found := self.shelf.damaged()):
+                self.catalog.forget()
+            elif isinstance(failure, SettingsError) and (found := self.catalog.damaged()):
                 return damaged(self.place, *found)
         return failure
 
@@ -172,8 +172,8 @@ class Data:
             raise
 
     def _define(self, period: Window | None) -> None:
-        self.connection.register(_STORED, ShelfDataset(self.shelf, replaced_too=True))
-        self.connection.register(_CURRENT, ShelfDataset(self.shelf, replaced_too=False))
+        self.connection.register(_STORED, CatalogDataset(self.catalog, replaced_too=True))
+        self.connection.register(_CURRENT, CatalogDataset(self.catalog, replaced_too=False))
         where = ""
         if period:
             since, before = (end.isoformat() for end in (period.since, period.before))
@@ -182,13 +182,13 @@ class Data:
 
 
 def open_data(
-    place: Place,
+    place: Location,
     period: Window | None = None,
     accounts: Collection[str] = (),
     *,
     time_zone: str = "UTC",
     limits: Limits | None = None,
-) -> Data:
+) -> EventDatabase:
     """Return the events of a place: those of a period and of some accounts, by default all.
 
     Raises:
@@ -196,7 +196,7 @@ def open_data(
     """
     import_duckdb()
     try:
-        shelf = Shelf(place, wanted_folders(period, accounts), limits)
+        catalog = FileCatalog(place, wanted_folders(period, accounts), limits)
     except OSError as error:
         raise reading_failed(place, error) from error
-    return Data(place, shelf, period, time_zone=time_zone, limits=limits)
+    return EventDatabase(place, catalog, period, time_zone=time_zone, limits=limits)

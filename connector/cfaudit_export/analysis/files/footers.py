@@ -22,7 +22,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from cfaudit_export.analysis.files.columns import converted, unlike
-from cfaudit_export.analysis.files.location import Found, Place
+from cfaudit_export.analysis.files.location import FoundFile, Location
 from cfaudit_export.core.checksums import read_footer
 from cfaudit_export.core.escape import escaped
 from cfaudit_export.core.model import Window
@@ -60,7 +60,7 @@ class DataFile:
         has_replacements: whether one of its events takes the place of a shadow.
     """
 
-    found: Found
+    found: FoundFile
     account_id: str
     day: str
     rows: int
@@ -100,7 +100,7 @@ class Listing:
 class Candidate:
     """A file that may hold events of the account and of the day that its folder names."""
 
-    found: Found
+    found: FoundFile
     account_id: str
     day: str
 
@@ -110,7 +110,7 @@ class Candidate:
         return self.found.name.rpartition("/")[0]
 
 
-def candidates(place: Place, wanted: Callable[[str], bool]) -> tuple[list[Candidate], list[Ignored]]:
+def candidates(place: Location, wanted: Callable[[str], bool]) -> tuple[list[Candidate], list[Ignored]]:
     """List the files below the folders that are wanted, and those that lie elsewhere.
 
     Raises:
@@ -137,7 +137,7 @@ def _unnamed(name: str) -> str:
     return ""
 
 
-def look(place: Place, some: Sequence[Candidate]) -> list[DataFile | Ignored]:
+def look(place: Location, some: Sequence[Candidate]) -> list[DataFile | Ignored]:
     """Look at files.
 
     Raises:
@@ -147,7 +147,7 @@ def look(place: Place, some: Sequence[Candidate]) -> list[DataFile | Ignored]:
         return list(threads.map(lambda one: _look(place, one), some))
 
 
-def inspect(place: Place, wanted: Callable[[str], bool]) -> tuple[list[DataFile], list[Ignored]]:
+def inspect(place: Location, wanted: Callable[[str], bool]) -> tuple[list[DataFile], list[Ignored]]:
     """Look at every file below the folders that are wanted; a merged file and those it stands for may both be there.
 
     Raises:
@@ -201,7 +201,7 @@ def _is_day(text: str) -> bool:
         return False
 
 
-def _look(place: Place, one: Candidate) -> DataFile | Ignored:
+def _look(place: Location, one: Candidate) -> DataFile | Ignored:
     """Read the footer of a file."""
     found = one.found
     try:
@@ -236,7 +236,7 @@ def _look(place: Place, one: Candidate) -> DataFile | Ignored:
     )
 
 
-def _unfit(place: Place, path: str, columns: pa.Schema) -> str:
+def _unfit(place: Location, path: str, columns: pa.Schema) -> str:
     """Return which column holds a value that is none of the type that it is read as, empty if none does.
 
     Files of this program have the very types, and are not looked into.
@@ -261,7 +261,7 @@ def _times(metadata: Any, columns: pa.Schema) -> tuple[datetime, datetime] | Non
     return min(one.min for one in found).astimezone(UTC), max(one.max for one in found).astimezone(UTC)
 
 
-def _read_times(place: Place, path: str) -> tuple[datetime | None, datetime | None]:
+def _read_times(place: Location, path: str) -> tuple[datetime | None, datetime | None]:
     """Return the earliest and the latest time of the rows of a file, None where it has no times."""
     ends: list[datetime] = []
     with place.filesystem.open_input_file(path) as file, pq.ParquetFile(file, page_checksum_verification=True) as read:

@@ -17,7 +17,7 @@ _PASSED_OVER = (".", "_")
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundFile:
     """A file: its name below the place with `/` between folders, its path in the file system, its size.
 
     `fault` says why it cannot be looked at, where that is known from the listing.
@@ -30,7 +30,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Location:
     """Where exported files lie.
 
     Attributes:
@@ -43,7 +43,7 @@ class Place:
     shown: str
     root: str
     filesystem: FileSystem = field(repr=False)
-    files: Callable[[Callable[[str], bool]], Iterator[Found]] = field(repr=False)
+    files: Callable[[Callable[[str], bool]], Iterator[FoundFile]] = field(repr=False)
 
     @property
     def is_local(self) -> bool:
@@ -56,7 +56,7 @@ def is_visible(folder: str) -> bool:
     return not folder.startswith(_PASSED_OVER)
 
 
-def reading_failed(place: Place, error: Exception) -> CfauditError:
+def reading_failed(place: Location, error: Exception) -> CfauditError:
     """Return the error that says what it means that a place could not be read."""
     said = str(error).strip().partition("\n")[0]
     if isinstance(error, FileNotFoundError) or "No such file" in said or "NO_SUCH_KEY" in said:
@@ -68,7 +68,7 @@ def reading_failed(place: Place, error: Exception) -> CfauditError:
     return SettingsError(f"'{place.shown}' cannot be read: {said}")
 
 
-def damaged(place: Place, name: str, why: str) -> SettingsError:
+def damaged(place: Location, name: str, why: str) -> SettingsError:
     """Return the error that says that a file is damaged, and what to do."""
     return SettingsError(
         f"file '{name}' of '{place.shown}' is damaged ({why}); restore it from a backup, or move it away to go on "

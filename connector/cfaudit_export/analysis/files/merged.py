@@ -17,7 +17,7 @@ from pyarrow.fs import FileType
 
 from cfaudit_export.analysis.files.engine import Limits, import_duckdb, open_engine
 from cfaudit_export.analysis.files.footers import DataFile, checked_format
-from cfaudit_export.analysis.files.location import Place
+from cfaudit_export.analysis.files.location import Location
 
 _LOG = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ _LOG = logging.getLogger(__name__)
 class Merges:
     """Compares merged files with those that they name; each only once."""
 
-    def __init__(self, place: Place, limits: Limits) -> None:
+    def __init__(self, place: Location, limits: Limits) -> None:
         self._place = place
         self._limits = limits
         self._compared: dict[tuple[str, ...], bool] = {}
@@ -95,7 +95,7 @@ class Merges:
                 raise FileNotFoundError(f"No such file: '{info.path}'")
 
 
-def stored(place: Place, paths: Iterable[str], columns: pa.Schema) -> ds.Dataset:
+def stored(place: Location, paths: Iterable[str], columns: pa.Schema) -> ds.Dataset:
     """Return the rows of files as they are stored; the checksum of every page is compared."""
     return ds.dataset(list(paths), schema=columns, format=checked_format(), filesystem=place.filesystem)
 

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cfaudit_export.analysis.files.location import S3, Found, Place, is_visible
+from cfaudit_export.analysis.files.location import S3, FoundFile, Location, is_visible
 from cfaudit_export.errors import UsageError
 
 
-def open_place(data: str, s3: Mapping[str, Any] | None = None) -> Place:
+def open_location(data: str, s3: Mapping[str, Any] | None = None) -> Location:
     """Return the place that `--data` names.
 
     Args:
@@ -34,10 +34,10 @@ def open_place(data: str, s3: Mapping[str, Any] | None = None) -> Place:
     root = Path(data).expanduser()
     if not root.is_dir():
         raise UsageError(f"there is no folder '{data}'; say where the exported files are, as in --data out")
-    return Place(data, str(root), LocalFileSystem(), lambda wanted: _walk(root, "", wanted, ()))
+    return Location(data, str(root), LocalFileSystem(), lambda wanted: _walk(root, "", wanted, ()))
 
 
-def _walk(folder: Path, name: str, wanted: Callable[[str], bool], above: Sequence[str]) -> Iterator[Found]:
+def _walk(folder: Path, name: str, wanted: Callable[[str], bool], above: Sequence[str]) -> Iterator[FoundFile]:
     """Yield the files below a folder; `above` are the real paths of the folders on the way to it."""
     inside = (*above, os.path.realpath(folder))
     with os.scandir(folder) as entries:
@@ -48,21 +48,21 @@ def _walk(folder: Path, name: str, wanted: Callable[[str], bool], above: Sequenc
                 found = entry.stat()
             except FileNotFoundError:
                 if entry.is_symlink() and entry.name.endswith(".parquet"):
-                    yield Found(name + entry.name, entry.path, 0, "a link to nothing")
+                    yield FoundFile(name + entry.name, entry.path, 0, "a link to nothing")
                 continue  # it was removed since it was listed
             except OSError as error:
-                yield Found(name + entry.name, entry.path, 0, _why(error))
+                yield FoundFile(name + entry.name, entry.path, 0, _why(error))
                 continue
             if stat.S_ISDIR(found.st_mode):
                 if not wanted(entry.name):
                     continue
                 if entry.is_symlink() and os.path.realpath(entry.path) in inside:
-                    yield Found(name + entry.name, entry.path, 0, "a link to a folder that it lies in")
+                    yield FoundFile(name + entry.name, entry.path, 0, "a link to a folder that it lies in")
                 else:
                     yield from _walk(Path(entry.path), f"{name}{entry.name}/", wanted, inside)
             elif entry.name.endswith(".parquet"):
                 fault = "" if stat.S_ISREG(found.st_mode) else "neither a file nor a folder"
-                yield Found(name + entry.name, entry.path, found.st_size, fault)
+                yield FoundFile(name + entry.name, entry.path, found.st_size, fault)
 
 
 def _why(error: OSError) -> str:

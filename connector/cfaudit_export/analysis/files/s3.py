@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from cfaudit_export.analysis.files.location import S3, Found, Place, is_visible
+from cfaudit_export.analysis.files.location import S3, FoundFile, Location, is_visible
 from cfaudit_export.core.deadline import Deadline, DeadlineError
 from cfaudit_export.core.urls import check_secret_url
 from cfaudit_export.errors import AccessError, SettingsError, TryAgainError, UsageError
@@ -16,14 +16,14 @@ _REQUEST_SECONDS = 60
 _ATTEMPTS = 5
 
 
-def open_bucket(url: str, options: Mapping[str, Any]) -> Place:
+def open_bucket(url: str, options: Mapping[str, Any]) -> Location:
     """Return the place; as `open_place`."""
     bucket, _, prefix = url.removeprefix(S3).partition("/")
     if not bucket:
         raise UsageError(f"--data: expected s3://bucket/prefix, not '{url}'")
     root = "/".join(part for part in (bucket, prefix.strip("/")) if part)
     filesystem = _filesystem(options)
-    return Place(url, root, filesystem, lambda wanted: _listed(filesystem, root, url, wanted))
+    return Location(url, root, filesystem, lambda wanted: _listed(filesystem, root, url, wanted))
 
 
 def _filesystem(options: Mapping[str, Any]) -> Any:
@@ -93,7 +93,7 @@ def _role(session: Any, options: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _listed(filesystem: Any, root: str, url: str, wanted: Callable[[str], bool]) -> Iterator[Found]:
+def _listed(filesystem: Any, root: str, url: str, wanted: Callable[[str], bool]) -> Iterator[FoundFile]:
     """Yield what is wanted of the whole list: with a thousand names an answer, that beats asking folder by folder."""
     from pyarrow.fs import FileSelector
 
@@ -106,4 +106,4 @@ def _listed(filesystem: Any, root: str, url: str, wanted: Callable[[str], bool])
         *folders, last = name.split("/")
         visible = info.is_file and last.endswith(".parquet") and all(map(is_visible, (*folders, last)))
         if visible and all(map(wanted, folders)):
-            yield Found(name, info.path, info.size)
+            yield FoundFile(name, info.path, info.size)

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from cfaudit_export.analysis.files.columns import require_text
-from cfaudit_export.analysis.files.database import EVENTS, Data
+from cfaudit_export.analysis.files.database import EVENTS, EventDatabase
 from cfaudit_export.analysis.files.engine import import_duckdb
 from cfaudit_export.errors import CfauditError, UsageError
 
@@ -28,7 +28,7 @@ class Answer:
     batches: Iterator[pa.RecordBatch]
 
 
-def answers(data: Data, text: str) -> Iterator[Answer]:
+def answers(data: EventDatabase, text: str) -> Iterator[Answer]:
     """Run the statements of a text one after the other, and yield the answer of each; take it before the next.
 
     Raises:
@@ -52,11 +52,11 @@ def is_complete(text: str) -> bool:
     return bare.rstrip().endswith(";") and not set(bare) & {"'", '"'}
 
 
-def _run(data: Data, statement: Any) -> pa.RecordBatchReader:
+def _run(data: EventDatabase, statement: Any) -> pa.RecordBatchReader:
     return data.connection.sql(statement.query).to_arrow_reader(_BATCH_ROWS)
 
 
-def _run_guarded(data: Data, statement: Any) -> pa.RecordBatchReader:
+def _run_guarded(data: EventDatabase, statement: Any) -> pa.RecordBatchReader:
     """Run a statement that may define something, and undo it if that is what the events are called."""
     if statement.type == import_duckdb().StatementType.TRANSACTION:
         raise UsageError("SQL: there are no transactions here; every statement stands for itself")
@@ -77,7 +77,7 @@ def _require_same(before: object, after: object) -> None:
         raise UsageError(f"SQL: {EVENTS} is what was exported, and cannot be redefined; use another name")
 
 
-def _batches(data: Data, reader: pa.RecordBatchReader, columns: pa.Schema) -> Iterator[pa.RecordBatch]:
+def _batches(data: EventDatabase, reader: pa.RecordBatchReader, columns: pa.Schema) -> Iterator[pa.RecordBatch]:
     with reader:  # one that is left open would keep the next statement from being answered
         try:
             while (batch := data.stoppable(partial(next, reader, None))) is not None:
@@ -99,7 +99,7 @@ def _distinct(columns: pa.Schema) -> pa.Schema:
     return pa.schema([field.with_name(name) for field, name in zip(columns, names, strict=True)])
 
 
-def _wrong(data: Data, error: Exception) -> CfauditError:
+def _wrong(data: EventDatabase, error: Exception) -> CfauditError:
     """Return what is wrong, in one line; what the files or the disk did is another thing than what was typed."""
     duckdb = import_duckdb()
     said = str(error)

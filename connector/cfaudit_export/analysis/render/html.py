@@ -21,7 +21,7 @@ _TIMES = ("time", "first", "last", "first seen")
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class TableColumn:
     """The head of a column, and what its cells are: `number`, `time`, `mark` or plain text."""
 
     name: str
@@ -33,7 +33,7 @@ class Shown:
     """A table as the page shows it; `left` says how many rows more there are."""
 
     caption: str
-    columns: tuple[Column, ...]
+    columns: tuple[TableColumn, ...]
     rows: tuple[tuple[str, ...], ...]
     left: str
 
@@ -67,7 +67,7 @@ def drawing(drawn: str) -> Any:
 def shown(table: Table, caption: str = "") -> Shown:
     """Return a table as the page shows it."""
     cut = table.first(_ROWS)
-    columns = tuple(Column(name.removeprefix(">"), _kind(name)) for name in cut.columns)
+    columns = tuple(TableColumn(name.removeprefix(">"), _kind(name)) for name in cut.columns)
     return Shown(caption, columns, cut.rows, f"{cut.left:,}" if cut.left else "")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from cfaudit_export.analysis.answers.coverage import Coverage
 from cfaudit_export.analysis.answers.facts import Change, Outcome
-from cfaudit_export.analysis.answers.vocabulary import Actor, Credential
+from cfaudit_export.analysis.answers.vocabulary import Actor, UsedCredential
 from cfaudit_export.core.model import Stream, Window, iso
 
 _WORKED_OUT: Mapping[type, tuple[str, ...]] = {
@@ -17,7 +17,7 @@ _WORKED_OUT: Mapping[type, tuple[str, ...]] = {
     Outcome: ("ratio",),
     Coverage: ("is_complete", "missing"),
     Actor: ("shown",),
-    Credential: ("shown",),
+    UsedCredential: ("shown",),
     Stream: ("id",),
 }
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from cfaudit_export.analysis.answers.coverage import Coverage
 from cfaudit_export.analysis.answers.facts import Change, Outcome, Report
 from cfaudit_export.analysis.answers.question import Question
-from cfaudit_export.analysis.answers.timeline import Focus, Session, Step, Timeline
+from cfaudit_export.analysis.answers.timeline import ActorSession, Focus, Timeline, TimelineStep
 from cfaudit_export.analysis.files.footers import Ignored
 from cfaudit_export.core.model import Window
 from cfaudit_export.core.times import show_duration
@@ -57,12 +57,12 @@ def focus(asked: Focus, question: Question) -> str:
     return ", ".join(parts) or "all actors"
 
 
-def who(one: Session) -> str:
+def who(one: ActorSession) -> str:
     """Return whose session it is."""
     return f"{one.actor.shown} by {one.credential.shown}"
 
 
-def session_facts(one: Session, question: Question) -> str:
+def session_facts(one: ActorSession, question: Question) -> str:
     """Return what else is known of a session, empty where it is a single event of which nothing is."""
     length = show_duration(one.last - one.first)
     bounds = [("began before the period", one.begins_before), ("goes on after the period", one.goes_on)]
@@ -76,7 +76,7 @@ def session_facts(one: Session, question: Question) -> str:
     return ", ".join(facts)
 
 
-def step(one: Step) -> str:
+def step(one: TimelineStep) -> str:
     """Return a step, as in `12 x Update DNS record: example.com`."""
     thing = "/".join(part for part in (one.product, one.type) if part) or UNKNOWN
     what = one.description or f"{one.action} {thing}"

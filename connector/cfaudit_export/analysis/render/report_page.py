@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from cfaudit_export.analysis.answers.facts import Change, Report
-from cfaudit_export.analysis.answers.vocabulary import CREDENTIALS, Credential
+from cfaudit_export.analysis.answers.vocabulary import CREDENTIALS, UsedCredential
 from cfaudit_export.analysis.render import charts, phrases, tables
 from cfaudit_export.analysis.render.charts import Bars
 from cfaudit_export.analysis.render.html import Section, drawing, render_page, shown
@@ -140,7 +140,7 @@ def _credentials(report: Report) -> Any:
         kind = one.credential.kind if one.credential.kind in CREDENTIALS else "api"
         used[one.actor, kind] = used.get((one.actor, kind), 0) + one.events
     kinds = [kind for kind in CREDENTIALS if any(used.get((actor, kind)) for actor in top)]
-    series = {Credential(kind).shown: [used.get((actor, kind), 0) for actor in top] for kind in kinds}
+    series = {UsedCredential(kind).shown: [used.get((actor, kind), 0) for actor in top] for kind in kinds}
     colours = [f"var(--{_CREDENTIALS[kind]})" for kind in kinds]
     bars = Bars([actor.shown for actor in top], series, colours, across=True)
     return drawing(charts.draw_bars(bars, "events of the busiest actors by credential"))

@@ -12,7 +12,7 @@ from itertools import groupby
 
 from cfaudit_export.analysis.answers.facts import Change, CredentialUse, Ranked, Report
 from cfaudit_export.analysis.answers.question import Question
-from cfaudit_export.analysis.answers.vocabulary import SENSITIVE, Actor, Credential
+from cfaudit_export.analysis.answers.vocabulary import SENSITIVE, Actor, UsedCredential
 from cfaudit_export.analysis.render.phrases import UNKNOWN, change, moment, newness, ratio
 
 FAILED = "FAILED"
@@ -50,7 +50,7 @@ def totals(report: Report) -> Table:
     counts = [("events", found.events), ("actors", found.actors)]
     counts += [("failures", found.failures), ("sign-ins", found.sign_ins)]
     counts += [(f"action {one.name}", one.events) for one in found.actions]
-    counts += [(f"credential {Credential(str(one.name)).shown}", one.events) for one in found.credentials]
+    counts += [(f"credential {UsedCredential(str(one.name)).shown}", one.events) for one in found.credentials]
     return _compared("what", counts)
 
 
@@ -176,7 +176,7 @@ def changes(report: Report, *, short: bool) -> Table:
         mark = FAILED if one.result == "failure" else ""
         time = _time(report.question, one.time, short=short)
         if short:
-            rows.append((time, one.actor.shown, Credential(one.credential.kind).shown, what, mark))
+            rows.append((time, one.actor.shown, UsedCredential(one.credential.kind).shown, what, mark))
             continue
         action = "delete, says the description" if one.by_description else one.action
         thing = "/".join(part for part in (one.product, one.type) if part) or UNKNOWN
@@ -202,7 +202,7 @@ def _compared(name: str, counts: Iterable[tuple[str, Change]]) -> Table:
     return Table((name, ">now", ">before", ">change"), tuple(rows))
 
 
-def _who(actor: Actor, credential: Credential) -> tuple[str, str]:
+def _who(actor: Actor, credential: UsedCredential) -> tuple[str, str]:
     return actor.shown, credential.shown
 
 

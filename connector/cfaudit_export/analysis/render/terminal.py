@@ -12,7 +12,7 @@ from rich.text import Text
 
 from cfaudit_export.analysis.answers.facts import Report
 from cfaudit_export.analysis.answers.question import Question
-from cfaudit_export.analysis.answers.timeline import Session, Timeline
+from cfaudit_export.analysis.answers.timeline import ActorSession, Timeline
 from cfaudit_export.analysis.render import phrases, tables
 from cfaudit_export.analysis.render.layout import blocks, folded, widths
 from cfaudit_export.analysis.render.tables import FAILED, NEW, Table
@@ -105,7 +105,7 @@ def render_remarks(remarks: Iterable[phrases.Remark]) -> Group:
     )
 
 
-def _session(session: Session, question: Question) -> Iterator[Any]:
+def _session(session: ActorSession, question: Question) -> Iterator[Any]:
     yield Text()
     yield Line(f"{phrases.moment(question, session.first, '%Y-%m-%d %H:%M:%S')}  {phrases.who(session)}", "bold")
     if facts := phrases.session_facts(session, question):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cfaudit_export.analysis.answers.timeline import Session, Timeline
+from cfaudit_export.analysis.answers.timeline import ActorSession, Timeline
 from cfaudit_export.analysis.render import charts, phrases
 from cfaudit_export.analysis.render.html import drawing, render_page, shown
 from cfaudit_export.analysis.render.tables import FAILED, Table
@@ -39,7 +39,7 @@ def timeline_page(timeline: Timeline) -> str:
     )
 
 
-def _described(session: Session, timeline: Timeline) -> dict[str, Any]:
+def _described(session: ActorSession, timeline: Timeline) -> dict[str, Any]:
     steps = [
         (
             phrases.moment(timeline.question, step.first, "%H:%M:%S"),
