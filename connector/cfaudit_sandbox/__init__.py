@@ -9,24 +9,24 @@ compare an export with, `Sandbox` serves it from a thread, `serve` in the foregr
 
 from cfaudit_sandbox.serve import Sandbox, serve
 from cfaudit_sandbox.server.requests import RequestLog, Seen
-from cfaudit_sandbox.world.composer import Account
+from cfaudit_sandbox.world.composer import SandboxAccount
 from cfaudit_sandbox.world.drift import DRIFTS
 from cfaudit_sandbox.world.options import RUNTIME_KNOBS, SandboxOptions
-from cfaudit_sandbox.world.paging import Page
+from cfaudit_sandbox.world.paging import AuditPage
 from cfaudit_sandbox.world.poison import POISON_KINDS
-from cfaudit_sandbox.world.query import Query
+from cfaudit_sandbox.world.query import AuditQuery
 from cfaudit_sandbox.world.world import PoisonRow, World
 
 __all__ = [
     "DRIFTS",
     "POISON_KINDS",
     "RUNTIME_KNOBS",
-    "Account",
-    "Page",
+    "AuditPage",
+    "AuditQuery",
     "PoisonRow",
-    "Query",
     "RequestLog",
     "Sandbox",
+    "SandboxAccount",
     "SandboxOptions",
     "Seen",
     "World",

@@ -134,10 +134,12 @@ def headers(token: str) -> SearchStrategy[dict[str, str]]:
 
 def grant_of(sandbox: Sandbox, oauth: OAuth) -> GrantRecord:
     """Begin a grant without a person, so that codes and tokens are at hand."""
-    from cfaudit_sandbox.oauth.wish import Wish
+    from cfaudit_sandbox.oauth.authorization import AuthorizationRequest
 
     client = oauth.memory.register({"redirect_uris": [_REDIRECT], "token_endpoint_auth_method": "none"})["client_id"]
-    wish = Wish(response_type="code", client_id=client, redirect_uri=_REDIRECT, scope=[], state="s", resource=[])
+    wish = AuthorizationRequest(
+        response_type="code", client_id=client, redirect_uri=_REDIRECT, scope=[], state="s", resource=[]
+    )
     inner = oauth.dash._issue()
     grant = oauth.memory.authorize("f0", wish, inner)
     grant.newest, grant.expires_at = grant.mint(), sandbox.world.clock() + 1e6

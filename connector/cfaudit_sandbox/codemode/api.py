@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from cfaudit_sandbox.server.api import listed
 from cfaudit_sandbox.server.pages import PageCache, ToolText
 from cfaudit_sandbox.server.upstream import Caller, Mishap, Upstream
-from cfaudit_sandbox.world.query import FILTERS, BadQueryError, Query
+from cfaudit_sandbox.world.query import FILTERS, AuditQuery, BadQueryError
 from cfaudit_sandbox.world.text import instant, js
 from cfaudit_sandbox.world.world import World
 
@@ -71,7 +71,7 @@ class AuditApi:
         body = listed(self._upstream.accounts(caller), dict(parameters))
         return error_reply(400, 1001, "Invalid page") if body is None else ApiReply(200, js(body).encode())
 
-    def _page(self, account_id: str, query: Query) -> bytes:
+    def _page(self, account_id: str, query: AuditQuery) -> bytes:
         key = self._cache.key(account_id, query)
         found = self._cache.get(key)
         if found is None:
@@ -106,7 +106,7 @@ def _mishap_reply(mishap: Mishap, retry_after: int | None) -> ApiReply:
     return error_reply(mishap, 10000, "Authentication error" if mishap in (401, 403) else f"injected {mishap}")
 
 
-def _read_query(parameters: Sequence[tuple[str, str]]) -> Query:
+def _read_query(parameters: Sequence[tuple[str, str]]) -> AuditQuery:
     """Read the parameters of a request.
 
     Raises:
@@ -134,7 +134,7 @@ def _read_query(parameters: Sequence[tuple[str, str]]) -> Query:
         raise BadQueryError("Invalid format for a parameter") from error
     if not 1 <= limit <= _MOST_ROWS or given.get("direction", "desc") not in ("asc", "desc"):
         raise BadQueryError("Invalid value for a parameter")
-    return Query(
+    return AuditQuery(
         since_ns,
         before_ns,
         direction="asc" if given.get("direction") == "asc" else "desc",

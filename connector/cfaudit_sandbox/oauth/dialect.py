@@ -9,7 +9,7 @@ _FIRST_SCOPES = ("user:read", "offline_access", "account:read", "auditlogs:read"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Dialect:
+class OAuthGeneration:
     """A generation of the OAuth half.
 
     Attributes:
@@ -39,14 +39,14 @@ class Dialect:
         return (*self.scopes, *(name for name in self.catalog if name in asked))
 
 
-AUDITLOGS: Mapping[str, Dialect] = {
-    "today": Dialect(),
-    "0.20.9": Dialect(strict=True),
-    "next": Dialect(strict=True, resource="/mcp"),
+AUDITLOGS: Mapping[str, OAuthGeneration] = {
+    "today": OAuthGeneration(),
+    "0.20.9": OAuthGeneration(strict=True),
+    "next": OAuthGeneration(strict=True, resource="/mcp"),
 }
 """The dialects of the Audit Logs server, by generation."""
 
-CODEMODE = Dialect(
+CODEMODE = OAuthGeneration(
     prefix="/codemode",
     authorize_path="/authorize",
     scopes=("user:read", "offline_access", "account:read"),

@@ -7,17 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from cfaudit_sandbox.oauth.authorization import AuthorizationRequest
 from cfaudit_sandbox.oauth.dash import Inner
-from cfaudit_sandbox.oauth.dialect import Dialect
+from cfaudit_sandbox.oauth.dialect import OAuthGeneration
 from cfaudit_sandbox.oauth.registration import CLIENT_SECONDS, Registration, registered
-from cfaudit_sandbox.oauth.wish import Wish
 
 CODE_SECONDS = 600.0
 TOKEN_PARTS = 3
 
 
 @dataclass(slots=True)
-class Access:
+class AccessToken:
     """An access token: when it ends, where it works, and the inner token that calls are made with."""
 
     expires_at: float
@@ -46,7 +46,7 @@ class GrantRecord:
     previous: str = ""
     refreshed_at: float = 0.0
     is_refreshing: bool = False
-    access: dict[str, Access] = field(default_factory=dict)
+    access: dict[str, AccessToken] = field(default_factory=dict)
 
     def mint(self) -> str:
         """Make a token of this grant."""
@@ -61,7 +61,7 @@ class Memory:
         documents: whether an https URL is taken for a client id. The document itself is not fetched.
     """
 
-    def __init__(self, clock: Callable[[], float], dialect: Dialect) -> None:
+    def __init__(self, clock: Callable[[], float], dialect: OAuthGeneration) -> None:
         self.clock = clock
         self.dialect = dialect
         self.clients: dict[str, Registration] = {}
@@ -90,23 +90,23 @@ class Memory:
         """Look up the grant that a code or token belongs to, by its first two parts."""
         return self.grants.get(token.rpartition(":")[0])
 
-    def authorize(self, user: str, wish: Wish, inner: Inner) -> GrantRecord:
+    def authorize(self, user: str, authorization: AuthorizationRequest, inner: Inner) -> GrantRecord:
         """Begin a grant; the same user's earlier grants to the same client end."""
         for old in list(self.grants.values()):
-            if old.user == user and old.client_id == wish.client_id:
+            if old.user == user and old.client_id == authorization.client_id:
                 self.end(old)
-        resources = wish.resource or ()
+        resources = authorization.resource or ()
         grant = GrantRecord(
             user=user,
             id=secrets.token_urlsafe(12),
-            client_id=wish.client_id,
+            client_id=authorization.client_id,
             code="",
             code_until=self.clock() + CODE_SECONDS,
-            redirect_uri=wish.redirect_uri,
-            challenge=wish.code_challenge or "",
-            challenge_method=wish.code_challenge_method or "plain",
+            redirect_uri=authorization.redirect_uri,
+            challenge=authorization.code_challenge or "",
+            challenge_method=authorization.code_challenge_method or "plain",
             resources=(resources,) if isinstance(resources, str) else tuple(resources),
-            scopes=tuple(wish.scope),
+            scopes=tuple(authorization.scope),
             inner=inner,
         )
         grant.code = grant.mint()

@@ -16,10 +16,10 @@ from urllib.parse import urlencode
 import msgspec
 from starlette.responses import RedirectResponse, Response
 
+from cfaudit_sandbox.oauth.authorization import AuthorizationRequest, RefusedByRedirectError, read_authorization
 from cfaudit_sandbox.oauth.dash import DASH_PATH, Dash, DashError
 from cfaudit_sandbox.oauth.grants import Memory
 from cfaudit_sandbox.oauth.registration import OAuthFault
-from cfaudit_sandbox.oauth.wish import RefusedByRedirectError, Wish, read_wish
 from cfaudit_sandbox.server.answers import json_answer, origin_of
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Pages:
         self._user = user
         self._dialect = memory.dialect
         self._key = secrets.token_bytes(32)
-        self._pending: dict[str, Wish] = {}
+        self._pending: dict[str, AuthorizationRequest] = {}
 
     def consent(self, request: Request) -> Response:
         """Show the consent page, or skip it for a client that this browser has approved.
@@ -51,20 +51,20 @@ class Pages:
         """
         try:
             resource = origin_of(request) + self._dialect.resource
-            wish = read_wish(request.query_params, self._dialect, resource, self._memory.client)
+            authorization = read_authorization(request.query_params, self._dialect, resource, self._memory.client)
         except RefusedByRedirectError as refused:
             answer = {"error": refused.error, "error_description": str(refused)}
-            return RedirectResponse(refused.wish.redirect(self._issuer(request), **answer), 302)
-        if wish.client_id in self._approved(request) and not self._dialect.asks_always:
-            return self._to_dash(request, wish, {})
+            return RedirectResponse(refused.authorization.redirect(self._issuer(request), **answer), 302)
+        if authorization.client_id in self._approved(request) and not self._dialect.asks_always:
+            return self._to_dash(request, authorization, {})
         token = str(uuid.uuid4())
-        response = Response(self._page(wish, token), media_type="text/html", headers=_PAGE_HEADERS)
+        response = Response(self._page(authorization, token), media_type="text/html", headers=_PAGE_HEADERS)
         _set_cookie(response, _CSRF, token, _MINUTES_SECONDS)
         return response
 
-    def _page(self, wish: Wish, token: str) -> bytes:
-        name = html.escape(self._name(wish.client_id))
-        state = _encode({"oauthReqInfo": msgspec.to_builtins(wish)})
+    def _page(self, authorization: AuthorizationRequest, token: str) -> bytes:
+        name = html.escape(self._name(authorization.client_id))
+        state = _encode({"oauthReqInfo": msgspec.to_builtins(authorization)})
         # Only a generation that tells the client of a refusal has a button for it.
         cancel = 'type="submit" name="cancel" value="1"' if self._dialect.resource else 'type="button"'
         back = "" if self._dialect.resource else ' onclick="history.back()"'
@@ -91,16 +91,16 @@ class Pages:
             raise OAuthFault(403, "access_denied", "Request validation failed")
         if not form.get("state"):
             raise OAuthFault(400, "invalid_request", "Missing state in form data")
-        wish = _carried(form["state"])
+        authorization = _carried(form["state"])
         if form.get("cancel") and self._dialect.resource:
-            return self._denied(request, wish)
-        approved = _encode([*self._approved(request), wish.client_id])
+            return self._denied(request, authorization)
+        approved = _encode([*self._approved(request), authorization.client_id])
         cookies = {_APPROVED: (f"{self._sign(approved)}.{approved}", _YEAR_SECONDS)}
-        return self._to_dash(request, wish, cookies)
+        return self._to_dash(request, authorization, cookies)
 
-    def _denied(self, request: Request, wish: Wish) -> Response:
+    def _denied(self, request: Request, authorization: AuthorizationRequest) -> Response:
         answer = {"error": "access_denied", "error_description": "The resource owner denied the request"}
-        return RedirectResponse(wish.redirect(self._issuer(request), **answer), 302)
+        return RedirectResponse(authorization.redirect(self._issuer(request), **answer), 302)
 
     def _issuer(self, request: Request) -> str | None:
         """Return the issuer where the redirect names it (RFC 9207)."""
@@ -123,19 +123,19 @@ class Pages:
         cookie = request.cookies.get(_CONSENTED)
         if not cookie:
             raise OAuthFault(400, "invalid_request", "Authorization session expired, please restart the flow")
-        wish = self._pending.pop(state, None)
-        if wish is None or not _same(cookie, hashlib.sha256(state.encode()).hexdigest()):
+        authorization = self._pending.pop(state, None)
+        if authorization is None or not _same(cookie, hashlib.sha256(state.encode()).hexdigest()):
             raise OAuthFault(403, "access_denied", "Session validation failed")
         if told:
-            return self._denied(request, wish)
+            return self._denied(request, authorization)
         try:
             inner = await self._dash.exchange()
         except DashError as error:
             raise _sign_in_fault(error.status) from error
         if self._dash.knobs.probe_status == 403:
             raise OAuthFault(403, "access_denied", "Token lacks required user:read or account:read scope")
-        grant = self._memory.authorize(self._user, wish, inner)
-        response = RedirectResponse(wish.redirect(self._issuer(request), code=grant.code), 302)
+        grant = self._memory.authorize(self._user, authorization, inner)
+        response = RedirectResponse(authorization.redirect(self._issuer(request), code=grant.code), 302)
         _set_cookie(response, _CONSENTED, "", 0)
         return response
 
@@ -143,9 +143,11 @@ class Pages:
         client = self._memory.client(client_id)
         return (client.name if client else "") or client_id
 
-    def _to_dash(self, request: Request, wish: Wish, cookies: dict[str, tuple[str, int]]) -> Response:
+    def _to_dash(
+        self, request: Request, authorization: AuthorizationRequest, cookies: dict[str, tuple[str, int]]
+    ) -> Response:
         state = str(uuid.uuid4())
-        self._pending[state] = wish
+        self._pending[state] = authorization
         origin = origin_of(request)
         query = {
             "response_type": "code",
@@ -154,7 +156,7 @@ class Pages:
             "state": _encode({"state": state}),
             "code_challenge": secrets.token_urlsafe(32),
             "code_challenge_method": "S256",
-            "scope": " ".join(wish.scope),
+            "scope": " ".join(authorization.scope),
         }
         response = RedirectResponse(f"{origin}{self._dialect.prefix}{DASH_PATH}?{urlencode(query)}", 302)
         cookies |= {_CONSENTED: (hashlib.sha256(state.encode()).hexdigest(), _MINUTES_SECONDS)}
@@ -191,10 +193,10 @@ def _decode(text: str) -> Any:
         raise OAuthFault(400, "invalid_request", "Invalid state") from error
 
 
-def _carried(state: str) -> Wish:
+def _carried(state: str) -> AuthorizationRequest:
     found = _decode(state)
     try:
-        return msgspec.convert(found["oauthReqInfo"], Wish)
+        return msgspec.convert(found["oauthReqInfo"], AuthorizationRequest)
     except (TypeError, KeyError, msgspec.ValidationError) as error:
         raise OAuthFault(400, "invalid_request", "Invalid state") from error
 

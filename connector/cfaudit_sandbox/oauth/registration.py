@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from cfaudit_sandbox.oauth.dialect import Dialect
+from cfaudit_sandbox.oauth.dialect import OAuthGeneration
 from cfaudit_sandbox.world.schema import js_type
 
 CLIENT_SECONDS = 90 * 86_400.0
@@ -46,7 +46,7 @@ class Registration:
         return any(_same_redirect(known, redirect_uri) for known in self.redirect_uris)
 
 
-def registered(metadata: object, now: float, dialect: Dialect) -> tuple[Registration, dict[str, Any]]:
+def registered(metadata: object, now: float, dialect: OAuthGeneration) -> tuple[Registration, dict[str, Any]]:
     """Return a new client, and the answer to its registration.
 
     Raises:
@@ -70,7 +70,7 @@ def registered(metadata: object, now: float, dialect: Dialect) -> tuple[Registra
     return client, answer
 
 
-def _checked(metadata: object, dialect: Dialect) -> Mapping[str, Any]:
+def _checked(metadata: object, dialect: OAuthGeneration) -> Mapping[str, Any]:
     if not isinstance(metadata, dict):
         # The first library looks for members of whatever it was sent, and misses the same one of each.
         if dialect.strict:
@@ -93,7 +93,7 @@ def _checked(metadata: object, dialect: Dialect) -> Mapping[str, Any]:
     return _strictly(body) if dialect.strict else body
 
 
-def _check_list(name: str, value: object, dialect: Dialect) -> None:
+def _check_list(name: str, value: object, dialect: OAuthGeneration) -> None:
     if not isinstance(value, list):
         array = f"Invalid {name}: expected array, got {_typeof(value)}"
         raise _refused(array if dialect.strict else "Field must be an array")
@@ -101,7 +101,7 @@ def _check_list(name: str, value: object, dialect: Dialect) -> None:
         raise _refused("All array elements must be strings")
 
 
-def _check_redirect(uri: object, dialect: Dialect) -> None:
+def _check_redirect(uri: object, dialect: OAuthGeneration) -> None:
     scheme = _scheme(uri)
     if scheme in ("", "javascript", "data", "vbscript"):
         raise _refused("Invalid redirect URI")

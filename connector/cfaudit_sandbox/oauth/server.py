@@ -5,7 +5,7 @@
 
 It behaves as the real one was observed to, also where that is odd: today's never tells the client of an error by
 redirect, a refresh token's predecessor works until the token is used, access tokens outlive what they stand for
-upstream. Later generations, and the code-mode server, speak another `Dialect`.
+upstream. Later generations, and the code-mode server, speak another `OAuthGeneration`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl
 from starlette.responses import PlainTextResponse, Response
 
 from cfaudit_sandbox.oauth.dash import DASH_PATH, Dash, OAuthKnobs, TokenMishap, ask_person, heed_person
-from cfaudit_sandbox.oauth.dialect import AUDITLOGS, READS_LOGS, Dialect
+from cfaudit_sandbox.oauth.dialect import AUDITLOGS, READS_LOGS, OAuthGeneration
 from cfaudit_sandbox.oauth.grants import Memory
 from cfaudit_sandbox.oauth.pages import Pages
 from cfaudit_sandbox.oauth.registration import METHODS, OAuthFault
@@ -44,7 +44,7 @@ OWNER = "oauth"
 class OAuth:
     """An OAuth server for one user, who sees all accounts of the world. Runs in the sandbox's thread."""
 
-    def __init__(self, world: World, knobs: OAuthKnobs | None = None, dialect: Dialect | None = None) -> None:
+    def __init__(self, world: World, knobs: OAuthKnobs | None = None, dialect: OAuthGeneration | None = None) -> None:
         self._world = world
         self.dialect = dialect or AUDITLOGS[world.options.auditlogs_generation]
         self.dash = Dash(world.clock)

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from cfaudit_sandbox.oauth.dash import Dash, DashError, Inner
-from cfaudit_sandbox.oauth.grants import TOKEN_PARTS, Access, GrantRecord, Memory
+from cfaudit_sandbox.oauth.grants import TOKEN_PARTS, AccessToken, GrantRecord, Memory
 from cfaudit_sandbox.oauth.registration import OAuthFault, Registration
 
 _FIRST_LIFE_SECONDS = 3600
@@ -203,7 +203,7 @@ def _issue(
     grant: GrantRecord, life: int, audience: tuple[str, ...], form: Mapping[str, str], now: float
 ) -> dict[str, Any]:
     token = grant.mint()
-    grant.access[token] = Access(now + life, audience, grant.inner)
+    grant.access[token] = AccessToken(now + life, audience, grant.inner)
     wanted = form.get("scope", "").split()
     scope = [name for name in grant.scopes if not wanted or name in wanted]
     answer = {"access_token": token, "token_type": "bearer", "expires_in": life}

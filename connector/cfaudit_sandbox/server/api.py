@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from cfaudit_sandbox.server.upstream import Upstream
-    from cfaudit_sandbox.world.composer import Account
+    from cfaudit_sandbox.world.composer import SandboxAccount
 
 API_PREFIX = "/client/v4"
 _PAGE = 20
@@ -43,7 +43,7 @@ class Api:
         return _refused(400, 1001, "Invalid page") if body is None else JSONResponse(body)
 
 
-def listed(accounts: Sequence[Account], query: Mapping[str, str]) -> dict[str, Any] | None:
+def listed(accounts: Sequence[SandboxAccount], query: Mapping[str, str]) -> dict[str, Any] | None:
     """Return one page of accounts as the API writes it; None where there is no such page."""
     try:
         page, size = (int(query.get(name, usual)) for name, usual in (("page", 1), ("per_page", _PAGE)))

@@ -16,7 +16,7 @@ from cfaudit_sandbox.server.control import control
 from cfaudit_sandbox.server.edge import Drop, Edge
 from cfaudit_sandbox.server.identity import NO_TOKEN, UNKNOWN_GRANT, Identities, Refusal, identify
 from cfaudit_sandbox.server.requests import RequestLog, Seen
-from cfaudit_sandbox.server.rpc import Exchange, Form, Reply, Service, refusal
+from cfaudit_sandbox.server.rpc import Exchange, Form, HttpReply, McpService, refusal
 from cfaudit_sandbox.server.upstream import Caller, Upstream
 from cfaudit_sandbox.world.world import World
 
@@ -158,7 +158,7 @@ class SandboxApp:
         return json_answer(body, refused.status, headers)
 
     async def speak(
-        self, service: Service, request: Request, caller: Caller, seen: Seen, form: Form = AUDITLOGS_FORM
+        self, service: McpService, request: Request, caller: Caller, seen: Seen, form: Form = AUDITLOGS_FORM
     ) -> Response:
         """Let a caller speak MCP with a service: hand a POST to the era it belongs to."""
         if request.method != "POST":
@@ -194,7 +194,7 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-def _response(reply: Reply) -> Response:
+def _response(reply: HttpReply) -> Response:
     headers = dict(_CORS)
     if reply.content_type:
         headers["Content-Type"] = reply.content_type

@@ -12,7 +12,7 @@ from cfaudit_sandbox.server.rpc import (
     NOT_A_MESSAGE,
     Exchange,
     Form,
-    Reply,
+    HttpReply,
     RpcError,
     call_tool,
     check_params,
@@ -30,7 +30,7 @@ _SERVER_ERROR = -32000
 _PARSE_ERROR = -32700
 
 
-def check(headers: Mapping[str, str]) -> Reply | None:
+def check(headers: Mapping[str, str]) -> HttpReply | None:
     """Refuse a POST whose headers do not ask for what comes back."""
     accept = headers.get("accept", "")
     if "application/json" not in accept or "text/event-stream" not in accept:
@@ -39,7 +39,7 @@ def check(headers: Mapping[str, str]) -> Reply | None:
     return None
 
 
-async def answer(exchange: Exchange, document: object) -> Reply:
+async def answer(exchange: Exchange, document: object) -> HttpReply:
     """Answer a message or a batch of messages."""
     if (refused := _refused(document, exchange.form)) is not None:
         return refused
@@ -52,14 +52,14 @@ async def answer(exchange: Exchange, document: object) -> Reply:
     requests = [message for message in batch if is_request(message)]
     if not requests:
         exchange.seen.method = str(batch[-1].get("method", "")) if batch else ""
-        return Reply(202, content_type=None)
+        return HttpReply(202, content_type=None)
     if exchange.form.plain:
         bodies = [await _respond(exchange, message) for message in requests]
-        return Reply(200, b"[" + b",".join(bodies) + b"]" if isinstance(document, list) else bodies[0])
-    return Reply(200, content_type="text/event-stream", stream=_stream(exchange, requests))
+        return HttpReply(200, b"[" + b",".join(bodies) + b"]" if isinstance(document, list) else bodies[0])
+    return HttpReply(200, content_type="text/event-stream", stream=_stream(exchange, requests))
 
 
-def _refused(document: object, form: Form) -> Reply | None:
+def _refused(document: object, form: Form) -> HttpReply | None:
     """Refuse what is no message, and no batch of messages."""
     batch: list[Any] = document if isinstance(document, list) else [document]
     if all(is_valid(message) for message in batch) and (batch or form.first):

@@ -13,7 +13,7 @@ from cfaudit_sandbox.server.rpc import (
     METHOD_NOT_FOUND,
     NOT_A_MESSAGE,
     Exchange,
-    Reply,
+    HttpReply,
     RpcError,
     call_tool,
     check_params,
@@ -56,14 +56,14 @@ def _envelope(document: object) -> Mapping[str, Any]:
     return meta if isinstance(meta, dict) else {}
 
 
-async def answer(exchange: Exchange, document: object) -> Reply:
+async def answer(exchange: Exchange, document: object) -> HttpReply:
     """Answer one message."""
     if not is_valid(document) or not isinstance(document, dict):
         message = _NO_BATCH if isinstance(document, list) else NOT_A_MESSAGE
         return refusal(400, INVALID_REQUEST, message, id_of(document))
     exchange.seen.method = str(document.get("method", ""))
     if not is_request(document):
-        return Reply(202, content_type=None)
+        return HttpReply(202, content_type=None)
     try:
         _check(exchange.headers, document)
     except RpcError as error:
@@ -72,10 +72,10 @@ async def answer(exchange: Exchange, document: object) -> Reply:
     try:
         if document["method"] == "subscriptions/listen":
             return _subscription(exchange, document)
-        return Reply(200, result_body(document["id"], await _result(exchange, document)))
+        return HttpReply(200, result_body(document["id"], await _result(exchange, document)))
     except RpcError as error:
         exchange.seen.is_error = True
-        return Reply(_STATUS.get(error.code, 200), error_body(document["id"], error))
+        return HttpReply(_STATUS.get(error.code, 200), error_body(document["id"], error))
 
 
 def _check(headers: Mapping[str, str], message: Mapping[str, Any]) -> None:
@@ -154,12 +154,12 @@ def _ending(exchange: Exchange, *, cached: bool = False) -> bytes:
     return b"," + members(result | {"_meta": {f"{_META}serverInfo": exchange.service.info}})
 
 
-def _subscription(exchange: Exchange, message: Mapping[str, Any]) -> Reply:
+def _subscription(exchange: Exchange, message: Mapping[str, Any]) -> HttpReply:
     wanted = message["params"].get("notifications")
     if not isinstance(wanted, dict):
         problem = "Invalid params: 'notifications' is required and must be a valid SubscriptionFilter"
         return refusal(200, INVALID_PARAMS, problem, message["id"])
-    return Reply(200, content_type="text/event-stream", stream=_listen(exchange, message["id"], wanted))
+    return HttpReply(200, content_type="text/event-stream", stream=_listen(exchange, message["id"], wanted))
 
 
 async def _listen(exchange: Exchange, message_id: object, wanted: Mapping[str, Any]) -> AsyncIterator[bytes]:

@@ -7,8 +7,8 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from cfaudit_sandbox.world.drift import changed_row
-from cfaudit_sandbox.world.paging import Page
-from cfaudit_sandbox.world.query import Query
+from cfaudit_sandbox.world.paging import AuditPage
+from cfaudit_sandbox.world.query import AuditQuery
 from cfaudit_sandbox.world.schema import RECORD, issues, zod3, zod4
 from cfaudit_sandbox.world.text import escaped, js, js_pretty
 from cfaudit_sandbox.world.world import World
@@ -39,7 +39,7 @@ def read_error(message: str) -> ToolText:
     return json_error({"error": f"Error reading audit logs: {message}"})
 
 
-def render(world: World, account_id: str, page: Page) -> ToolText:
+def render(world: World, account_id: str, page: AuditPage) -> ToolText:
     """Write a page as the tool does: six fields per row, or every issue of every row it refuses."""
     if flawed := world.flawed(account_id, page):
         return read_error(js_pretty(_issues(world, account_id, page, flawed)))
@@ -55,9 +55,9 @@ def render(world: World, account_id: str, page: Page) -> ToolText:
     return ToolText(text.encode())
 
 
-def _issues(world: World, account_id: str, page: Page, flawed: list[int]) -> list[dict[str, object]]:
+def _issues(world: World, account_id: str, page: AuditPage, flawed: list[int]) -> list[dict[str, object]]:
     write = zod3 if world.options.zod == 3 else zod4
-    texts = world.record_texts(account_id, Page([page.rows[place] for place in flawed], None))
+    texts = world.record_texts(account_id, AuditPage([page.rows[place] for place in flawed], None))
     return [
         write(issue)
         for place, text in zip(flawed, texts, strict=True)
@@ -79,7 +79,7 @@ class PageCache:
         self.hits = 0
         self.misses = 0
 
-    def key(self, account_id: str, query: Query) -> tuple[object, ...]:
+    def key(self, account_id: str, query: AuditQuery) -> tuple[object, ...]:
         """Make the key of a query's answer at this moment."""
         # A cursor that expires carries the time of its making, so such a page is never the same again.
         moment = self._world.now_ns() if self._world.options.cursor_kind == "expiring" else 0

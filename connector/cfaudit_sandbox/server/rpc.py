@@ -31,7 +31,7 @@ class RpcError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class HttpReply:
     """An HTTP answer: a body, or a stream of chunks."""
 
     status: int
@@ -58,7 +58,7 @@ class Form:
 class Exchange:
     """One POST: who asks which service, with what headers (names in lower case); `finish` logs it once answered."""
 
-    service: Service
+    service: McpService
     caller: Caller
     headers: Mapping[str, str]
     seen: Seen
@@ -67,7 +67,7 @@ class Exchange:
     form: Form = Form()  # frozen
 
 
-class Service(Protocol):
+class McpService(Protocol):
     """What the transport must know of an MCP server."""
 
     @property
@@ -121,10 +121,10 @@ def id_of(message: object) -> object:
     return found if isinstance(found, str | int | float) and not isinstance(found, bool) else None
 
 
-def refusal(status: int, code: int, message: str, message_id: object = None, data: object = None) -> Reply:
+def refusal(status: int, code: int, message: str, message_id: object = None, data: object = None) -> HttpReply:
     """Answer an HTTP request that did not get as far as the service."""
     error = {"code": code, "message": message} | ({} if data is None else {"data": data})
-    return Reply(status, js({"jsonrpc": "2.0", "error": error, "id": message_id}).encode())
+    return HttpReply(status, js({"jsonrpc": "2.0", "error": error, "id": message_id}).encode())
 
 
 _INITIALIZE = Shape(

@@ -9,7 +9,7 @@ from typing import Any, cast
 from cfaudit_sandbox.server.upstream import Caller, Mishap
 from cfaudit_sandbox.world import drift
 from cfaudit_sandbox.world.options import SandboxOptions
-from cfaudit_sandbox.world.query import FILTERS, BadQueryError, Query
+from cfaudit_sandbox.world.query import FILTERS, AuditQuery, BadQueryError
 from cfaudit_sandbox.world.schema import (
     ABSENT,
     ACTION_RESULTS,
@@ -133,7 +133,7 @@ def _number_flaw(bounds: tuple[int, int] | None, number: float) -> str | None:
     return f"Too big: expected number to be <={bounds[1]}"
 
 
-def read_query(arguments: Mapping[str, Any], changes: Collection[str] = ()) -> Query:
+def read_query(arguments: Mapping[str, Any], changes: Collection[str] = ()) -> AuditQuery:
     """Read checked arguments the way upstream reads its parameters; the server's default limit is 10.
 
     Raises:
@@ -147,7 +147,7 @@ def read_query(arguments: Mapping[str, Any], changes: Collection[str] = ()) -> Q
         raise BadQueryError("the window names a time that does not exist") from error
     if limit % 1:
         raise BadQueryError("limit is not a whole number")
-    return Query(
+    return AuditQuery(
         since_ns,
         before_ns,
         direction=arguments.get("direction", "desc"),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Literal, cast, get_args
 
-from cfaudit_sandbox.world.composer import Account
+from cfaudit_sandbox.world.composer import SandboxAccount
 from cfaudit_sandbox.world.world import World
 
 # The identity lookup reads one page of accounts; the API puts so many on it.
@@ -48,19 +48,19 @@ class Caller:
     """
 
     owner: str
-    accounts: tuple[Account, ...]
-    pinned: Account | None
+    accounts: tuple[SandboxAccount, ...]
+    pinned: SandboxAccount | None
     may_audit: bool = True
     expired: bool = False
     cost: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Credential:
+class UpstreamToken:
     """What upstream knows of a token."""
 
     owner: str
-    accounts: tuple[Account, ...]
+    accounts: tuple[SandboxAccount, ...]
     probe_status: int = 200
     may_audit: bool = True
 
@@ -137,11 +137,11 @@ class Upstream:
             return Probe(429, wait)
         return Probe(credential.probe_status)
 
-    def credential(self, token: str) -> Credential | None:
+    def credential(self, token: str) -> UpstreamToken | None:
         """Look up what a token can see."""
         return self._credentials.get(token)
 
-    def accounts(self, caller: Caller) -> tuple[Account, ...]:
+    def accounts(self, caller: Caller) -> tuple[SandboxAccount, ...]:
         """Return all accounts that a caller can use, also those beyond the page that the servers look at."""
         known = (one.accounts for one in self._credentials.values() if one.owner == caller.owner)
         return next(known, caller.accounts)
@@ -177,13 +177,13 @@ class Upstream:
             self.counts[name] += 1
 
 
-def _credentials(world: World) -> Mapping[str, Credential]:
+def _credentials(world: World) -> Mapping[str, UpstreamToken]:
     tokens, all_accounts = world.tokens, tuple(world.accounts)
     return {
-        tokens["user"]: Credential("user", all_accounts),
-        tokens["legacy"]: Credential("user", all_accounts),
-        tokens["account"]: Credential("account", all_accounts[:1]),
-        tokens["no_permission"]: Credential("no_permission", all_accounts, may_audit=False),
-        tokens["forbidden"]: Credential("forbidden", all_accounts, probe_status=403),
-        tokens["expired"]: Credential("expired", all_accounts, probe_status=401),
+        tokens["user"]: UpstreamToken("user", all_accounts),
+        tokens["legacy"]: UpstreamToken("user", all_accounts),
+        tokens["account"]: UpstreamToken("account", all_accounts[:1]),
+        tokens["no_permission"]: UpstreamToken("no_permission", all_accounts, may_audit=False),
+        tokens["forbidden"]: UpstreamToken("forbidden", all_accounts, probe_status=403),
+        tokens["expired"]: UpstreamToken("expired", all_accounts, probe_status=401),
     }

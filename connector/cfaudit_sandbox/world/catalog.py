@@ -17,7 +17,7 @@ ZONES = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Deed:
+class ActionKind:
     """One kind of entry: an operation on a type of resource.
 
     `shape` names what is unusual about its records; see `cfaudit_sandbox.world.composer`.
@@ -48,7 +48,7 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class OutcomeKind:
     """How the request ended; `result` is empty in a few live rows."""
 
     weight: int
@@ -56,53 +56,53 @@ class Ending:
     status: int
 
 
-DEEDS = (
-    Deed(300, "workers", "scripts.versions", "create", "Create Worker version"),
-    Deed(200, "workers", "scripts.deployments", "create", "Create Worker deployment"),
-    Deed(160, "workers", "scripts.assets-upload-session", "create", "Create Assets Upload Session"),
-    Deed(120, "workers", "scripts", "update", "Upload Worker script", "PUT"),
-    Deed(70, "workers", "scripts.secrets", "update", "Put Worker secret", "PUT"),
-    Deed(30, "workers", "routes", "create", "Create Worker route", zonal=True),
-    Deed(260, "dns_records", "records", "update", "Update DNS record", "PATCH", zonal=True),
-    Deed(220, "dns_records", "records", "create", "Create DNS record", zonal=True),
-    Deed(110, "dns_records", "records", "delete", "Delete DNS record", "DELETE", zonal=True),
-    Deed(140, "rulesets", "rulesets.rules", "update", "Update ruleset rule", "PATCH", zonal=True),
-    Deed(60, "rulesets", "rulesets", "create", "Create ruleset", zonal=True),
-    Deed(130, "purge_cache", "purge_cache", "create", "Purge cache by prefix", zonal=True),
-    Deed(120, "access", "apps.policies", "update", "Update Access policy", "PUT"),
-    Deed(60, "access", "apps", "create", "Create Access application"),
-    Deed(40, "access", "service_tokens", "create", "Create Access service token"),
-    Deed(90, "r2", "buckets", "create", "Create R2 bucket"),
-    Deed(30, "r2", "buckets.lifecycle", "update", "Update R2 bucket lifecycle", "PUT"),
-    Deed(110, "d1", "database.query", "create", "Run a query"),
-    Deed(60, "kv", "namespaces.values", "update", "Write key-value pair", "PUT"),
-    Deed(60, "stream", "live_inputs", "create", "Create stream live_inputs"),
-    Deed(40, "stream", "live_inputs", "delete", "Delete stream live_inputs", "DELETE"),
-    Deed(70, "zones", "settings", "update", "Update zone setting", "PATCH", zonal=True),
-    Deed(20, "zones", "zones", "create", "Create zone"),
-    Deed(40, "ssl", "certificate_packs", "create", "Order certificate pack", zonal=True),
-    Deed(50, "load_balancing", "pools", "update", "Update load balancer pool", "PATCH"),
-    Deed(40, "waiting_rooms", "waiting_rooms", "update", "Update waiting room", "PATCH", zonal=True),
-    Deed(70, "account_members", "members", "create", "Invite account member"),
-    Deed(30, "account_members", "members", "delete", "Remove account member", "DELETE"),
-    Deed(50, "api_tokens", "tokens", "create", "Create API token", shape="user-scope"),
-    Deed(40, "api_tokens", "tokens", "update", "Roll API token", "PUT", shape="user-scope"),
-    Deed(30, "memberships", "memberships", "update", "Accept membership", "PUT", shape="membership-scope"),
-    Deed(90, "auth", "sessions", "login", "LOGIN", shape="user-scope"),
-    Deed(30, "billing", "subscriptions", "update", "Update subscription", "PUT"),
-    Deed(30, "logpush", "jobs", "view", "Download Logpush sample", "GET"),
-    Deed(24, "tunnels", "cfd_tunnel", "create", "Create tunnel", shape="value"),
-    Deed(16, "gateway", "lists", "update", "Replace list entries", "PUT", shape="object-scope"),
-    Deed(14, "pages", "projects.deployments", "create", "Create Pages deployment", shape="no-ray"),
-    Deed(10, "workers", "scripts.schedules", "update", "Cron schedule réglé: café ☕ 🚀", "PUT"),
-    Deed(8, "email_routing", "rules", "update", "Rule renamed to \u201cnews\u2028letter\u201d\tünïcode", "PUT"),
-    Deed(8, "images", "variants", "create", "Create variant \ud83d (cut off)"),
-    Deed(8, "registrar", "domains", "update", "", "PUT", shape="no-id"),
-    Deed(8, "registrar", "contacts", "update", None, "PUT"),
-    Deed(8, "", "", "update", "Change account name", "PUT", shape="no-resource"),
-    Deed(8, "ssl", "universal", "update", "Renew universal certificate", shape="no-raw"),
-    Deed(8, "dnssec", "dnssec", "update", "Enable DNSSEC", "PATCH", shape="empty-zone"),
-    Deed(8, "turnstile", "widgets", "create", 'Widget "signup" \\ created', shape="bare-resource"),
+ACTIONS = (
+    ActionKind(300, "workers", "scripts.versions", "create", "Create Worker version"),
+    ActionKind(200, "workers", "scripts.deployments", "create", "Create Worker deployment"),
+    ActionKind(160, "workers", "scripts.assets-upload-session", "create", "Create Assets Upload Session"),
+    ActionKind(120, "workers", "scripts", "update", "Upload Worker script", "PUT"),
+    ActionKind(70, "workers", "scripts.secrets", "update", "Put Worker secret", "PUT"),
+    ActionKind(30, "workers", "routes", "create", "Create Worker route", zonal=True),
+    ActionKind(260, "dns_records", "records", "update", "Update DNS record", "PATCH", zonal=True),
+    ActionKind(220, "dns_records", "records", "create", "Create DNS record", zonal=True),
+    ActionKind(110, "dns_records", "records", "delete", "Delete DNS record", "DELETE", zonal=True),
+    ActionKind(140, "rulesets", "rulesets.rules", "update", "Update ruleset rule", "PATCH", zonal=True),
+    ActionKind(60, "rulesets", "rulesets", "create", "Create ruleset", zonal=True),
+    ActionKind(130, "purge_cache", "purge_cache", "create", "Purge cache by prefix", zonal=True),
+    ActionKind(120, "access", "apps.policies", "update", "Update Access policy", "PUT"),
+    ActionKind(60, "access", "apps", "create", "Create Access application"),
+    ActionKind(40, "access", "service_tokens", "create", "Create Access service token"),
+    ActionKind(90, "r2", "buckets", "create", "Create R2 bucket"),
+    ActionKind(30, "r2", "buckets.lifecycle", "update", "Update R2 bucket lifecycle", "PUT"),
+    ActionKind(110, "d1", "database.query", "create", "Run a query"),
+    ActionKind(60, "kv", "namespaces.values", "update", "Write key-value pair", "PUT"),
+    ActionKind(60, "stream", "live_inputs", "create", "Create stream live_inputs"),
+    ActionKind(40, "stream", "live_inputs", "delete", "Delete stream live_inputs", "DELETE"),
+    ActionKind(70, "zones", "settings", "update", "Update zone setting", "PATCH", zonal=True),
+    ActionKind(20, "zones", "zones", "create", "Create zone"),
+    ActionKind(40, "ssl", "certificate_packs", "create", "Order certificate pack", zonal=True),
+    ActionKind(50, "load_balancing", "pools", "update", "Update load balancer pool", "PATCH"),
+    ActionKind(40, "waiting_rooms", "waiting_rooms", "update", "Update waiting room", "PATCH", zonal=True),
+    ActionKind(70, "account_members", "members", "create", "Invite account member"),
+    ActionKind(30, "account_members", "members", "delete", "Remove account member", "DELETE"),
+    ActionKind(50, "api_tokens", "tokens", "create", "Create API token", shape="user-scope"),
+    ActionKind(40, "api_tokens", "tokens", "update", "Roll API token", "PUT", shape="user-scope"),
+    ActionKind(30, "memberships", "memberships", "update", "Accept membership", "PUT", shape="membership-scope"),
+    ActionKind(90, "auth", "sessions", "login", "LOGIN", shape="user-scope"),
+    ActionKind(30, "billing", "subscriptions", "update", "Update subscription", "PUT"),
+    ActionKind(30, "logpush", "jobs", "view", "Download Logpush sample", "GET"),
+    ActionKind(24, "tunnels", "cfd_tunnel", "create", "Create tunnel", shape="value"),
+    ActionKind(16, "gateway", "lists", "update", "Replace list entries", "PUT", shape="object-scope"),
+    ActionKind(14, "pages", "projects.deployments", "create", "Create Pages deployment", shape="no-ray"),
+    ActionKind(10, "workers", "scripts.schedules", "update", "Cron schedule réglé: café ☕ 🚀", "PUT"),
+    ActionKind(8, "email_routing", "rules", "update", "Rule renamed to \u201cnews\u2028letter\u201d\tünïcode", "PUT"),
+    ActionKind(8, "images", "variants", "create", "Create variant \ud83d (cut off)"),
+    ActionKind(8, "registrar", "domains", "update", "", "PUT", shape="no-id"),
+    ActionKind(8, "registrar", "contacts", "update", None, "PUT"),
+    ActionKind(8, "", "", "update", "Change account name", "PUT", shape="no-resource"),
+    ActionKind(8, "ssl", "universal", "update", "Renew universal certificate", shape="no-raw"),
+    ActionKind(8, "dnssec", "dnssec", "update", "Enable DNSSEC", "PATCH", shape="empty-zone"),
+    ActionKind(8, "turnstile", "widgets", "create", 'Widget "signup" \\ created', shape="bare-resource"),
 )
 
 _TERRAFORM = "Terraform/1.13.4 terraform-provider-cloudflare/5.12.0"
@@ -133,13 +133,13 @@ IDENTITIES = (
     Identity(8, None, None, None, shape="none"),
 )
 
-ENDINGS = (
-    Ending(930, "success", 200),
-    Ending(40, "success", 201),
-    Ending(10, "success", 204),
-    Ending(30, "failure", 500),
-    Ending(12, "failure", 502),
-    Ending(4, "", 200),
+OUTCOMES = (
+    OutcomeKind(930, "success", 200),
+    OutcomeKind(40, "success", 201),
+    OutcomeKind(10, "success", 204),
+    OutcomeKind(30, "failure", 500),
+    OutcomeKind(12, "failure", 502),
+    OutcomeKind(4, "", 200),
 )
 
 

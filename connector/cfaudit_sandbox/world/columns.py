@@ -6,11 +6,11 @@ import random
 from array import array
 from dataclasses import dataclass
 
-from cfaudit_sandbox.world.catalog import DEEDS, ENDINGS, IDENTITIES, RESOURCES, slots
+from cfaudit_sandbox.world.catalog import ACTIONS, IDENTITIES, OUTCOMES, RESOURCES, slots
 from cfaudit_sandbox.world.options import SandboxOptions
 from cfaudit_sandbox.world.poison import POISON_KINDS, poison_counts
 from cfaudit_sandbox.world.text import SECOND_NS
-from cfaudit_sandbox.world.timeline import Timeline, coincide, share_instants, spread, vary_digits
+from cfaudit_sandbox.world.timeline import EventTimes, coincide, share_instants, spread, vary_digits
 
 _ODD_DIGITS = 0.01
 _BURST_LEAST = 20
@@ -23,7 +23,7 @@ class Columns:
     Attributes:
         times: instants in nanoseconds, ascending.
         digits: fractional digits of the time's text.
-        deed: number of the entry in `DEEDS`; `identity`, `ending` likewise.
+        action: number of the entry in `ACTIONS`; `identity`, `outcome` likewise.
         resource: number of the resource among those of its type.
         poison: per spoiled record the number of its flaw in `POISON_KINDS`.
         late: per late record the instant from which on it can be seen.
@@ -31,10 +31,10 @@ class Columns:
 
     times: array[int]
     digits: bytearray
-    deed: bytes
+    action: bytes
     identity: bytes
     resource: bytes
-    ending: bytes
+    outcome: bytes
     poison: dict[int, int]
     late: dict[int, int]
 
@@ -45,7 +45,7 @@ def generate(options: SandboxOptions, since_ns: int, before_ns: int, stream: str
     rng = random.Random(f"{options.seed}/{stream}")
     line = spread(rng, count, since_ns, before_ns)
     vary_digits(rng, line, _ODD_DIGITS)
-    deed = bytearray(_draw(rng, count, [entry.weight for entry in DEEDS]))
+    action = bytearray(_draw(rng, count, [entry.weight for entry in ACTIONS]))
     identity = bytearray(_draw(rng, count, [entry.weight for entry in IDENTITIES]))
     for start, stop in line.bursts:
         if stop - start >= _BURST_LEAST:
@@ -55,15 +55,15 @@ def generate(options: SandboxOptions, since_ns: int, before_ns: int, stream: str
     share_instants(rng, line, options.ties)
     poison = _place_poison(rng, line, options)
     for start, stop in share_instants(rng, line, options.twins):
-        deed[start:stop] = deed[start : start + 1] * (stop - start)
+        action[start:stop] = action[start : start + 1] * (stop - start)
         identity[start:stop] = identity[start : start + 1] * (stop - start)
     return Columns(
         times=line.times,
         digits=line.digits,
-        deed=bytes(deed),
+        action=bytes(action),
         identity=bytes(identity),
         resource=rng.randbytes(count).translate(bytes(number % RESOURCES for number in range(256))),
-        ending=_draw(rng, count, [entry.weight for entry in ENDINGS]),
+        outcome=_draw(rng, count, [entry.weight for entry in OUTCOMES]),
         poison=poison,
         late=_delay(rng, line, options),
     )
@@ -73,7 +73,7 @@ def _draw(rng: random.Random, count: int, weights: list[int]) -> bytes:
     return rng.randbytes(count).translate(slots(weights))
 
 
-def _place_poison(rng: random.Random, line: Timeline, options: SandboxOptions) -> dict[int, int]:
+def _place_poison(rng: random.Random, line: EventTimes, options: SandboxOptions) -> dict[int, int]:
     count = options.events
     kinds = [POISON_KINDS.index(kind) for kind, times in poison_counts(options).items() for _ in range(times)]
     rng.shuffle(kinds)
@@ -88,7 +88,7 @@ def _place_poison(rng: random.Random, line: Timeline, options: SandboxOptions) -
     return dict(zip(places, kinds, strict=True))
 
 
-def _delay(rng: random.Random, line: Timeline, options: SandboxOptions) -> dict[int, int]:
+def _delay(rng: random.Random, line: EventTimes, options: SandboxOptions) -> dict[int, int]:
     late = rng.sample(range(len(line.times)), round(options.late_fraction * len(line.times)))
     longest = options.late_max_seconds * SECOND_NS
     return {index: line.times[index] + int(rng.random() * longest) for index in late}

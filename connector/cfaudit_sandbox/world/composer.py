@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from cfaudit_sandbox.world.catalog import DEEDS, ENDINGS, IDENTITIES, ZONES, Deed, Identity
+from cfaudit_sandbox.world.catalog import ACTIONS, IDENTITIES, OUTCOMES, ZONES, ActionKind, Identity
 from cfaudit_sandbox.world.text import escaped, js
 
 _MASK = (1 << 64) - 1
@@ -21,7 +21,7 @@ _COLOS = ("FRA", "ARN", "NRT", "IAD", "MEL")
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class SandboxAccount:
     """A Cloudflare account: 32 hex digits and a name."""
 
     id: str
@@ -31,45 +31,45 @@ class Account:
 class Composer:
     """The prepared parts of one account's records. `salt` tells several generated stretches of a log apart."""
 
-    def __init__(self, seed: int, account: Account, salt: int = 0) -> None:
+    def __init__(self, seed: int, account: SandboxAccount, salt: int = 0) -> None:
         self._account = account
         self._digest = partial(_digest, seed, account.id)
         self._key = int(self._digest("key", salt)[:16], 16)
-        self._head = [_action_head(account, deed) for deed in DEEDS]
-        self._result = [f'"result":"{ending.result}","time":"' for ending in ENDINGS]
-        self._status = [str(ending.status) for ending in ENDINGS]
-        self._kind = [f'","type":"{deed.action}"}}' for deed in DEEDS]
+        self._head = [_action_head(account, action) for action in ACTIONS]
+        self._result = [f'"result":"{outcome.result}","time":"' for outcome in OUTCOMES]
+        self._status = [str(outcome.status) for outcome in OUTCOMES]
+        self._kind = [f'","type":"{action.action}"}}' for action in ACTIONS]
         bodies = [_actor(identity, self._digest) for identity in IDENTITIES]
         self._actor = [f',"actor":{js(body)}' if body else "" for body in bodies]
         self._tails: dict[tuple[int, int], tuple[str, str, str]] = {}
-        self._row_head = [escaped(f'{{"description":{js(deed.description or "")},"time":"') for deed in DEEDS]
+        self._row_head = [escaped(f'{{"description":{js(action.description or "")},"time":"') for action in ACTIONS]
         self._row_actor = [escaped('"' + _row_actor(identity)) for identity in IDENTITIES]
-        self._row_tail = [escaped(_row_resource(deed) + "}") for deed in DEEDS]
+        self._row_tail = [escaped(_row_resource(action) + "}") for action in ACTIONS]
         self._agents = [escaped(identity.agent) for identity in IDENTITIES]
 
-    def row(self, deed: int, identity: int, time: str) -> str:
+    def row(self, action: int, identity: int, time: str) -> str:
         """Write the six-field row as it stands inside the JSON string of a tool's text."""
-        return self._row_head[deed] + time + self._row_actor[identity] + self._row_tail[deed]
+        return self._row_head[action] + time + self._row_actor[identity] + self._row_tail[action]
 
     def text(self, index: int, time_ns: int, time: str, entry: tuple[int, int, int, int]) -> str:
-        """Write the whole record; `entry` holds the numbers of deed, identity, resource and ending."""
-        number, identity, resource, ending = entry
-        deed = DEEDS[number]
+        """Write the whole record; `entry` holds the numbers of action, identity, resource and outcome."""
+        number, identity, resource, outcome = entry
+        action = ACTIONS[number]
         tail = self._tails.get((number, resource))
         if tail is None:
-            tail = self._tails[number, resource] = self._tail(deed, resource)
+            tail = self._tails[number, resource] = self._tail(action, resource)
         method, uri_end, rest = tail
-        if deed.shape == "no-raw":
+        if action.shape == "no-raw":
             raw = ""
-        elif deed.shape == "no-ray":
-            raw = f',"raw":{{{method}{self._status[ending]}{uri_end}}}'
+        elif action.shape == "no-ray":
+            raw = f',"raw":{{{method}{self._status[outcome]}{uri_end}}}'
         else:
             raw = (
-                f',"raw":{{"cf_ray_id":"{self.ray(index)}",{method}{self._status[ending]}{uri_end}'
+                f',"raw":{{"cf_ray_id":"{self.ray(index)}",{method}{self._status[outcome]}{uri_end}'
                 f',"user_agent":"{self._agents[identity]}"}}'
             )
         return (
-            f"{self._head[number]}{self._result[ending]}{time}{self._kind[number]}{self._actor[identity]}"
+            f"{self._head[number]}{self._result[outcome]}{time}{self._kind[number]}{self._actor[identity]}"
             f',"id":"{self.uuid(index, time_ns)}"{raw}{rest}'
         )
 
@@ -93,19 +93,19 @@ class Composer:
         except ValueError:
             return None
 
-    def _tail(self, deed: Deed, resource: int) -> tuple[str, str, str]:
-        """Prepare what depends on deed and resource: method, URI, and the end of the record."""
-        zone = _zone(self._digest, resource % ZONES) if deed.zonal else None
+    def _tail(self, action: ActionKind, resource: int) -> tuple[str, str, str]:
+        """Prepare what depends on action and resource: method, URI, and the end of the record."""
+        zone = _zone(self._digest, resource % ZONES) if action.zonal else None
         scope = f"zones/{zone['id']}" if zone else f"accounts/{self._account.id}"
-        body = _resource(deed, resource, self._digest)
+        body = _resource(action, resource, self._digest)
         name = body.get("id", "") if body else ""
-        path = f"/client/v4/{scope}/{deed.type.replace('.', '/')}/{name}".rstrip("/")
+        path = f"/client/v4/{scope}/{action.type.replace('.', '/')}/{name}".rstrip("/")
         rest = f',"resource":{js(body)}' if body else ""
-        if deed.shape == "empty-zone":
+        if action.shape == "empty-zone":
             rest += ',"zone":{}'
         elif zone:
             rest += f',"zone":{js(zone)}'
-        return f'"method":"{deed.method}","status_code":', f',"uri":{js(path)}', rest + "}"
+        return f'"method":"{action.method}","status_code":', f',"uri":{js(path)}', rest + "}"
 
 
 def _digest(*words: object) -> str:
@@ -113,8 +113,8 @@ def _digest(*words: object) -> str:
     return hashlib.sha256("/".join(map(str, words)).encode()).hexdigest()
 
 
-def _action_head(account: Account, deed: Deed) -> str:
-    description = "" if deed.description is None else f'"description":{js(deed.description)},'
+def _action_head(account: SandboxAccount, action: ActionKind) -> str:
+    description = "" if action.description is None else f'"description":{js(action.description)},'
     return f'{{"account":{js({"id": account.id, "name": account.name})},"action":{{{description}'
 
 
@@ -146,27 +146,27 @@ def _row_actor(identity: Identity) -> str:
     return email + (f',"actor_token_name":{js(identity.credential)}' if flat else "")
 
 
-def _row_resource(deed: Deed) -> str:
-    if deed.shape == "no-resource":
+def _row_resource(action: ActionKind) -> str:
+    if action.shape == "no-resource":
         return ""
-    return f',"product":{js(deed.product)},"type":{js(deed.type)}'
+    return f',"product":{js(action.product)},"type":{js(action.type)}'
 
 
 def _zone(digest: Callable[..., str], number: int) -> dict[str, str]:
     return {"id": digest("zone", number)[:32], "name": f"shop-{number + 1}.example"}
 
 
-def _resource(deed: Deed, resource: int, digest: Callable[..., str]) -> dict[str, Any] | None:
+def _resource(action: ActionKind, resource: int, digest: Callable[..., str]) -> dict[str, Any] | None:
     """Build the resource with request and response bodies of the usual size."""
-    if deed.shape == "no-resource":
+    if action.shape == "no-resource":
         return None
-    if deed.shape == "bare-resource":
-        return {"product": deed.product, "type": deed.type}
-    name = digest("resource", deed.type, resource)
-    label = f"{deed.type.rpartition('.')[2].rstrip('s')}-{resource + 1:02d}"
+    if action.shape == "bare-resource":
+        return {"product": action.product, "type": action.type}
+    name = digest("resource", action.type, resource)
+    label = f"{action.type.rpartition('.')[2].rstrip('s')}-{resource + 1:02d}"
     body: dict[str, Any] = {
         "id": name[:32],
-        "product": deed.product,
+        "product": action.product,
         "request": {
             "name": label,
             "comment": f"managed by change {name[32:40]}",
@@ -188,16 +188,16 @@ def _resource(deed: Deed, resource: int, digest: Callable[..., str]) -> dict[str
             },
         },
         "scope": {"user-scope": "user", "membership-scope": "memberships"}.get(
-            deed.shape, "zones" if deed.zonal else "accounts"
+            action.shape, "zones" if action.zonal else "accounts"
         ),
-        "type": deed.type,
+        "type": action.type,
     }
-    if deed.shape == "object-scope":
+    if action.shape == "object-scope":
         body["scope"] = {"type": "accounts", "id": digest("scope")[:32]}
-    if deed.shape == "value":
+    if action.shape == "value":
         body["value"] = {"before": "http", "after": ["https", 443]}
-    if deed.shape == "no-id":
+    if action.shape == "no-id":
         del body["id"]
-    if deed.action == "delete":
+    if action.action == "delete":
         del body["request"]
     return body

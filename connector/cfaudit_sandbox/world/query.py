@@ -44,7 +44,7 @@ class BadQueryError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
+class AuditQuery:
     """One call of the audit endpoint; the instants are in nanoseconds since 1970."""
 
     since_ns: int
@@ -57,10 +57,10 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """The row after which a walk goes on: its instant, its strand of the log and its number there."""
+    """The row after which a walk goes on: its instant, its segment of the log and its number there."""
 
     time_ns: int
-    strand: int
+    segment: int
     index: int
 
 

@@ -133,14 +133,14 @@ RECORD = Shape(
 
 
 @dataclass(frozen=True, slots=True)
-class Issue:
+class SchemaIssue:
     """A value that does not fit: `flaw` is type, choice, format, length or union."""
 
     flaw: str
     path: Path
     node: Node
     value: Any
-    nested: tuple[tuple[Issue, ...], ...] = ()
+    nested: tuple[tuple[SchemaIssue, ...], ...] = ()
 
 
 def js_type(value: object) -> str:
@@ -163,22 +163,22 @@ def expected_type(node: Node) -> str:
     return {Text: "string", Number: "number", Free: "record", Shape: "object"}.get(type(node), "string")
 
 
-def issues(node: Node, value: object, path: Path = ()) -> Iterator[Issue]:
+def issues(node: Node, value: object, path: Path = ()) -> Iterator[SchemaIssue]:
     """Yield every issue of a value, in the order of the schema."""
     if isinstance(node, Choice):
         if value not in node.values:
-            yield Issue("choice", path, node, value)
+            yield SchemaIssue("choice", path, node, value)
     elif isinstance(node, Either):
         nested = tuple(tuple(issues(option, value)) for option in node.options)
         if all(nested):
-            yield Issue("union", path, node, value, nested)
+            yield SchemaIssue("union", path, node, value, nested)
     elif js_type(value) != expected_type(node).replace("record", "object"):
-        yield Issue("type", path, node, value)
+        yield SchemaIssue("type", path, node, value)
     else:
         yield from _inner_issues(node, value, path)
 
 
-def _inner_issues(node: Node, value: Any, path: Path) -> Iterator[Issue]:
+def _inner_issues(node: Node, value: Any, path: Path) -> Iterator[SchemaIssue]:
     """Yield the issues of a value that has the right type."""
     if isinstance(node, Shape):
         for name, field in node.fields:
@@ -186,12 +186,12 @@ def _inner_issues(node: Node, value: Any, path: Path) -> Iterator[Issue]:
                 yield from issues(field, value.get(name, ABSENT), (*path, name))
     elif isinstance(node, Text):
         if node.format and not re.fullmatch(node.pattern, value, re.ASCII):
-            yield Issue("format", path, node, value)
+            yield SchemaIssue("format", path, node, value)
         if node.longest is not None and len(value) > node.longest:
-            yield Issue("length", path, node, value)
+            yield SchemaIssue("length", path, node, value)
 
 
-def zod4(issue: Issue) -> dict[str, Any]:
+def zod4(issue: SchemaIssue) -> dict[str, Any]:
     """Write an issue as zod 4 does."""
     node, path = issue.node, list(issue.path)
     if isinstance(node, Choice):
@@ -225,7 +225,7 @@ def zod4(issue: Issue) -> dict[str, Any]:
     }
 
 
-def zod3(issue: Issue) -> dict[str, Any]:
+def zod3(issue: SchemaIssue) -> dict[str, Any]:
     """Write an issue as zod 3 does, which also tells what it received."""
     node, path, received = issue.node, list(issue.path), js_type(issue.value)
     if isinstance(node, Either):

@@ -22,7 +22,7 @@ _SATURDAY = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Timeline:
+class EventTimes:
     """Sorted instants in nanoseconds, their printed digits, and index ranges in which one machine was at work."""
 
     times: array[int]
@@ -30,7 +30,7 @@ class Timeline:
     bursts: tuple[tuple[int, int], ...]
 
 
-def spread(rng: random.Random, count: int, since_ns: int, before_ns: int) -> Timeline:
+def spread(rng: random.Random, count: int, since_ns: int, before_ns: int) -> EventTimes:
     """Spread `count` instants over `[since, before)`, each at a whole millisecond."""
     since_ms = -(-since_ns // MS_NS)
     span_ms = max(before_ns // MS_NS - since_ms, 1)
@@ -49,7 +49,7 @@ def spread(rng: random.Random, count: int, since_ns: int, before_ns: int) -> Tim
         if number in busy and until > placed:
             bursts.append((placed, until))
         placed = until
-    return Timeline(times, bytearray(b"\3") * count, tuple(bursts))
+    return EventTimes(times, bytearray(b"\3") * count, tuple(bursts))
 
 
 def _weights(rng: random.Random, edges: list[int]) -> tuple[list[float], set[int]]:
@@ -68,7 +68,7 @@ def _weights(rng: random.Random, edges: list[int]) -> tuple[list[float], set[int
     return weights, busy
 
 
-def vary_digits(rng: random.Random, line: Timeline, share: float) -> None:
+def vary_digits(rng: random.Random, line: EventTimes, share: float) -> None:
     """Print `share` of the times with no, six or nine fractional digits, or without seconds, order kept.
 
     A coarser text moves its instant back, a finer one forward; where that would reach a neighbour the row is left
@@ -88,7 +88,7 @@ def vary_digits(rng: random.Random, line: Timeline, share: float) -> None:
             line.digits[index] = digits
 
 
-def share_instants(rng: random.Random, line: Timeline, share: float) -> list[tuple[int, int]]:
+def share_instants(rng: random.Random, line: EventTimes, share: float) -> list[tuple[int, int]]:
     """Give `share` of the rows the instant of a neighbour; tell the index ranges that now coincide."""
     count = len(line.times)
     groups = round(share * count / 2.5)
@@ -102,7 +102,7 @@ def share_instants(rng: random.Random, line: Timeline, share: float) -> list[tup
     return ranges
 
 
-def coincide(line: Timeline, start: int, stop: int) -> None:
+def coincide(line: EventTimes, start: int, stop: int) -> None:
     """Move the rows `start + 1 .. stop - 1` back to the instant of row `start`."""
     for index in range(start + 1, stop):
         line.times[index] = line.times[start]

@@ -15,12 +15,12 @@ import msgspec
 
 from cfaudit_export.core.model import EPOCH
 from cfaudit_sandbox.world.columns import generate
-from cfaudit_sandbox.world.composer import Account, Composer
+from cfaudit_sandbox.world.composer import Composer, SandboxAccount
+from cfaudit_sandbox.world.log_segment import GeneratedSegment, GivenSegment, LogSegment
 from cfaudit_sandbox.world.options import RUNTIME_KNOBS, SandboxOptions
-from cfaudit_sandbox.world.paging import Page, find_page, rank, walk
+from cfaudit_sandbox.world.paging import AuditPage, find_page, rank, walk
 from cfaudit_sandbox.world.poison import poison_counts
-from cfaudit_sandbox.world.query import Query
-from cfaudit_sandbox.world.strand import GeneratedStrand, GivenStrand, Strand
+from cfaudit_sandbox.world.query import AuditQuery
 from cfaudit_sandbox.world.text import SECOND_NS
 
 _NAMES = ("Example Trading", "Example Labs", "Exämple Größe & Søn", "Example Media", "Example Café ☕")
@@ -64,22 +64,22 @@ class World:
             "forbidden": f"cfut_{self._digest('forbidden')[:40]}",
             "expired": f"cfut_{self._digest('expired')[:40]}",
         }
-        self._logs: dict[str, tuple[Strand, ...]] = {}
+        self._logs: dict[str, tuple[LogSegment, ...]] = {}
         self._version = 0
         self._lock = threading.RLock()
 
     def _digest(self, *words: object) -> str:
         return hashlib.sha256("/".join(map(str, (self.options.seed, *words))).encode()).hexdigest()
 
-    def _account(self, number: int) -> Account:
+    def _account(self, number: int) -> SandboxAccount:
         name = _NAMES[number % len(_NAMES)]
-        return Account(self._digest("account", number)[:32], f"{name} {number + 1}" if number else name)
+        return SandboxAccount(self._digest("account", number)[:32], f"{name} {number + 1}" if number else name)
 
     def now_ns(self) -> int:
         """Read the world's clock."""
         return int(self.clock() * SECOND_NS)
 
-    def _log(self, account_id: str) -> tuple[Strand, ...]:
+    def _log(self, account_id: str) -> tuple[LogSegment, ...]:
         """Return the strands of an account's log; the first one is made when it is first needed."""
         with self._lock:
             if account_id not in self._logs:
@@ -91,12 +91,12 @@ class World:
                 self._append(account, self.options.events, since, before)
             return self._logs[account_id]
 
-    def _append(self, account: Account, events: int, since_ns: int, before_ns: int) -> None:
+    def _append(self, account: SandboxAccount, events: int, since_ns: int, before_ns: int) -> None:
         number = len(self._logs[account.id])
         options = replace(self.options, events=events)
         columns = generate(options, since_ns, before_ns, f"{account.id}/{number}")
-        strand = GeneratedStrand(Composer(self.options.seed, account, number), columns)
-        self._logs[account.id] = (*self._logs[account.id], strand)
+        segment = GeneratedSegment(Composer(self.options.seed, account, number), columns)
+        self._logs[account.id] = (*self._logs[account.id], segment)
         self._version += 1
 
     # What tests and tools do to a world.
@@ -104,7 +104,7 @@ class World:
     def add(self, account_id: str, records: Iterable[Mapping[str, Any]]) -> None:
         """Insert whole records into an account's log, behind those already there of the same instant."""
         with self._lock:
-            self._logs[account_id] = (*self._log(account_id), GivenStrand(records))
+            self._logs[account_id] = (*self._log(account_id), GivenSegment(records))
             self._version += 1
 
     def grow(self, account_id: str, events: int, since: datetime, before: datetime) -> None:
@@ -133,9 +133,9 @@ class World:
         """Let the server accept the rows with these flaws (by default all) as they are; tell how many."""
         healed = 0
         with self._lock:
-            for strand in self._log(account_id):
-                places = [index for index, flaw in strand.flaws.items() if kinds is None or flaw in kinds]
-                strand.heal(places)
+            for segment in self._log(account_id):
+                places = [index for index, flaw in segment.flaws.items() if kinds is None or flaw in kinds]
+                segment.heal(places)
                 healed += len(places)
             self._version += 1
         return healed
@@ -144,9 +144,9 @@ class World:
 
     def records(self, account_id: str) -> Iterator[dict[str, Any]]:
         """Yield every whole record in upstream order, also refused and not yet visible ones."""
-        strands = self._log(account_id)
-        for number, index in walk(strands):
-            yield json.loads(strands[number].text(index))
+        segments = self._log(account_id)
+        for number, index in walk(segments):
+            yield json.loads(segments[number].text(index))
 
     def rows(self, account_id: str, *, poison: bool = False, visible: bool = False) -> Iterator[dict[str, Any]]:
         """Yield the six fields of the account's records in upstream order.
@@ -156,26 +156,26 @@ class World:
             poison: also those that the server refuses.
             visible: only those that can be seen by now.
         """
-        strands, now_ns = self._log(account_id), self.now_ns()
-        for number, index in walk(strands):
-            strand = strands[number]
-            refused = index in strand.flaws and not poison
-            if not refused and not (visible and strand.visible_ns(index) > now_ns):
-                yield json.loads(json.loads(f'"{strand.row(index)}"'))
+        segments, now_ns = self._log(account_id), self.now_ns()
+        for number, index in walk(segments):
+            segment = segments[number]
+            refused = index in segment.flaws and not poison
+            if not refused and not (visible and segment.visible_ns(index) > now_ns):
+                yield json.loads(json.loads(f'"{segment.row(index)}"'))
 
     def poison(self, account_id: str) -> list[PoisonRow]:
         """List the records that the server refuses, in upstream order."""
-        strands = self._log(account_id)
+        segments = self._log(account_id)
         found = [
-            PoisonRow(rank(strands, (number, index)), strand.times[index], flaw, json.loads(strand.text(index)))
-            for number, strand in enumerate(strands)
-            for index, flaw in strand.flaws.items()
+            PoisonRow(rank(segments, (number, index)), segment.times[index], flaw, json.loads(segment.text(index)))
+            for number, segment in enumerate(segments)
+            for index, flaw in segment.flaws.items()
         ]
         return sorted(found, key=lambda row: row.index)
 
     # The audit endpoint.
 
-    def query(self, account_id: str, query: Query) -> Page:
+    def query(self, account_id: str, query: AuditQuery) -> AuditPage:
         """Answer a query as the audit endpoint would at this moment, refused rows included.
 
         Raises:
@@ -183,24 +183,24 @@ class World:
         """
         return find_page(self._log(account_id), query, self.options, self.now_ns())
 
-    def record_texts(self, account_id: str, page: Page) -> list[str]:
+    def record_texts(self, account_id: str, page: AuditPage) -> list[str]:
         """Write the whole records of a page as JSON, one text each."""
-        strands = self._log(account_id)
-        return [strands[number].text(index) for number, index in page.rows]
+        segments = self._log(account_id)
+        return [segments[number].text(index) for number, index in page.rows]
 
-    def row_texts(self, account_id: str, page: Page) -> list[str]:
+    def row_texts(self, account_id: str, page: AuditPage) -> list[str]:
         """Write the six-field rows of a page as they stand inside a JSON string."""
-        strands = self._log(account_id)
-        return [strands[number].row(index) for number, index in page.rows]
+        segments = self._log(account_id)
+        return [segments[number].row(index) for number, index in page.rows]
 
-    def flawed(self, account_id: str, page: Page) -> list[int]:
+    def flawed(self, account_id: str, page: AuditPage) -> list[int]:
         """List the places in a page whose records the server refuses."""
-        flaws = [strand.flaws for strand in self._log(account_id)]
+        flaws = [segment.flaws for segment in self._log(account_id)]
         if not any(flaws):
             return []
         return [place for place, (number, index) in enumerate(page.rows) if index in flaws[number]]
 
     def epoch(self, account_id: str) -> tuple[object, ...]:
         """Make a value that is equal as long as every query of an account has the same answer."""
-        strands, now_ns = self._log(account_id), self.now_ns()
-        return self._version, *(strand.epoch(now_ns) for strand in strands)
+        segments, now_ns = self._log(account_id), self.now_ns()
+        return self._version, *(segment.epoch(now_ns) for segment in segments)

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from cfaudit_sandbox import Account
+from cfaudit_sandbox import SandboxAccount
 from cfaudit_sandbox.server.tool import argument_error, choose_account, input_schema, instructions, read_query
 from cfaudit_sandbox.server.upstream import Caller
 from cfaudit_sandbox.world.query import BadQueryError
 
-ONE = Account("1" * 32, "One")
-TWO = Account("2" * 32, "Two")
+ONE = SandboxAccount("1" * 32, "One")
+TWO = SandboxAccount("2" * 32, "Two")
 SINGLE = Caller("user", (ONE,), ONE)
 SEVERAL = Caller("user", (ONE, TWO), None)
 NOBODY = Caller("user", (), None)

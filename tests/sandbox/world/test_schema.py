@@ -175,7 +175,7 @@ def test_zod_3_also_says_what_it_received() -> None:
 
 @cache
 def clean_texts() -> list[str]:
-    """Write a clean record of every kind of deed, by all sorts of people."""
+    """Write a clean record of every kind of action, by all sorts of people."""
     world = World(SandboxOptions(events=2_000))
     per_kind = {record["action"].get("description"): record for record in world.records(world.accounts[0].id)}
     per_actor = {str(record.get("actor")): record for record in world.records(world.accounts[0].id)}

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from cfaudit_sandbox import POISON_KINDS, Query, SandboxOptions, World
+from cfaudit_sandbox import POISON_KINDS, AuditQuery, SandboxOptions, World
+from cfaudit_sandbox.world.log_segment import project
 from cfaudit_sandbox.world.query import value_of
 from cfaudit_sandbox.world.schema import RECORD, issues
-from cfaudit_sandbox.world.strand import project
 from cfaudit_sandbox.world.text import instant
 
 END = datetime(2026, 11, 20, tzinfo=UTC)
@@ -274,7 +274,7 @@ def test_a_record_can_be_found_by_each_of_its_values() -> None:
         for name in ("audit_log_id", "raw_cf_ray_id", "raw_uri", "resource_id", "zone_id", "actor_token_name"):
             wanted = value_of(record, name)
             if isinstance(wanted, str):
-                query = Query(0, 2 * 10**18, "asc", 1000, "", ((name, wanted),))
+                query = AuditQuery(0, 2 * 10**18, "asc", 1000, "", ((name, wanted),))
                 texts = of.record_texts(first(of), of.query(first(of), query))
                 assert record in [json.loads(text) for text in texts]
 
@@ -282,14 +282,14 @@ def test_a_record_can_be_found_by_each_of_its_values() -> None:
 def test_a_million_events_are_there_at_once_and_take_little_memory() -> None:
     script = """
 import json, time
-from cfaudit_sandbox import Query, SandboxOptions, World
+from cfaudit_sandbox import AuditQuery, SandboxOptions, World
 started = time.process_time()
 world = World(SandboxOptions(events=1_000_000, poison=("all=100",)))
 account = world.accounts[0].id
-page = world.query(account, Query(0, 2 * 10**18, "asc", 1000))
+page = world.query(account, AuditQuery(0, 2 * 10**18, "asc", 1000))
 built = time.process_time() - started
 texts = world.record_texts(account, page)
-late = world.query(account, Query(0, 2 * 10**18, "desc", 1000, "", (("action_result", "failure"),)))
+late = world.query(account, AuditQuery(0, 2 * 10**18, "desc", 1000, "", (("action_result", "failure"),)))
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
 # Not ru_maxrss: that starts with the memory of the process that forked this one.
 print(json.dumps([built, len(texts), len(late.rows), int(status["VmHWM"].split()[0]) / 1024]))

@@ -24,21 +24,21 @@ _MS_NS = 1_000_000
 # The columns on which the value of a filter depends; the ids are unique and looked up instead.
 _DEPENDS: Mapping[str, tuple[str, ...]] = {
     "account_name": (),
-    "action_result": ("ending",),
-    "action_type": ("deed",),
-    "raw_method": ("deed",),
-    "raw_status_code": ("deed", "ending"),
-    "raw_uri": ("deed", "resource"),
-    "resource_id": ("deed", "resource"),
-    "resource_product": ("deed",),
-    "resource_type": ("deed",),
-    "resource_scope": ("deed",),
-    "zone_id": ("deed", "resource"),
-    "zone_name": ("deed", "resource"),
+    "action_result": ("outcome",),
+    "action_type": ("action",),
+    "raw_method": ("action",),
+    "raw_status_code": ("action", "outcome"),
+    "raw_uri": ("action", "resource"),
+    "resource_id": ("action", "resource"),
+    "resource_product": ("action",),
+    "resource_type": ("action",),
+    "resource_scope": ("action",),
+    "zone_id": ("action", "resource"),
+    "zone_name": ("action", "resource"),
 }
 
 
-class Strand(Protocol):
+class LogSegment(Protocol):
     """A sorted run of records."""
 
     @property
@@ -84,7 +84,7 @@ def project(record: Mapping[str, Any]) -> dict[str, Any]:
     return row
 
 
-class GeneratedStrand:
+class GeneratedSegment:
     """Records computed from their columns when they are asked for."""
 
     def __init__(self, composer: Composer, columns: Columns) -> None:
@@ -99,7 +99,7 @@ class GeneratedStrand:
     def _clean_text(self, index: int) -> str:
         columns = self._columns
         time_ns = self.times[index]
-        entry = (columns.deed[index], columns.identity[index], columns.resource[index], columns.ending[index])
+        entry = (columns.action[index], columns.identity[index], columns.resource[index], columns.outcome[index])
         return self._composer.text(index, time_ns, stamp(time_ns, columns.digits[index]), entry)
 
     def _spoiled(self, index: int, kind: int) -> dict[str, Any]:
@@ -118,7 +118,7 @@ class GeneratedStrand:
         if (kind := columns.poison.get(index)) is not None:
             return escaped(js(project(self._spoiled(index, kind))))
         time = stamp(self.times[index], columns.digits[index])
-        return self._composer.row(columns.deed[index], columns.identity[index], time)
+        return self._composer.row(columns.action[index], columns.identity[index], time)
 
     def heal(self, indices: Iterable[int]) -> None:
         """Let the server accept records as they are."""
@@ -191,7 +191,7 @@ class GeneratedStrand:
 
     def _example(self, name: str, entries: Mapping[str, int]) -> Any:
         get = entries.get
-        entry = (get("deed", 0), get("identity", 0), get("resource", 0), get("ending", 0))
+        entry = (get("action", 0), get("identity", 0), get("resource", 0), get("outcome", 0))
         return value_of(json.loads(self._composer.text(0, 0, "", entry)), name)
 
     def _mark_unique(self, name: str, wanted: str) -> bytes:
@@ -211,7 +211,7 @@ class GeneratedStrand:
         return range(bisect_left(self.times, time_ns), bisect_left(self.times, time_ns + _MS_NS))
 
 
-class GivenStrand:
+class GivenSegment:
     """Records that were handed over, kept as they are."""
 
     def __init__(self, records: Iterable[Mapping[str, Any]]) -> None:

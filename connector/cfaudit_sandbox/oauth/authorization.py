@@ -8,7 +8,7 @@ from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
-from cfaudit_sandbox.oauth.dialect import Dialect
+from cfaudit_sandbox.oauth.dialect import OAuthGeneration
 from cfaudit_sandbox.oauth.registration import OAuthFault, Registration
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _ONE_RESOURCE = "The resource parameter must name exactly one configured protected resource"
 
 
-class Wish(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+class AuthorizationRequest(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     """An authorization request as the consent page carries it along."""
 
     response_type: str
@@ -39,15 +39,15 @@ class Wish(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
 class RefusedByRedirectError(Exception):
     """The client is told by redirect that its request is not accepted."""
 
-    def __init__(self, wish: Wish, error: str, description: str) -> None:
+    def __init__(self, authorization: AuthorizationRequest, error: str, description: str) -> None:
         super().__init__(description)
-        self.wish = wish
+        self.authorization = authorization
         self.error = error
 
 
-def read_wish(
-    query: QueryParams, dialect: Dialect, resource_url: str, client_of: Callable[[str], Registration | None]
-) -> Wish:
+def read_authorization(
+    query: QueryParams, dialect: OAuthGeneration, resource_url: str, client_of: Callable[[str], Registration | None]
+) -> AuthorizationRequest:
     """Read an authorization request.
 
     Args:
@@ -66,7 +66,7 @@ def read_wish(
         raise _stays_here(query, dialect, client)
     resources = query.getlist("resource")
     asked = tuple(query.get("scope", "").split())
-    wish = Wish(
+    authorization = AuthorizationRequest(
         response_type=query.get("response_type", ""),
         client_id=client.id,
         redirect_uri=redirect_uri,
@@ -80,13 +80,13 @@ def read_wish(
     if dialect.catalog and unknown:
         raise OAuthFault(400, "invalid_scope", f"Unknown OAuth scope: {unknown[0]}")
     if dialect.strict:
-        return _strict(wish, query, dialect, resource_url, client)
-    if wish.response_type == "token" or not all(map(_is_resource, resources)):
+        return _strict(authorization, query, dialect, resource_url, client)
+    if authorization.response_type == "token" or not all(map(_is_resource, resources)):
         raise OAuthFault(500, "server_error", "Internal Error")
-    return wish
+    return authorization
 
 
-def _stays_here(query: QueryParams, dialect: Dialect, client: Registration | None) -> OAuthFault:
+def _stays_here(query: QueryParams, dialect: OAuthGeneration, client: Registration | None) -> OAuthFault:
     if not dialect.strict:
         return OAuthFault(500, "server_error", "Internal Error")
     if not query.get("client_id"):
@@ -94,26 +94,34 @@ def _stays_here(query: QueryParams, dialect: Dialect, client: Registration | Non
     return OAuthFault(400, "invalid_request", "Invalid client_id" if client is None else "Invalid redirect URI")
 
 
-def _strict(wish: Wish, query: QueryParams, dialect: Dialect, resource_url: str, client: Registration) -> Wish:
-    if wish.response_type != "code":
-        known = f"The authorization server does not support response_type {wish.response_type}"
-        error = "unsupported_response_type" if wish.response_type else "invalid_request"
-        raise RefusedByRedirectError(wish, error, known if wish.response_type else "response_type is required")
-    if (problem := _pkce_problem(wish, query, client)) is not None:
-        raise RefusedByRedirectError(wish, "invalid_request", problem)
+def _strict(
+    authorization: AuthorizationRequest,
+    query: QueryParams,
+    dialect: OAuthGeneration,
+    resource_url: str,
+    client: Registration,
+) -> AuthorizationRequest:
+    if authorization.response_type != "code":
+        known = f"The authorization server does not support response_type {authorization.response_type}"
+        error = "unsupported_response_type" if authorization.response_type else "invalid_request"
+        raise RefusedByRedirectError(
+            authorization, error, known if authorization.response_type else "response_type is required"
+        )
+    if (problem := _pkce_problem(authorization, query, client)) is not None:
+        raise RefusedByRedirectError(authorization, "invalid_request", problem)
     resources = query.getlist("resource")
     if not dialect.resource:
         if not all(map(_is_resource, resources)):
-            raise RefusedByRedirectError(wish, "invalid_target", _ONE_RESOURCE)
-        return wish
+            raise RefusedByRedirectError(authorization, "invalid_target", _ONE_RESOURCE)
+        return authorization
     if resources not in ([], [resource_url]):
-        raise RefusedByRedirectError(wish, "invalid_target", _ONE_RESOURCE)
-    return msgspec.structs.replace(wish, resource=resource_url)
+        raise RefusedByRedirectError(authorization, "invalid_target", _ONE_RESOURCE)
+    return msgspec.structs.replace(authorization, resource=resource_url)
 
 
-def _pkce_problem(wish: Wish, query: QueryParams, client: Registration) -> str | None:
+def _pkce_problem(authorization: AuthorizationRequest, query: QueryParams, client: Registration) -> str | None:
     method = query.get("code_challenge_method")
-    if not wish.code_challenge:
+    if not authorization.code_challenge:
         if method:
             return "PKCE code_challenge is required when code_challenge_method is provided."
         is_public = client.auth_method == "none"
