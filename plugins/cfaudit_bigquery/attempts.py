@@ -10,8 +10,8 @@ from google.cloud.bigquery import LoadJob
 
 from cfaudit_bigquery.body import Gzipped, events_at, json_lines
 from cfaudit_bigquery.faults import PassingError, row_faults
-from cfaudit_bigquery.service import Job, Service
-from cfaudit_bigquery.table import Target
+from cfaudit_bigquery.service import Job, TableService
+from cfaudit_bigquery.table import DestinationTable
 from cfaudit_export import Batch, LoadUnknownError, Receipt, Rejected, SinkError
 
 # Labels of jobs. One of ours that succeeded has `_ROWS`, or it puts nothing into the table.
@@ -34,7 +34,7 @@ class Loading:
     """
 
     batch: Batch
-    target: Target
+    target: DestinationTable
     refused: dict[str, str] = field(default_factory=dict)
     started: bool = False
 
@@ -64,7 +64,7 @@ class Loading:
         return 0 if too_many else len(named)
 
 
-def last_attempt(service: Service, job_name: str, location: str | None) -> tuple[int, Job | None]:
+def last_attempt(service: TableService, job_name: str, location: str | None) -> tuple[int, Job | None]:
     """Return the number of the last attempt at a batch and its job, done; -1 when there was none.
 
     Attempts are numbered without holes, so that the last is found by doubling and halving.
@@ -93,7 +93,7 @@ def is_fence(job: Job | None) -> bool:
     return job is not None and FENCE.items() <= job.labels.items()
 
 
-def receipt_of(job: Job, target: Target, words: Mapping[str, str], *, already: bool) -> Receipt:
+def receipt_of(job: Job, target: DestinationTable, words: Mapping[str, str], *, already: bool) -> Receipt:
     """Return the receipt of the batch that a job has stored.
 
     Raises:

@@ -46,14 +46,14 @@ class PassingError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class DestinationNames:
     """What error messages call the destination."""
 
     project: str
     dataset: str
 
 
-def fault(reason: str, status: int, words: str, place: Place, *, maybe_done: bool = False) -> Exception:
+def fault(reason: str, status: int, words: str, place: DestinationNames, *, maybe_done: bool = False) -> Exception:
     """Return the exception to raise for an answer of BigQuery.
 
     Args:
@@ -107,7 +107,7 @@ def one_line(words: str) -> str:
     return line if len(line) <= _LONGEST else line[:_LONGEST] + "..."
 
 
-def _advice(reason: str, status: int, words: str, place: Place) -> str:
+def _advice(reason: str, status: int, words: str, place: DestinationNames) -> str:
     if status == 401:
         return f"BigQuery does not accept the credentials: {words}; renew them, or set credentials_file"
     if reason == "accessDenied" or status == 403:

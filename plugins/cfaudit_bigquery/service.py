@@ -32,10 +32,10 @@ from cfaudit_bigquery import BigQueryConfig
 from cfaudit_bigquery.access import Access, access_of, auth_fault
 from cfaudit_bigquery.body import Gzipped
 from cfaudit_bigquery.bounded import BoundedSession
-from cfaudit_bigquery.faults import PassingError, Place, fault, invalid_words
+from cfaudit_bigquery.faults import DestinationNames, PassingError, fault, invalid_words
 from cfaudit_export import LoadUnknownError, SinkError
 
-__all__ = ["AlreadyThereError", "ChangedMeanwhileError", "Job", "Service"]
+__all__ = ["AlreadyThereError", "ChangedMeanwhileError", "Job", "TableService"]
 
 Job = bigquery.LoadJob | bigquery.QueryJob
 
@@ -58,7 +58,7 @@ class _StillRunningError(Exception):
     pass
 
 
-class Service:
+class TableService:
     """BigQuery, for one table. Connects when it is first asked something.
 
     Attributes:
@@ -76,9 +76,9 @@ class Service:
         return name if self._config.table.count(".") > 1 else f"{self._access.project}.{name}"
 
     @cached_property
-    def place(self) -> Place:
+    def place(self) -> DestinationNames:
         """Return what error messages call the destination."""
-        return Place(self._access.project, self._config.table.rpartition(".")[0])
+        return DestinationNames(self._access.project, self._config.table.rpartition(".")[0])
 
     def close(self) -> None:
         """Close the connections; the next request opens new ones."""

@@ -28,8 +28,17 @@ from google.cloud.bigquery import Table
 from cfaudit_bigquery import BigQueryConfig
 from cfaudit_bigquery.attempts import FENCE, Loading, is_fence, last_attempt, receipt_of, stored
 from cfaudit_bigquery.faults import PassingError
-from cfaudit_bigquery.service import AlreadyThereError, Job, Service
-from cfaudit_bigquery.table import Target, demand_create, fit, lack, needed_columns, ready, target_of, warning_of
+from cfaudit_bigquery.service import AlreadyThereError, Job, TableService
+from cfaudit_bigquery.table import (
+    DestinationTable,
+    demand_create,
+    lack,
+    missing_columns,
+    needed_columns,
+    ready,
+    target_of,
+    warning_of,
+)
 from cfaudit_export import Batch, LoadUnknownError, Receipt, SinkError, SinkRefusedError, Window, read_batch
 
 _LOG = logging.getLogger(__name__)
@@ -53,8 +62,8 @@ class BigQuerySink:
     def __init__(self, config: BigQueryConfig, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._config = config
         self._clock = clock
-        self._service = Service(config)
-        self._target: Target | None = None
+        self._service = TableService(config)
+        self._target: DestinationTable | None = None
 
     def check(self) -> str:
         """Look at the table, and have BigQuery rehearse what a load does; as `Sink.check`."""
@@ -116,7 +125,7 @@ class BigQuerySink:
             self._rehearse_create(name, self._config.location)
             return f"may make table '{name}' and start jobs"
         rights = ["bigquery.tables.updateData"]
-        if lacking := fit(table, self._config):
+        if lacking := missing_columns(table, self._config):
             demand_create(self._config, lack(name, lacking))
             rights.append("bigquery.tables.update")
         if self._config.merge:
@@ -160,7 +169,7 @@ class BigQuerySink:
                 raise SinkRefusedError(f"BigQuery refuses every event it is given: {words}; none was quarantined")
             _LOG.warning("bigquery refuses events", extra={"batch": batch_id, "events": events})
 
-    def _refuse_expired(self, batch: Batch, target: Target) -> None:
+    def _refuse_expired(self, batch: Batch, target: DestinationTable) -> None:
         """Load nothing that the table would drop at once, unless the settings ask for that: it would be lost unseen."""
         if target.keeps is None or target.may_drop:
             return
@@ -191,7 +200,7 @@ class BigQuerySink:
         self._service.wait(job)
         return job
 
-    def _run_query(self, job_id: str, target: Target, sql: str, labels: dict[str, str]) -> Job:
+    def _run_query(self, job_id: str, target: DestinationTable, sql: str, labels: dict[str, str]) -> Job:
         job = self._service.start_query(job_id, target.location, sql, labels)
         self._service.wait(job)
         return job

@@ -12,7 +12,7 @@ from google.cloud.bigquery import SchemaField, Table, TimePartitioning
 
 from cfaudit_bigquery import BigQueryConfig
 from cfaudit_bigquery.columns import CLUSTER, PARTITION, missing, obstacles
-from cfaudit_bigquery.service import AlreadyThereError, ChangedMeanwhileError, Service
+from cfaudit_bigquery.service import AlreadyThereError, ChangedMeanwhileError, TableService
 from cfaudit_export import SinkError, SinkRefusedError
 from cfaudit_export.schema_formats import as_bigquery
 
@@ -23,7 +23,7 @@ _RACES = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class DestinationTable:
     """A table as jobs know it.
 
     Attributes:
@@ -54,7 +54,7 @@ def needed_columns() -> list[SchemaField]:
     return [SchemaField.from_api_repr(field) for field in json.loads(as_bigquery())]
 
 
-def ready(service: Service, config: BigQueryConfig) -> Target:
+def ready(service: TableService, config: BigQueryConfig) -> DestinationTable:
     """Return the table, fit to take events; make it or add to it where that is allowed.
 
     Raises:
@@ -67,7 +67,7 @@ def ready(service: Service, config: BigQueryConfig) -> Target:
             if table is None:
                 demand_create(config, f"table '{service.table}' does not exist")
                 table = service.create_table(_new_table(service.table, config))
-            if lacking := fit(table, config):
+            if lacking := missing_columns(table, config):
                 demand_create(config, lack(service.table, lacking))
                 table.schema = [*table.schema, *lacking]
                 table = service.set_schema(table)
@@ -79,7 +79,7 @@ def ready(service: Service, config: BigQueryConfig) -> Target:
     raise SinkError(f"table '{service.table}' is being changed by others; the batch comes again with the next run")
 
 
-def fit(table: Table, config: BigQueryConfig) -> list[SchemaField]:
+def missing_columns(table: Table, config: BigQueryConfig) -> list[SchemaField]:
     """Return the columns that a table lacks.
 
     Raises:
@@ -97,12 +97,12 @@ def fit(table: Table, config: BigQueryConfig) -> list[SchemaField]:
     return [SchemaField.from_api_repr(field) for field in missing(needed, present)]
 
 
-def target_of(table: Table, config: BigQueryConfig) -> Target:
+def target_of(table: Table, config: BigQueryConfig) -> DestinationTable:
     """Return a table as jobs know it."""
     expiration_ms = table.time_partitioning.expiration_ms if table.time_partitioning else None
     keeps = timedelta(milliseconds=int(expiration_ms)) if expiration_ms else None
     days = config.partition_expiry_days
-    return Target(
+    return DestinationTable(
         f"{table.project}.{table.dataset_id}.{table.table_id}",
         table.location,
         table.created or datetime.fromtimestamp(0, UTC),

@@ -22,7 +22,7 @@ from cfaudit_s3.wire import Declined, Faults, Wire
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundObject:
     """An object that is there. `body` is empty when only its head was asked for."""
 
     etag: str
@@ -32,7 +32,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class UploadPart:
     """A part of an upload, as its completion must name it."""
 
     number: int
@@ -106,11 +106,11 @@ class Bucket:
                 self.conditional = False
         return self.conditional
 
-    def head(self, key: str) -> Found | None:
+    def head(self, key: str) -> FoundObject | None:
         """Look at an object; None when there is none."""
         return self._look("head_object", key)
 
-    def get(self, key: str) -> Found | None:
+    def get(self, key: str) -> FoundObject | None:
         """Read an object; None when there is none."""
         return self._look("get_object", key)
 
@@ -133,14 +133,14 @@ class Bucket:
         wire = self._wire
         return str(wire.ask("create_multipart_upload", key, **wire.protection, **wire.algorithm, **options)["UploadId"])
 
-    def send(self, key: str, upload_id: str, number: int, body: bytes) -> Part:
+    def send(self, key: str, upload_id: str, number: int, body: bytes) -> UploadPart:
         """Send a part; all but the last must have the same size."""
         checksum = self._wire.checksum(body)
         answer = self._wire.ask("upload_part", key, UploadId=upload_id, PartNumber=number, Body=body, **checksum)
         names = [f"Checksum{algorithm}" for algorithm in self._wire.algorithm.values()]
-        return Part(number, answer["ETag"], {name: answer[name] for name in names if name in answer})
+        return UploadPart(number, answer["ETag"], {name: answer[name] for name in names if name in answer})
 
-    def complete(self, key: str, upload_id: str, parts: tuple[Part, ...]) -> Literal["stored", "exists", "gone"]:
+    def complete(self, key: str, upload_id: str, parts: tuple[UploadPart, ...]) -> Literal["stored", "exists", "gone"]:
         """Make an upload the object, unless there is one; `gone` when it was aborted or completed before."""
         if self.conditional is False and self.head(key):
             return "exists"
@@ -177,7 +177,7 @@ class Bucket:
             self.conditional = declined.status == 412
         return declined.status == 501
 
-    def _look(self, operation: str, key: str, **options: Any) -> Found | None:
+    def _look(self, operation: str, key: str, **options: Any) -> FoundObject | None:
         try:
             answer = self._wire.ask(operation, key, **options)
         except Declined as declined:
@@ -189,7 +189,7 @@ class Bucket:
         metadata = {name.lower(): value for name, value in answer["Metadata"].items()}  # some stores change the case
         body = answer.get("Body", b"") if "Range" not in options else b""
         size = int(answer.get("ContentRange", "").rpartition("/")[2] or answer["ContentLength"])
-        return Found(normal_etag(answer["ETag"]), metadata, size, body)
+        return FoundObject(normal_etag(answer["ETag"]), metadata, size, body)
 
     def _require_absence(self, key: str, declined: Declined) -> None:
         """Make sure by a list that a key does not exist.

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import msgspec
 
-from cfaudit_s3.bucket import Part
+from cfaudit_s3.bucket import UploadPart
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class DayObject:
     """The events of one UTC day of a batch, as one object.
 
     Attributes:
@@ -31,7 +31,7 @@ class Piece:
     rows: int
     digest: str
     upload_id: str | None = None
-    parts: tuple[Part, ...] = ()
+    parts: tuple[UploadPart, ...] = ()
     size: int | None = None
     sha256: str | None = None
 
@@ -48,7 +48,7 @@ class Note:
 
     batch_id: str
     attempt: str
-    pieces: tuple[Piece, ...]
+    pieces: tuple[DayObject, ...]
 
     def encode(self) -> bytes:
         """Return the note as JSON."""

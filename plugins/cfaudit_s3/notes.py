@@ -7,8 +7,8 @@ import logging
 from collections.abc import Mapping
 
 from cfaudit_export import LoadUnknownError, Receipt, SinkError, SinkRefusedError, StoredFile
-from cfaudit_s3.bucket import Bucket, Found
-from cfaudit_s3.note import Note, Piece
+from cfaudit_s3.bucket import Bucket, FoundObject
+from cfaudit_s3.note import DayObject, Note
 
 _LOG = logging.getLogger(__name__)
 
@@ -88,11 +88,11 @@ class Notes:
                 return None
         return self.receipt(note, there, already=not stored)
 
-    def visible(self, note: Note) -> dict[str, Found]:
+    def visible(self, note: Note) -> dict[str, FoundObject]:
         """Return the objects of a note that are there, by their keys."""
         return {piece.key: found for piece in note.pieces if (found := self.look(piece))}
 
-    def look(self, piece: Piece) -> Found | None:
+    def look(self, piece: DayObject) -> FoundObject | None:
         """Look at the object of a piece; None when it is not there.
 
         Raises:
@@ -110,7 +110,7 @@ class Notes:
                 )
         return found
 
-    def require(self, piece: Piece, attempt: str) -> None:
+    def require(self, piece: DayObject, attempt: str) -> None:
         """Make sure that the object of a piece is there, once the store has said that it completed its upload.
 
         Raises:
@@ -131,7 +131,7 @@ class Notes:
             if piece.upload_id:
                 self._bucket.abort(piece.key, piece.upload_id)
 
-    def receipt(self, note: Note, there: Mapping[str, Found], *, already: bool) -> Receipt:
+    def receipt(self, note: Note, there: Mapping[str, FoundObject], *, already: bool) -> Receipt:
         """Return the receipt for all that a note lists.
 
         Args:
@@ -144,7 +144,7 @@ class Notes:
         files = tuple(self._file(piece, note, there.get(piece.key)) for piece in note.pieces)
         return Receipt(note.batch_id, rows, urls, already=already, files=files)
 
-    def _file(self, piece: Piece, note: Note, found: Found | None) -> StoredFile:
+    def _file(self, piece: DayObject, note: Note, found: FoundObject | None) -> StoredFile:
         """Return what a receipt says of an object; one that is not as the note has it is read for that."""
         name = piece.key.removeprefix(self._base)
         is_ours = found is None or found.metadata.get("cfaudit-attempt") == note.attempt

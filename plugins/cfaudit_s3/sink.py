@@ -30,7 +30,7 @@ from cfaudit_export import Batch, LoadUnknownError, Receipt, SinkError, SinkRefu
 from cfaudit_export.parquet import StagedEvents, digest_of, ids_by_day, write_parquet
 from cfaudit_s3 import S3Config
 from cfaudit_s3.bucket import Bucket
-from cfaudit_s3.note import Note, Piece
+from cfaudit_s3.note import DayObject, Note
 from cfaudit_s3.notes import Notes
 from cfaudit_s3.upload import Upload
 from cfaudit_s3.wire import Faults
@@ -137,7 +137,7 @@ class S3Sink:
             if len(events.days) > 1 or upload.upload_id:
                 upload.send_rest()
             uploads.append(upload)
-            says = Piece(upload.key, events.days[day], digests[day], upload.upload_id, upload.parts)
+            says = DayObject(upload.key, events.days[day], digests[day], upload.upload_id, upload.parts)
             pieces.append(replace(says, size=written.bytes, sha256=written.sha256))
         return uploads, Note(batch.batch_id, attempt, tuple(pieces))
 

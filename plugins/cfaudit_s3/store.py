@@ -25,7 +25,7 @@ from cfaudit_export import (
 )
 from cfaudit_export.stores.document import decode, encode
 from cfaudit_s3 import S3StoreConfig
-from cfaudit_s3.bucket import Bucket, Found
+from cfaudit_s3.bucket import Bucket, FoundObject
 from cfaudit_s3.lease import Lease
 from cfaudit_s3.wire import Faults
 
@@ -188,7 +188,7 @@ def _wrapped(fence: int, document: bytes) -> bytes:
     return b'{"fence": %d,\n"checkpoint": %s}\n' % (fence, document.strip())
 
 
-def _unwrapped(found: Found, where: str) -> _Fenced:
+def _unwrapped(found: FoundObject, where: str) -> _Fenced:
     try:
         return msgspec.json.decode(found.body, type=_Fenced)
     except ValueError as error:

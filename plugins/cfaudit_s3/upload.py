@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from cfaudit_s3.bucket import Bucket, Part
+from cfaudit_s3.bucket import Bucket, UploadPart
 
 
 class Upload:
@@ -19,10 +19,10 @@ class Upload:
         self._options = options
         self._held = bytearray()
         self._failed = False
-        self._parts: list[Part] = []
+        self._parts: list[UploadPart] = []
 
     @property
-    def parts(self) -> tuple[Part, ...]:
+    def parts(self) -> tuple[UploadPart, ...]:
         """Return the parts sent so far."""
         return tuple(self._parts)
 

@@ -17,8 +17,8 @@ from cfaudit_splunk.replies import (
     NO_DATA,
     BadEvent,
     Busy,
+    CollectorReply,
     Refused,
-    Reply,
     Stopped,
     Taken,
     TooLarge,
@@ -156,7 +156,7 @@ class Collector:
 
     # -- one exchange ---------------------------------------------------------------------------------
 
-    def _post(self, endpoint: Endpoint, path: str, body: bytes, channel: str = "") -> Reply:
+    def _post(self, endpoint: Endpoint, path: str, body: bytes, channel: str = "") -> CollectorReply:
         headers = {"X-Splunk-Request-Channel": channel} if channel else {}
         if self._config.gzip and body:
             headers["Content-Encoding"] = "gzip"

@@ -11,10 +11,10 @@ import logging
 from cfaudit_export import LoadUnknownError, Rejected, SinkError, SinkRefusedError
 from cfaudit_splunk.collector import Collector, Endpoint, Timing
 from cfaudit_splunk.config import SplunkConfig
-from cfaudit_splunk.events import StagedEvents
-from cfaudit_splunk.progress import Progress
+from cfaudit_splunk.events import EventRequests
+from cfaudit_splunk.progress import BatchProgress
 from cfaudit_splunk.replies import BadEvent, Stopped, Taken, TooLarge
-from cfaudit_splunk.waiting import Waiting
+from cfaudit_splunk.waiting import UnindexedRequests
 
 _LOG = logging.getLogger(__name__)
 
@@ -26,13 +26,13 @@ _MOST_WAITING = 32
 _HOPELESS = 20
 
 
-class Delivery:
+class BatchDelivery:
     """Brings the missing events of one batch to Splunk."""
 
     def __init__(
         self,
-        events: StagedEvents,
-        progress: Progress,
+        events: EventRequests,
+        progress: BatchProgress,
         collector: Collector,
         config: SplunkConfig,
         timing: Timing,
@@ -44,7 +44,7 @@ class Delivery:
         self._progress = progress
         self._collector = collector
         self._ack = config.ack
-        self._waiting = Waiting(collector, timing, config.ack_poll_seconds, config.ack_timeout_seconds)
+        self._waiting = UnindexedRequests(collector, timing, config.ack_poll_seconds, config.ack_timeout_seconds)
         self._refused: dict[int, Rejected] = {}
         self._is_believed = refused_before  # that refusals are due to the events
         self._taken_before = taken_before or progress.has_taken

@@ -53,7 +53,7 @@ class Request:
     body: bytes
 
 
-class StagedEvents:
+class EventRequests:
     """The events of a staged batch, turned into requests as they are taken.
 
     Raises:

@@ -21,7 +21,7 @@ SUFFIX = ".splunk"
 _FORMAT = 1
 
 
-class Progress:
+class BatchProgress:
     """The entries about one batch, open for more. A context manager.
 
     A file about other events or another destination is begun anew.

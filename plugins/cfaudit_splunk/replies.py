@@ -111,10 +111,10 @@ class Refused:
     code: int | None = None
 
 
-Reply = Taken | Busy | Stopped | BadEvent | TooLarge | Refused
+CollectorReply = Taken | Busy | Stopped | BadEvent | TooLarge | Refused
 
 
-def read_reply(status: int, headers: Mapping[str, str], content: bytes) -> Reply:
+def read_reply(status: int, headers: Mapping[str, str], content: bytes) -> CollectorReply:
     """Say what the reply to events means."""
     answer = _answer(content)
     code, words = _number(answer.get("code")), _words(answer, status)

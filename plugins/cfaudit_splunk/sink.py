@@ -20,9 +20,9 @@ from cfaudit_export import Batch, LoadUnknownError, Receipt, SinkRefusedError, W
 from cfaudit_export.http.exchange import open_client
 from cfaudit_splunk.collector import Collector, Timing
 from cfaudit_splunk.config import SplunkConfig
-from cfaudit_splunk.deliver import Delivery
-from cfaudit_splunk.events import StagedEvents
-from cfaudit_splunk.progress import Progress
+from cfaudit_splunk.deliver import BatchDelivery
+from cfaudit_splunk.events import EventRequests
+from cfaudit_splunk.progress import BatchProgress
 
 _CONNECT_SECONDS = 10.0
 
@@ -44,11 +44,11 @@ class SplunkSink:
     def load(self, batch: Batch) -> Receipt:
         """Send what Splunk is not known to have of the batch; as `Sink.load`, but at least once."""
         destination = (*sorted(self._config.bases), self._config.index or "")
-        with Progress(batch, destination) as progress:
+        with BatchProgress(batch, destination) as progress:
             already = not progress.missing()
             if not already:
-                events = StagedEvents(batch.path, self._config)
-                Delivery(
+                events = EventRequests(batch.path, self._config)
+                BatchDelivery(
                     events,
                     progress,
                     self._collector,

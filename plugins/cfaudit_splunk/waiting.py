@@ -25,7 +25,7 @@ class _Sent:
     at: float
 
 
-class Waiting:
+class UnindexedRequests:
     """The requests of a load that were taken and are not known to be indexed."""
 
     def __init__(self, collector: Collector, timing: Timing, poll_seconds: float, timeout_seconds: float) -> None:

@@ -65,11 +65,11 @@ def stage(folder: Path, shape: str, events: int) -> None:
 def prepare(folder: Path) -> None:
     """Write the bodies that the sink would post, for the bare post."""
     from cfaudit_splunk import SplunkConfig
-    from cfaudit_splunk.events import StagedEvents
+    from cfaudit_splunk.events import EventRequests
 
     number = 0
     for path in staged(folder):
-        for request in StagedEvents(path, SplunkConfig("https://nobody.example.com")).requests(range(ROWS)):
+        for request in EventRequests(path, SplunkConfig("https://nobody.example.com")).requests(range(ROWS)):
             (folder / f"{number:06d}.body").write_bytes(request.body)
             number += 1
 
@@ -124,9 +124,9 @@ def cpu(folder: Path, rounds: int) -> None:
 
 
 def _requests(path: Path, config: Any) -> list[Any]:
-    from cfaudit_splunk.events import StagedEvents
+    from cfaudit_splunk.events import EventRequests
 
-    return list(StagedEvents(path, config).requests(range(ROWS)))
+    return list(EventRequests(path, config).requests(range(ROWS)))
 
 
 def _without_isal(path: Path, config: Any) -> None:

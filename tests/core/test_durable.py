@@ -20,7 +20,7 @@ from cfaudit_export.stores.file import FileStore
 from cfaudit_export.testing import make_batch
 from cfaudit_parquet import ParquetConfig
 from cfaudit_parquet.sink import ParquetSink
-from cfaudit_splunk.progress import Progress
+from cfaudit_splunk.progress import BatchProgress
 
 ROOT = Path(__file__).parents[2]
 
@@ -64,7 +64,7 @@ def store_parquet(folder: Path) -> None:
 
 
 def note_progress(folder: Path) -> None:
-    with Progress(make_batch(folder, rows=2), ("somewhere",)) as progress:
+    with BatchProgress(make_batch(folder, rows=2), ("somewhere",)) as progress:
         progress.take(range(2))
         assert progress.missing() == []
 

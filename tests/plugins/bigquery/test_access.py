@@ -18,7 +18,7 @@ from google.auth.exceptions import RefreshError
 from cfaudit_bigquery import BigQueryConfig
 from cfaudit_bigquery.access import auth_fault
 from cfaudit_bigquery.faults import PassingError
-from cfaudit_bigquery.service import Service
+from cfaudit_bigquery.service import TableService
 from cfaudit_bigquery.sink import BigQuerySink
 from cfaudit_export import SinkError, SinkRefusedError
 
@@ -86,7 +86,7 @@ def checked_with(key: Path) -> None:
 
 def test_the_project_is_the_one_that_is_set_else_that_of_the_key(key_file: Any) -> None:
     def table(**more: Any) -> str:
-        return Service(BigQueryConfig(credentials_file=key_file(), **more)).table
+        return TableService(BigQueryConfig(credentials_file=key_file(), **more)).table
 
     assert table(table="audit.events") == "of-the-key.audit.events"
     assert table(table="audit.events", project="payer") == "payer.audit.events"

@@ -12,7 +12,7 @@ import pytest
 from cfaudit_bigquery import BigQueryConfig
 from cfaudit_bigquery.attempts import _MOST_REFUSED
 from cfaudit_bigquery.columns import CLUSTER, PARTITION
-from cfaudit_bigquery.faults import _LATER, _PASSING, PassingError, Place, fault
+from cfaudit_bigquery.faults import _LATER, _PASSING, DestinationNames, PassingError, fault
 from cfaudit_export import SinkError
 from cfaudit_export.plugin.config import to_config
 from cfaudit_export.schema_formats import as_bigquery
@@ -72,7 +72,7 @@ def test_the_page_says_what_follows_from_every_fault(page: Any) -> None:
     assert (passing, later) == (set(_PASSING), set(_LATER))
     for names, code, _ in rows:
         for reason in named(names):
-            found = fault(reason, 403, "so", Place("p", "d"))
+            found = fault(reason, 403, "so", DestinationNames("p", "d"))
             error = found.error if isinstance(found, PassingError) else found
             assert isinstance(error, SinkError)
             assert error.exit_code == int(code), reason

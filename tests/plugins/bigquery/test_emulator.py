@@ -27,7 +27,7 @@ from google.cloud import bigquery
 
 from cfaudit_bigquery import BigQueryConfig
 from cfaudit_bigquery.body import json_lines
-from cfaudit_bigquery.service import Service
+from cfaudit_bigquery.service import TableService
 from cfaudit_bigquery.sink import _merge_statement
 from cfaudit_bigquery.table import ready
 from cfaudit_export import read_batch
@@ -99,7 +99,7 @@ def client(emulator: str) -> bigquery.Client:
 
 def make_table(url: str, name: str) -> str:
     config = BigQueryConfig(table=f"proj.audit.{name}", endpoint_url=url)
-    return ready(Service(config), config).name
+    return ready(TableService(config), config).name
 
 
 def test_the_table_is_made_as_asked(emulator: str, client: bigquery.Client) -> None:

@@ -2,10 +2,18 @@ from __future__ import annotations
 
 import pytest
 
-from cfaudit_bigquery.faults import PassingError, Place, fault, invalid_words, one_line, row_faults, without_values
+from cfaudit_bigquery.faults import (
+    DestinationNames,
+    PassingError,
+    fault,
+    invalid_words,
+    one_line,
+    row_faults,
+    without_values,
+)
 from cfaudit_export import LoadUnknownError, SinkError, SinkRefusedError
 
-PLACE = Place("proj", "proj.audit")
+PLACE = DestinationNames("proj", "proj.audit")
 
 
 @pytest.mark.parametrize(

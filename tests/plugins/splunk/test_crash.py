@@ -20,7 +20,7 @@ import pytest
 
 from cfaudit_export import Batch, read_batch
 from cfaudit_export.testing import make_batch
-from cfaudit_splunk.progress import Progress
+from cfaudit_splunk.progress import BatchProgress
 
 SETTINGS = {"max_events": 8, "ack_poll_seconds": 0.002}
 
@@ -47,7 +47,7 @@ class Crash:
         """Return the events that the load knew to be there when it was killed."""
         if not self.batch.path.with_suffix(".splunk").exists():
             return set()
-        with Progress(self.batch, (self.splunk.url, "")) as progress:
+        with BatchProgress(self.batch, (self.splunk.url, "")) as progress:
             missing = {row for rows in progress.missing() for row in rows}
         ids = read_batch(self.batch)["event_id"].to_pylist()
         return {event for row, event in enumerate(ids) if row not in missing}

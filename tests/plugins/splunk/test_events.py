@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from cfaudit_export.schema import COLUMNS, schema
 from cfaudit_export.testing import make_batch
 from cfaudit_splunk import SplunkConfig
-from cfaudit_splunk.events import INDEXED, StagedEvents, compose, packer
+from cfaudit_splunk.events import INDEXED, EventRequests, compose, packer
 
 URL = "https://splunk.example.com:8088"
 
@@ -84,20 +84,20 @@ def test_whatever_the_event_every_value_is_in_its_object(events: list[dict[str, 
 )
 def test_the_time_is_written_out_to_the_microsecond(tmp_path: Path, microseconds: int, text: str) -> None:
     batch = make_batch(tmp_path, rows=1, changes={"event_time": [microseconds]})
-    (request,) = StagedEvents(batch.path, SplunkConfig(URL, gzip=False)).requests(range(1))
+    (request,) = EventRequests(batch.path, SplunkConfig(URL, gzip=False)).requests(range(1))
     assert request.body.startswith(b'{"time":' + text.encode() + b",")
 
 
 def test_json_is_put_in_to_the_letter(tmp_path: Path) -> None:
     raw = '{ "a" : 1.10e+2,\n"b":"\\ud83e", "c":[ ] }'
     batch = make_batch(tmp_path, rows=1, changes={"event_raw": [raw], "resource_value": ["null"]})
-    (request,) = StagedEvents(batch.path, SplunkConfig(URL, gzip=False)).requests(range(1))
+    (request,) = EventRequests(batch.path, SplunkConfig(URL, gzip=False)).requests(range(1))
     assert f'"resource_value":null,"event_raw":{raw}' in request.body.decode()
 
 
 def test_long_columns_come_last_where_no_search_has_to_reach_beyond_them(tmp_path: Path) -> None:
     batch = make_batch(tmp_path, rows=1, shape="whole")
-    (request,) = StagedEvents(batch.path, SplunkConfig(URL, gzip=False)).requests(range(1))
+    (request,) = EventRequests(batch.path, SplunkConfig(URL, gzip=False)).requests(range(1))
     names = list(json.loads(request.body)["event"])
     assert names[0] == "event_time"
     assert names[-4:] == ["resource_request", "resource_response", "resource_value", "event_raw"]
@@ -105,7 +105,7 @@ def test_long_columns_come_last_where_no_search_has_to_reach_beyond_them(tmp_pat
 
 def test_no_name_is_both_indexed_and_in_the_event(tmp_path: Path) -> None:
     batch = make_batch(tmp_path, rows=1, shape="whole")
-    (request,) = StagedEvents(batch.path, SplunkConfig(URL, gzip=False)).requests(range(1))
+    (request,) = EventRequests(batch.path, SplunkConfig(URL, gzip=False)).requests(range(1))
     posted = json.loads(request.body)
     assert set(posted["fields"]) == {"event_id", "event_key", "account_id", "fidelity"}
     assert not set(posted["fields"]) & set(posted["event"])
@@ -115,13 +115,13 @@ def test_no_name_is_both_indexed_and_in_the_event(tmp_path: Path) -> None:
 def test_every_object_says_where_it_belongs(tmp_path: Path) -> None:
     batch = make_batch(tmp_path, rows=2)
     config = SplunkConfig(URL, index='au"dit', host="h", source="s", sourcetype="t", gzip=False)
-    (request,) = StagedEvents(batch.path, config).requests(range(2))
+    (request,) = EventRequests(batch.path, config).requests(range(2))
     assert request.body.count(b',"host":"h","source":"s","sourcetype":"t","index":"au\\"dit","fields":{') == 2
 
 
 def test_the_event_as_received_can_be_left_out(tmp_path: Path) -> None:
     batch = make_batch(tmp_path, rows=1)
-    (request,) = StagedEvents(batch.path, SplunkConfig(URL, gzip=False, event_raw=False)).requests(range(1))
+    (request,) = EventRequests(batch.path, SplunkConfig(URL, gzip=False, event_raw=False)).requests(range(1))
     assert "event_raw" not in json.loads(request.body)["event"]
 
 
@@ -152,7 +152,7 @@ def test_any_rows_are_cut_into_requests_within_the_limits(
     uneven: Any, max_bytes: int, max_events: int, chunk_rows: int, ends: tuple[int, int]
 ) -> None:
     config = SplunkConfig(URL, max_bytes=max_bytes, max_events=max_events, gzip=False)
-    staged = StagedEvents(uneven.path, config)
+    staged = EventRequests(uneven.path, config)
     staged._chunk_rows = chunk_rows
     rows = range(min(ends), max(ends))
     requests = list(staged.requests(rows))
@@ -164,7 +164,7 @@ def test_any_rows_are_cut_into_requests_within_the_limits(
 
 def test_requests_are_as_full_as_the_limits_allow(uneven: Any) -> None:
     config = SplunkConfig(URL, max_bytes=20_000, gzip=False)
-    staged = StagedEvents(uneven.path, config)
+    staged = EventRequests(uneven.path, config)
     whole = [request.rows for request in staged.requests(range(300))]
     staged._chunk_rows = 70
     requests = list(staged.requests(range(300)))
@@ -175,7 +175,7 @@ def test_requests_are_as_full_as_the_limits_allow(uneven: Any) -> None:
 
 
 def test_a_part_of_a_request_is_one_request(uneven: Any) -> None:
-    staged = StagedEvents(uneven.path, SplunkConfig(URL, max_bytes=20_000))
+    staged = EventRequests(uneven.path, SplunkConfig(URL, max_bytes=20_000))
     for request in staged.requests(range(300)):
         (again,) = staged.requests(request.rows)
         assert again == request
@@ -202,7 +202,7 @@ def test_a_staged_file_cut_short_is_not_taken_for_a_whole_one(tmp_path: Path) ->
     batch = make_batch(tmp_path, rows=500)
     batch.path.write_bytes(batch.path.read_bytes()[:-2_000])
     with pytest.raises(pa.ArrowInvalid):
-        StagedEvents(batch.path, SplunkConfig(URL))
+        EventRequests(batch.path, SplunkConfig(URL))
 
 
 def test_a_column_of_a_later_version_is_sent_by_its_type(tmp_path: Path) -> None:

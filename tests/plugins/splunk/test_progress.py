@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from cfaudit_export import Batch, Rejected, SinkError
 from cfaudit_export.testing import make_batch
-from cfaudit_splunk.progress import Progress
+from cfaudit_splunk.progress import BatchProgress
 
 HERE = ("https://splunk.example.com", "main")
 
@@ -26,16 +26,16 @@ def batch(tmp_path: Path) -> Batch:
 
 
 def missing(batch: Batch, destination: tuple[str, ...] = HERE) -> list[range]:
-    with Progress(batch, destination) as progress:
+    with BatchProgress(batch, destination) as progress:
         return progress.missing()
 
 
 def test_what_is_noted_is_known_to_the_next(batch: Batch) -> None:
-    with Progress(batch, HERE) as progress:
+    with BatchProgress(batch, HERE) as progress:
         assert progress.missing() == [range(100)]
         progress.take(range(10, 20), range(30, 40))
         progress.reject(25, Rejected("id-25", "words"))
-    with Progress(batch, HERE) as progress:
+    with BatchProgress(batch, HERE) as progress:
         assert progress.missing() == [range(10), range(20, 25), range(26, 30), range(40, 100)]
         assert progress.rejected == (Rejected("id-25", "words"),)
 
@@ -52,7 +52,7 @@ def test_missing_is_what_was_never_noted_wherever_a_crash_cuts_the_file(
         staged = make_batch(Path(folder), rows=100)
         path = staged.path.with_suffix(".splunk")
         lengths = []
-        with Progress(staged, HERE) as progress:
+        with BatchProgress(staged, HERE) as progress:
             lengths.append((path.stat().st_size, set()))
             known: set[int] = set()
             for taken, start, length in notes:
@@ -68,7 +68,7 @@ def test_missing_is_what_was_never_noted_wherever_a_crash_cuts_the_file(
         content = path.read_bytes()[: max(0, path.stat().st_size - cut)]
         path.write_bytes(content)
         whole = max((one for one in lengths if one[0] <= len(content)), key=lambda one: one[0], default=(0, set()))
-        with Progress(staged, HERE) as progress:
+        with BatchProgress(staged, HERE) as progress:
             found = progress.missing()
             assert {row for rows in found for row in rows} == set(range(100)) - whole[1]
             assert sum(map(len, found)) == 100 - len(whole[1])
@@ -77,17 +77,17 @@ def test_missing_is_what_was_never_noted_wherever_a_crash_cuts_the_file(
 
 
 def test_a_file_about_other_events_or_another_place_does_not_count(batch: Batch) -> None:
-    with Progress(batch, HERE) as progress:
+    with BatchProgress(batch, HERE) as progress:
         progress.take(range(100))
     assert missing(batch) == []
     assert missing(batch, ("https://splunk.example.com", "other")) == [range(100)]
-    with Progress(batch, HERE) as progress:
+    with BatchProgress(batch, HERE) as progress:
         progress.take(range(100))
     assert missing(replace(batch, digest="0" * 64)) == [range(100)]
 
 
 def test_each_note_is_on_the_disk_before_the_load_goes_on(batch: Batch) -> None:
-    with Progress(batch, HERE) as progress:
+    with BatchProgress(batch, HERE) as progress:
         progress.take(range(5))
         lines = batch.path.with_suffix(".splunk").read_text().splitlines()
         assert [json.loads(line) for line in lines[1:]] == [{"taken": [[0, 5]]}]
@@ -125,7 +125,7 @@ def no_room() -> Iterator[None]:
 
 
 def test_a_full_disk_stops_the_load_and_spoils_nothing(batch: Batch) -> None:
-    with Progress(batch, HERE) as progress:
+    with BatchProgress(batch, HERE) as progress:
         progress.take(range(10))
         with no_room(), pytest.raises(SinkError, match="cannot keep track of the load"):
             progress.take(range(10, 20))
