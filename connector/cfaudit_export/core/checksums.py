@@ -38,10 +38,12 @@ class Footer:
     Attributes:
         metadata: as pyarrow reads it.
         digest: the digest of the footer, which was compared; None in a file that has none.
+        content: the end of the file, from the first byte of the footer on.
     """
 
     metadata: pq.FileMetaData
     digest: str | None
+    content: bytes
 
 
 class ChecksumWriter(io.RawIOBase):
@@ -116,7 +118,7 @@ def read_footer(file: Any) -> Footer:
     if digest and hashlib.sha256(_with_digest(footer, digest, BLANK)[:-_END]).hexdigest() != digest:
         raise pa.ArrowInvalid("its footer is not the one that was written")
     try:
-        return Footer(pq.read_metadata(pa.BufferReader(_MAGIC + footer)), digest)
+        return Footer(pq.read_metadata(pa.BufferReader(_MAGIC + footer)), digest, footer)
     except (pa.ArrowException, ValueError, OSError) as error:  # no disk was asked
         raise pa.ArrowInvalid(str(error)) from error
 

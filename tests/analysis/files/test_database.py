@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -245,9 +246,9 @@ def test_a_file_that_vanishes_while_it_is_listed_is_looked_for_again(
     listed = list(place.files(lambda _: True))
     ghost = listed[0].__class__(listed[0].name.replace("batch", "ghost"), listed[0].path.replace("batch", "ghost"), 1)
     listings = [[*listed, ghost], listed]
-    seeing_ghosts = place.__class__(place.shown, place.root, place.filesystem, lambda _: iter(listings.pop(0)))
+    seeing_ghosts = replace(place, files=lambda _: iter(listings.pop(0)))
     assert len(FileCatalog(seeing_ghosts, wanted_folders(None)).listing.files) == 10
-    always = place.__class__(place.shown, place.root, place.filesystem, lambda _: iter([ghost]))
+    always = replace(place, files=lambda _: iter([ghost]))
     with open_data(always) as data, pytest.raises(TryAgainError, match="were replaced while they were read; ask again"):
         data.ask("SELECT count(*) FROM audit_events")
 
@@ -283,7 +284,7 @@ def test_a_folder_that_may_not_be_read_is_no_empty_one(
         raise PermissionError(13, "Permission denied")
 
     with pytest.raises(AccessError, match="not allowed to read"):
-        open_data(place.__class__(place.shown, place.root, place.filesystem, refused))
+        open_data(replace(place, files=refused))
 
 
 def test_times_are_shown_in_the_zone_that_is_asked_for(tmp_path: Path, store_rows: Store) -> None:

@@ -25,12 +25,12 @@ from cfaudit_export.analysis.files.footers import (
     Ignored,
     Listing,
     candidates,
-    checked_format,
     look,
 )
 from cfaudit_export.analysis.files.location import Location
 from cfaudit_export.analysis.files.merged import Merges
 from cfaudit_export.analysis.files.replacing import Replacements, replacements
+from cfaudit_export.analysis.files.scan import Piece, paths_by, rows_of
 from cfaudit_export.core.escape import escaped
 
 _LOG = logging.getLogger(__name__)
@@ -51,6 +51,7 @@ class FileCatalog:
         self._wanted = wanted
         self._merges = Merges(place, limits or Limits())
         self._looked: dict[str, DataFile | Ignored] = {}
+        self.failures: list[Exception] = []
         self._told_of_foreign = False
         self._told_of_unknown = False
         self._list()
@@ -94,6 +95,12 @@ class FileCatalog:
                 return [one for one in files if one.found.name not in gone]
         raise AssertionError("the last attempt returns or raises")
 
+    def rows(self, files: Iterable[DataFile]) -> ds.Dataset:
+        """Return the rows of files; what keeps one from being read is noted in `failures`."""
+        return rows_of(
+            self.place, [Piece(one.found, _bounds(one)) for one in files], event_columns(), self.failures.append
+        )
+
     def damaged(self) -> tuple[str, str] | None:
         """Return the name of a file that was looked at and whose rows cannot be read, and why; None if all can."""
         for one in self._looked.values():
@@ -115,6 +122,11 @@ class FileCatalog:
         extra = {"file": some[0].found.name, "columns": escaped(", ".join(unknown_columns(some[0].columns)), 80)}
         _LOG.warning("columns that this version does not know are not read", extra=extra)
 
+    def cause_of(self, error: Exception) -> Exception:
+        """Return what kept a file from being read, where that is what an error of DuckDB says; else the error."""
+        failures, self.failures[:] = [*self.failures], []
+        return next((one for one in failures if str(one) in str(error)), error)
+
     def forget(self) -> None:
         """List anew at the next question: what was listed is not there any more."""
         self._list()
@@ -127,29 +139,28 @@ class CatalogDataset(ds.FileSystemDataset):  # type: ignore[misc]  # pyarrow has
 
     def __init__(self, catalog: FileCatalog, *, replaced_too: bool) -> None:
         """Build it; `replaced_too` says whether shadows that another event took the place of are there."""
-        super().__init__([], event_columns(), ds.ParquetFileFormat(), catalog.place.filesystem)
+        super().__init__([], event_columns(), ds.ParquetFileFormat())
         self._catalog = catalog
         self._replaced_too = replaced_too
 
-    def scanner(self, columns: list[str] | None = None, filter: Any = None, **options: Any) -> ds.Scanner:  # noqa: A002  # the names are pyarrow's
+    def scanner(self, columns: list[str] | None = None, filter: Any = None, **options: Any) -> Any:  # noqa: A002  # the names are pyarrow's
         """Return what reads the rows that pass a filter; DuckDB asks for it once a scan."""
-        folders = self._folders(filter)
-        files = self._catalog.files(lambda one: one.folder in folders)
-        condition = filter
-        if not self._replaced_too and (found := self._replaced_in(folders)):
-            condition = found.kept if filter is None else filter & found.kept
-        dataset = dataset_of(self._catalog.place, files)
-        return dataset.scanner(columns=columns, filter=condition, **options)
+        try:
+            folders = self._folders(filter)
+            files = self._catalog.files(lambda one: one.folder in folders)
+            condition = filter
+            if not self._replaced_too and (found := self._replaced_in(folders)):
+                condition = found.kept if filter is None else filter & found.kept
+        except Exception as error:
+            self._catalog.failures.append(error)
+            raise
+        return self._catalog.rows(files).scanner(columns=columns, filter=condition, **options)
 
     def _folders(self, filter: Any) -> set[str]:  # noqa: A002  # as above
         """Return the folders whose names a filter does not rule out."""
         one_of_each = {one.folder: one for one in self._catalog.candidates}
-        form, place = ds.ParquetFileFormat(), self._catalog.place
-        pieces = [
-            form.make_fragment(one.found.path, place.filesystem, partition_expression=_by_name(one))
-            for one in one_of_each.values()
-        ]
-        paths = {piece.path for piece in ds.FileSystemDataset(pieces, event_columns(), form).get_fragments(filter)}
+        pieces = [Piece(one.found, _by_name(one)) for one in one_of_each.values()]
+        paths = paths_by(filter, pieces, event_columns())
         return {folder for folder, one in one_of_each.items() if one.found.path in paths}
 
     def _replaced_in(self, folders: Collection[str]) -> Replacements | None:
@@ -157,14 +168,7 @@ class CatalogDataset(ds.FileSystemDataset):  # type: ignore[misc]  # pyarrow has
         days = {(one.account_id, one.day) for one in self._catalog.candidates if one.folder in folders}
         near = {(account, _moved(day, by)) for account, day in days for by in (-1, 0, 1)}
         files = self._catalog.files(lambda one: (one.account_id, one.day) in near)
-        return replacements(dataset_of(self._catalog.place, (one for one in files if one.has_replacements)))
-
-
-def dataset_of(place: Location, files: Iterable[DataFile]) -> ds.FileSystemDataset:
-    """Return files as a dataset that opens only what a question needs; checksums of pages are compared."""
-    form = checked_format()
-    pieces = [form.make_fragment(one.found.path, place.filesystem, partition_expression=_bounds(one)) for one in files]
-    return ds.FileSystemDataset(pieces, event_columns(), form, place.filesystem)
+        return replacements(self._catalog.rows(one for one in files if one.has_replacements))
 
 
 def fault_of(place: Location, one: DataFile, names: Collection[str] | None = None) -> str:
@@ -179,14 +183,15 @@ def fault_of(place: Location, one: DataFile, names: Collection[str] | None = Non
         OSError: it is not the file's fault.
     """
     try:
-        piece = checked_format().make_fragment(one.found.path, place.filesystem)
-        for batch in piece.to_batches(columns=[name for name in one.columns.names if not names or name in names]):
+        rows = rows_of(place, [Piece(one.found)], one.columns)
+        wanted = [name for name in dict.fromkeys(one.columns.names) if not names or name in names]
+        for batch in rows.scanner(columns=wanted).to_reader():
             require_text(batch.columns)
             pc.min_max(batch["event_time"]).as_py()
     except OverflowError:
         return "it has times of no calendar"
     except (pa.ArrowException, OSError) as error:
-        if isinstance(error, OSError) and (error.errno is not None or "AWS Error" in str(error)):
+        if isinstance(error, OSError) and error.errno is not None:
             raise
         return escaped(str(error).strip().partition("\n")[0], 120)
     return ""

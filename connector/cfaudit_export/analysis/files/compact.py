@@ -36,8 +36,9 @@ from cfaudit_export.analysis.files.catalog import fault_of
 from cfaudit_export.analysis.files.columns import DAY, misfits, stored_columns
 from cfaudit_export.analysis.files.engine import Limits, import_duckdb, open_engine
 from cfaudit_export.analysis.files.footers import DataFile, inspect, streams
-from cfaudit_export.analysis.files.location import Location, damaged
-from cfaudit_export.analysis.files.merged import Merges, stored
+from cfaudit_export.analysis.files.location import FoundFile, Location, damaged
+from cfaudit_export.analysis.files.merged import Merges
+from cfaudit_export.analysis.files.scan import Piece, rows_of
 from cfaudit_export.core.durable import new_file, sync_folder
 from cfaudit_export.errors import LockedError, SettingsError, TryAgainError, UsageError
 from cfaudit_export.parquet import MERGED_NOTE, MERGED_PREFIX, digest_of, write_parquet
@@ -226,10 +227,10 @@ def _merge(work: _Work, folder: Path, files: list[DataFile]) -> Path:
     hidden = folder / f".{target.stem}.tmp"
     columns = stored_columns(one.columns for one in files)
     with open_engine(work.limits) as connection:
-        connection.register("files", stored(work.place, (one.found.path for one in files), columns))
+        connection.register("files", rows_of(work.place, [Piece(one.found) for one in files], columns))
         with new_file(hidden, mode=_mode(files)) as file:
             write_parquet(file, columns, _groups(connection, columns), _notes(files, digest_of(_ids(connection))))
-        connection.register("merged", stored(work.place, [str(hidden)], columns))
+        connection.register("merged", rows_of(work.place, [Piece(FoundFile(hidden.name, str(hidden), 0))], columns))
         if _checksum(connection, "files") != _checksum(connection, "merged"):
             hidden.unlink()
             raise SettingsError(f"'{target}' would not hold what it is made of; nothing was changed, please report it")

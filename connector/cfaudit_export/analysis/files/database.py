@@ -155,7 +155,7 @@ class EventDatabase:
 
     def failed(self, error: Exception) -> CfauditError:
         """Return the error that says what it means that the files could not be read; the next question lists anew."""
-        failure = reading_failed(self.place, error)
+        failure = reading_failed(self.place, self.catalog.cause_of(error))
         with suppress(OSError):  # what led here matters more
             if isinstance(failure, TryAgainError):
                 self.catalog.forget()

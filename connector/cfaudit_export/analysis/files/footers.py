@@ -18,15 +18,15 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 
 from cfaudit_export.analysis.files.columns import converted, unlike
 from cfaudit_export.analysis.files.location import FoundFile, Location
+from cfaudit_export.analysis.files.scan import Piece, rows_of
 from cfaudit_export.core.checksums import read_footer
 from cfaudit_export.core.escape import escaped
 from cfaudit_export.core.model import Window
 from cfaudit_export.parquet import MERGED_NOTE, merged_files, notes_of
+from cfaudit_export.schema import schema
 
 _FOLDERS = re.compile(r"(?:^|/)account_id=([^/]+)/event_date=(\d{4}-\d{2}-\d{2})/[^/]+$")
 _DAY = re.compile(r"event_date=(\d{4}-\d{2}-\d{2})")
@@ -159,13 +159,6 @@ def inspect(place: Location, wanted: Callable[[str], bool]) -> tuple[list[DataFi
     return files, [*ignored, *(one for one in looked if isinstance(one, Ignored))]
 
 
-def checked_format() -> ds.ParquetFileFormat:
-    """Return the format by which pages are read: the checksum of each is compared, where it has one."""
-    return ds.ParquetFileFormat(
-        default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True)
-    )
-
-
 def streams(files: Iterable[DataFile]) -> set[tuple[str, str]]:
     """Return the streams that files come from, as far as they say: account and id of the stream."""
     return {
@@ -205,20 +198,20 @@ def _look(place: Location, one: Candidate) -> DataFile | Ignored:
     """Read the footer of a file."""
     found = one.found
     try:
-        with place.filesystem.open_input_file(found.path) as file:
+        with place.open(found) as file:
             footer = read_footer(file)
         columns = footer.metadata.schema.to_arrow_schema().remove_metadata()
         notes = notes_of(footer.metadata)
         merged = merged_files(notes) if MERGED_NOTE in notes else None
-        if why := unlike(columns) or _unfit(place, found.path, columns):
+        if why := unlike(columns) or _unfit(place, found, columns):
             return Ignored(found.name, why)
-        first, last = _times(footer.metadata, columns) or _read_times(place, found.path)
+        first, last = _times(footer.metadata, columns) or _read_times(place, found)
         if any(end and end.date().isoformat() != one.day for end in (first, last)):
             return Ignored(found.name, "no export: it has times that are not of the day of its folder")
     except OverflowError:
         return Ignored(found.name, "no export: it has times of no calendar")
     except (pa.ArrowException, OSError) as error:
-        if isinstance(error, OSError) and (error.errno is not None or "AWS Error" in str(error)):
+        if isinstance(error, OSError) and error.errno is not None:
             raise  # it could not be read; whatever Arrow says without a number is about what was read
         return Ignored(found.name, f"not a whole Parquet file ({escaped(str(error).partition(chr(10))[0], 80)})")
     return DataFile(
@@ -236,20 +229,19 @@ def _look(place: Location, one: Candidate) -> DataFile | Ignored:
     )
 
 
-def _unfit(place: Location, path: str, columns: pa.Schema) -> str:
+def _unfit(place: Location, found: FoundFile, columns: pa.Schema) -> str:
     """Return which column holds a value that is none of the type that it is read as, empty if none does.
 
     Files of this program have the very types, and are not looked into.
     """
     if not (wanted := converted(columns)):
         return ""
-    with place.filesystem.open_input_file(path) as file, pq.ParquetFile(file, page_checksum_verification=True) as read:
-        for batch in read.iter_batches(columns=wanted.names):
-            for one in wanted:
-                try:
-                    batch[one.name].cast(one.type)
-                except pa.ArrowException as error:
-                    return f"no export: column {one.name}: {escaped(str(error).partition(chr(10))[0], 80)}"
+    for batch in rows_of(place, [Piece(found)], columns).scanner(columns=wanted.names).to_reader():
+        for one in wanted:
+            try:
+                batch[one.name].cast(one.type)
+            except pa.ArrowException as error:
+                return f"no export: column {one.name}: {escaped(str(error).partition(chr(10))[0], 80)}"
     return ""
 
 
@@ -261,13 +253,13 @@ def _times(metadata: Any, columns: pa.Schema) -> tuple[datetime, datetime] | Non
     return min(one.min for one in found).astimezone(UTC), max(one.max for one in found).astimezone(UTC)
 
 
-def _read_times(place: Location, path: str) -> tuple[datetime | None, datetime | None]:
+def _read_times(place: Location, found: FoundFile) -> tuple[datetime | None, datetime | None]:
     """Return the earliest and the latest time of the rows of a file, None where it has no times."""
     ends: list[datetime] = []
-    with place.filesystem.open_input_file(path) as file, pq.ParquetFile(file, page_checksum_verification=True) as read:
-        for batch in read.iter_batches(columns=["event_time"]):
-            found = pc.min_max(batch["event_time"])
-            ends += [found[end].as_py().astimezone(UTC) for end in ("min", "max") if found[end].is_valid]
+    columns = pa.schema([schema().field("event_time")])
+    for batch in rows_of(place, [Piece(found)], columns).scanner().to_reader():
+        of_batch = pc.min_max(batch["event_time"])
+        ends += [of_batch[end].as_py().astimezone(UTC) for end in ("min", "max") if of_batch[end].is_valid]
     return min(ends, default=None), max(ends, default=None)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from cfaudit_export.errors import AccessError, CfauditError, SettingsError, TryAgainError
 
@@ -18,15 +19,33 @@ _PASSED_OVER = (".", "_")
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """A file: its name below the place with `/` between folders, its path in the file system, its size.
+    """A file.
 
-    `fault` says why it cannot be looked at, where that is known from the listing.
+    Attributes:
+        name: its name below the place, with `/` between folders.
+        path: its path in the file system, or its key in the bucket.
+        bytes: its size.
+        fault: why it cannot be looked at, where that is known from the listing.
+        version: its ETag, in a bucket.
     """
 
     name: str
     path: str
     bytes: int
     fault: str = ""
+    version: str = ""
+
+
+class OpenFile(Protocol):
+    """A file that is read from wherever it was moved to."""
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Move to a byte, and return which one it is."""
+        ...
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Read bytes, by default all that follow."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +55,22 @@ class Location:
     Attributes:
         shown: what people call it.
         root: its path in the file system.
-        filesystem: opens the paths.
+        filesystem: opens the paths; None for a bucket.
         files: yields every file that ends in `.parquet`, by name; asks of each folder's name whether to look into it.
+        open: opens a file. That, or reading it, raises FileNotFoundError for one that is gone, and OSError or
+            CfauditError for one that cannot be read.
     """
 
     shown: str
     root: str
-    filesystem: FileSystem = field(repr=False)
+    filesystem: FileSystem | None = field(repr=False)
     files: Callable[[Callable[[str], bool]], Iterator[FoundFile]] = field(repr=False)
+    open: Callable[[FoundFile], AbstractContextManager[OpenFile]] = field(repr=False)
 
     @property
     def is_local(self) -> bool:
         """Whether it is a folder on this machine."""
-        return not self.shown.startswith(S3)
+        return self.filesystem is not None
 
 
 def is_visible(folder: str) -> bool:
@@ -59,12 +81,12 @@ def is_visible(folder: str) -> bool:
 def reading_failed(place: Location, error: Exception) -> CfauditError:
     """Return the error that says what it means that a place could not be read."""
     said = str(error).strip().partition("\n")[0]
-    if isinstance(error, FileNotFoundError) or "No such file" in said or "NO_SUCH_KEY" in said:
+    if isinstance(error, CfauditError):
+        return error
+    if isinstance(error, FileNotFoundError) or "No such file" in said:
         return TryAgainError(f"files of '{place.shown}' were replaced while they were read; ask again")
-    if isinstance(error, PermissionError) or "ACCESS_DENIED" in said or "HTTP status 403" in said:
+    if isinstance(error, PermissionError):
         return AccessError(f"not allowed to read '{place.shown}': {said}")
-    if "NETWORK_CONNECTION" in said or "curlCode" in said:
-        return TryAgainError(f"'{place.shown}' cannot be reached: {said}")
     return SettingsError(f"'{place.shown}' cannot be read: {said}")
 
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.dataset as ds
-from pyarrow.fs import FileType
 
 from cfaudit_export.analysis.files.engine import Limits, import_duckdb, open_engine
-from cfaudit_export.analysis.files.footers import DataFile, checked_format
+from cfaudit_export.analysis.files.footers import DataFile
 from cfaudit_export.analysis.files.location import Location
+from cfaudit_export.analysis.files.scan import Piece, rows_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -77,27 +77,27 @@ class Merges:
             columns = pa.unify_schemas([one.columns for one in (merged, *others)], promote_options="permissive")
         except pa.ArrowException:  # columns of one name and several types, or twice in a file
             return False
+        failures: list[Exception] = []
         with open_engine(self._limits) as connection:
             for name, some in (("held", [merged]), ("named", others)):
-                connection.register(name, stored(self._place, (one.found.path for one in some), columns))
+                pieces = [Piece(one.found) for one in some]
+                connection.register(name, rows_of(self._place, pieces, columns, failures.append))
             try:
                 missing = connection.execute("FROM named EXCEPT ALL FROM held LIMIT 1").fetchone()
             except import_duckdb().Error as error:
-                self._require_files([merged, *others])
+                self._require_files([merged, *others], failures)
                 extra = {"file": merged.found.name, "error": str(error).partition("\n")[0]}
                 _LOG.warning("a merged file cannot be compared with the files that it names", extra=extra)
                 return False
         return missing is None
 
-    def _require_files(self, files: Iterable[DataFile]) -> None:
-        for info in self._place.filesystem.get_file_info([one.found.path for one in files]):
-            if info.type == FileType.NotFound:
-                raise FileNotFoundError(f"No such file: '{info.path}'")
-
-
-def stored(place: Location, paths: Iterable[str], columns: pa.Schema) -> ds.Dataset:
-    """Return the rows of files as they are stored; the checksum of every page is compared."""
-    return ds.dataset(list(paths), schema=columns, format=checked_format(), filesystem=place.filesystem)
+    def _require_files(self, files: Iterable[DataFile], failures: Iterable[Exception]) -> None:
+        """Raise what kept files from being read, if that was not what they hold."""
+        for error in failures:
+            if not isinstance(error, pa.ArrowException):
+                raise error
+        for one in files if self._place.is_local else ():
+            Path(one.found.path).stat()
 
 
 def _named(merged: DataFile, members: Iterable[DataFile], gone: Mapping[str, str]) -> list[DataFile]:

@@ -34,7 +34,13 @@ def open_location(data: str, s3: Mapping[str, Any] | None = None) -> Location:
     root = Path(data).expanduser()
     if not root.is_dir():
         raise UsageError(f"there is no folder '{data}'; say where the exported files are, as in --data out")
-    return Location(data, str(root), LocalFileSystem(), lambda wanted: _walk(root, "", wanted, ()))
+    return Location(
+        data,
+        str(root),
+        LocalFileSystem(),
+        lambda wanted: _walk(root, "", wanted, ()),
+        lambda found: Path(found.path).open("rb"),
+    )
 
 
 def _walk(folder: Path, name: str, wanted: Callable[[str], bool], above: Sequence[str]) -> Iterator[FoundFile]:

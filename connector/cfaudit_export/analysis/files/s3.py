@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from cfaudit_export.analysis.files.bucket import MOST_AT_ONCE, Bucket
 from cfaudit_export.analysis.files.location import S3, FoundFile, Location, is_visible
 from cfaudit_export.core.deadline import Deadline, DeadlineError
 from cfaudit_export.core.urls import check_secret_url
@@ -12,52 +13,62 @@ from cfaudit_export.errors import AccessError, SettingsError, TryAgainError, Usa
 
 _CREDENTIAL_SECONDS = 60.0
 _CONNECT_SECONDS = 10
-_REQUEST_SECONDS = 60
+_SILENT_SECONDS = 60.0
 _ATTEMPTS = 5
 
 
 def open_bucket(url: str, options: Mapping[str, Any]) -> Location:
-    """Return the place; as `open_place`."""
-    bucket, _, prefix = url.removeprefix(S3).partition("/")
-    if not bucket:
+    """Return the place; as `open_location`."""
+    name, _, prefix = url.removeprefix(S3).partition("/")
+    if not name:
         raise UsageError(f"--data: expected s3://bucket/prefix, not '{url}'")
-    root = "/".join(part for part in (bucket, prefix.strip("/")) if part)
-    filesystem = _filesystem(options)
-    return Location(url, root, filesystem, lambda wanted: _listed(filesystem, root, url, wanted))
+    prefix = prefix.strip("/")
+    silent_seconds = float(options.get("timeout_seconds", _SILENT_SECONDS))
+    attempts = int(options.get("attempts", _ATTEMPTS))
+    client = _client(options, silent_seconds, attempts)
+    bucket = Bucket(name, url, client, silent_seconds=silent_seconds, attempts=attempts)
+    return Location(
+        url, f"{name}/{prefix}".rstrip("/"), None, lambda wanted: _listed(bucket, prefix, wanted), bucket.open
+    )
 
 
-def _filesystem(options: Mapping[str, Any]) -> Any:
-    """Return the file system. boto3 finds what to use: Arrow's own client knows neither profiles nor endpoints."""
+def _client(options: Mapping[str, Any], silent_seconds: float, attempts: int) -> Any:
+    """Return a client of boto3, which knows the profiles, the roles and the endpoints of AWS tools."""
     try:
         import boto3
+        from botocore.config import Config
         from botocore.exceptions import BotoCoreError
     except ImportError:
         raise SettingsError("S3 is not installed: pip install 'cfaudit-export[s3]'") from None
-    from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem
 
-    def found() -> tuple[Any, dict[str, str]]:
+    def connected() -> Any:
         session = boto3.Session(profile_name=options.get("profile"), region_name=options.get("region"))
-        endpoint = options.get("endpoint_url")
-        client = session.client("s3", region_name=session.region_name or "us-east-1", endpoint_url=endpoint)
+        common = {"region_name": session.region_name or "us-east-1", "endpoint_url": options.get("endpoint_url")}
+        endpoint = session.client("s3", **common).meta.endpoint_url
+        path_style = options.get("path_style", not endpoint.endswith((".amazonaws.com", ".amazonaws.com.cn")))
+        config = Config(
+            retries={"mode": "standard", "total_max_attempts": attempts},
+            connect_timeout=_CONNECT_SECONDS,
+            read_timeout=silent_seconds,
+            max_pool_connections=MOST_AT_ONCE,
+            # Pages of files have checksums of their own, and only AWS knows those that boto3 would ask for.
+            response_checksum_validation="when_required",
+            s3={"addressing_style": "path" if path_style else "auto"},
+        )
+        role = _role(session, options) if options.get("role_arn") else {}
+        if not role and session.get_credentials() is None:
+            raise AccessError("no credentials for S3 were found; set AWS_PROFILE, or what else your AWS tools use")
+        client = session.client("s3", **common, **role, config=config)
         _require_encryption(client, options)
-        return client.meta, _role(session, options) if options.get("role_arn") else _keys(session)
+        return client
 
     try:
         # They may come from a service or a program, and boto3 limits each silence of it alone.
-        meta, keys = Deadline.after(_CREDENTIAL_SECONDS).run(found)
+        return Deadline.after(_CREDENTIAL_SECONDS).run(connected)
     except DeadlineError as error:
         raise TryAgainError(f"credentials for S3 did not come: {error}; try again") from error
     except (BotoCoreError, ValueError) as error:
         raise SettingsError(f"S3 cannot be used: {error}") from error
-    elsewhere = not meta.endpoint_url.endswith((".amazonaws.com", ".amazonaws.com.cn"))
-    return S3FileSystem(
-        **keys,
-        region=meta.region_name,
-        endpoint_override=meta.endpoint_url if elsewhere else None,
-        connect_timeout=_CONNECT_SECONDS,
-        request_timeout=_REQUEST_SECONDS,
-        retry_strategy=AwsStandardS3RetryStrategy(max_attempts=_ATTEMPTS),
-    )
 
 
 def _require_encryption(client: Any, options: Mapping[str, Any]) -> None:
@@ -65,13 +76,6 @@ def _require_encryption(client: Any, options: Mapping[str, Any]) -> None:
     allow = "set insecure_http = true in [sinks.s3]"
     insecure_http = bool(options.get("insecure_http"))
     check_secret_url(client.meta.endpoint_url, "events and signatures", allow=allow, insecure_http=insecure_http)
-
-
-def _keys(session: Any) -> dict[str, str]:
-    if (credentials := session.get_credentials()) is None:
-        raise AccessError("no credentials for S3 were found; set AWS_PROFILE, or what else your AWS tools use")
-    frozen = credentials.get_frozen_credentials()
-    return {"access_key": frozen.access_key, "secret_key": frozen.secret_key, "session_token": frozen.token}
 
 
 def _role(session: Any, options: Mapping[str, Any]) -> dict[str, str]:
@@ -87,23 +91,21 @@ def _role(session: Any, options: Mapping[str, Any]) -> dict[str, str]:
         raise AccessError(f"role '{options['role_arn']}' cannot be assumed: {error}") from error
     found = answer["Credentials"]
     return {
-        "access_key": found["AccessKeyId"],
-        "secret_key": found["SecretAccessKey"],
-        "session_token": found["SessionToken"],
+        "aws_access_key_id": found["AccessKeyId"],
+        "aws_secret_access_key": found["SecretAccessKey"],
+        "aws_session_token": found["SessionToken"],
     }
 
 
-def _listed(filesystem: Any, root: str, url: str, wanted: Callable[[str], bool]) -> Iterator[FoundFile]:
+def _listed(bucket: Bucket, prefix: str, wanted: Callable[[str], bool]) -> Iterator[FoundFile]:
     """Yield what is wanted of the whole list: with a thousand names an answer, that beats asking folder by folder."""
-    from pyarrow.fs import FileSelector
-
-    try:
-        infos = filesystem.get_file_info(FileSelector(root, recursive=True))
-    except FileNotFoundError:
-        raise UsageError(f"there is nothing at '{url}'; say where the exported files are") from None
-    for info in sorted(infos, key=lambda one: str(one.path)):
-        name = info.path[len(root) + 1 :]
+    below = f"{prefix}/" if prefix else ""
+    listed = bucket.objects(below)
+    if not listed:
+        raise UsageError(f"there is nothing at '{bucket.shown}'; say where the exported files are")
+    for one in listed:
+        name = one["Key"][len(below) :]
         *folders, last = name.split("/")
-        visible = info.is_file and last.endswith(".parquet") and all(map(is_visible, (*folders, last)))
+        visible = last.endswith(".parquet") and all(map(is_visible, (*folders, last)))
         if visible and all(map(wanted, folders)):
-            yield FoundFile(name, info.path, info.size)
+            yield FoundFile(name, one["Key"], one["Size"], version=one["ETag"])

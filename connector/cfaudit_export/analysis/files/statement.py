@@ -106,7 +106,7 @@ def _wrong(data: EventDatabase, error: Exception) -> CfauditError:
     if isinstance(error, duckdb.PermissionException):
         return UsageError(f"SQL can read {EVENTS} here, and no file, network or setting: {_first(said)}")
     is_theirs = isinstance(error, duckdb.Error) and not isinstance(error, duckdb.IOException)
-    if not is_theirs or "stream registered" in said:  # DuckDB's word for what it reads through Arrow
+    if not is_theirs or " registered as " in said:  # what it says of what it reads through Arrow
         return data.failed(error)
     line = _LINE.search(said)
     where = f" (line {line[1]})" if line else ""
