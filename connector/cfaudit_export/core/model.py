@@ -146,11 +146,13 @@ class Trimmed:
         window: the interval.
         rows: how many rows these are; of a part of an interval that was cut since, an estimate.
         since: when they were read.
+        keys: their keys, packed as in `SinkProgress.seen`, where the sink has others in the interval, too.
     """
 
     window: Window
     rows: int
     since: datetime
+    keys: str = ""
 
 
 @dataclass(frozen=True, slots=True)

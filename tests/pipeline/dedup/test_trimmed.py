@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from cfaudit_export.core.model import SinkProgress, Trimmed, Trimming, Window
+from cfaudit_export.core.model import MILLISECOND, SinkProgress, Trimmed, Trimming, Window, iso
 from cfaudit_export.errors import ExitCode
 from cfaudit_export.pipeline.dedup.trimmed import MOST_INTERVALS, trimmed_after
+from cfaudit_sandbox.world.poison import spoil
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
@@ -77,6 +78,50 @@ def test_rows_beside_gaps_are_completed_within_the_budget_of_a_user(rig_of: Call
     assert progress(rig).trimmed == ()
     shadows = sum(row["fidelity"] == "shadow" for row in rig.rows())
     assert trimmed(assert_every_event_once(rig, shadows=shadows)) == 0
+
+
+USER = {"recover": "auto", "token": "user", "max_wait": 0.0}
+
+
+def test_readable_rows_in_the_millisecond_of_a_rejected_one_are_completed_while_it_stays_rejected(
+    rig_of: Callable[..., Any],
+) -> None:
+    rig = rig_of(events=100, ties=0.5, twins=0.3, poison={"delegated-service": 4}, poison_placement="tied")
+    first = rig.run(config={"budget_calls": 300}, **USER)
+    assert (first.trimmed, first.still_trimmed, len(first.gaps)) == (96, 96, 4)
+    done = [rig.run(recover="auto") for _ in range(2)]
+    assert [one.completed for one in done] == [96, 0]
+    assert len(done[-1].gaps) == 4
+    assert trimmed(assert_every_event_once(rig, shadows=4)) == 0
+    assert (progress(rig).trimmed, progress(rig).trimmed_rows) == ((), 0)
+
+
+@pytest.mark.parametrize("is_poor", [False, True])
+def test_a_millisecond_that_heals_in_two_steps_has_each_trimmed_row_completed_once(
+    rig_of: Callable[..., Any], *, is_poor: bool
+) -> None:
+    rig = rig_of(events=60, span_seconds=4 * 3600.0, ties=0.0, twins=0.0, poison={"array-response": 1})
+    account, at = rig.stream.account_id, rig.now - HOUR
+    rig.grow(1, at, at + MILLISECOND)  # one of the refused kind
+    model = next(record for record in rig.world.records(account) if "response" not in record.get("resource", {}))
+    beside = [model | {"id": name, "action": {**model["action"], "time": iso(at)}} for name in "abc"]
+    spoil(beside[2], "long-id")
+    rig.world.add(account, beside)
+    poor = {"config": {"budget_calls": 330}, **USER}
+    assert rig.run(**poor).trimmed == 61
+    for flaws in (["given"], None):
+        rig.world.heal(account, flaws)
+        rig.now += 8 * DAY
+        rig.run(retry=10, **(poor if is_poor else {"recover": "auto"}))
+        assert progress(rig).trimmed_rows == trimmed(current(rig.rows()))
+    rig.run(recover="auto")
+    rows = rig.rows()
+    cut = {row["event_id"] for row in rows if row["fidelity"] == "trimmed"}
+    assert sorted(row["replaces"] for row in rows if row["replaces"] in cut) == sorted(cut)
+    whole = {row["event_id"] for row in rows if row["fidelity"] == "recovered"}
+    assert not whole & {row["replaces"] for row in rows}, "what has all columns is replaced by nothing"
+    assert sum(one.completed for one in rig.reports) == len(cut)
+    assert (progress(rig).trimmed, progress(rig).trimmed_rows) == ((), 0)
 
 
 def test_what_is_trimmed_on_purpose_is_not_completed(rig: Any) -> None:

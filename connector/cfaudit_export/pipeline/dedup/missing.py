@@ -14,7 +14,7 @@ from cfaudit_export.core.model import Gap, Lateness, SinkProgress, Trimming, Win
 from cfaudit_export.pipeline.dedup.refilled import carry_keys, keep_refilled, known_gaps, without_shadows
 from cfaudit_export.pipeline.dedup.seen import gap_windows, pack, pack_gaps, unseen, within
 from cfaudit_export.pipeline.dedup.shadows import held_shadows, keep_shadows, remaining_shadows, replace_shadows
-from cfaudit_export.pipeline.dedup.trimmed import completions, trimming, without_delivered
+from cfaudit_export.pipeline.dedup.trimmed import Delivered, completions, trimming, unread, without_delivered
 from cfaudit_export.plugin.interfaces import Extract
 from cfaudit_export.schema import SHADOW
 
@@ -74,13 +74,12 @@ def new_rows_of(table: pa.Table, extract: Extract, need: SinkNeed) -> Iterator[t
         rows = without_shadows(rows, known)
         new, read = _new(rows, extract, need, window, known)
         # What a gap held back is no latecomer.
-        gaps = gap_windows(progress.seen)
-        late = within(new, subtract(need.rescan, gaps))
+        late = within(new, subtract(need.rescan, gap_windows(progress.seen)))
         done = completions(rows, new, progress)
-        # Where no event stands in a gap, none is left to be completed.
         events = rows.filter(pc.not_equal(rows["fidelity"], SHADOW))
-        held = [gap for gap in gaps if within(events, [gap]).num_rows]
-        trimmed = trimming(rows, new, extract, done.num_rows, subtract([window], held))
+        left = unread(progress.seen, events, held_shadows(progress.seen, need.account_id, window))
+        delivered = Delivered(subtract([window], left), done.num_rows)
+        trimmed = trimming(new, events, extract, progress, delivered)
         keys = pack(new, since) | read
         if done.num_rows:
             new = pa.concat_tables([new, done]).sort_by("event_time")
