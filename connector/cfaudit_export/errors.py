@@ -15,6 +15,7 @@ class ExitCode(IntEnum):
     """What a finished process tells its caller."""
 
     OK = 0
+    CHANGED = 1
     USAGE = 2
     INCOMPLETE = 65
     SINK_DOWN = 69
@@ -32,6 +33,7 @@ class ExitCode(IntEnum):
 
 _MEANINGS = {
     ExitCode.OK: "all delivered, also when there was nothing new",
+    ExitCode.CHANGED: "something was changed, removed or added",
     ExitCode.USAGE: "the command line is wrong",
     ExitCode.INCOMPLETE: "delivered, but gaps or quarantined rows remain",
     ExitCode.SINK_DOWN: "a sink is down",
@@ -46,6 +48,7 @@ _MEANINGS = {
 # What needs a person first comes first: several things may go wrong in one run, and one number has to say it.
 _BY_SEVERITY = (
     ExitCode.BUG,
+    ExitCode.CHANGED,
     ExitCode.USAGE,
     ExitCode.SETTINGS,
     ExitCode.ACCESS,

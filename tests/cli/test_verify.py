@@ -189,12 +189,6 @@ def test_without_a_checkpoint_the_time_has_to_be_said(made: Made) -> None:
     assert done.code == 0, done.err
 
 
-def test_what_else_to_compare_with_is_not_there_yet(cli: Any) -> None:
-    done = cli("verify")
-    assert done.code == 2
-    assert "--source" in done.line
-
-
 def test_rejected_rows_are_known_gaps_and_new_ones_are_told(cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     options = SandboxOptions(events=200, span_seconds=SPAN, poison={"api-context": 2}, seed=5)
     with Sandbox(World(options)) as sandbox:

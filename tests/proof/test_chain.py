@@ -7,6 +7,7 @@ import pytest
 from cfaudit_export import Stream
 from cfaudit_export.proof.chain import (
     FOLDER,
+    Anchor,
     Link,
     chain_of,
     file_name,
@@ -54,9 +55,12 @@ def test_other_files_are_no_manifests(name: str) -> None:
 def test_anchors_are_found_in_a_log() -> None:
     link = link_to(43, b"document")
     assert str(link) == f"43:{link.sha256}"
-    assert parse_anchors(str(link)) == (link,)
+    assert parse_anchors(str(link)) == (Anchor(link),)
     log = f'{{"event":"run finished","anchor":"{link}"}}\nanchor=44:{"b" * 64} more\nanchor=44:{"b" * 64}\n'
-    assert parse_anchors(log) == (link, Link(44, "b" * 64))
+    assert parse_anchors(log) == (Anchor(link), Anchor(Link(44, "b" * 64)))
+    named = Anchor(link, chain_of(STREAM, "s3"))
+    assert str(named) == f"{STREAM}/s3:{link}"
+    assert parse_anchors(f'"{named}" {named}') == (named,)
 
 
 @pytest.mark.parametrize("text", ["", "43", f"x:{'a' * 64}", f"43:{'A' * 64}"])

@@ -39,7 +39,7 @@ COMMANDS = {
     "plan": ("plan", "Export", "Show what a run would fetch, and what it would cost"),
     "check": ("check", "Export", "Prove that a run could read and write"),
     "status": ("status", "Export", "Show how far each stream and sink is"),
-    "verify": ("verify", "Export", "Compare an export with its source"),
+    "verify": ("verify", "Export", "Prove what was exported, or compare it with its source"),
     "gaps": ("gaps", "Export", "List what could not be read, or try it again"),
     "replay": ("replay", "Export", "Load again what sinks refused for good"),
     "events": ("events", "Ask the server", "Show the newest events, as the server has them now"),

@@ -1,72 +1,90 @@
-"""The command `verify`."""
+"""The command `verify`: offline, by manifests; or with the source, which is in `compare`."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cfaudit_export.api import compose_runs
-from cfaudit_export.app.accounts import accounts_of
-from cfaudit_export.app.compose import Assembly, connected
-from cfaudit_export.app.failover import choose
+from cfaudit_export.cli import compare
 from cfaudit_export.cli.command import command
-from cfaudit_export.cli.exported import DataOption, open_data_location, remembered
-from cfaudit_export.cli.run import Json, of_account
+from cfaudit_export.cli.exported import DataOption, accounts, limits, location
+from cfaudit_export.cli.run import Json
 from cfaudit_export.cli.shell import Shell
 from cfaudit_export.core.jsonable import as_json
-from cfaudit_export.core.model import EPOCH, Checkpoint, Window, floor_ms, iso
-from cfaudit_export.errors import CfauditError, ExitCode, SettingsError, UsageError, worst
-from cfaudit_export.pipeline.ledger import Ledger
+from cfaudit_export.core.model import floor_ms
+from cfaudit_export.errors import SettingsError, UsageError
 from cfaudit_export.settings import Settings
 from cfaudit_export.settings.options import FILTERS, LOGS, WHERE
 
 if TYPE_CHECKING:
     from cfaudit_export.analysis.files.location import Location
-    from cfaudit_export.app.verify import ComparedWindow, RereadOptions
+    from cfaudit_export.analysis.verify.verified import Verified
+    from cfaudit_export.proof.chain import Anchor
 
-_PACE_MINUTES = 5
-_SAMPLE = 24
-_PAGE_SIZE = 1_000
-_HOW = "How to compare"
+_PROOF = "How to prove"
 _EPILOG = """
-Reads the export and the source and compares them, event by event. The source
-is read in another way than a run reads it: newest first, by time instead of
-by cursor, with pages of another size; with --by-filter, also by the values of
-one filter. What the checkpoint knows to be missing is no difference.
+Proves offline that exported files are those that were exported, that nothing
+is missing between two times, and that nothing is there twice: by the signed
+manifests that lie with them, and a public key. It needs no settings, no state
+and no network; for s3:// places, S3. What it proves and what it does not is
+in the documentation, under Proof.
 
-The time that was exported is cut into parts of at most a day. A sample of
-them is compared, or all; the same seed chooses the same parts. The cost is
-told before the first call, and the budget of calls is kept.
+All that is wrong is listed, in one line each. Where the newest manifests were
+removed, only --anchor shows it: what runs logged, or a copy of it.
 
-With --repair, what is missing becomes gaps; 'gaps --retry' or the next runs
-read and deliver it. Events that only the export has are never removed.
+Rows of BigQuery and Splunk are looked at in an extract of them: Parquet, or a
+JSON object on each line, with event_id and batch_id.
 
-The source is that of the settings, as in -o source=codemode.
+With --source, the export is compared with its source instead, event by event,
+read in another way than a run reads it: newest first, by time instead of by
+cursor, with pages of another size; with --by-filter, also by the values of
+one filter. A sample of the exported time is compared, or all; the same seed
+chooses the same parts. The cost is told before the first call. With --repair,
+what is missing becomes gaps; 'gaps --retry' or the next runs deliver it.
 
 Examples:
-  cfaudit-export verify --source --data out
-  cfaudit-export verify --source --data s3://audit/logs --sample 100 --json
+  cfaudit-export verify --data out --public-key audit.pub
+  cfaudit-export verify --data s3://audit/logs --public-key audit.pub \\
+    --since 2026-11-01 --until 2026-12-01 --anchor anchors.log
   cfaudit-export verify --source --data out --since 7d --all --repair
 
-Exit codes: 0 equal, 65 differences.
+Exit codes: 0 proved, or equal; 1 something was changed, removed or added; 65
+valid but not complete, or differences.
 """
 
-
-@dataclass(frozen=True, slots=True)
-class _How:
-    """What was asked for."""
-
-    place: Location
-    sinks: Sequence[str]
-    sample: int | None
-    seed: int
-    by_filter: bool
-    repair: bool
+Manifests = Annotated[
+    str | None,
+    typer.Option(
+        "--manifests", help="where manifests lie (default: with the data)", metavar="PLACE", rich_help_panel=_PROOF
+    ),
+]
+Keys = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--public-key",
+        help="file of the public key; of several that followed each other, one is enough; repeatable",
+        metavar="FILE",
+        rich_help_panel=_PROOF,
+    ),
+]
+Anchors = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--anchor",
+        help="what was kept elsewhere: SEQUENCE:SHA256, or a file of such lines, as a log is; repeatable",
+        metavar="FILE|HASH",
+        rich_help_panel=_PROOF,
+    ),
+]
+Rows = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--rows", help="extract of the rows of a warehouse; repeatable", metavar="FILE", rich_help_panel=_PROOF
+    ),
+]
 
 
 @command(
@@ -87,158 +105,123 @@ def verify(
     shell: Shell,
     settings: Settings,
     *,
-    source: Annotated[bool, typer.Option("--source", help="compare with the source", rich_help_panel=_HOW)] = False,
     data: DataOption = None,
-    sample: Annotated[
-        int,
-        typer.Option("--sample", help=f"how many parts (default: {_SAMPLE})", metavar="N", min=1, rich_help_panel=_HOW),
-    ] = _SAMPLE,
-    everything: Annotated[bool, typer.Option("--all", help="every part", rich_help_panel=_HOW)] = False,
-    seed: Annotated[
-        int, typer.Option("--seed", help="chooses the sample (default: 0)", metavar="N", rich_help_panel=_HOW)
-    ] = 0,
-    by_filter: Annotated[
-        bool, typer.Option("--by-filter", help="read each part again by the values of a filter", rich_help_panel=_HOW)
+    manifests: Manifests = None,
+    public_key: Keys = None,
+    anchor: Anchors = None,
+    rows: Rows = None,
+    quick: Annotated[bool, typer.Option("--quick", help="do not look into files", rich_help_panel=_PROOF)] = False,
+    source: Annotated[
+        bool, typer.Option("--source", help="compare with the source instead", rich_help_panel=compare.HOW)
     ] = False,
-    repair: Annotated[
-        bool, typer.Option("--repair", help="make gaps of what is missing in the export", rich_help_panel=_HOW)
-    ] = False,
+    sample: compare.Sample = compare.SAMPLE,
+    everything: compare.Everything = False,
+    seed: compare.Seed = 0,
+    by_filter: compare.ByFilter = False,
+    repair: compare.Repair = False,
     json: Json = False,
 ) -> int:
-    """Compare an export with its source.
+    """Prove what was exported, or compare it with its source.
 
-    Independently of the runs that made it. Lists what is missing in the export, and what only the export has.
+    Offline, by signed manifests; nothing that is wrong ends it early.
     """
-    if not source:
-        raise UsageError("say what to compare the export with; there is one answer so far: --source")
-    place = open_data_location(settings, data)
-    sinks = remembered(shell, settings, place).sinks
-    how = _How(place, sinks, None if everything else sample, seed, by_filter, repair)
-    assembly = compose_runs(
-        settings, environ=shell.environ, clock=shell.clock, hide=shell.terminal.redaction.hide, needs_sink=False
+    if source:
+        if manifests or public_key or anchor or rows or quick:
+            raise UsageError("--source takes no options of the proof; prove first, then compare")
+        how = compare.How(None if everything else sample, seed, by_filter, repair)
+        return compare.compare_accounts(shell, settings, data, how, json=json)
+    verified = _proved(
+        shell, settings, data, manifests, keys=public_key or (), anchors=anchor or (), rows=rows or (), quick=quick
     )
-    answers, codes = [], [ExitCode.OK]
-    with accounts_of(assembly) as accounts:
-        for account in accounts:
-            try:
-                answer = _verified(shell, choose(assembly, account), account, how)
-            except CfauditError as error:
-                shell.terminal.fail(of_account(account, error))
-                codes.append(error.exit_code)
-            else:
-                answers.append(answer)
-                codes.append(ExitCode.INCOMPLETE if answer["differences"] else ExitCode.OK)
     if json:
-        shell.terminal.answer(as_json(answers))
+        shell.terminal.answer(as_json({"exit_code": verified.exit_code, "verified": verified}))
     else:
-        for answer in answers:
-            _show(shell, answer)
-    return worst(codes)
+        for line in verified.lines:
+            shell.terminal.answer(line)
+    return verified.exit_code
 
 
-def _verified(shell: Shell, assembly: Assembly, account: str, how: _How) -> dict[str, Any]:
-    """Compare one account."""
-    from cfaudit_export.analysis.files.database import open_data
-    from cfaudit_export.app.verify import Exported, RereadOptions, compare, page_rows_of, parts_of, repaired, sample
-
-    with ExitStack() as stack:
-        source, connection = stack.enter_context(connected(assembly, account))
-        if not hasattr(source, "recount"):
-            raise SettingsError(f"source '{assembly.source_name}' has no second way to read, so it cannot verify")
-        stream = assembly.stream(connection.account_id)
-        if how.repair:  # what a run delivers meanwhile would be delivered again
-            stack.enter_context(assembly.store.hold(stream.id))
-        ledger = Ledger(assembly.store, stream)
-        sink = _sink(ledger.checkpoint, how.sinks)
-        windows = _windows(assembly, ledger.checkpoint, sink)
-        period = Window(windows[0].since, windows[-1].before) if windows else None
-        opened = stack.enter_context(open_data(how.place, period, [stream.account_id]))
-        exported = Exported(opened, stream.account_id)
-        parts = parts_of(windows, exported.hours(period) if period else {})
-        chosen = parts if how.sample is None else sample(parts, how.sample, how.seed)
-        page_rows = page_rows_of(getattr(assembly.source[1], "page_size", _PAGE_SIZE))
-        reading = RereadOptions(source, stream, connection, assembly.transforms, page_rows, by_filter=how.by_filter)
-        _say_cost(shell, assembly, reading, parts, chosen)
-        compared = [compare(part, reading, exported) for part in chosen]
-        if how.repair and sink is not None:
-            ledger.write(repaired(compared, exported, sink, shell.clock()), shell.clock())
-    return {
-        "stream": stream,
-        "parts": len(parts),
-        "compared": [one.part.window for one in compared],
-        "source_rows": sum(one.source_rows for one in compared),
-        "export_rows": sum(one.part.rows for one in compared),
-        "calls": sum(one.calls for one in compared),
-        "differences": [difference for one in compared for difference in one.differences],
-        "repaired": how.repair,
-    }
-
-
-def _sink(checkpoint: Checkpoint, named: Sequence[str]) -> str | None:
-    """Return the sink whose files are compared; None where nothing is remembered of the account.
-
-    Raises:
-        UsageError: there are several, and none is named.
-    """
-    found = [name for name in checkpoint.sinks if not named or name in named]
-    if len(found) > 1:
-        raise UsageError(f"say which sink wrote the files, as in --sink {found[0]}; there are {', '.join(found)}")
-    return found[0] if found else None
-
-
-def _windows(assembly: Assembly, checkpoint: Checkpoint, sink: str | None) -> tuple[Window, ...]:
-    """Return the time in which the export ought to have everything.
-
-    Raises:
-        UsageError: nothing is remembered, and no time is given.
-    """
-    from cfaudit_export.app.verify import verifiable
-
-    settings, now = assembly.settings, floor_ms(assembly.clock())
-    since = floor_ms(settings.since) if settings.since else EPOCH
-    until = floor_ms(settings.until) if settings.until else now
-    if since >= until:
-        raise UsageError(f"--since must be earlier than --until, but {iso(since)} is not earlier than {iso(until)}")
-    period = Window(since, until)
-    if sink is not None:
-        return verifiable(checkpoint, sink, period)
-    if settings.since is None or settings.until is None:
-        raise UsageError(
-            "no checkpoint says what was exported; name the state folder with --state-dir, or the time with --since "
-            "and --until"
-        )
-    return (period,)
-
-
-def _say_cost(
+def _proved(
     shell: Shell,
-    assembly: Assembly,
-    reading: RereadOptions,
-    parts: Sequence[ComparedWindow],
-    chosen: Sequence[ComparedWindow],
-) -> None:
-    """Say what is compared, and what it costs."""
-    calls = reading.calls_for(chosen) * reading.connection.calls_per_page
-    budget = getattr(assembly.source[1], "budget_calls", 0)
-    minutes = _PACE_MINUTES * ((calls - 1) // budget) if budget and calls else 0
-    shell.terminal.say(
-        f"comparing {len(chosen)} of {len(parts)} parts, {sum(part.rows for part in chosen):,} exported events: "
-        f"about {calls:,} calls upstream, budget {budget or 'unlimited'} in {_PACE_MINUTES} minutes, "
-        f"waiting about {minutes} minutes"
+    settings: Settings,
+    data: str | None,
+    manifests: str | None,
+    *,
+    keys: Sequence[str],
+    anchors: Sequence[str],
+    rows: Sequence[str],
+    quick: bool,
+) -> Verified:
+    """Return what is proved of the places that the options name.
+
+    Raises:
+        SettingsError: a key or a place cannot be used.
+    """
+    from cfaudit_export.analysis.files.location import reading_failed
+    from cfaudit_export.analysis.verify.extract import read_extract
+    from cfaudit_export.analysis.verify.records import read_records
+    from cfaudit_export.analysis.verify.verify import Asked, verify
+    from cfaudit_export.proof.keys import load_public_key
+
+    asked = Asked(
+        keys=tuple(load_public_key(Path(one).expanduser()) for one in keys),
+        since=floor_ms(settings.since) if settings.since else None,
+        until=floor_ms(settings.until) if settings.until else None,
+        accounts=accounts(shell, settings, None),
+        anchors=tuple(found for one in anchors for found in _anchors(one)),
+        quick=quick,
+        limits=limits(settings),
     )
+    if asked.since and asked.until and asked.since >= asked.until:
+        raise UsageError("--since must be earlier than --until")
+    place = _place(settings, data, needed=manifests is None)
+    beside = _place(settings, manifests, needed=True) if manifests else place
+    assert beside is not None  # noqa: S101  # one of both was needed
+    at = beside
+    try:
+        records = read_records(beside)
+        at = place or beside
+        return verify(place, records, asked, read_extract(map(Path, rows)) if rows else None)
+    except OSError as error:
+        raise reading_failed(at, error) from error
 
 
-def _show(shell: Shell, answer: Mapping[str, Any]) -> None:
-    """Show the differences of an account, then one line that sums them up."""
-    terminal, differences = shell.terminal, answer["differences"]
-    if differences:
-        rows = [(one.what, iso(one.event_time), one.event_key or f"until {iso(one.before)}") for one in differences]
-        terminal.table(("what", "time", "event_key"), rows)
-    counted = Counter(one.what for one in differences)
-    said = ", ".join(f"{count:,} {what}" for what, count in sorted(counted.items())) or "equal"
-    more = "; what is missing are gaps now, read by: cfaudit-export gaps --retry" if answer["repaired"] else ""
-    terminal.answer(
-        f"account {answer['stream'].account_id}: {said}; {answer['source_rows']:,} events in the source, "
-        f"{answer['export_rows']:,} in the export, in {len(answer['compared'])} of {answer['parts']} parts"
-        f"{more if counted['missing'] else ''}"
-    )
+def _place(settings: Settings, named: str | None, *, needed: bool) -> Location | None:
+    """Return a place; None where none is named, and none is needed.
+
+    Raises:
+        UsageError: none is named, and one is needed.
+        SettingsError: it does not exist.
+    """
+    from cfaudit_export.analysis.files.open import open_location
+
+    try:
+        where = location(settings, named)
+    except UsageError:
+        if needed:
+            raise
+        return None
+    try:
+        return open_location(where, settings.sinks.get("s3"))
+    except UsageError as error:
+        raise SettingsError(str(error)) from error
+
+
+def _anchors(given: str) -> Sequence[Anchor]:
+    """Return the anchors that an option gives: itself, or those in a file.
+
+    Raises:
+        UsageError: there is none.
+    """
+    from cfaudit_export.proof.chain import parse_anchors
+
+    try:
+        return parse_anchors(given)
+    except ValueError:
+        pass
+    try:
+        return parse_anchors(Path(given).expanduser().read_text("utf-8", "replace"))
+    except OSError as error:
+        raise UsageError(f"--anchor: '{given}' is neither SEQUENCE:SHA256 nor a file: {error.strerror}") from None
+    except ValueError as error:
+        raise UsageError(f"--anchor: '{given}' {error}") from None

@@ -14,7 +14,7 @@ FOLDER = "_cfaudit/manifests"
 """Where manifests lie below the root of a sink."""
 
 _NAME = re.compile(r"([0-9a-f]{16}/[^/]+)/(\d{8,12})\.json")
-_ANCHOR = re.compile(r"(\d{1,12}):([0-9a-f]{64})")
+_ANCHOR = re.compile(r"(?:([0-9a-f]{16}/[^\s:\"'/]+):)?\b(\d{1,12}):([0-9a-f]{64})\b")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -26,6 +26,22 @@ class Link:
 
     def __str__(self) -> str:
         return f"{self.sequence}:{self.sha256}"
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """A manifest as it was written down elsewhere.
+
+    Attributes:
+        link: its number and digest.
+        chain: its chain; empty where that was not written down.
+    """
+
+    link: Link
+    chain: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.chain}:{self.link}" if self.chain else str(self.link)
 
 
 def chain_of(stream_id: str, sink: str) -> str:
@@ -56,13 +72,13 @@ def link_to(sequence: int, document: bytes) -> Link:
     return Link(sequence, hashlib.sha256(document).hexdigest())
 
 
-def parse_anchors(text: str) -> tuple[Link, ...]:
-    """Return the anchors in a text: every `SEQUENCE:SHA256` in it, so that it may be a log.
+def parse_anchors(text: str) -> tuple[Anchor, ...]:
+    """Return the anchors in a text: every `SEQUENCE:SHA256` or `CHAIN:SEQUENCE:SHA256` in it, so that it may be a log.
 
     Raises:
         ValueError: there is none.
     """
-    found = tuple(dict.fromkeys(Link(int(number), digest) for number, digest in _ANCHOR.findall(text)))
-    if not found:
+    some = (Anchor(Link(int(number), digest), chain) for chain, number, digest in _ANCHOR.findall(text))
+    if not (found := tuple(dict.fromkeys(some))):
         raise ValueError("holds no anchor; one is SEQUENCE:SHA256, as each run logs it")
     return found

@@ -57,6 +57,8 @@ class Location:
         root: its path in the file system.
         filesystem: opens the paths; None for a bucket.
         files: yields every file that ends in `.parquet`, by name; asks of each folder's name whether to look into it.
+        below: yields every file below a folder, also what readers pass over, by its name there; none if there is no
+            such folder.
         open: opens a file. That, or reading it, raises FileNotFoundError for one that is gone, and OSError or
             CfauditError for one that cannot be read.
     """
@@ -65,6 +67,7 @@ class Location:
     root: str
     filesystem: FileSystem | None = field(repr=False)
     files: Callable[[Callable[[str], bool]], Iterator[FoundFile]] = field(repr=False)
+    below: Callable[[str], Iterator[FoundFile]] = field(repr=False)
     open: Callable[[FoundFile], AbstractContextManager[OpenFile]] = field(repr=False)
 
     @property

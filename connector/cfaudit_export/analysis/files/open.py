@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ def open_location(data: str, s3: Mapping[str, Any] | None = None) -> Location:
         str(root),
         LocalFileSystem(),
         lambda wanted: _walk(root, "", wanted, ()),
+        lambda folder: _below(root / folder),
         lambda found: Path(found.path).open("rb"),
     )
 
@@ -69,6 +71,20 @@ def _walk(folder: Path, name: str, wanted: Callable[[str], bool], above: Sequenc
             elif entry.name.endswith(".parquet"):
                 fault = "" if stat.S_ISREG(found.st_mode) else "neither a file nor a folder"
                 yield FoundFile(name + entry.name, entry.path, found.st_size, fault)
+
+
+def _below(folder: Path) -> Iterator[FoundFile]:
+    """Yield every file below a folder; links to folders are not followed."""
+
+    def fail(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise error
+
+    for here, _, names in os.walk(folder, onerror=fail):
+        for name in names:
+            path = Path(here, name)
+            with suppress(FileNotFoundError):  # it was removed since it was listed, or is a link to nothing
+                yield FoundFile(path.relative_to(folder).as_posix(), str(path), path.stat().st_size)
 
 
 def _why(error: OSError) -> str:

@@ -28,7 +28,12 @@ def open_bucket(url: str, options: Mapping[str, Any]) -> Location:
     client = _client(options, silent_seconds, attempts)
     bucket = Bucket(name, url, client, silent_seconds=silent_seconds, attempts=attempts)
     return Location(
-        url, f"{name}/{prefix}".rstrip("/"), None, lambda wanted: _listed(bucket, prefix, wanted), bucket.open
+        url,
+        f"{name}/{prefix}".rstrip("/"),
+        None,
+        lambda wanted: _listed(bucket, prefix, wanted),
+        lambda folder: _below(bucket, "/".join(filter(None, [prefix, folder]))),
+        bucket.open,
     )
 
 
@@ -109,3 +114,11 @@ def _listed(bucket: Bucket, prefix: str, wanted: Callable[[str], bool]) -> Itera
         visible = last.endswith(".parquet") and all(map(is_visible, (*folders, last)))
         if visible and all(map(wanted, folders)):
             yield FoundFile(name, one["Key"], one["Size"], version=one["ETag"])
+
+
+def _below(bucket: Bucket, prefix: str) -> Iterator[FoundFile]:
+    """Yield every object below a prefix."""
+    below = f"{prefix}/" if prefix else ""
+    for one in bucket.objects(below):
+        if not one["Key"].endswith("/"):  # consoles make such for what looks like a folder
+            yield FoundFile(one["Key"][len(below) :], one["Key"], one["Size"], version=one["ETag"])

@@ -1,0 +1,188 @@
+"""Manifests -> what is to be there: batches, the files that hold them now, and those that others took the place of."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, timedelta
+from urllib.parse import unquote
+
+from cfaudit_export.analysis.verify.findings import Finding, invalid, manifest_label
+from cfaudit_export.analysis.verify.records import Record
+from cfaudit_export.core.model import StoredFile, Stream, Window
+from cfaudit_export.proof.manifest import BatchEntry, Manifest, Replacement
+
+_FOLDERS = re.compile(r"(?:^|/)account_id=([^/]+)/event_date=(\d{4}-\d{2}-\d{2})/[^/]+$")
+
+
+@dataclass(frozen=True, slots=True)
+class KnownBatch:
+    """A batch that a manifest names.
+
+    Attributes:
+        entry: what the manifest says.
+        stream: whose events, without the time of a slice: what it delivered belongs to the stream.
+        removed_rows: how many of its rows were removed on purpose.
+    """
+
+    entry: BatchEntry
+    stream: Stream
+    removed_rows: int = 0
+
+    def is_of(self, period: Window | None, accounts: Collection[str]) -> bool:
+        """Say whether events of it may lie in a period, and belong to one of the accounts (none named: any)."""
+        if accounts and self.stream.account_id not in accounts:
+            return False
+        first, last = self.entry.first, self.entry.last
+        return (
+            period is None
+            or (self.entry.window.since < period.before and period.since < self.entry.window.before)
+            or (first is not None and last is not None and first < period.before and period.since <= last)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFile:
+    """A file that is to be there.
+
+    Attributes:
+        file: as it was stored.
+        batches: ids of the batches whose rows it holds.
+        only: the batch whose rows they all are, where it is one.
+    """
+
+    file: StoredFile
+    batches: frozenset[str]
+    only: str | None
+
+
+@dataclass(slots=True)
+class Expected:
+    """What manifests say that is there.
+
+    Attributes:
+        batches: by id.
+        files: those that are to be there, by name.
+        replaced: files that may still be there though others hold their rows, by name; with their digests.
+        findings: where manifests contradict each other.
+    """
+
+    batches: dict[str, KnownBatch] = field(default_factory=dict)
+    files: dict[str, KnownFile] = field(default_factory=dict)
+    replaced: dict[str, set[str]] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+
+
+def expect(chains: Mapping[str, Sequence[Record]], *, alone: bool) -> Expected:
+    """Return what the manifests of all chains say that is there."""
+    found = Expected()
+    labelled = [
+        (one.manifest, manifest_label(chain, one.sequence, alone=alone))
+        for chain, records in chains.items()
+        for one in records
+        if one.manifest is not None
+    ]
+    for manifest, label in labelled:
+        for entry in manifest.batches:
+            _add_batch(found, entry, manifest, label)
+    versions = dict(_versions(manifest for manifest, _ in labelled))
+    for manifest, label in labelled:
+        for change in manifest.replaced:
+            found.findings += _replace(found, versions, change, label)
+    for (name, digest), known in versions.items():
+        if digest in found.replaced.get(name, ()):
+            continue
+        if name in found.files:
+            found.findings.append(invalid("file", name, "two manifests name it, with other contents"))
+        found.files[name] = known
+    return found
+
+
+def _versions(manifests: Iterable[Manifest]) -> Iterator[tuple[tuple[str, str], KnownFile]]:
+    """Yield all that was ever stored, by name and digest."""
+    for manifest in manifests:
+        for entry in manifest.batches:
+            for file in entry.files:
+                yield (file.name, file.sha256), KnownFile(file, frozenset([entry.batch_id]), entry.batch_id)
+        for change in manifest.replaced:
+            if change.new is not None:
+                ids = frozenset(part.batch_id for part in change.parts)
+                only = next(iter(ids)) if len(ids) == 1 else None
+                yield (change.new.name, change.new.sha256), KnownFile(change.new, ids, only)
+
+
+def _add_batch(found: Expected, entry: BatchEntry, manifest: Manifest, label: str) -> None:
+    before = found.batches.get(entry.batch_id)
+    stream = replace(manifest.stream, slice=None)
+    if before is None:
+        found.batches[entry.batch_id] = KnownBatch(entry, stream)
+    elif (before.entry.rows, before.entry.ids_sha256) != (entry.rows, entry.ids_sha256):
+        found.findings.append(
+            invalid("manifest", label, f"names batch {entry.batch_id}, with other events than before")
+        )
+    elif before.entry.rows_sha256 is None:
+        found.batches[entry.batch_id] = replace(before, entry=entry)
+
+
+def _replace(
+    found: Expected, versions: Mapping[tuple[str, str], KnownFile], change: Replacement, label: str
+) -> Iterator[Finding]:
+    """Note what took the place of files; yield what cannot be so."""
+    for old in change.old:
+        if (old.name, old.sha256) not in versions:
+            yield invalid("manifest", label, f"replaces a file that no manifest names: {old.name}")
+        found.replaced.setdefault(old.name, set()).add(old.sha256)
+    old_rows, part_rows = sum(one.rows for one in change.old), sum(one.rows for one in change.parts)
+    if part_rows != old_rows or (change.new is not None and change.new.rows != old_rows):
+        yield invalid("manifest", label, f"replaces files of {old_rows:,} events by others than these")
+    if change.new is None:
+        for part in change.parts:
+            if (batch := found.batches.get(part.batch_id)) is not None:
+                removed = batch.removed_rows + part.rows
+                found.batches[part.batch_id] = replace(batch, removed_rows=removed)
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which files a question is about.
+
+    Attributes:
+        period: the time; None for all.
+        accounts: ids of the accounts; none for all.
+    """
+
+    period: Window | None
+    accounts: frozenset[str]
+
+    def has(self, name: str) -> bool:
+        """Say whether a file may hold events that are asked about, by its name alone."""
+        if (match := _FOLDERS.search(name)) is None:
+            return True
+        if self.accounts and unquote(match[1]) not in self.accounts:
+            return False
+        return self.period is None or _overlaps(match[2], [self.period])
+
+
+def is_of_days(name: str, windows: Iterable[Window]) -> bool:
+    """Say whether a file is of a day of which a part lies in one of the windows; True where its name says no day."""
+    match = _FOLDERS.search(name)
+    return match is None or _overlaps(match[2], windows)
+
+
+def account_in(name: str) -> str | None:
+    """Return the account that a file's folder names, None if it names none."""
+    match = _FOLDERS.search(name)
+    return unquote(match[1]) if match else None
+
+
+def _overlaps(day: str, windows: Iterable[Window]) -> bool:
+    try:
+        at = date.fromisoformat(day)
+    except ValueError:
+        return True
+    for window in windows:
+        last = (window.before - timedelta(microseconds=1)).date()
+        if window.since.date() <= at <= last:
+            return True
+    return False
