@@ -181,7 +181,7 @@ def test_a_signal_stops_a_run_cleanly(
         out, err = running.communicate(timeout=30)
     assert running.returncode == code
     assert out == ""
-    assert err.splitlines()[-1].startswith("cfaudit-export: stopped; what was finished is saved")
+    assert err.splitlines()[-1].startswith("cfaudit-export: stopped; finished work is saved")
     assert "Traceback" not in err
 
 

@@ -63,4 +63,4 @@ def test_it_is_not_for_buckets_and_says_why(cli: Cli, place: Path) -> None:
     result = cli("compact", "--data", "s3://audit/logs")
     assert result.code == 2
     assert "compact works on folders, not on 's3://audit/logs'" in result.line
-    assert "would deliver one again" in " ".join(cli("compact", "--help").out.split())
+    assert "would deliver a merged batch again" in " ".join(cli("compact", "--help").out.split())

@@ -62,7 +62,7 @@ def test_the_settings_say_where_the_data_is(cli: Cli, exported: Any, place: Path
     )
     assert "complete: by the checkpoint" in cli("report").out
     (place / "cfaudit.toml").unlink()
-    assert "say where the exported files are, as in --data out" in cli("report").line
+    assert "name the exported files, as in --data out" in cli("report").line
 
 
 def test_a_pipeline_gets_a_page_its_name_and_an_exit_code(cli: Cli, exported: Any, place: Path) -> None:
@@ -95,7 +95,7 @@ def test_a_checkpoint_that_cannot_be_read_is_said_and_nothing_is_known(cli: Cli,
     (place / "state" / "checkpoints" / checkpoint.name).write_text("{")
     result = cli("report", "--data", exported.out, "--state-dir", "state", "--fail-on-gaps")
     assert result.code == 65
-    assert "so nothing is known of the coverage" in result.line
+    assert "the coverage is unknown" in result.line
     assert "coverage of account" in result.out
 
 

@@ -72,8 +72,8 @@ def test_a_period_and_accounts_leave_out_the_rest(cli: Cli, exported: Any) -> No
         (("select actor from audit_events",), "SQL: "),
         ((COUNT, "--format", "xml"), "--format: expected one of table, csv, json, ndjson, parquet, not 'xml'"),
         ((COUNT, "-O", "x.csv"), "--output needs a --format for files: csv, json, ndjson or parquet"),
-        ((f"{COUNT}; {COUNT}", "--format", "csv", "-O", "x.csv"), "a file takes the answer of one statement"),
-        (("", "--format", "csv", "-O", "x.csv"), "there is no statement to answer"),
+        ((f"{COUNT}; {COUNT}", "--format", "csv", "-O", "x.csv"), "--output takes one statement, not several"),
+        (("", "--format", "csv", "-O", "x.csv"), "no SQL statement given"),
         ((COUNT, "--format", "csv", "-O", "no/folder/x.csv"), "cannot write 'no/folder/x.csv'"),
         ((COUNT, "--format", "csv", "-O", "."), "cannot write '.': it is a folder; name a file in it"),
     ],
@@ -101,7 +101,7 @@ def test_a_file_that_is_no_export_is_passed_over_with_a_word(cli: Cli, exported:
     (folder / "half.parquet").write_bytes(b"PAR1")
     result = cli("sql", "--data", "data", COUNT, "--format", "json")
     assert json.loads(result.out) == [{"n": 0}]
-    assert "passed over 'account_id=a/event_date=2026-11-01/half.parquet': not a whole Parquet file" in result.err
+    assert "skipped 'account_id=a/event_date=2026-11-01/half.parquet': not a whole Parquet file" in result.err
 
 
 def test_statements_come_from_stdin_too_and_an_early_end_of_the_reader_is_no_fault(exported: Any, place: Path) -> None:
@@ -218,7 +218,7 @@ def test_without_a_query_it_asks_for_statements(screen: Callable[..., Screen], e
 
 def test_what_has_no_room_as_a_table_is_shown_a_column_a_line(screen: Callable[..., Screen], exported: Any) -> None:
     person = screen("sql", *exported.where, "select *, 'end' as fin from audit_events order by event_time limit 1")
-    shown = person.wait_for("one column a line, as they do not fit side by side; empty ones are left out\n")
+    shown = person.wait_for("one column per line, as they do not fit side by side; empty columns are left out\n")
     assert person.process.wait(SECONDS) == 0
     assert re.search(r"^event_id +[0-9a-f]{32}$", shown, re.MULTILINE)
     assert re.search(r"^fin +end$", shown, re.MULTILINE)

@@ -66,7 +66,7 @@ def test_a_sink_that_hangs_is_left_within_ten_seconds_and_nothing_is_lost(
     _, err = running.communicate(timeout=30)
     assert running.returncode == 143
     assert time.monotonic() - since < 10
-    assert ("stopped; what was finished is saved" in err.splitlines()[-1]) == (hang == _WAITS)
+    assert ("stopped; finished work is saved" in err.splitlines()[-1]) == (hang == _WAITS)
     [report] = json.loads(cli("run", *target, "--since", "40d", "--json").out)
     assert report["exit_code"] == 0
     ids = ds.dataset(place / "out", format="parquet").to_table(columns=["event_id"])["event_id"].to_pylist()
@@ -84,7 +84,7 @@ def test_a_run_that_waits_for_its_server_ends_at_once(target: tuple[str, ...], n
     _, err = running.communicate(timeout=30)
     assert running.returncode == 128 + number
     assert time.monotonic() - since < 10
-    assert "stopped; what was finished is saved" in err
+    assert "stopped; finished work is saved" in err
 
 
 def test_nohup_keeps_its_meaning(target: tuple[str, ...]) -> None:

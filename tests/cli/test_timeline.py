@@ -66,8 +66,8 @@ def test_as_a_page_its_name_is_the_answer(cli: Cli, exported: Any, busy: tuple[s
 
 def test_what_cannot_be_meant_is_said(cli: Cli, exported: Any) -> None:
     for arguments, message in (
-        (("--around", "2026-11-01", "--since", "7d"), "--around and --window give the period"),
-        (("--window", "2h"), "say which with --around"),
+        (("--around", "2026-11-01", "--since", "7d"), "give the period either by --around and --window"),
+        (("--window", "2h"), "--window needs --around"),
         (("--around", "lunch"), "--around: expected a time"),
         (("--around", "2026-11-01", "--window", "2"), "--window: expected a duration"),
     ):

@@ -22,7 +22,7 @@ DEFAULT_STORE = "file"
 
 
 def check_names(settings: Settings, plugins: Plugins) -> None:
-    """Refuse a table whose name is nearly that of a plugin: it would be passed over.
+    """Refuse a table whose name is nearly that of a plugin: it would be skipped.
 
     Raises:
         SettingsError: there is one.

@@ -21,7 +21,7 @@ _FORMATS = {"table": "as_table", "arrow": "as_arrow", "bigquery": "as_bigquery",
 
 @command()
 def plugins(shell: Shell, *, json: Json = False) -> int:
-    """List what is installed, and what is broken and why."""
+    """List installed plugins, and why broken ones fail."""
     from cfaudit_export.plugin.registry import load_plugins
 
     found = load_plugins(environ=shell.environ)
@@ -52,7 +52,7 @@ def schema(
     shell: Shell,
     *,
     form: Annotated[
-        str, typer.Option("--format", help="how to write it (default: table)", metavar="|".join(_FORMATS))
+        str, typer.Option("--format", help="output format (default: table)", metavar="|".join(_FORMATS))
     ] = "table",
 ) -> int:
     """Print the schema of exported events."""

@@ -34,20 +34,20 @@ COMMANDS = {
     "demo": ("demo", "Try it", "Export made-up events into ./demo, to see how it works"),
     "sandbox": ("demo", "Try it", "Serve an emulated Audit Logs server until Ctrl-C"),
     "login": ("login", "Sign in", "Sign in at the server with a browser"),
-    "logout": ("login", "Sign in", "End a sign-in, at the server and here"),
+    "logout": ("login", "Sign in", "Revoke a sign-in and delete it here"),
     "run": ("run", "Export", "Export what is new into each sink"),
-    "plan": ("plan", "Export", "Show what a run would fetch, and what it would cost"),
-    "check": ("check", "Export", "Prove that a run could read and write"),
-    "status": ("status", "Export", "Show how far each stream and sink is"),
-    "verify": ("verify", "Export", "Prove what was exported, or compare it with its source"),
-    "gaps": ("gaps", "Export", "List what could not be read, or try it again"),
-    "replay": ("replay", "Export", "Load again what sinks refused for good"),
-    "events": ("events", "Ask the server", "Show the newest events, as the server has them now"),
-    "report": ("report", "Ask the exported data", "Sum up who did what in a period, from exported data"),
-    "timeline": ("timeline", "Ask the exported data", "Show sequences: who did what, step by step, from exported data"),
-    "sql": ("sql", "Ask the exported data", "Ask exported data in SQL"),
-    "compact": ("compact", "Ask the exported data", "Merge the small files of days that are over"),
-    "plugins": ("about", "Look inside", "List what is installed, and what is broken and why"),
+    "plan": ("plan", "Export", "Show what a run would read, and how many calls that takes"),
+    "check": ("check", "Export", "Test the source and the sinks without exporting anything"),
+    "status": ("status", "Export", "Show the progress of each stream and sink"),
+    "verify": ("verify", "Export", "Prove exported files, or compare them with the source"),
+    "gaps": ("gaps", "Export", "List the gaps, or try to read them again"),
+    "replay": ("replay", "Export", "Load quarantined events again"),
+    "events": ("events", "Ask the server", "Show the newest events from the server"),
+    "report": ("report", "Ask the exported data", "Summarise a period: activity, actors, failures, changes"),
+    "timeline": ("timeline", "Ask the exported data", "Show who did what, step by step"),
+    "sql": ("sql", "Ask the exported data", "Query exported data with SQL"),
+    "compact": ("compact", "Ask the exported data", "Merge small files of past days"),
+    "plugins": ("about", "Look inside", "List installed plugins, and why broken ones fail"),
     "schema": ("about", "Look inside", "Print the schema of exported events"),
 }
 """Every command: the module of this folder that holds it, the panel of `--help` that shows it, and its summary.
@@ -96,7 +96,7 @@ def _main(arguments: Sequence[str]) -> int:
             terminal.fail(report_to(error, "with the lines above"))
             return int(ExitCode.BUG)
     if received:
-        terminal.fail("stopped; what was finished is saved, and the next run goes on from there")
+        terminal.fail("stopped; finished work is saved, and the next run continues from there")
         return 128 + received[-1]
     return int(code or 0)
 
@@ -181,7 +181,7 @@ class _Group(TyperGroup):
         write_options(self, ctx, formatter)
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002  # the signature is typer's
-        """Write the epilog line by line."""
+        """Write the epilog."""
         write_lines(self.epilog, formatter)
 
 

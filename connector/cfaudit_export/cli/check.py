@@ -47,9 +47,10 @@ class CheckResult:
 
 @command(WHAT, WHERE, FILTERS, HOW, LOGS, epilog=_EPILOG)
 def check(shell: Shell, settings: Settings, *, json: Json = False) -> int:
-    """Prove that a run could read and write.
+    """Test the source and the sinks without exporting anything.
 
-    Takes the ways that a run takes, and writes no row. Ends with the exit code of the worst finding.
+    Connects, reads one event, and tests that every sink can be written to. Ends with the exit code of the worst
+    finding.
     """
     assembly = _hurried(prepare(shell, settings))
     findings = []

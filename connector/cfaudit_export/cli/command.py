@@ -131,7 +131,7 @@ _FILE_PARAMETERS = (
         typer.Option(
             "-o",
             "--option",
-            help="set any key of the TOML file, as in -o sinks.parquet.path=out; repeatable",
+            help="set a key of the TOML file, as in -o sinks.parquet.path=out; repeatable",
             metavar="KEY=VALUE",
             rich_help_panel=_FILE,
         ),

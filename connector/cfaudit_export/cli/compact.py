@@ -19,13 +19,12 @@ if TYPE_CHECKING:
     from cfaudit_export.analysis.files.compact import Compacted
 
 _EPILOG = """
-A day is merged once it ended longer ago than the rescan horizon. Rows stay
-as they are, which is checked before a file is removed; events that come later
-make a new file, which the next 'compact' merges. Exports and readers of this
-program may run at the same time.
+Merges the files of each day that ended over --rescan ago. Rows do not change:
+this is checked before a file is removed. Later events make a new file, which
+the next 'compact' merges. Runs and readers may work at the same time.
 
-Works on folders, not on S3: there the sink knows its batches by the names of
-their objects alone, and would deliver one again that was merged away.
+For folders only. In S3 the sink recognises a batch by the name of its object,
+and would deliver a merged batch again.
 
 Example:
   cfaudit-export compact --data out
@@ -39,10 +38,10 @@ def compact(
     *,
     data: DataOption = None,
     account: AccountOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be done")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only print what would be done")] = False,
     json: Json = False,
 ) -> int:
-    """Merge the small files of days that are over."""
+    """Merge small files of past days."""
     from cfaudit_export.analysis.files.compact import compact as merge
     from cfaudit_export.analysis.files.location import S3
     from cfaudit_export.analysis.files.open import open_location

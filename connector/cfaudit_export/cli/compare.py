@@ -33,16 +33,14 @@ _PAGE_SIZE = 1_000
 HOW = "How to compare with the source"
 Sample = Annotated[
     int,
-    typer.Option("--sample", help=f"how many parts (default: {SAMPLE})", metavar="N", min=1, rich_help_panel=HOW),
+    typer.Option("--sample", help=f"parts to compare (default: {SAMPLE})", metavar="N", min=1, rich_help_panel=HOW),
 ]
-Everything = Annotated[bool, typer.Option("--all", help="every part", rich_help_panel=HOW)]
-Seed = Annotated[int, typer.Option("--seed", help="chooses the sample (default: 0)", metavar="N", rich_help_panel=HOW)]
+Everything = Annotated[bool, typer.Option("--all", help="compare every part", rich_help_panel=HOW)]
+Seed = Annotated[int, typer.Option("--seed", help="seed of the sample (default: 0)", metavar="N", rich_help_panel=HOW)]
 ByFilter = Annotated[
-    bool, typer.Option("--by-filter", help="read each part again by the values of a filter", rich_help_panel=HOW)
+    bool, typer.Option("--by-filter", help="also read each part by the values of a filter", rich_help_panel=HOW)
 ]
-Repair = Annotated[
-    bool, typer.Option("--repair", help="make gaps of what is missing in the export", rich_help_panel=HOW)
-]
+Repair = Annotated[bool, typer.Option("--repair", help="record missing events as gaps", rich_help_panel=HOW)]
 
 
 @dataclass(frozen=True, slots=True)

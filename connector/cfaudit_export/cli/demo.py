@@ -48,15 +48,15 @@ def demo(
     shell: Shell,
     *,
     events: Annotated[
-        int, typer.Option("--events", help="how many events (default: 5000)", metavar="N", min=0)
+        int, typer.Option("--events", help="number of events (default: 5000)", metavar="N", min=0)
     ] = 5_000,
-    seed: Annotated[int, typer.Option("--seed", help="decides all that looks random (default: 1)", metavar="N")] = 1,
+    seed: Annotated[int, typer.Option("--seed", help="seed of the made-up events (default: 1)", metavar="N")] = 1,
     folder: Annotated[str, typer.Option("--dir", help="folder to write to (default: demo)", metavar="DIR")] = "demo",
 ) -> int:
     """Export made-up events into ./demo, to see how it works.
 
     Starts an emulated Audit Logs server on this machine, exports from it over HTTP into Parquet files, and shows
-    what arrived. Needs no account and no network. A former demo in the folder is replaced.
+    the result. Needs no account and no network. Replaces an earlier demo in the folder.
     """
     from cfaudit_sandbox import Sandbox, SandboxOptions, World
     from cfaudit_sandbox.oauth.server import OAuth
@@ -75,7 +75,7 @@ def demo(
     rows = sum(sink.rows for sink in report.sinks)
     seconds = (report.finished_at - report.started_at).total_seconds()
     terminal.say(f"exported {rows:,} events over HTTP into Parquet in {seconds:.1f} s, {report.calls} calls")
-    terminal.say(f"which cost {spent:,} of the {_THROTTLE_CALLS:,} API calls that Cloudflare allows in five minutes")
+    terminal.say(f"they cost {spent:,} of the {_THROTTLE_CALLS:,} API calls that Cloudflare allows in five minutes")
     if report.trimmed:
         terminal.say(
             f"{report.trimmed:,} events lack columns: the budget of calls was used up; later runs deliver them"
@@ -90,7 +90,7 @@ def demo(
 @command(
     more=knob_parameters,
     epilog="""
-Shares are between 0 and 1. Lengths of time are like 150ms, 30s, 12h, 90d.
+A SHARE is between 0 and 1. A DURATION is like 150ms, 30s, 12h or 90d.
 
 Example:
   cfaudit-export sandbox --events 100000 --latency 150ms --poison all=10
@@ -108,8 +108,8 @@ def sandbox(
 ) -> int:
     """Serve an emulated Audit Logs server until Ctrl-C.
 
-    Equal options serve equal events. The tokens are made up, and good for nothing else; signing in works too, also
-    at the server for --source codemode.
+    The same options serve the same events. The tokens are made up and work here only. Signing in works too, also
+    for --source codemode.
     """
     from cfaudit_sandbox import World, serve
     from cfaudit_sandbox.oauth.server import OAuth
@@ -223,8 +223,8 @@ def _show_sandbox(shell: Shell, sandbox: Sandbox, *, json: bool) -> None:
         facts = {**urls, "tokens": world.tokens, "accounts": accounts}
         terminal.answer(as_json(facts))
         return
-    terminal.say(f"serving {world.options.events:,} events an account at {sandbox.mcp_url},")
-    terminal.say(f"whole records of the same for --source codemode at {sandbox.codemode_url}; Ctrl-C stops\n")
+    terminal.say(f"serving {world.options.events:,} events per account at {sandbox.mcp_url}")
+    terminal.say(f"the same events as whole records, for --source codemode, at {sandbox.codemode_url}; Ctrl-C stops\n")
     terminal.table(("account", "name"), [(account.id, account.name) for account in world.accounts], answer=False)
     terminal.say()
     terminal.table(("token", "made up"), world.tokens.items(), answer=False)

@@ -30,12 +30,12 @@ _FORMATS = ("table", "csv", "json", "ndjson")
 _REACH = timedelta(days=30)
 _TIME, _WHO, _ON, _SPACES = 19, 20, 16, 8
 _EPILOG = """
-Asks the server itself; nothing is exported, and no checkpoint is read or
-written. What the server cuts off is rebuilt for the events that are shown,
-which takes some twenty calls; --recover off shows at once what is there.
+Reads from the server; exports nothing, and uses no checkpoint. Columns that
+the server leaves out are recovered for the events shown, which takes about 20
+calls; --recover off skips that.
 
-The table is for people. The other formats have all columns; their events are
-those of an export, with the same event_id.
+The table has a few columns; the other formats have all of them. Each event has
+the same event_id as in an export.
 
 Examples:
   cfaudit-export events
@@ -49,15 +49,15 @@ def events(
     shell: Shell,
     settings: Settings,
     *,
-    number: Annotated[int, typer.Option("-n", "--number", help="how many events (default: 50)", metavar="N")] = 50,
+    number: Annotated[int, typer.Option("-n", "--number", help="number of events (default: 50)", metavar="N")] = 50,
     form: Annotated[
-        str, typer.Option("--format", help="how to write them (default: table)", metavar="|".join(_FORMATS))
+        str, typer.Option("--format", help="output format (default: table)", metavar="|".join(_FORMATS))
     ] = "table",
     raw_csv: RawCsv = False,
 ) -> int:
-    """Show the newest events, as the server has them now.
+    """Show the newest events from the server.
 
-    Newest first, of the last 30 days unless --since says otherwise. Ends with 65 where rows among them cannot be read.
+    Newest first, from the last 30 days or since --since. Ends with 65 if rows among them cannot be read.
     """
     from cfaudit_export.plugin.registry import load_plugins
 

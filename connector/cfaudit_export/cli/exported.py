@@ -31,7 +31,7 @@ DataOption = Annotated[
     str | None,
     typer.Option(
         "--data",
-        help="exported Parquet files: a folder, or s3://bucket/prefix (default: where the sink writes)",
+        help="exported Parquet files: a folder, or s3://bucket/prefix (default: that of the sink)",
         metavar="PLACE",
         rich_help_panel=WHICH,
     ),
@@ -41,23 +41,25 @@ AccountOption = Annotated[
     typer.Option("--account", help="only this account; repeatable", metavar="ID", rich_help_panel=WHICH),
 ]
 Zone = Annotated[
-    str, typer.Option("--time-zone", help="time zone of the answer, as in Europe/Berlin (default: UTC)", metavar="ZONE")
+    str, typer.Option("--time-zone", help="time zone to show, such as Europe/Berlin (default: UTC)", metavar="ZONE")
 ]
 Html = Annotated[
     str | None,
-    typer.Option("--html", help="write one HTML file that needs nothing else, and print its name", metavar="FILE"),
+    typer.Option("--html", help="write one self-contained HTML file, and print its name", metavar="FILE"),
 ]
 
 
 def since_option(default: str) -> Any:
     """Return the option `--since`."""
-    return typer.Option("--since", help=f"oldest time (default: {default})", metavar="TIME", rich_help_panel=WHICH)
+    return typer.Option(
+        "--since", help=f"start of the period (default: {default})", metavar="TIME", rich_help_panel=WHICH
+    )
 
 
-def until_option(default: str = "where the export ends, if within the last day; else now") -> Any:
+def until_option(default: str = "end of the export if it is less than a day old, else now") -> Any:
     """Return the option `--until`."""
     return typer.Option(
-        "--until", help=f"time to stop before (default: {default})", metavar="TIME", rich_help_panel=WHICH
+        "--until", help=f"end of the period, exclusive (default: {default})", metavar="TIME", rich_help_panel=WHICH
     )
 
 
@@ -127,7 +129,7 @@ def location(settings: Settings, data: str | None) -> str:
     places = _places(settings)
     wanted = [name for name in settings.sink if name in places] or list(places)
     if data is None and not wanted:
-        raise UsageError("say where the exported files are, as in --data out or --data s3://bucket/prefix")
+        raise UsageError("name the exported files, as in --data out or --data s3://bucket/prefix")
     return data or places[wanted[0]]
 
 
@@ -186,7 +188,7 @@ def remembered(shell: Shell, settings: Settings, place: Location) -> Remembered:
         store = open_store(settings, load_plugins(environ=shell.environ))
         found = [store.load(stream_id) for stream_id in store.streams()]
     except CfauditError as error:
-        shell.terminal.fail(f"{error}; so nothing is known of the coverage")
+        shell.terminal.fail(f"{error}; the coverage is unknown")
         found = []
     return Remembered([one.checkpoint for one in found if one], sinks, settings.filters)
 

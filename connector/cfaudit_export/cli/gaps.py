@@ -20,12 +20,12 @@ from cfaudit_export.settings import Settings
 from cfaudit_export.settings.options import FILTERS, HOW, LOGS, WHAT, WHERE
 
 _EPILOG = """
-A gap is an interval, most often of one millisecond, with rows that the server
-refuses to return. Every run tries those of the last hours again, and three of
-the older ones. What becomes readable is delivered, and its gap is gone.
+A gap is an interval with rows that could not be read, mostly because the server
+refuses to return them. Every run retries recent gaps and some older
+ones. Rows that become readable are delivered, and their gap is removed.
 
-Without --retry nothing is asked of any server, and only --account, --since
-and --until choose what is listed. With it the options are those of 'run'.
+Without --retry no server is called, and --account, --since and --until choose
+the gaps to list. With --retry all options of 'run' apply.
 
 Examples:
   cfaudit-export gaps
@@ -39,12 +39,12 @@ def gaps(
     shell: Shell,
     settings: Settings,
     *,
-    retry: Annotated[bool, typer.Option("--retry", help="try to read them again, now")] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="read the gaps again now")] = False,
     json: Json = False,
 ) -> int:
-    """List what could not be read, or try it again.
+    """List the gaps, or try to read them again.
 
-    Ends with 65 as long as there is something.
+    Ends with exit code 65 while there are gaps.
     """
     codes = _retry(shell, settings) if retry else []
     found: list[tuple[Checkpoint, tuple[Gap, ...]]] = []

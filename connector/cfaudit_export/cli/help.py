@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import textwrap
+from itertools import groupby
 from typing import Any
 
 from typer.core import TyperCommand
@@ -30,7 +31,7 @@ class HelpfulCommand(TyperCommand):
         write_options(self, ctx, formatter)
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002  # the signature is typer's
-        """Write the epilog line by line."""
+        """Write the epilog."""
         write_lines(self.epilog, formatter)
 
 
@@ -50,12 +51,15 @@ def write_options(command: Any, ctx: Any, formatter: Any) -> None:
 
 
 def write_lines(text: str | None, formatter: Any) -> None:
-    """Write a text as it stands, indented."""
+    """Write a text, indented: its paragraphs in lines that fit, and lines that are indented already as they are."""
     if not text:
         return
     formatter.write_paragraph()
-    for line in inspect.cleandoc(text).splitlines():
-        formatter.write(f"  {line}".rstrip() + "\n")
+    for is_prose, run in groupby(inspect.cleandoc(text).splitlines(), lambda line: line[:1].strip() != ""):
+        lines = list(run)
+        if is_prose:
+            lines = _wrapped(" ".join(lines), formatter.width - 2)
+        formatter.write("".join(f"  {line}".rstrip() + "\n" for line in lines))
 
 
 def _write_terms(terms: list[tuple[str, str]], formatter: Any) -> None:

@@ -39,13 +39,14 @@ def login(
     settings: Settings,
     *,
     no_browser: Annotated[
-        bool, typer.Option("--no-browser", help="show the URL to open elsewhere, and take the pasted answer")
+        bool,
+        typer.Option("--no-browser", help="print the URL to open in any browser, and read the answer that you paste"),
     ] = False,
 ) -> int:
     """Sign in at the server with a browser.
 
-    The sign-in is kept, and renewed by every run; at Cloudflare's servers it lasts 30 days. An API token, where
-    one is set, goes before it.
+    Stores the sign-in, which every run renews. At Cloudflare's servers it lasts 30 days. An API token, if one is
+    set, is used instead of it.
     """
     import webbrowser
 
@@ -55,7 +56,7 @@ def login(
 
     terminal = shell.terminal
     if not no_browser and not terminal.is_interactive:
-        raise AccessError("without a terminal no browser is opened; run this at one, or with --no-browser")
+        raise AccessError("no terminal, so no browser is opened; run login in a terminal, or with --no-browser")
     settings = settings.using(settings.candidates[-1])
     config = _server(shell, settings)
     secret = read_client_secret(
@@ -92,13 +93,13 @@ def login(
     )
     terminal.say(described(grant, shell.clock()))
     if shell.environ.get(VARIABLE) or settings.token_file or settings.token_keyring:
-        terminal.say("an API token is set too, and goes before this sign-in")
+        terminal.say("an API token is set too; it is used instead of this sign-in")
     return ExitCode.OK
 
 
 @command(*_WHERE, LOGS, epilog=_LOGOUT_EPILOG)
 def logout(shell: Shell, settings: Settings) -> int:
-    """End a sign-in, at the server and here."""
+    """Revoke a sign-in and delete it here."""
     from cfaudit_export.auth.signout import sign_out
 
     settings = settings.using(settings.candidates[-1])

@@ -25,9 +25,9 @@ from cfaudit_export.settings.options import FILTERS, HOW, LOGS, WHAT, WHERE
 
 _PACE_MINUTES = 5
 _EPILOG = """
-With --slices the time is cut into slices for runs beside each other, on one
-machine or many; --json gives their options. Each is exported by
-'run --account A --since S --until U --slice'. All must share the checkpoints.
+--slices N cuts the time into N slices, to export them in parallel, on one
+machine or many. Export each slice with 'run --account A --since S --until U
+--slice'; --json prints these options. All runs must share the checkpoints.
 
 Examples:
   cfaudit-export plan --sink parquet -o sinks.parquet.path=out --since 90d
@@ -41,13 +41,13 @@ def plan(
     settings: Settings,
     *,
     count: Annotated[
-        int | None, typer.Option("--slices", help="cut the time into so many slices", metavar="N", min=1)
+        int | None, typer.Option("--slices", help="cut the time into N slices", metavar="N", min=1)
     ] = None,
     json: Json = False,
 ) -> int:
-    """Show what a run would fetch, and what it would cost.
+    """Show what a run would read, and how many calls that takes.
 
-    Connects to learn the account and the cost of a call; fetches and writes nothing.
+    Connects to the server to find the account and the cost of a page. Exports nothing.
     """
     assembly = prepare(shell, settings)
     if count:

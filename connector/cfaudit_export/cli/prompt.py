@@ -30,7 +30,7 @@ def converse(terminal: Terminal, answer: Callable[[str], None], history: Path) -
         answer: answers a text of SQL.
         history: file that keeps what was typed, readable by its owner only.
     """
-    terminal.say("SQL over 'audit_events'; end a statement with ';', .help for help")
+    terminal.say("SQL over 'audit_events': end each statement with ';', type .help for help")
     with _remembered(history), _interruptible():
         while (text := _statement()) is not None:
             try:

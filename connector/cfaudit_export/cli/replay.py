@@ -41,7 +41,9 @@ Examples:
 
 _Sink = Annotated[
     list[str] | None,
-    typer.Option("--sink", help="only what this sink refused; repeatable", metavar="NAME", rich_help_panel=WHICH),
+    typer.Option(
+        "--sink", help="only events that this sink refused; repeatable", metavar="NAME", rich_help_panel=WHICH
+    ),
 ]
 
 
@@ -52,21 +54,22 @@ def replay(
     *,
     sink: _Sink = None,
     account: AccountOption = None,
-    show: Annotated[bool, typer.Option("--list", help="only show what is quarantined, and why")] = False,
+    show: Annotated[bool, typer.Option("--list", help="list the quarantined events with their reasons")] = False,
     to: Annotated[
-        str | None, typer.Option("--to", help="load into this sink instead of the one that refused", metavar="NAME")
+        str | None,
+        typer.Option("--to", help="load into this sink instead of the one that refused them", metavar="NAME"),
     ] = None,
-    discard: Annotated[bool, typer.Option("--discard", help="give the events up and count them no longer")] = False,
+    discard: Annotated[bool, typer.Option("--discard", help="delete the quarantined events for good")] = False,
     json: Json = False,
 ) -> int:
-    """Load again what sinks refused for good.
+    """Load quarantined events again.
 
-    Needs no source and no credential of one.
+    Does not connect to the source.
     """
     if show + discard + (to is not None) > 1:
-        raise UsageError("--list, --to and --discard do different things; give one of them")
+        raise UsageError("--list, --to and --discard exclude each other; give one of them")
     if discard and not sink:
-        raise UsageError("--discard gives events up for ever; say of which sink, as in --sink splunk")
+        raise UsageError("--discard deletes events for good; name the sink, as in --sink splunk")
     from cfaudit_export.pipeline.replay import ReplayTarget, replay_stream
     from cfaudit_export.plugin.registry import load_plugins
 
@@ -156,7 +159,9 @@ def _discard(shell: Shell, work: Sequence[tuple[Quarantine, str]], store: Checkp
         count = discard_stream(aside, sink, store=store, clock=shell.clock)
         done.append({"stream": aside.stream, "sink": sink, "discarded": count})
         if not json:
-            shell.terminal.say(f"account {aside.stream.account_id}: {count} events that '{sink}' refused are given up")
+            shell.terminal.say(
+                f"account {aside.stream.account_id}: {count} events that sink '{sink}' refused were deleted"
+            )
     if json:
         shell.terminal.answer(as_json(done))
     elif not done:

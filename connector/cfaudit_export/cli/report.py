@@ -33,10 +33,10 @@ from cfaudit_export.settings.options import FILTERS, LOGS
 
 _SINCE = "7d"
 _EPILOG = """
-Reads exported files, and nothing from any server. What the data cannot say is
-shown as unknown. The checkpoint, where it is found, tells what is missing.
+Reads exported files and calls no server. What the data does not tell is shown
+as unknown. With the checkpoint of the export, the report says what is missing.
 
-With --html, and without --json, the name of the file is all that is printed.
+With --html and without --json, only the name of the file is printed.
 
 Examples:
   cfaudit-export report --data out --since 7d --time-zone Europe/Berlin
@@ -58,12 +58,12 @@ def report(
     html: Html = None,
     json: Json = False,
     fail_on_gaps: Annotated[
-        bool, typer.Option("--fail-on-gaps", help="exit 65 unless the period is known to be complete")
+        bool, typer.Option("--fail-on-gaps", help="exit 65 unless the export of the period is known to be complete")
     ] = False,
 ) -> int:
-    """Sum up who did what in a period, from exported data.
+    """Summarise a period: activity, actors, failures, changes.
 
-    Activity, actors, failures, credentials, sign-ins and sensitive changes, compared with the period before.
+    Also credentials, sign-ins and sensitive changes, all compared with the period before. Reads exported data.
     """
     from cfaudit_export.analysis.answers.report import make_report
     from cfaudit_export.analysis.files.database import open_data

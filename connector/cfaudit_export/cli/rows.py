@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 
 RawCsv = Annotated[
     bool,
-    typer.Option(
-        "--raw-csv", help="with --format csv: texts as they are, for programs; spreadsheets run formulas in them"
-    ),
+    typer.Option("--raw-csv", help="with --format csv: do not escape formulas; for programs, not for spreadsheets"),
 ]
 _MOST = 1_000
 
@@ -29,7 +27,7 @@ def text_form(form: str, *, raw_csv: bool) -> str:
         UsageError: they contradict each other.
     """
     if raw_csv and form != "csv":
-        raise UsageError("--raw-csv is for --format csv")
+        raise UsageError("--raw-csv needs --format csv")
     return "raw-csv" if raw_csv else form
 
 
@@ -40,7 +38,7 @@ def print_rows(terminal: Terminal, answer: Answer) -> None:
     found = rows(answer)
     cells = [[shown(value) for value in row] for row in islice(found, _MOST)]
     if not terminal.table(_heads(answer), cells):
-        terminal.say("one column a line, as they do not fit side by side; empty ones are left out")
+        terminal.say("one column per line, as they do not fit side by side; empty columns are left out")
     if next(found, None) is not None:
         terminal.say(f"only the first {_MOST:,} rows are shown; --format csv gives all")
 

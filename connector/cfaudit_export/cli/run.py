@@ -26,12 +26,12 @@ _LOG = logging.getLogger(__name__)
 
 _EXIT_CODES = "\n".join(f"  {code:>3}  {code.meaning}" for code in ExitCode)
 _RUN_EPILOG = f"""
-A TIME is ISO 8601, a date, or how long ago: 2026-11-20T08:30:00Z, 2026-11-20,
-7d, 12h. A DURATION is like 30s, 5m or 1h30m.
+A TIME is ISO 8601, a date, or an age: 2026-11-20T08:30:00Z, 2026-11-20, 7d,
+12h. A DURATION is like 30s, 5m or 1h30m.
 
-Every option is a key of the TOML file and a variable too: --settle-lag is
-settle_lag and CFAUDIT_SETTLE_LAG, --actor-email is actor_email in [filters]
-and CFAUDIT_FILTERS__ACTOR_EMAIL. Flags win, then -o, variables, the file.
+Each option is also a key of the TOML file and a variable: --settle-lag is
+settle_lag and CFAUDIT_SETTLE_LAG; --actor-email is actor_email in [filters]
+and CFAUDIT_FILTERS__ACTOR_EMAIL. Order: flags, -o, variables, file.
 
 Examples:
   cfaudit-export run --sink parquet -o sinks.parquet.path=out
@@ -51,7 +51,7 @@ Json = Annotated[bool, typer.Option("--json", help="print the answer as JSON on 
 def run(shell: Shell, settings: Settings, *, json: Json = False) -> int:
     """Export what is new into each sink.
 
-    Continues at the checkpoint, up to now minus the settle lag; the first run starts 30 days back.
+    Resumes at the checkpoint and ends at now minus the settle lag. The first run exports the last 30 days.
     """
     assembly = prepare(shell, settings, is_run=True)
     reports = export_all(shell, assembly)
@@ -109,9 +109,9 @@ def _tell(shell: Shell, assembly: Assembly, report: RunReport, checkpoint: Check
         terminal.table(("sink", ">rows", ">files", ">gaps", "covered until"), rows, answer=False)
     if log_form(terminal, settings) == "text":
         if report.completed:
-            terminal.say(f"{report.completed:,} events were delivered again with all columns")
+            terminal.say(f"{report.completed:,} trimmed events were delivered again with all columns")
         if report.still_trimmed:
-            terminal.say(f"{report.still_trimmed:,} events in all lack columns")
+            terminal.say(f"{report.still_trimmed:,} events still lack columns")
     _tell_faults(shell, assembly, report, checkpoint)
 
 
@@ -128,7 +128,7 @@ def _tell_faults(shell: Shell, assembly: Assembly, report: RunReport, checkpoint
     for name, progress in checkpoint.sinks.items() if checkpoint else ():
         if progress.quarantined:
             terminal.fail(
-                f"events that sink '{name}' refuses for good, quarantined: {progress.quarantined}; {_SEE_REPLAY}"
+                f"sink '{name}' refused {progress.quarantined} events for good, which are quarantined; {_SEE_REPLAY}"
             )
     if report.gaps:
         terminal.fail(_gaps_remain(report))

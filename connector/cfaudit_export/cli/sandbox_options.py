@@ -24,8 +24,10 @@ def knob_parameters() -> Iterator[inspect.Parameter]:
     from cfaudit_sandbox import DRIFTS, POISON_KINDS, SandboxOptions
 
     help_of = _documented(SandboxOptions)
-    help_of["poison"] = f"rows that the server refuses; the kind all spreads over {', '.join(POISON_KINDS)}"
-    help_of["drift"] = f"changes of the tool that may come one day: {', '.join(DRIFTS)}"
+    help_of["poison"] = (
+        f"rows that the server rejects; the kind 'all' spreads over every kind: {', '.join(POISON_KINDS)}"
+    )
+    help_of["drift"] = f"possible future changes of the tool: {', '.join(DRIFTS)}"
     hints = get_type_hints(SandboxOptions)
     for knob in fields(SandboxOptions):
         name, kind = _flag(knob.name), hints[knob.name]

@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 
 _FORMATS = ("table", "csv", "json", "ndjson", "parquet")
 _EPILOG = """
-The view 'audit_events' has the columns that 'cfaudit-export schema' lists,
-and event_date, the day in UTC. Conditions on event_time, event_date and
-account_id leave out whole files; so do --since, --until and --account. SQL is
-read by DuckDB. It can read the events and nothing else, and change nothing.
+The events are in the view 'audit_events', with the columns that
+'cfaudit-export schema' lists, and event_date, the day in UTC. Conditions on
+event_time, event_date and account_id skip whole files, as do --since, --until
+and --account. The SQL is DuckDB's; it can read the events, and nothing else.
 
-Without a query it is read from stdin; at a terminal, asked for.
+Without QUERY, statements are read from stdin, or typed at a prompt.
 
 Examples:
   cfaudit-export sql --data out "select count(*) from audit_events"
@@ -53,21 +53,21 @@ def sql(
     shell: Shell,
     settings: Settings,
     *,
-    query: Annotated[str | None, typer.Argument(help="what to ask", metavar="QUERY", show_default=False)] = None,
+    query: Annotated[str | None, typer.Argument(help="SQL statements", metavar="QUERY", show_default=False)] = None,
     data: DataOption = None,
     account: AccountOption = None,
     since: Annotated[str | None, since_option("all")] = None,
     until: Annotated[str | None, until_option("now")] = None,
     time_zone: Zone = "UTC",
     form: Annotated[
-        str, typer.Option("--format", help="how to write the answer (default: table)", metavar="|".join(_FORMATS))
+        str, typer.Option("--format", help="output format (default: table)", metavar="|".join(_FORMATS))
     ] = "table",
     output: Annotated[
-        str | None, typer.Option("-O", "--output", help="file for the answer (default: stdout)", metavar="FILE")
+        str | None, typer.Option("-O", "--output", help="file to write to (default: stdout)", metavar="FILE")
     ] = None,
     raw_csv: RawCsv = False,
 ) -> int:
-    """Ask exported data in SQL."""
+    """Query exported data with SQL."""
     from cfaudit_export.analysis.files.database import open_data
 
     if form not in _FORMATS:
@@ -103,7 +103,7 @@ class _Writer:
     _told: set[str] = field(default_factory=set)
 
     def write(self, text: str) -> None:
-        """Answer the statements of a text, and name files that were passed over for them.
+        """Answer the statements of a text, and name files that were skipped for them.
 
         Raises:
             CfauditError: one cannot be answered, or the answer not be written.
@@ -112,7 +112,7 @@ class _Writer:
         for one in self.data.catalog.ignored:
             if one.name not in self._told:
                 self._told.add(one.name)
-                self.shell.terminal.say(f"passed over '{one.name}': {one.why}")
+                self.shell.terminal.say(f"skipped '{one.name}': {one.why}")
 
     def _answer(self, text: str) -> None:
         """Answer them.
@@ -132,9 +132,9 @@ class _Writer:
             with new_file(self.output) as stream:
                 self._put(next(found), stream)
                 if next(found, None) is not None:
-                    raise UsageError("a file takes the answer of one statement, and there are several")
+                    raise UsageError("--output takes one statement, not several")
         except StopIteration:
-            raise UsageError("there is no statement to answer") from None
+            raise UsageError("no SQL statement given") from None
         else:
             self.shell.terminal.say(f"wrote '{self.output}'")
 

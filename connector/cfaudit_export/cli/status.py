@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 _CODES = "\n".join(f"  {level.value:>3}  {level.name}: {level.meaning}" for level in Level)
 _EPILOG = f"""
-With --check it prints one line for a monitor, and ends as Nagios and Icinga
-expect, not with the exit codes of the other commands:
+--check prints one line for a monitor, with the exit codes that Nagios and
+Icinga expect:
 {_CODES}
 
 Examples:
@@ -49,15 +49,15 @@ def status(
     shell: Shell,
     settings: Settings,
     *,
-    check: Annotated[bool, typer.Option("--check", help="say in one line whether all is well")] = False,
+    check: Annotated[bool, typer.Option("--check", help="print one line for a monitor")] = False,
     max_lag: Annotated[
-        str, typer.Option("--max-lag", help="with --check: how far behind is too far (default: 2h)", metavar="DURATION")
+        str, typer.Option("--max-lag", help="with --check: longest acceptable lag (default: 2h)", metavar="DURATION")
     ] = "2h",
     json: Json = False,
 ) -> int:
-    """Show how far each stream and sink is.
+    """Show the progress of each stream and sink.
 
-    Also how long the sign-in lasts. Reads what earlier runs left, and nothing else: no network, no credential.
+    Also shows when the sign-in ends. Reads the checkpoints only: no network, no credential.
     """
     from cfaudit_export.auth.grants import grant_days_left
     from cfaudit_export.plugin.registry import load_plugins

@@ -36,8 +36,8 @@ from cfaudit_export.settings.options import FILTERS, LOGS
 _SINCE = "24h"
 _WINDOW = "2h"
 _EPILOG = """
-A session is what one actor did by one credential without a pause of half an
-hour. The same step several times in a row is shown once, with a count.
+A session is what one actor did with one credential, without a pause of half an
+hour. Repeated steps are shown once, with a count.
 
 Examples:
   cfaudit-export timeline --data out --actor ada@example.com --since 3d
@@ -54,18 +54,19 @@ def timeline(
     data: DataOption = None,
     account: AccountOption = None,
     actor: Annotated[
-        str | None, typer.Option("--actor", help="e-mail address or id of an actor, or name or id of a token")
+        str | None, typer.Option("--actor", help="only this actor: e-mail address or id, or name or id of a token")
     ] = None,
     resource: Annotated[
-        str | None, typer.Option("--resource", help="id, type or product of a resource, or name or id of a zone")
+        str | None,
+        typer.Option("--resource", help="only this resource: its id, type or product, or name or id of its zone"),
     ] = None,
     around: Annotated[
         str | None,
-        typer.Option("--around", help="a moment in the middle of the period; also shows the others", metavar="TIME"),
+        typer.Option("--around", help="the middle of the period; also shows what other actors did", metavar="TIME"),
     ] = None,
     length: Annotated[
         str | None,
-        typer.Option("--window", help=f"length of the period around it (default: {_WINDOW})", metavar="DURATION"),
+        typer.Option("--window", help=f"length of the period with --around (default: {_WINDOW})", metavar="DURATION"),
     ] = None,
     since: Annotated[str | None, since_option(_SINCE)] = None,
     until: Annotated[str | None, until_option()] = None,
@@ -73,14 +74,17 @@ def timeline(
     html: Html = None,
     json: Json = False,
 ) -> int:
-    """Show sequences: who did what, step by step, from exported data."""
+    """Show who did what, step by step.
+
+    Reads exported data.
+    """
     from cfaudit_export.analysis.answers.timeline import GAP, Focus, make_timeline
     from cfaudit_export.analysis.files.database import open_data
 
     if around and (since or until):
-        raise UsageError("--around and --window give the period, and so do --since and --until; choose")
+        raise UsageError("give the period either by --around and --window, or by --since and --until")
     if length and not around:
-        raise UsageError("--window is the length of the period around a moment; say which with --around")
+        raise UsageError("--window needs --around, the middle of the period")
     middle = moment("--around", around, shell.clock()) if around else None
     place = open_data_location(settings, data)
     known, about = remembered(shell, settings, place), accounts(shell, settings, account)

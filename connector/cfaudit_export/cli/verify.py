@@ -26,24 +26,25 @@ if TYPE_CHECKING:
 
 _PROOF = "How to prove"
 _EPILOG = """
-Proves offline that exported files are those that were exported, that nothing
-is missing between two times, and that nothing is there twice: by the signed
-manifests that lie with them, and a public key. It needs no settings, no state
-and no network; for s3:// places, S3. What it proves and what it does not is
-in the documentation, under Proof.
+Without --source: proves with the signed manifests of an export, and a public
+key, that the files were not changed, that nothing is missing between two times
+and that no event is stored twice. Needs no settings, no state folder, and no
+network except for s3:// places. The documentation, under Proof, says what is
+proved and what is not.
 
-All that is wrong is listed, in one line each. Where the newest manifests were
-removed, only --anchor shows it: what runs logged, or a copy of it.
+Every fault is one line. If the newest manifests were removed, only --anchor
+shows it: an anchor is a line that runs log, or a copy of it.
 
-Rows of BigQuery and Splunk are looked at in an extract of them: Parquet, or a
-JSON object on each line, with event_id and batch_id.
+Rows of BigQuery and Splunk are verified in an extract: Parquet, or one JSON
+object per line, with event_id and batch_id.
 
-With --source, the export is compared with its source instead, event by event,
-read in another way than a run reads it: newest first, by time instead of by
-cursor, with pages of another size; with --by-filter, also by the values of
-one filter. A sample of the exported time is compared, or all; the same seed
-chooses the same parts. The cost is told before the first call. With --repair,
-what is missing becomes gaps; 'gaps --retry' or the next runs deliver it.
+With --source: compares exported files and source event by event. To find
+faults of a run, the source is read differently: newest first, by time instead
+of by cursor, with other page sizes; --by-filter also reads it by the values of
+one filter. By default a sample of the exported time is compared; the same seed
+chooses the same parts. The number of calls is printed before the first call.
+--repair records missing events as gaps, which 'gaps --retry' or the next runs
+read and deliver.
 
 Examples:
   cfaudit-export verify --data out --public-key audit.pub
@@ -52,20 +53,20 @@ Examples:
   cfaudit-export verify --source --data out --since 7d --all --repair
 
 Exit codes: 0 proved, or equal; 1 something was changed, removed or added; 65
-valid but not complete, or differences.
+valid but incomplete, or different.
 """
 
 Manifests = Annotated[
     str | None,
     typer.Option(
-        "--manifests", help="where manifests lie (default: with the data)", metavar="PLACE", rich_help_panel=_PROOF
+        "--manifests", help="folder of the manifests (default: with the data)", metavar="PLACE", rich_help_panel=_PROOF
     ),
 ]
 Keys = Annotated[
     list[str] | None,
     typer.Option(
         "--public-key",
-        help="file of the public key; of several that followed each other, one is enough; repeatable",
+        help="file with a public key; of successive keys, one is enough; repeatable",
         metavar="FILE",
         rich_help_panel=_PROOF,
     ),
@@ -74,7 +75,7 @@ Anchors = Annotated[
     list[str] | None,
     typer.Option(
         "--anchor",
-        help="what was kept elsewhere: SEQUENCE:SHA256, or a file of such lines, as a log is; repeatable",
+        help="anchor kept elsewhere: SEQUENCE:SHA256, or a file of such lines, such as a log; repeatable",
         metavar="FILE|HASH",
         rich_help_panel=_PROOF,
     ),
@@ -110,7 +111,9 @@ def verify(
     public_key: Keys = None,
     anchor: Anchors = None,
     rows: Rows = None,
-    quick: Annotated[bool, typer.Option("--quick", help="do not look into files", rich_help_panel=_PROOF)] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="do not read the rows of files", rich_help_panel=_PROOF)
+    ] = False,
     source: Annotated[
         bool, typer.Option("--source", help="compare with the source instead", rich_help_panel=compare.HOW)
     ] = False,
@@ -121,13 +124,13 @@ def verify(
     repair: compare.Repair = False,
     json: Json = False,
 ) -> int:
-    """Prove what was exported, or compare it with its source.
+    """Prove exported files, or compare them with the source.
 
-    Offline, by signed manifests; nothing that is wrong ends it early.
+    Lists everything that is wrong before it ends.
     """
     if source:
         if manifests or public_key or anchor or rows or quick:
-            raise UsageError("--source takes no options of the proof; prove first, then compare")
+            raise UsageError("--source cannot be combined with options of the proof; run verify twice")
         how = compare.How(None if everything else sample, seed, by_filter, repair)
         return compare.compare_accounts(shell, settings, data, how, json=json)
     verified = _proved(

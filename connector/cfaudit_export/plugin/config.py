@@ -1,7 +1,7 @@
 """A table of settings in, a frozen dataclass out; what does not fit is named by the key's path.
 
 Types are those that a plugin writes on its dataclass: texts, numbers, lists, nested dataclasses, `Literal`, `Path`
-(`~` is expanded) and `timedelta` (`30s`, `1h30m`). Nothing is guessed and no unknown key is passed over.
+(`~` is expanded) and `timedelta` (`30s`, `1h30m`). Nothing is guessed and no unknown key is skipped.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cfaudit_export.core.filters import AUDITLOGS_FILTERS
 from cfaudit_export.settings import values
+from cfaudit_export.settings.filters import FILTER_OPTIONS
 from cfaudit_export.settings.integrity import INTEGRITY_OPTIONS
 from cfaudit_export.settings.option import (
     ASK,
@@ -37,85 +37,60 @@ __all__ = [
     "Option",
 ]
 
-_FILTERS = {
-    "account_name": "name of the account",
-    "action_result": "how the action ended",
-    "action_type": "sort of action",
-    "actor_context": "how the actor signed in",
-    "actor_email": "the actor's email address",
-    "actor_id": "the actor's id",
-    "actor_ip_address": "the actor's IP address",
-    "actor_token_id": "id of the token that was used",
-    "actor_token_name": "name of the token that was used",
-    "actor_type": "sort of actor",
-    "audit_log_id": "id of the event",
-    "raw_cf_ray_id": "Cloudflare Ray ID of the request",
-    "raw_method": "HTTP method of the request",
-    "raw_status_code": "HTTP status of the reply",
-    "raw_uri": "URI of the request",
-    "resource_id": "id of the resource",
-    "resource_product": "product of the resource",
-    "resource_type": "sort of resource",
-    "resource_scope": "scope of the resource",
-    "zone_id": "id of the zone",
-    "zone_name": "name of the zone",
-}
-_SHORT_FLAGS = {"action_result": "--result", "actor_context": "--context", "resource_product": "--product"}
-_FILTER_READERS: dict[str, tuple[values.Reader, str]] = {
-    "actor_email": (values.email, "EMAIL"),
-    "raw_status_code": (values.status, "STATUS"),
-}
-
-
-def _filter(name: str, choices: tuple[str, ...] | None) -> Option:
-    read, metavar = _FILTER_READERS.get(name, (values.text, "TEXT"))
-    if choices is not None:
-        read, metavar = values.choice(*choices), "|".join(one for one in choices if one)
-    flags = (*([_SHORT_FLAGS[name]] if name in _SHORT_FLAGS else []), "--" + name.replace("_", "-"))
-    return Option(f"filters.{name}", read, _FILTERS[name], FILTERS, metavar, flags)
-
-
 OPTIONS: tuple[Option, ...] = (
     Option(
         "account",
         values.accounts,
-        "account to export; several, or 'all' that the credential sees, run one after the other",
+        "account to export, or 'all' for every account of the credential",
         WHAT,
         "ID",
         ("--account",),
-        "the one the token sees",
+        "the account of the credential",
         repeats=True,
     ),
     Option(
-        "trust_account", values.switch, "the account is right, though no server says so", WHAT, "", ("--trust-account",)
+        "trust_account",
+        values.switch,
+        "accept the account although no server confirms it",
+        WHAT,
+        "",
+        ("--trust-account",),
     ),
     Option(
         "since",
         values.moment,
-        "oldest time wanted",
+        "start of the time to export",
         WHAT,
         "TIME",
         ("--since",),
         "resume at the checkpoint; first run: last 30 days",
     ),
-    Option("until", values.moment, "time to stop before", WHAT, "TIME", ("--until",), "now, less the settle lag"),
     Option(
-        "slice", values.switch, "export from since to until beside other slices of the account", WHAT, "", ("--slice",)
+        "until",
+        values.moment,
+        "end of the time to export, exclusive",
+        WHAT,
+        "TIME",
+        ("--until",),
+        "now minus the settle lag",
     ),
-    Option("source", values.text, "where events are read from; auto chooses", WHAT, "NAME", ("--source",), "auto"),
+    Option(
+        "slice", values.switch, "export --since to --until as one of several parallel slices", WHAT, "", ("--slice",)
+    ),
+    Option("source", values.text, "source of the events; 'auto' chooses one", WHAT, "NAME", ("--source",), "auto"),
     Option(
         "fill_gaps_from",
         values.text,
-        "second source, asked for what the first one cannot read",
+        "second source, for rows that the first one cannot return",
         WHAT,
         "NAME",
         ("--fill-gaps-from",),
-        "gaps stay",
+        "none",
     ),
     Option(
         "server_url",
         values.url,
-        "MCP server or gateway of the source",
+        "URL of the source's MCP server, or of a gateway to it",
         WHAT,
         "URL",
         ("--server-url",),
@@ -125,7 +100,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "header",
         values.headers,
-        "request header, its value taken from a variable",
+        "request header, with the variable that holds its value",
         WHAT,
         "NAME=ENVVAR",
         ("--header",),
@@ -135,33 +110,51 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "insecure_http",
         values.switch,
-        "send credentials over plain http, also to other machines",
+        "allow credentials over plain http to other machines",
         WHAT,
         "",
         ("--insecure-http",),
         source_key="insecure_http",
     ),
     Option(
-        "profile", values.text, "which of several sign-ins at one server", WHAT, "NAME", ("--profile",), DEFAULT_PROFILE
+        "profile",
+        values.text,
+        "name of the sign-in, to keep several at one server",
+        WHAT,
+        "NAME",
+        ("--profile",),
+        DEFAULT_PROFILE,
     ),
-    Option(
-        "token_file", values.path, "file that holds the API token, where CLOUDFLARE_API_TOKEN is not set", WHAT, "FILE"
-    ),
+    Option("token_file", values.path, "file with the API token, used if CLOUDFLARE_API_TOKEN is not set", WHAT, "FILE"),
     Option(
         "token_keyring",
         values.text,
-        "name under which the system keyring holds the API token, in the service cfaudit-export",
+        "entry with the API token in the system keyring, service cfaudit-export",
         WHAT,
         "NAME",
     ),
     Option(
-        "sink", values.names, "destination; several are served independently", WHERE, "NAME", ("--sink",), repeats=True
+        "sink",
+        values.names,
+        "destination of the events; each sink has its own progress",
+        WHERE,
+        "NAME",
+        ("--sink",),
+        repeats=True,
     ),
-    Option("transform", values.names, "change events on the way", WHERE, "NAME", ("--transform",), repeats=True),
+    Option(
+        "transform",
+        values.names,
+        "transform that changes events before they are stored",
+        WHERE,
+        "NAME",
+        ("--transform",),
+        repeats=True,
+    ),
     Option(
         "adopt_destination",
         values.switch,
-        "the data was moved: go on where the sinks deliver to now",
+        "accept a changed destination, after its data was moved there",
         WHERE,
         "",
         ("--adopt-destination",),
@@ -176,11 +169,11 @@ OPTIONS: tuple[Option, ...] = (
         "the user's state folder",
     ),
     *SIGN_IN_OPTIONS,
-    *(_filter(name, choices) for name, choices in AUDITLOGS_FILTERS.items()),
+    *FILTER_OPTIONS,
     Option(
         "recover",
         values.recover,
-        "rebuild columns that the source cuts off",
+        "recover columns that the source leaves out",
         HOW,
         "auto|off|all",
         ("--recover",),
@@ -189,7 +182,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "fail_on_trimmed",
         values.switch,
-        "end with 65 when more than 1 % of the events lack columns for a day",
+        "exit 65 if over 1 % of the events lack columns for more than a day",
         HOW,
         "",
         ("--fail-on-trimmed",),
@@ -208,15 +201,20 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "concurrency",
         values.count,
-        "windows read at once",
+        "windows to read in parallel",
         HOW,
         "N",
         ("--concurrency",),
-        "the source's own",
+        "chosen by the source",
         source_key="concurrency",
     ),
     Option(
-        "metrics_file", values.path, "file for Prometheus' node exporter to serve", WATCH, "FILE", ("--metrics-file",)
+        "metrics_file",
+        values.path,
+        "file for metrics, for Prometheus' node exporter",
+        WATCH,
+        "FILE",
+        ("--metrics-file",),
     ),
     Option(
         "metrics_name",
@@ -225,32 +223,32 @@ OPTIONS: tuple[Option, ...] = (
         WATCH,
         "NAME",
         ("--metrics-name",),
-        "that of the metrics file",
+        "name of the metrics file",
     ),
     Option(
         "otlp_endpoint",
         values.url,
-        "OpenTelemetry collector that gets metrics and traces",
+        "URL of the OpenTelemetry collector for metrics and traces",
         WATCH,
         "URL",
         ("--otlp-endpoint",),
         "OTEL_EXPORTER_OTLP_ENDPOINT",
     ),
-    Option("ping_url", values.text, "monitor that is told when a run starts and how it ends", WATCH, "URL"),
+    Option("ping_url", values.text, "URL of a monitor, called when a run starts and when it ends", WATCH, "URL"),
     *INTEGRITY_OPTIONS,
     Option(
         "sql_memory_mb",
         values.count,
-        "memory for questions, in MB, beside that of the rows that are read",
+        "memory of a query in MB, without that of the rows that are read",
         ASK,
         "MB",
         default="1024",
     ),
-    Option("sql_threads", values.count, "threads for questions", ASK, "N", default="one a processor"),
+    Option("sql_threads", values.count, "threads of a query", ASK, "N", default="one per processor"),
     Option(
         "sql_spill_mb",
         values.count,
-        "temporary files of questions, in MB; they hold events, and lie in a folder of TMPDIR for this user only",
+        "most MB of temporary files of a query; they hold events, in a folder of TMPDIR that only this user can read",
         ASK,
         "MB",
         default="10240",
@@ -258,7 +256,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "log_format",
         values.choice("text", "json"),
-        "form of the log lines on stderr",
+        "format of the log lines on stderr",
         LOGS,
         "text|json",
         ("--log-format",),
@@ -267,7 +265,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "verbosity",
         values.level,
-        "say more; twice: also what libraries say",
+        "log more; twice: also the logs of libraries",
         LOGS,
         "",
         ("-v", "--verbose"),

@@ -18,46 +18,45 @@ class SandboxOptions:
 
     Attributes:
         events: events per account.
-        span_seconds: the events are spread over `[end_at - span, end_at)`.
-        end_at: aware; by default ten minutes before the world is built. Events whose time lies ahead of the
-            world's clock become visible when the clock gets there.
-        seed: decides everything that looks random.
-        accounts: how many accounts the user token sees.
-        poison: rows that the server refuses, as `kind=count` (or `kind`, once); the kind `all` spreads its count
+        span_seconds: time over which the events are spread, before `end_at`.
+        end_at: time of the last events, with a zone; by default ten minutes ago. Events in the future become
+            visible when their time comes.
+        seed: seed of all that is random.
+        accounts: accounts of the user token.
+        poison: rows that the server rejects, as `kind=count` (or `kind`, once); the kind `all` spreads its count
             evenly over every kind. The kinds are `cfaudit_sandbox.POISON_KINDS`.
-        poison_fraction: poison by share of all rows, on top of `poison`; spread over every kind.
-        poison_placement: anywhere, in one adjacent run, or each in the same instant as clean neighbours.
-        twins: share of rows that are exact copies, in the six fields, of another row of the same instant.
+        poison_fraction: share of rows that the server rejects, beside those of `poison`; spread over every kind.
+        poison_placement: rejected rows anywhere, side by side, or at the same instants as clean rows.
+        twins: share of rows that equal another row of the same instant in all six fields.
         ties: share of rows that share their instant with another row.
-        late_fraction: share of rows that become visible only some time after they happened.
-        late_max_seconds: the longest such delay.
-        latency_seconds: how long the audit endpoint takes to answer.
-        page_cap: the most rows a page holds, whatever `limit` says; a capped page still carries a cursor.
-        cursor_kind: a position by key, by offset (shifts when rows arrive), or by key with an expiry.
-        cursor_lifetime_seconds: how long an expiring cursor works.
-        since_inclusive: whether a row at exactly `since` belongs to the answer.
-        before_inclusive: whether a row at exactly `before` belongs to the answer.
-        end_style: the last page has no cursor, an empty one, or one that leads to a page without rows.
-        throttle_calls: upstream calls that one user may make per moving window; none: no limit.
-        throttle_window_seconds: the length of that window.
-        throttle_seconds: how long every call of a user is refused who went over.
+        late_fraction: share of rows that become visible late.
+        late_max_seconds: longest delay of a late row.
+        latency_seconds: time that the audit endpoint takes to answer.
+        page_cap: most rows of a page, whatever `limit` says; a capped page still has a cursor.
+        cursor_kind: cursors hold a key, an offset (which shifts when rows arrive), or a key that expires.
+        cursor_lifetime_seconds: life of an expiring cursor.
+        since_inclusive: whether an answer includes rows at exactly `since`.
+        before_inclusive: whether an answer includes rows at exactly `before`.
+        end_style: last page without a cursor, with an empty one, or with one that leads to a page without rows.
+        throttle_calls: upstream calls of a user in a moving window; none: no limit.
+        throttle_window_seconds: length of the moving window.
+        throttle_seconds: time for which calls are refused after too many.
         fail_rate: share of audit calls answered with a 5xx.
-        drop_rate: share of audit calls whose connection is lost.
+        drop_rate: share of audit calls whose connection breaks.
         html_rate: share of audit calls answered with HTML and status 200.
-        modern: whether the server speaks protocol 2026-07-28; without it only the 2025 revisions.
-        zod: the major version of the validator whose error texts are imitated.
-        auditlogs_generation: which generation of the Audit Logs server is emulated, of those that differ in how a
-            client is let in: `today` is the one that was seen first, `next` what its repository prepares.
-        edge_drop_rate: share of requests whose connection ends before, in or after the head of an answer, by FIN or
-            RST.
-        empty_pages: so many pages without rows, each with a cursor, come before every page of rows.
-        codemode_generation: which generation of the code-mode server is emulated: `A` and `B` are two late ones, `G0`
-            is the first, which cuts every long reply off.
-        tool_prefix: put before the tool's name, as gateways do.
-        drift: changes of the tool that may come one day. Their names are `cfaudit_sandbox.DRIFTS`.
-        allowed_hosts: names, beside loopback and the real server's, that a `Host` header may carry.
+        modern: whether the server supports protocol 2026-07-28, or only the 2025 revisions.
+        zod: major version of the validator whose error texts are imitated.
+        auditlogs_generation: generation of the Audit Logs server to emulate; they differ in how clients
+            authenticate. `next` is what its repository prepares.
+        edge_drop_rate: share of requests whose connection ends before, in or after the head of the answer.
+        empty_pages: pages without rows, each with a cursor, before every page of rows.
+        codemode_generation: generation of the code-mode server to emulate: `A` and `B` are recent, `G0` is the
+            first, which cuts off long replies.
+        tool_prefix: prefix of the tool's name, as gateways add.
+        drift: possible future changes of the tool. Their names are `cfaudit_sandbox.DRIFTS`.
+        allowed_hosts: further names that a `Host` header may have, beside loopback and the real server's.
         keepalive_seconds: pause between the comment lines of a silent event stream.
-        cache_bytes: bound of the cache of rendered pages.
+        cache_bytes: size of the cache of rendered pages.
     """
 
     events: int = 5_000

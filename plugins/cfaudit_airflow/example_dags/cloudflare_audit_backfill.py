@@ -12,8 +12,8 @@ with DAG(
     "cloudflare_audit_backfill",
     schedule=None,
     params={
-        "since": Param("2026-01-01", type="string", description="oldest time wanted"),
-        "until": Param("2026-11-01", type="string", description="time to stop before"),
+        "since": Param("2026-01-01", type="string", description="start of the time to export"),
+        "until": Param("2026-11-01", type="string", description="end of the time to export, exclusive"),
         "slices": Param(12, type="integer", minimum=1, description="slices for each account"),
     },
     default_args={"retries": 8, "retry_delay": timedelta(minutes=1), "retry_exponential_backoff": 2.0},

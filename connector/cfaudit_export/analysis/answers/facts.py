@@ -185,7 +185,7 @@ class Report:
         question: what was asked.
         location: where the data is.
         made_at: when the report was made.
-        ignored: files that were passed over.
+        ignored: files that were skipped.
         coverage: what of the period the data can speak for.
         data_since: time of the earliest event in the data.
         incomparable: why there is no comparison with the period before; empty where there is one.

@@ -115,7 +115,7 @@ class Timeline:
         focus: what it is about.
         location: where the data is.
         made_at: when it was made.
-        ignored: files that were passed over.
+        ignored: files that were skipped.
         coverage: what of the period the data can speak for.
         sessions: what was asked about.
         others: what others did; empty unless a moment was asked about.

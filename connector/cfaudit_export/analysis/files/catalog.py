@@ -61,7 +61,7 @@ class FileCatalog:
 
     @property
     def ignored(self) -> tuple[Ignored, ...]:
-        """Return the files that were passed over so far."""
+        """Return the files that were skipped so far."""
         return (*self._strangers, *(one for one in self._looked.values() if isinstance(one, Ignored)))
 
     @cached_property

@@ -106,7 +106,7 @@ def compact(
     with _held(work.root), _translated(work.root):
         files, ignored = inspect(place, lambda _: True)
         for one in ignored:
-            _LOG.warning("passed over", extra={"file": one.name, "why": one.why})
+            _LOG.warning("skipped", extra={"file": one.name, "why": one.why})
         for _, members in sorted(_folders(files).items()):
             is_open = members[0].day >= open_day
             if not is_open and (not accounts or members[0].account_id in accounts):

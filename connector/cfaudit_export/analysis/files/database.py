@@ -44,7 +44,7 @@ class EventDatabase:
 
     Attributes:
         place: where they are.
-        catalog: the files, and those that were passed over.
+        catalog: the files, and those that were skipped.
         connection: DuckDB, without access to anything but the events.
     """
 

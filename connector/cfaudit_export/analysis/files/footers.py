@@ -1,4 +1,4 @@
-"""A place in, the files that hold events out: what their footers say, and why others are passed over.
+"""A place in, the files that hold events out: what their footers say, and why others are skipped.
 
 A file is one of ours, or as good as that, when it lies in `account_id=.../event_date=...` and has the columns that no
 event is without. A footer is the last thing that is written of a file; it is compared with its digest, where it has
@@ -35,7 +35,7 @@ _S3_THREADS = 16  # they wait for answers; a disk answers at once, and more thre
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
-    """A file that is passed over: its name, and why."""
+    """A file that is skipped: its name, and why."""
 
     name: str
     why: str

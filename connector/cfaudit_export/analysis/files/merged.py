@@ -1,6 +1,6 @@
 """Which files a merged one stands for: those that it names, and whose every row it holds.
 
-The note of a merged file is a claim, and a user who can write a file can write a note. So nothing is passed over or
+The note of a merged file is a claim, and a user who can write a file can write a note. So nothing is skipped or
 removed for the sake of a note alone: the rows are compared, all columns of them. Both files are there only between two
 steps of `compact`, or after a crash between them, so that this costs nothing otherwise.
 """

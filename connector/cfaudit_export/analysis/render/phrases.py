@@ -86,11 +86,11 @@ def step(one: TimelineStep) -> str:
 
 
 def on_ignored(ignored: Sequence[Ignored]) -> list[Remark]:
-    """Return what is to be said about files that were passed over."""
+    """Return what is to be said about files that were skipped."""
     if not ignored:
         return []
     listed = "; ".join(f"'{one.name}': {one.why}" for one in ignored[:_LISTED])
-    return [Remark(f"{_count(len(ignored), 'file')} passed over: {listed}{_more(ignored)}", is_warning=True)]
+    return [Remark(f"{_count(len(ignored), 'file')} skipped: {listed}{_more(ignored)}", is_warning=True)]
 
 
 def period(question: Question) -> str:
