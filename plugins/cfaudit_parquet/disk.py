@@ -12,7 +12,6 @@ from typing import IO
 
 from cfaudit_export import SinkError, SinkRefusedError
 from cfaudit_export.core.disk import REFUSALS
-from cfaudit_export.core.durable import sync_folder
 from cfaudit_export.parquet import Written
 
 _HINDRANCES = {
@@ -57,14 +56,6 @@ def remove(path: Path) -> None:
     """Remove a file where that is possible."""
     with suppress(OSError):  # the error that led here matters more
         path.unlink(missing_ok=True)
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, so that a power cut cannot undo it."""
-    if not folder.is_dir():
-        make_folder(folder.parent)
-        folder.mkdir(exist_ok=True)
-        sync_folder(folder.parent)
 
 
 @contextmanager

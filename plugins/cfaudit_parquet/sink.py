@@ -27,10 +27,12 @@ from urllib.parse import quote
 
 from cfaudit_export import Batch, LoadUnknownError, Receipt, StoredFile, Window
 from cfaudit_export.core.disk import try_folder
-from cfaudit_export.core.durable import sync_folder
+from cfaudit_export.core.durable import make_folder, sync_folder
 from cfaudit_export.parquet import StagedEvents, Written, digest_of, ids_by_day, write_parquet
+from cfaudit_export.proof.chain import FOLDER
+from cfaudit_export.proof.folder import ManifestFolder
 from cfaudit_parquet import ParquetConfig
-from cfaudit_parquet.disk import durable, folders_in, hashed, hidden_name, make_folder, on_disk, remove, remove_hidden
+from cfaudit_parquet.disk import durable, folders_in, hashed, hidden_name, on_disk, remove, remove_hidden
 from cfaudit_parquet.visible import Visible, days_of, find_file, require_events, require_own_word
 
 # Hidden, so that no reader takes it for data.
@@ -42,6 +44,7 @@ class ParquetSink:
 
     def __init__(self, config: ParquetConfig) -> None:
         self._root = Path(config.path).expanduser()
+        self._manifests = ManifestFolder(self._root / FOLDER)
 
     @cached_property
     def _program_version(self) -> str:
@@ -120,6 +123,18 @@ class ParquetSink:
             hidden.unlink(missing_ok=True)
             sync_folder(self._root)
         return self.marked() or token
+
+    def put_manifest(self, name: str, content: bytes) -> bool:
+        """Keep a manifest below the folder; as `Sink` says."""
+        return self._manifests.put_manifest(name, content)
+
+    def get_manifest(self, name: str) -> bytes | None:
+        """Return a manifest; as `Sink` says."""
+        return self._manifests.get_manifest(name)
+
+    def manifests(self, chain: str) -> Iterator[str]:
+        """Yield the names of the manifests of a chain; as `Sink` says."""
+        return self._manifests.manifests(chain)
 
     def close(self) -> None:
         """Do nothing: no file stays open between calls."""

@@ -8,13 +8,14 @@ import os
 import re
 import stat
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from cfaudit_export import Checkpoint, Rejected, Stream, read_batch
-from cfaudit_export.core.durable import sync_folder
+from cfaudit_export.core.durable import create_file, sync_folder
 from cfaudit_export.pipeline.quarantine import quarantine_of
 from cfaudit_export.stores.file import FileStore
 from cfaudit_export.testing import make_batch
@@ -91,6 +92,41 @@ def test_it_is_said_once(refusing: Callable[[int], None], tmp_path: Path, caplog
         assert not sync_folder(tmp_path)
         assert not sync_folder(tmp_path.parent)
     assert len(caplog.records) <= 1, "another test may have said it"
+
+
+def test_a_file_is_created_once_whoever_asks_again(tmp_path: Path) -> None:
+    path = tmp_path / "00000001.json"
+    assert create_file(path, b"first")
+    assert not create_file(path, b"second")
+    assert path.read_bytes() == b"first"
+    assert [one.name for one in tmp_path.iterdir()] == [path.name]
+
+
+def test_of_many_that_create_a_file_one_does(tmp_path: Path) -> None:
+    path = tmp_path / "00000001.json"
+    contents = [f"{number}".encode() * 10_000 for number in range(16)]
+    with ThreadPoolExecutor(16) as pool:
+        created = list(pool.map(lambda content: create_file(path, content), contents))
+    assert created.count(True) == 1
+    assert path.read_bytes() == contents[created.index(True)]
+    assert [one.name for one in tmp_path.iterdir()] == [path.name]
+
+
+def test_where_a_file_system_has_no_links_a_file_is_created_once_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_source: object, _target: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", refuse)
+    test_a_file_is_created_once_whoever_asks_again(tmp_path)
+
+
+def test_what_a_writer_that_died_has_left_of_a_file_goes(tmp_path: Path) -> None:
+    (tmp_path / ".00000001.json.0123456789ab.tmp").write_bytes(b"half")
+    (tmp_path / ".00000002.json.0123456789ab.tmp").write_bytes(b"of another")
+    assert create_file(tmp_path / "00000001.json", b"whole")
+    assert sorted(one.name for one in tmp_path.iterdir()) == [".00000002.json.0123456789ab.tmp", "00000001.json"]
 
 
 def test_there_is_one_place_that_syncs_folders() -> None:

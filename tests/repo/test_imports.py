@@ -22,6 +22,8 @@ PUBLIC = {
     "cfaudit_export.core.durable",
     "cfaudit_export.http.exchange",
     "cfaudit_export.parquet",
+    "cfaudit_export.proof.chain",
+    "cfaudit_export.proof.folder",
     "cfaudit_export.api",
     "cfaudit_export.schema",
     "cfaudit_export.schema_formats",
@@ -31,8 +33,8 @@ PUBLIC = {
 }
 
 STEPS = {"plan", "map", "stage", "load", "commit"}
-# A run, and a run of a slice, which begins and ends in the stream's checkpoint.
-CONDUCTORS = {"run", "slices", "deliver"}
+# A run, a run of a slice, which begins and ends in the stream's checkpoint, and what seals the sinks of a run.
+CONDUCTORS = {"run", "slices", "deliver", "sealing"}
 
 # Heavy or delicate libraries, and the only places that know them. Others may be used wherever they help.
 HOMES = {

@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -73,6 +74,54 @@ def replace_file(path: Path, write: Callable[[IO[bytes]], object], *, temporary:
             temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def create_file(path: Path, content: bytes, *, mode: int = PRIVATE) -> bool:
+    """Write a file where there is none of its name, so that a crash leaves none or the whole one; False if there is.
+
+    Its folder must be there. Until the file is whole it is hidden, under a name that ends in `.tmp` and is used by
+    nothing else; what a writer that crashed has left so is removed by the next one that writes this file.
+
+    Raises:
+        OSError: it cannot be written; nothing is left of it.
+    """
+    hidden = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
+    try:
+        with new_file(hidden, mode=mode) as file:
+            file.write(content)
+        is_new = _link(hidden, path)
+    finally:
+        hidden.unlink(missing_ok=True)
+    for left in path.parent.glob(f".{path.name}.*.tmp"):  # of writers that crashed, or are too late now
+        left.unlink(missing_ok=True)
+    sync_folder(path.parent)
+    return is_new
+
+
+def _link(hidden: Path, path: Path) -> bool:
+    try:
+        os.link(hidden, path)
+    except FileExistsError:
+        return False
+    except FileNotFoundError:  # another writer was faster, and has removed ours
+        return False
+    except OSError:  # a file system without hard links: between these two lines another writer may come
+        if path.exists():
+            return False
+        hidden.replace(path)
+    return True
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it that are missing, so that a power cut cannot undo it.
+
+    Raises:
+        OSError: one cannot be made.
+    """
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
 
 
 def sync_folder(folder: Path) -> bool:

@@ -289,6 +289,60 @@ class Lateness:
 
 
 @dataclass(frozen=True, slots=True)
+class Unsealed:
+    """A batch that a sink has, and that no manifest names yet.
+
+    Attributes:
+        batch_id: which batch.
+        window: what it completed.
+        rows: events that the sink has of it.
+        late_rows: how many of them are latecomers.
+        first: time of its earliest event, None where its staged file was lost.
+        last: time of its latest, likewise.
+        rows_sha256: digest of the rows, hex; None where manifests are not signed, or an earlier attempt stored them.
+        ids_sha256: digest of the ids, hex; None where its staged file was lost.
+        files: what the sink stored it in, as in the receipt.
+        fidelity: how many of its events were read how.
+        replaces: pairs of a shadow or trimmed event, and the event that takes its place; cut off where they are many.
+    """
+
+    batch_id: str
+    window: Window
+    rows: int
+    late_rows: int = 0
+    first: datetime | None = None
+    last: datetime | None = None
+    rows_sha256: str | None = None
+    ids_sha256: str | None = None
+    files: tuple[StoredFile, ...] = ()
+    fidelity: dict[str, int] = field(default_factory=dict)
+    replaces: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What manifests say of what a sink has of a stream, and what the next one is to say.
+
+    Attributes:
+        sequence: number of the newest manifest; 0 before there is one.
+        sha256: SHA-256 of its file, hex; empty before there is one.
+        covered: time that was delivered since manifests are written, sealed or not.
+        fresh: the part of it that the next manifest adds.
+        unsealed: batches that the next manifest names.
+        listed: windows of the gaps that manifests have as open.
+        merged: slices that were taken back since, as `<chain>:<sequence>:<sha256>` of their last manifest.
+    """
+
+    sequence: int = 0
+    sha256: str = ""
+    covered: tuple[Window, ...] = ()
+    fresh: tuple[Window, ...] = ()
+    unsealed: tuple[Unsealed, ...] = ()
+    listed: tuple[Window, ...] = ()
+    merged: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class SinkProgress:
     """What one sink has of a stream.
 
@@ -303,6 +357,7 @@ class SinkProgress:
             died then.
         trimmed: intervals whose rows it has trimmed, ascending; later runs complete them.
         trimmed_rows: rows that it has trimmed because the call budget was exhausted, and that are not replaced yet.
+        proof: what manifests say of it.
         destination: where the events are, as the sink names it; None where it names nothing, or has had nothing yet.
         marker: the mark that was left in the destination; None where none was.
     """
@@ -318,6 +373,7 @@ class SinkProgress:
     marker: str | None = None
     trimmed: tuple[Trimmed, ...] = ()
     trimmed_rows: int = 0
+    proof: Proof = Proof()
 
     def overdue_rows(self, now: datetime) -> int:
         """Return how many rows are trimmed though a day went by in which they could have been completed.
@@ -392,7 +448,8 @@ class Connection:
 class SinkReport:
     """What one sink got in a run: batches and rows, where they are, and the error that stopped it if one did.
 
-    `loaded_bytes` is the size of the batches as they were staged, not as the sink stores them.
+    `loaded_bytes` is the size of the batches as they were staged, not as the sink stores them. `anchor` names the
+    newest manifest that was written, as `<chain>:<sequence>:<sha256>`.
     """
 
     name: str
@@ -404,6 +461,7 @@ class SinkReport:
     error: str | None = None
     exit_code: ExitCode = ExitCode.OK
     loaded_bytes: int = 0
+    anchor: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,18 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from cfaudit_export.core.intervals import intersect, subtract, union
-from cfaudit_export.core.model import Checkpoint, Gap, Intent, Lateness, Receipt, SinkProgress, Trimming, Window
+from cfaudit_export.core.model import (
+    Checkpoint,
+    Gap,
+    Intent,
+    Lateness,
+    Proof,
+    Receipt,
+    SinkProgress,
+    Trimming,
+    Unsealed,
+    Window,
+)
 from cfaudit_export.pipeline.dedup.seen import close_gaps, forget, merge
 from cfaudit_export.pipeline.dedup.trimmed import trimmed_after
 from cfaudit_export.pipeline.ledger import Change
@@ -24,6 +35,7 @@ class LoadedWindow:
         batch_id: whose intent is kept now.
         receipt: what the sink said.
         trimming: what is trimmed, and what no longer.
+        unsealed: what the next manifest is to say of the batch; None for a sink without manifests.
     """
 
     sink: str
@@ -32,6 +44,7 @@ class LoadedWindow:
     batch_id: str | None = None
     receipt: Receipt | None = None
     trimming: Trimming = field(default_factory=Trimming)
+    unsealed: tuple[Unsealed, ...] | None = None
 
 
 def intend(intents: Iterable[tuple[str, Intent]], seen_since: datetime) -> Change:
@@ -68,6 +81,7 @@ def cover(loaded: Iterable[LoadedWindow], seen_since: datetime) -> Change:
 def _covered(progress: SinkProgress, one: LoadedWindow, seen_since: datetime) -> SinkProgress:
     progress = replace(
         progress,
+        proof=_waiting(progress, one),
         covered=union(*progress.covered, one.window),
         seen_since=progress.seen_since or seen_since,
         seen=merge(close_gaps(progress.seen, one.window), one.seen),
@@ -81,6 +95,19 @@ def _covered(progress: SinkProgress, one: LoadedWindow, seen_since: datetime) ->
         rows=progress.rows + one.receipt.rows,
         quarantined=progress.quarantined + len(one.receipt.rejected),
     )
+
+
+def _waiting(progress: SinkProgress, one: LoadedWindow) -> Proof:
+    """Return what waits for the next manifest, with a window that the sink has now.
+
+    Of time that was covered before, nothing is added: what was delivered there without manifests is in none.
+    """
+    proof = progress.proof
+    if one.unsealed is None:
+        return proof
+    new = subtract([one.window], progress.covered)
+    covered, fresh = union(*proof.covered, *new), union(*proof.fresh, *new)
+    return replace(proof, covered=covered, fresh=fresh, unsealed=(*proof.unsealed, *one.unsealed))
 
 
 def withdraw(sink: str, batch_id: str) -> Change:

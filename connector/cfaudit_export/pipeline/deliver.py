@@ -10,7 +10,7 @@ from datetime import datetime
 import pyarrow as pa
 
 from cfaudit_export.core.intervals import subtract
-from cfaudit_export.core.model import Batch, Intent, Lateness, Receipt, Window
+from cfaudit_export.core.model import Batch, Intent, Lateness, Receipt, Unsealed, Window
 from cfaudit_export.errors import SinkError
 from cfaudit_export.pipeline.commit import LoadedWindow, cover, intend, observe, withdraw
 from cfaudit_export.pipeline.dedup.missing import NewRows, SinkNeed, is_lacked, new_rows_of
@@ -20,6 +20,7 @@ from cfaudit_export.pipeline.doubt import Answered, Doubt
 from cfaudit_export.pipeline.ledger import Ledger
 from cfaudit_export.pipeline.load import SinkRun
 from cfaudit_export.pipeline.plan import Plan
+from cfaudit_export.pipeline.proving import unsealed_of
 from cfaudit_export.pipeline.quarantine import Quarantine
 from cfaudit_export.pipeline.run_context import RunContext
 from cfaudit_export.pipeline.stage import Staging
@@ -49,10 +50,11 @@ class SinkPart:
         new_rows = self.new_rows
         return Answered(receipt, self.batch, new_rows.window, new_rows.seen, new_rows.late.count, new_rows.trimming)
 
-    def covered(self) -> LoadedWindow:
+    def covered(self, unsealed: tuple[Unsealed, ...] | None) -> LoadedWindow:
         """Return what the sink has without a batch, as nothing in the window is new."""
+        new_rows = self.new_rows
         return LoadedWindow(
-            self.sink_run.name, self.new_rows.window, self.new_rows.seen, trimming=self.new_rows.trimming
+            self.sink_run.name, new_rows.window, new_rows.seen, trimming=new_rows.trimming, unsealed=unsealed
         )
 
 
@@ -92,13 +94,13 @@ class Delivery:
 
     # -- what an earlier run promised ---------------------------------------------------------------
 
-    def settle_leftovers(self) -> None:
-        """Load what an earlier run promised, and remove what it staged and did not promise.
-
-        A sink that would go on in another destination than it has delivered to fails before.
-        """
+    def refuse_other_places(self) -> None:
+        """Fail the sinks that would go on in another destination than they have delivered to."""
         for name, error in self._places.refused().items():
             self._sink_runs[name].fail(error)
+
+    def settle_leftovers(self) -> None:
+        """Load what an earlier run promised, and remove what it staged and did not promise."""
         for sink_run in self._sink_runs.values():
             for intent in self._ledger.progress(sink_run.name).intents:
                 if not sink_run.error:
@@ -171,7 +173,7 @@ class Delivery:
             if sink_run.error:
                 continue
             if batch is None:
-                loaded.append(part.covered())
+                loaded.append(part.covered(() if sink_run.name in self._context.manifests else None))
                 continue
             with self._context.trace("load") as told:
                 told.update(sink=sink_run.name, batch=batch.batch_id, rows=batch.rows)
@@ -216,11 +218,18 @@ class Delivery:
         return self._kept(sink_run, certain)
 
     def _kept(self, sink_run: SinkRun, certain: list[Answered]) -> list[LoadedWindow]:
-        return [
-            LoadedWindow(sink_run.name, one.window, one.seen, one.receipt.batch_id, one.receipt, one.trimming)
-            for one in certain
-            if self._keep_refused(sink_run, one)
-        ]
+        return [self._counted(sink_run, one) for one in certain if self._keep_refused(sink_run, one)]
+
+    def _counted(self, sink_run: SinkRun, one: Answered) -> LoadedWindow:
+        """Return what counts as delivered with a batch, and what the next manifest is to say of it."""
+        unsealed, receipt = None, one.receipt
+        if place := self._context.manifests.get(sink_run.name):
+            with self._context.trace("digest"):
+                has_key, late = bool(place.keys), one.late_rows
+                unsealed = unsealed_of(one.batch, receipt, one.window, late_rows=late, with_rows=has_key)
+        return LoadedWindow(
+            sink_run.name, one.window, one.seen, receipt.batch_id, receipt, one.trimming, unsealed=unsealed
+        )
 
     def _keep_refused(self, sink_run: SinkRun, answered: Answered) -> bool:
         """Quarantine what the sink refused, before its batch counts as delivered; False if the sink makes no sense."""

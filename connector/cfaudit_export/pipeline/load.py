@@ -29,6 +29,8 @@ class SinkRun:
     loaded_bytes: int = 0
     locations: list[str] = field(default_factory=list)
     error: CfauditError | None = None
+    anchor: str | None = None
+    proof_error: CfauditError | None = None  # of manifests; events are still delivered
 
     def load(self, batch: Batch) -> Receipt | None:
         """Load the batch; None when the sink cannot take it now."""
@@ -56,8 +58,14 @@ class SinkRun:
         self.locations += receipt.locations
         _LOG.info("batch loaded", extra={"sink": self.name, "batch": receipt.batch_id, "rows": receipt.rows})
 
+    def sealed(self, anchor: str) -> None:
+        """Tell of a manifest that was written: `<chain>:<sequence>:<sha256>`, which kept elsewhere proves its age."""
+        self.anchor, self.proof_error = anchor, None
+        _LOG.info("sealed", extra={"sink": self.name, "anchor": anchor})
+
     def report(self) -> SinkReport:
         """Return what the sink got."""
+        error = self.error or self.proof_error
         return SinkReport(
             self.name,
             self.batches,
@@ -65,9 +73,10 @@ class SinkRun:
             self.late_rows,
             self.quarantined,
             tuple(self.locations),
-            str(self.error) if self.error else None,
-            self.error.exit_code if self.error else ExitCode.OK,
+            str(error) if error else None,
+            error.exit_code if error else ExitCode.OK,
             self.loaded_bytes,
+            self.anchor,
         )
 
     def _ask(self, ask: Callable[[], Receipt | None]) -> Receipt | None:

@@ -26,7 +26,9 @@ from cfaudit_export.pipeline.map import map_extract, transformed
 from cfaudit_export.pipeline.plan import Plan, PlanStep, RunRequest, plan_stream
 from cfaudit_export.pipeline.quarantine import quarantine_of
 from cfaudit_export.pipeline.run_context import RunContext, RunProgress
+from cfaudit_export.pipeline.sealing import Sealing
 from cfaudit_export.plugin.interfaces import Completing, Extract, Rereading
+from cfaudit_export.proof.manifest import ReadEntry
 
 _LOG = logging.getLogger(__name__)
 
@@ -68,6 +70,7 @@ class _Run:
             for name, sink in context.sinks.items()
         }
         self._delivery = Delivery(context, self._ledger, self._sink_runs, self._quarantine)
+        self._sealing = Sealing(context, self._ledger, self._sink_runs)
         self._windows = self._events = self._calls = 0
         self._trimmed: Counter[str] = Counter()
         self._completed: Counter[str] = Counter()
@@ -78,7 +81,10 @@ class _Run:
         plan = None
         try:
             with self._context.trace("settle"):
+                self._delivery.refuse_other_places()
+                self._sealing.compare()
                 self._delivery.settle_leftovers()
+                self._sealing.finish(None)
             self._look_at_tool()
             with self._context.trace("plan") as facts:
                 plan = self._plan()
@@ -87,8 +93,12 @@ class _Run:
                 self._export(plan)
             self._delivery.conclude()
         except CfauditError as error:
-            _LOG.error("run stopped", extra={"error": str(error)})
-            self._error = error
+            self._stop(error)
+        try:
+            with self._context.trace("seal"):
+                self._sealing.finish(self._read_entry(plan) if plan and not self._error else None)
+        except CfauditError as error:
+            self._stop(error)
         return self._report(plan)
 
     # -- the flow -----------------------------------------------------------------------------------
@@ -189,12 +199,28 @@ class _Run:
 
     def _load(self, promised: _Promised, plan: Plan) -> None:
         new = self._delivery.load(promised.parts, self._context.horizon(plan.before))
+        self._sealing.seal_due()
         _LOG.info("window done", extra={"window": str(promised.window), **promised.facts, "new": new})
         self._done += promised.window.duration
         wanted = sum((window.duration for window in plan.read), timedelta())
         rows = sum(sink_run.rows for sink_run in self._sink_runs.values())
         self._context.progress(
             RunProgress(min(self._done / max(wanted, self._done), 1.0), self._windows, self._events, rows)
+        )
+
+    def _stop(self, error: CfauditError) -> None:
+        _LOG.error("run stopped", extra={"error": str(error)})
+        self._error = self._error or error
+
+    def _read_entry(self, plan: Plan) -> ReadEntry:
+        """Return what the manifest says of what was read."""
+        context, wanted = self._context, plan.wanted
+        return ReadEntry(
+            wanted.since if wanted else None,
+            wanted.before if wanted else None,
+            context.settle_lag,
+            context.rescan,
+            context.connection.clock_ahead_seconds,
         )
 
     # -- details ------------------------------------------------------------------------------------

@@ -13,6 +13,8 @@ import pyarrow as pa
 
 from cfaudit_export.core.model import Batch, Connection, Receipt, Stream
 from cfaudit_export.plugin.interfaces import CheckpointStore, Sink, Source
+from cfaudit_export.proof.append import ManifestStore
+from cfaudit_export.proof.keys import SigningKey
 
 Transform = Callable[[pa.Table], pa.Table]
 Trace = Callable[[str], AbstractContextManager[dict[str, Any]]]
@@ -42,6 +44,25 @@ class RunProgress:
 
 
 @dataclass(frozen=True, slots=True)
+class ManifestPlace:
+    """Where the manifests of a sink are kept, and what signs them.
+
+    Attributes:
+        store: keeps them.
+        location: where that is, as people know it.
+        keys: what signs; without any they are chained, and not signed.
+        in_sink: whether the sink itself keeps them, so that they cannot be written while it is down.
+        most_unsealed: so many batches wait at most for the end of a run.
+    """
+
+    store: ManifestStore
+    location: str
+    keys: tuple[SigningKey, ...] = ()
+    in_sink: bool = False
+    most_unsealed: int = 1_000
+
+
+@dataclass(frozen=True, slots=True)
 class RunContext:
     """All that a run of one stream needs.
 
@@ -64,6 +85,9 @@ class RunContext:
         latecomers: look for latecomers before `until`, too.
         fail_on_trimmed: count too many trimmed rows, a day after they were delivered, as incomplete.
         transforms: applied to every table of events, in order.
+        transformed_by: what manifests say of the transforms.
+        manifests: by the names of sinks, where manifests of what they have are kept; other sinks have none.
+        reset_proof: begin manifests anew where they do not agree with the checkpoint.
         after_load: told of every receipt.
         progress: told of every piece.
         trace: told of every step.
@@ -88,6 +112,9 @@ class RunContext:
     latecomers: bool = False
     fail_on_trimmed: bool = False
     transforms: tuple[Transform, ...] = ()
+    transformed_by: tuple[str, ...] = ()
+    manifests: Mapping[str, ManifestPlace] = field(default_factory=dict)
+    reset_proof: bool = False
     after_load: Callable[[Batch, Receipt], None] = lambda _batch, _receipt: None
     progress: Callable[[RunProgress], None] = field(default=lambda _progress: None)
     trace: Trace = no_trace

@@ -158,6 +158,12 @@ class Sink(Protocol):
     and `mark(token: str) -> str`, which leaves this one where there is none, and returns the one that is there then.
     What a destination has by itself will do, such as the time when a table was made.
 
+    A sink that stores files names them in its receipts, with the digests that they were written with, and may keep the
+    manifests that prove them beside them: `put_manifest(name: str, content: bytes) -> bool` writes one durably unless
+    there is one of that name, which it says by False; `get_manifest(name: str) -> bytes | None` and
+    `manifests(chain: str) -> Iterator[str]` give them back. Names are `<chain>/<number>.json`, below
+    `_cfaudit/manifests`, and a chain is two names with a slash. For other sinks they are kept elsewhere.
+
     A receipt that rejects every event of a batch is not taken at its word: the events are quarantined once the sink has
     taken others in the same run; until then the batch is withdrawn, and its events come again, perhaps in another one.
     """

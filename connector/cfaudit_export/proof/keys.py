@@ -100,7 +100,7 @@ def write_key(key: SigningKey, path: Path) -> None:
         with os.fdopen(descriptor, "wb") as file:
             file.write(pem)
             file.flush()
-            os.fsync(descriptor)
+            os.fsync(file.fileno())
         sync_folder(path.parent)
     except OSError as error:
         path.unlink(missing_ok=True)

@@ -27,7 +27,7 @@ FORMAT = 2
 _AHEAD = timedelta(days=1)
 # Where the model has a window, and where several.
 _ONE = ("window", "slice")
-_SEVERAL = ("covered", "lent", "completed")
+_SEVERAL = ("covered", "lent", "completed", "fresh", "listed")
 
 
 def encode(checkpoint: Checkpoint) -> bytes:
@@ -170,6 +170,7 @@ def _times(checkpoint: Checkpoint) -> Iterator[datetime]:
         if progress.seen_since:
             yield progress.seen_since
         yield from (one.since for one in progress.trimmed)
+        yield from (at for one in progress.proof.unsealed for at in (one.first, one.last) if at)
         yield from (one.since for intent in progress.intents for one in intent.trimming.added)
     for gap in checkpoint.gaps:
         yield gap.first_seen_at

@@ -284,6 +284,25 @@ class SinkContract:
             assert [marker.mark("first"), marker.mark("second"), marker.marked()] == [mark, mark, mark]
         self.assert_stored(target, (batch, receipt))
 
+    def test_a_manifest_is_kept_once_under_its_name(self, target: SinkTarget, sink: Sink, folder: Path) -> None:
+        """Only for a sink that keeps manifests; the first one of a name stays, and none is an event."""
+        store, chain = cast("Any", sink), "0123456789abcdef/a sink"
+        if not hasattr(sink, "put_manifest"):
+            pytest.skip("the sink keeps no manifests")
+        batch = make_batch(folder, rows=5)
+        receipt = sink.load(batch)
+        assert store.get_manifest(f"{chain}/00000001.json") is None
+        assert list(store.manifests(chain)) == []
+        names = [f"{chain}/{number:08d}.json" for number in (1, 2, 10)]
+        assert [store.put_manifest(name, name.encode()) for name in reversed(names)] == [True, True, True]
+        assert not store.put_manifest(names[0], b"another")
+        later = cast("Any", target.new_sink())
+        assert [later.get_manifest(name) for name in names] == [name.encode() for name in names]
+        assert list(later.manifests(chain)) == names
+        assert list(later.manifests("0123456789abcdef/a")) == []
+        later.close()
+        self.assert_stored(target, (batch, receipt))
+
     def test_a_sink_may_be_closed_twice_and_unused(self, target: SinkTarget) -> None:
         sink = target.new_sink()
         sink.close()

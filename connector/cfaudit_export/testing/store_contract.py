@@ -30,10 +30,11 @@ from cfaudit_export import (
     CheckpointStore,
     Gap,
     LockedError,
+    StoredFile,
     Stream,
     Window,
 )
-from cfaudit_export.core.model import Intent, Lateness, SinkProgress
+from cfaudit_export.core.model import Intent, Lateness, Proof, SinkProgress, Unsealed
 from cfaudit_export.plugin.interfaces import BlobStore
 
 T = TypeVar("T")
@@ -56,6 +57,30 @@ def full_checkpoint(stream: Stream | None = None) -> Checkpoint:
         intents=(Intent("ab" * 16, window, 17, "cd" * 32, seen={"2026-11-20T12": "BQYH"}, late_rows=2),),
         rows=1 << 40,
         quarantined=3,
+        proof=Proof(
+            sequence=7,
+            sha256="12" * 32,
+            covered=(Window(_NOON - timedelta(days=3), _NOON),),
+            fresh=(window,),
+            unsealed=(
+                Unsealed(
+                    "34" * 16,
+                    window,
+                    5,
+                    1,
+                    _NOON,
+                    _NOON + timedelta(microseconds=1),
+                    "56" * 32,
+                    "78" * 32,
+                    (StoredFile("account_id=x/zażółć.parquet", 1 << 40, "9a" * 32, 5),),
+                    {"full": 4, "shadow": 1},
+                    (("shadow", "event"),),
+                ),
+                Unsealed("bc" * 16, window, 2),
+            ),
+            listed=(window,),
+            merged=("0f3c1e5a7b9d2468/s3:3:" + "de" * 32,),
+        ),
     )
     return Checkpoint(
         stream=stream or Stream("0f3c1e5a7b9d2468ace013579bdf2468", "auditlogs", (("actor_email", "zoë@例え.jp"),)),
