@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, parse_qs
 
 import pyarrow as pa
 from faults import Faults
-from state import State
+from state import TABLE_KEYS, State
 
 if TYPE_CHECKING:
     from __main__ import Handler
+
+_TIMES = ("event_time", "ingested_at")
 
 
 def answer(handler: Handler, url: SplitResult, body: bytes) -> None:
@@ -34,6 +37,10 @@ def answer(handler: Handler, url: SplitResult, body: bytes) -> None:
         with state.lock:
             state.store.close()
             type(handler).state, type(handler).faults, type(handler).log = State(), Faults(), []
+        handler.send_object(200, {})
+    elif what == "restore":
+        with state.lock:
+            _restore(state, asked)
         handler.send_object(200, {})
     elif what == "heal":
         faults.requests.clear()
@@ -69,6 +76,21 @@ def _steer(state: State, faults: Faults, what: str, asked: dict[str, Any]) -> No
             state.needed.clear()
         case _:
             raise ValueError(f"the stand-in cannot do '{what}'")
+
+
+def _restore(state: State, asked: dict[str, Any]) -> None:
+    """Have what an earlier stand-in had."""
+    for name, table in asked["tables"].items():
+        state.create_table(name, {key: table[key] for key in table.keys() & TABLE_KEYS})
+        state.tables[name] = table
+        state.append(name, [_typed(row) for row in asked["rows"]])
+    state.jobs |= asked["jobs"]
+    state.polls |= dict.fromkeys(asked["jobs"], 0)
+
+
+def _typed(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row of an earlier stand-in, whose times became texts."""
+    return {name: datetime.fromisoformat(value) if name in _TIMES and value else value for name, value in row.items()}
 
 
 def _rows(state: State, name: str) -> bytes:

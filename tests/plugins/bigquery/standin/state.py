@@ -17,7 +17,7 @@ import rows
 
 _COLUMN_TYPES = {"STRING": "VARCHAR", "JSON": "VARCHAR", "TIMESTAMP": "TIMESTAMP", "INTEGER": "BIGINT"}
 _CLUSTERABLE = {"STRING", "TIMESTAMP", "INTEGER"}
-_TABLE_KEYS = {
+TABLE_KEYS = {
     "tableReference",
     "schema",
     "timePartitioning",
@@ -95,7 +95,7 @@ class State:
         self.need("bigquery.tables.create", f"Dataset {name.rpartition('.')[0]}")
         if name in self.tables:
             raise ApiError(409, "duplicate", f"Already Exists: Table {_colon(name)}")
-        if unknown := set(resource) - _TABLE_KEYS:
+        if unknown := set(resource) - TABLE_KEYS:
             raise ApiError(400, "invalid", f"Unknown fields {sorted(unknown)}")
         if (days := self.expiry_days.get(name.rpartition(".")[0])) and "timePartitioning" in resource:
             resource["timePartitioning"].setdefault("expirationMs", str(days * 86_400_000))
