@@ -42,6 +42,17 @@ def test_a_known_gap_within_a_millisecond_is_not_narrowed_again(rig_of: Callable
     assert rig.run().calls <= 4 + 3 * 2
 
 
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_many_known_gaps_cost_a_call_each(rig_of: Callable[..., Any], seed: int) -> None:
+    options = {"span_seconds": 2.4 * 3600.0, "ties": 0.05, "twins": 0.02, "seed": seed}
+    rig = rig_of(events=300, poison={"delegated-service": 20}, **options)
+    rig.run()
+    for _ in range(2):
+        report = rig.run()
+        assert (sum(gap.rows for gap in report.gaps), report.sinks[0].rows) == (20, 0)
+        assert report.calls <= 8 + 20
+
+
 def test_new_rows_come_before_anything_that_is_read_again(rig_of: Callable[..., Any], shelf: Any) -> None:
     rig = rig_of(events=50, span_seconds=3600.0)
     sink = shelf()

@@ -70,13 +70,16 @@ async def between_all(asker: Asker, question: Query, refused: Rejection, gaps: S
     Returns:
         What the question consists of; nothing when it is not so.
     """
-    if not len(gaps) <= len(refused.issues) or (counted := await count(asker, question, refused)) is None:
+    first = refused.issues[0].index
+    # The rows before the first one come first: by their size, pages become as large as pages may be.
+    ahead = await asker.ask(replace(question, limit=first)) if first else None
+    counted = await count(asker, question, refused)
+    if counted is None or counted.issues[0].index != first or len(gaps) > len(counted.issues):
         return []
-    first, behind, issues = counted.issues[0].index, counted.behind, counted.issues
-    ends = [(first, replace(question, limit=first)), (behind, replace(question, limit=behind, direction="desc"))]
+    behind, issues = counted.behind, counted.issues
+    rest = await asker.ask(replace(question, limit=behind, direction="desc")) if behind else None
     tables = [asker.reader.empty]
-    for rows, one in ends:
-        page = await asker.ask(one) if rows else None
+    for rows, page in ((first, ahead), (behind, rest)):
         if page is not None and not _is_whole(page, rows):
             return []
         tables += [page.rows] if isinstance(page, Page) else []
