@@ -23,10 +23,11 @@ from cfaudit_export.analysis.files.compact import compact
 from cfaudit_export.analysis.files.database import open_data
 from cfaudit_export.analysis.files.engine import Limits
 from cfaudit_export.analysis.files.open import open_location
+from cfaudit_export.analysis.files.statement import answers
 from cfaudit_export.analysis.render.output import new_file
 from cfaudit_export.core.checksums import FOOTER_NOTE, read_footer
 from cfaudit_export.core.model import Window
-from cfaudit_export.errors import CfauditError, LoadUnknownError, SettingsError
+from cfaudit_export.errors import LoadUnknownError, SettingsError
 from cfaudit_export.parquet import MERGED_NOTE, read_notes, write_parquet
 from cfaudit_export.schema import schema
 from cfaudit_export.testing import make_batch
@@ -76,8 +77,8 @@ def ids(root: Path) -> Counter[str]:
         return Counter(row["event_id"] for row in data.ask("SELECT event_id FROM audit_events"))
 
 
-def merge(root: Path) -> None:
-    for _ in compact(open_location(str(root)), now=NOW, settled=timedelta()):
+def merge(root: Path, limits: Limits | None = None) -> None:
+    for _ in compact(open_location(str(root)), now=NOW, settled=timedelta(), limits=limits):
         pass
 
 
@@ -459,6 +460,92 @@ def test_a_merged_file_with_columns_of_another_type_hides_nothing(tmp_path: Path
     assert sum(ids(tmp_path).values()) == 9
 
 
+LONG = "x" * (256 << 10)
+BOMBS: dict[str, tuple[list[Any], dict[str, Any]]] = {
+    "compressed well": ([LONG * 100], {"use_dictionary": False}),
+    "one long value that every row has": ([LONG] * 100, {"use_dictionary": True}),
+    "one in another column": ([LONG[:100]] * 100, {"use_dictionary": True}),
+    "values that repeat the one before": (
+        [LONG] * 100,
+        {"use_dictionary": False, "column_encoding": {"event_raw": "DELTA_BYTE_ARRAY"}},
+    ),
+}
+LITTLE = Limits(memory_bytes=64 << 20)
+
+
+def plant_bomb(real: Path, name: str, kind: str) -> Path:
+    values, options = BOMBS[kind]
+    events = pq.read_table(real, partitioning=None).slice(0, 1).replace_schema_metadata({"cfaudit_batch": name})
+    events = pa.concat_tables([events] * len(values))
+    column = "event_key" if "another" in kind else "event_raw"
+    events = events.set_column(
+        events.column_names.index(column), column, pa.array([LONG] * 100 if "another" in kind else values, pa.string())
+    )
+    path = real.with_name(f"{name}.parquet")
+    pq.write_table(events, path, compression="zstd", **options)
+    return path
+
+
+def with_modest_footer(path: Path) -> None:
+    """Let the footer of a file say that its large columns are small."""
+    content = bytearray(path.read_bytes())
+    at = len(content) - int.from_bytes(content[-8:-4], "little") - 8
+    metadata = pq.read_metadata(path)
+    group = metadata.row_group(0)
+    sizes = [group.column(number).total_uncompressed_size for number in range(group.num_columns)]
+    for size in {group.total_byte_size, *sizes}:
+        coded = varint(size << 1)
+        while size > 1 << 16 and (found := content.find(coded, at)) > 0:
+            content[found : found + len(coded)] = bytes([0x82, *[0x80] * (len(coded) - 2), 0])
+    path.write_bytes(content)
+    group = pq.read_metadata(path).row_group(0)
+    assert group.total_byte_size < 1 << 20
+    assert all(group.column(number).total_uncompressed_size < 1 << 20 for number in range(group.num_columns))
+
+
+def varint(number: int) -> bytes:
+    coded = bytearray()
+    while number > 0x7F:
+        coded.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*coded, number])
+
+
+@pytest.mark.parametrize("kind", BOMBS)
+def test_a_file_that_would_fill_the_memory_is_skipped(tmp_path: Path, kind: str) -> None:
+    real = plant(tmp_path, "real", rows(3))
+    bomb = plant_bomb(real, "bomb", kind)
+    assert bomb.stat().st_size < 64 << 10
+    with_modest_footer(bomb)
+    with open_data(open_location(str(tmp_path)), limits=LITTLE) as data:
+        asked = data.ask("SELECT count(*) AS n, max(length(event_raw)) AS raw, max(event_key) AS key FROM audit_events")
+        assert asked == [{"n": 3, "raw": None, "key": "key-0002"}]
+        assert [Path(one.name).name for one in data.listing.ignored] == ["bomb.parquet"]
+        assert "takes more than 16 MB in memory" in data.listing.ignored[0].why
+    with pytest.raises(SettingsError, match=r"bomb\.parquet.*more than 16 MB"):
+        merge(tmp_path, LITTLE)
+    assert real.exists()
+    assert bomb.exists()
+
+
+def test_a_file_with_more_rows_than_bytes_is_skipped(tmp_path: Path) -> None:
+    real = plant(tmp_path, "real", rows(3))
+    one = pq.read_table(real, partitioning=None).slice(0, 1).replace_schema_metadata(None)
+    pq.write_table(pa.concat_tables([one] * 200_000).combine_chunks(), real.with_name("long.parquet"))
+    found, ignored = answer(tmp_path)
+    assert len(found) == 3
+    assert [Path(name).name for name in ignored] == ["long.parquet"]
+
+
+def test_a_file_with_a_footer_of_many_megabytes_is_skipped(tmp_path: Path) -> None:
+    real = plant(tmp_path, "real", rows(3))
+    large = pq.read_table(real, partitioning=None).replace_schema_metadata({b"note": b"x" * (17 << 20)})
+    pq.write_table(large, real.with_name("large.parquet"))
+    found, ignored = answer(tmp_path)
+    assert len(found) == 3
+    assert [Path(name).name for name in ignored] == ["large.parquet"]
+
+
 def test_text_that_is_no_text_is_named_as_damage(tmp_path: Path) -> None:
     real = plant(tmp_path, "real", rows(3))
     bad = pa.array([b"\xff", b"a", b"b"]).view(pa.string())
@@ -522,5 +609,7 @@ def test_a_question_ends_at_the_limits_that_are_set(tmp_path: Path) -> None:
     with open_data(open_location(str(tmp_path)), limits=limits) as data:
         set_to = "SELECT current_setting('memory_limit') AS m, current_setting('threads') AS t"
         assert data.ask(set_to) == [{"m": "64.0 MiB", "t": 1}]
-        with pytest.raises(CfauditError):
-            data.ask("SELECT string_agg(repeat('x', 1000) || i::VARCHAR, '') FROM range(1000000) t(i)")
+        large = "SELECT string_agg(repeat('x', 1000) || i::VARCHAR, '') FROM range(1000000) t(i)"
+        for ask in (data.ask, lambda text: list(answers(data, text))):
+            with pytest.raises(SettingsError, match="takes more memory or disk than it may: sql_memory_mb"):
+                ask(large)

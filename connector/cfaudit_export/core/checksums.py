@@ -26,6 +26,7 @@ BLANK = "0" * 64
 _MAGIC = b"PAR1"
 _END = 8  # length of the footer, and the magic
 _GUESS = 64 << 10
+_MOST = 16 << 20  # of hundreds of row groups; in memory it is several times as large
 # Thrift's compact protocol: a text as the second field of a pair, 64 bytes long.
 _BEFORE_DIGEST = FOOTER_NOTE.encode() + b"\x18\x40"
 _DIGEST = re.compile(re.escape(_BEFORE_DIGEST) + rb"([0-9a-f]{64})")
@@ -110,8 +111,8 @@ def read_footer(file: Any) -> Footer:
     if len(end) < _END or end[-4:] != _MAGIC:
         raise pa.ArrowInvalid("it does not end as a Parquet file ends")
     length = _length(end)
-    if length > size:
-        raise pa.ArrowInvalid("its footer is longer than the file")
+    if length > min(size, _MOST):
+        raise pa.ArrowInvalid("its footer is longer than the file, or than footers are")
     footer = end[-length:] if length <= len(end) else _last(file, size, length)
     said = _DIGEST.search(footer)
     digest = said[1].decode() if said else None

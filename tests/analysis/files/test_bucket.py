@@ -14,6 +14,7 @@ import pytest
 
 from cfaudit_export.analysis.files import scan
 from cfaudit_export.analysis.files.database import open_data
+from cfaudit_export.analysis.files.engine import Limits
 from cfaudit_export.analysis.files.open import open_location
 from cfaudit_export.analysis.files.statement import answers
 from cfaudit_export.errors import AccessError, CfauditError, TryAgainError
@@ -170,3 +171,14 @@ def test_a_connection_that_breaks_in_an_answer_is_no_end(ask: Any, store: Store)
     broken = iter(["ends early"])
     store.spoil = lambda kind: next(broken, "") if kind == "pages" else ""
     assert ask(attempts=4) == [{"n": 20}]
+
+
+@pytest.mark.parametrize("whole", [0, 1 << 20])
+def test_an_object_that_would_fill_the_memory_is_skipped(
+    ask: Any, store: Store, monkeypatch: pytest.MonkeyPatch, whole: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(scan, "_WHOLE_BYTES", whole)
+    assert ask() == [{"n": 20}]
+    monkeypatch.setattr(Limits, "group_bytes", 2_000)
+    assert ask() == [{"n": 0}]
+    assert [vars(one)["why"] for one in caplog.records if one.getMessage() == "skipped"]

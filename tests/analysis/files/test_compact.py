@@ -161,6 +161,15 @@ def test_columns_of_a_newer_version_survive(root: Path) -> None:
     assert merged.num_rows == 80
 
 
+def test_row_groups_are_only_so_large_in_memory(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_GROUP_BYTES", 20_000)
+    run(root)
+    metadata = pq.read_metadata(visible(root)[0])
+    sizes = [metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups)]
+    assert len(sizes) > 1
+    assert max(sizes) < 20_000
+
+
 def test_a_row_that_would_change_stops_everything(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {path: path.read_bytes() for path in root.rglob("*.parquet")}
     write = module.write_parquet

@@ -27,10 +27,10 @@ from cfaudit_export.analysis.files.footers import (
     candidates,
     look,
 )
-from cfaudit_export.analysis.files.location import Location
+from cfaudit_export.analysis.files.location import FoundFile, Location
 from cfaudit_export.analysis.files.merged import Merges
 from cfaudit_export.analysis.files.replacing import Replacements, replacements
-from cfaudit_export.analysis.files.scan import Piece, paths_by, rows_of
+from cfaudit_export.analysis.files.scan import Piece, Reading, paths_by, rows_of
 from cfaudit_export.core.escape import escaped
 
 _LOG = logging.getLogger(__name__)
@@ -49,7 +49,8 @@ class FileCatalog:
         """
         self.place = place
         self._wanted = wanted
-        self._merges = Merges(place, limits or Limits())
+        self._limits = limits or Limits()
+        self._merges = Merges(place, self._limits)
         self._looked: dict[str, DataFile | Ignored] = {}
         self.failures: list[Exception] = []
         self._told_of_foreign = False
@@ -79,7 +80,7 @@ class FileCatalog:
             some = [one for one in self.candidates if chosen(one)]
             unknown = [one for one in some if one.found.name not in self._looked]
             try:
-                found = look(self.place, unknown)
+                found = look(self.place, unknown, self._limits)
             except FileNotFoundError:
                 # It was merged into another a moment ago; that one is in the next listing.
                 if attempt + 1 == _ATTEMPTS:
@@ -97,14 +98,18 @@ class FileCatalog:
 
     def rows(self, files: Iterable[DataFile]) -> ds.Dataset:
         """Return the rows of files; what keeps one from being read is noted in `failures`."""
-        return rows_of(
-            self.place, [Piece(one.found, _bounds(one)) for one in files], event_columns(), self.failures.append
-        )
+        reading = Reading(self._limits.group_bytes, self._skip, self.failures.append)
+        return rows_of(self.place, [Piece(one.found, _bounds(one)) for one in files], event_columns(), reading)
+
+    def _skip(self, found: FoundFile, why: str) -> None:
+        _LOG.warning("skipped", extra={"file": found.name, "why": why})
+        self._looked[found.name] = Ignored(found.name, escaped(why, 120))
+        self.__dict__.pop("listing", None)
 
     def damaged(self) -> tuple[str, str] | None:
         """Return the name of a file that was looked at and whose rows cannot be read, and why; None if all can."""
         for one in self._looked.values():
-            if isinstance(one, DataFile) and (why := fault_of(self.place, one, event_columns().names)):
+            if isinstance(one, DataFile) and (why := fault_of(self.place, one, self._limits, event_columns().names)):
                 return one.found.name, why
         return None
 
@@ -151,10 +156,10 @@ class CatalogDataset(ds.FileSystemDataset):  # type: ignore[misc]  # pyarrow has
             condition = filter
             if not self._replaced_too and (found := self._replaced_in(folders)):
                 condition = found.kept if filter is None else filter & found.kept
+            return self._catalog.rows(files).scanner(columns=columns, filter=condition, **options)
         except Exception as error:
             self._catalog.failures.append(error)
             raise
-        return self._catalog.rows(files).scanner(columns=columns, filter=condition, **options)
 
     def _folders(self, filter: Any) -> set[str]:  # noqa: A002  # as above
         """Return the folders whose names a filter does not rule out."""
@@ -171,19 +176,20 @@ class CatalogDataset(ds.FileSystemDataset):  # type: ignore[misc]  # pyarrow has
         return replacements(self._catalog.rows(one for one in files if one.has_replacements))
 
 
-def fault_of(place: Location, one: DataFile, names: Collection[str] | None = None) -> str:
+def fault_of(place: Location, one: DataFile, limits: Limits, names: Collection[str] | None = None) -> str:
     """Read a file; return why that is impossible, empty if it is possible.
 
     Args:
         place: where it is.
         one: the file.
+        limits: what may be used of the machine.
         names: the columns to read, as far as it has them; by default all.
 
     Raises:
         OSError: it is not the file's fault.
     """
     try:
-        rows = rows_of(place, [Piece(one.found)], one.columns)
+        rows = rows_of(place, [Piece(one.found)], one.columns, Reading(limits.group_bytes))
         wanted = [name for name in dict.fromkeys(one.columns.names) if not names or name in names]
         for batch in rows.scanner(columns=wanted).to_reader():
             require_text(batch.columns)

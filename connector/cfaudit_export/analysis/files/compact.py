@@ -38,7 +38,7 @@ from cfaudit_export.analysis.files.engine import Limits, import_duckdb, open_eng
 from cfaudit_export.analysis.files.footers import DataFile, inspect, streams
 from cfaudit_export.analysis.files.location import FoundFile, Location, damaged
 from cfaudit_export.analysis.files.merged import Merges
-from cfaudit_export.analysis.files.scan import Piece, rows_of
+from cfaudit_export.analysis.files.scan import Piece, Reading, rows_of
 from cfaudit_export.core.durable import new_file, sync_folder
 from cfaudit_export.errors import LockedError, SettingsError, TryAgainError, UsageError
 from cfaudit_export.parquet import MERGED_NOTE, MERGED_PREFIX, digest_of, write_parquet
@@ -48,6 +48,7 @@ SMALL_BYTES = 64 << 20
 
 _LOG = logging.getLogger(__name__)
 _GROUP_ROWS = 20_000
+_GROUP_BYTES = 32 << 20  # larger row groups would take too much memory of those who read them
 _LOCK = ".cfaudit-compact.lock"
 _KEPT = ("cfaudit_days", "cfaudit_attempt")
 
@@ -104,7 +105,7 @@ def compact(
     work = _Work(place, limits or Limits(), dry_run)
     faults = []
     with _held(work.root), _translated(work.root):
-        files, ignored = inspect(place, lambda _: True)
+        files, ignored = inspect(place, lambda _: True, work.limits)
         for one in ignored:
             _LOG.warning("skipped", extra={"file": one.name, "why": one.why})
         for _, members in sorted(_folders(files).items()):
@@ -200,7 +201,7 @@ def _damaged_in(work: _Work, members: list[DataFile], error: Exception) -> Setti
     if isinstance(error, OSError) and error.errno is not None:
         raise error  # the disk, not a file
     for one in members:
-        if why := fault_of(work.place, one):
+        if why := fault_of(work.place, one, work.limits):
             return damaged(work.place, one.found.name, why)
     raise error
 
@@ -226,11 +227,14 @@ def _merge(work: _Work, folder: Path, files: list[DataFile]) -> Path:
     target = folder / f"{MERGED_PREFIX}{digest}.parquet"
     hidden = folder / f".{target.stem}.tmp"
     columns = stored_columns(one.columns for one in files)
+    reading = Reading(work.limits.group_bytes)
     with open_engine(work.limits) as connection:
-        connection.register("files", rows_of(work.place, [Piece(one.found) for one in files], columns))
+        connection.register("files", rows_of(work.place, [Piece(one.found) for one in files], columns, reading))
         with new_file(hidden, mode=_mode(files)) as file:
             write_parquet(file, columns, _groups(connection, columns), _notes(files, digest_of(_ids(connection))))
-        connection.register("merged", rows_of(work.place, [Piece(FoundFile(hidden.name, str(hidden), 0))], columns))
+        connection.register(
+            "merged", rows_of(work.place, [Piece(FoundFile(hidden.name, str(hidden), 0))], columns, reading)
+        )
         if _checksum(connection, "files") != _checksum(connection, "merged"):
             hidden.unlink()
             raise SettingsError(f"'{target}' would not hold what it is made of; nothing was changed, please report it")
@@ -256,7 +260,9 @@ def _fitting(files: list[DataFile]) -> list[DataFile]:
 def _groups(connection: Any, columns: pa.Schema) -> Iterator[pa.Table]:
     reader = connection.sql("FROM files ORDER BY event_time, event_id").to_arrow_reader(_GROUP_ROWS)
     for batch in reader:
-        yield pa.Table.from_batches([batch]).cast(columns)
+        rows = max(1, _GROUP_BYTES * batch.num_rows // max(batch.nbytes, _GROUP_BYTES))
+        for start in range(0, batch.num_rows, rows):
+            yield pa.Table.from_batches([batch.slice(start, rows)]).cast(columns)
 
 
 def _ids(connection: Any) -> Iterator[str]:

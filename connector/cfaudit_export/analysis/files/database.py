@@ -155,6 +155,8 @@ class EventDatabase:
 
     def failed(self, error: Exception) -> CfauditError:
         """Return the error that says what it means that the files could not be read; the next question lists anew."""
+        if isinstance(error, import_duckdb().OutOfMemoryException):
+            return SettingsError("the question takes more memory or disk than it may: sql_memory_mb, sql_spill_mb")
         failure = reading_failed(self.place, self.catalog.cause_of(error))
         with suppress(OSError):  # what led here matters more
             if isinstance(failure, TryAgainError):

@@ -39,6 +39,11 @@ class Limits:
     threads: int | None = None
     spill_bytes: int = 10 << 30
 
+    @property
+    def group_bytes(self) -> int:
+        """Return what the columns that are read of a row group may take; a few are in memory at once."""
+        return self.memory_bytes // 4
+
 
 def import_duckdb() -> Any:
     """Return the module.

@@ -20,8 +20,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cfaudit_export.analysis.files.columns import converted, unlike
+from cfaudit_export.analysis.files.engine import Limits
 from cfaudit_export.analysis.files.location import FoundFile, Location
-from cfaudit_export.analysis.files.scan import Piece, rows_of
+from cfaudit_export.analysis.files.scan import Piece, Reading, rows_of
 from cfaudit_export.core.checksums import read_footer
 from cfaudit_export.core.escape import escaped
 from cfaudit_export.core.model import Window
@@ -137,24 +138,24 @@ def _unnamed(name: str) -> str:
     return ""
 
 
-def look(place: Location, some: Sequence[Candidate]) -> list[DataFile | Ignored]:
+def look(place: Location, some: Sequence[Candidate], limits: Limits) -> list[DataFile | Ignored]:
     """Look at files.
 
     Raises:
         OSError: one cannot be read, or is gone since it was listed.
     """
     with ThreadPoolExecutor(os.cpu_count() if place.is_local else _S3_THREADS) as threads:
-        return list(threads.map(lambda one: _look(place, one), some))
+        return list(threads.map(lambda one: _look(place, one, limits), some))
 
 
-def inspect(place: Location, wanted: Callable[[str], bool]) -> tuple[list[DataFile], list[Ignored]]:
+def inspect(place: Location, wanted: Callable[[str], bool], limits: Limits) -> tuple[list[DataFile], list[Ignored]]:
     """Look at every file below the folders that are wanted; a merged file and those it stands for may both be there.
 
     Raises:
         OSError: as `candidates` and `look`.
     """
     some, ignored = candidates(place, wanted)
-    looked = look(place, some)
+    looked = look(place, some, limits)
     files = [one for one in looked if isinstance(one, DataFile)]
     return files, [*ignored, *(one for one in looked if isinstance(one, Ignored))]
 
@@ -194,18 +195,20 @@ def _is_day(text: str) -> bool:
         return False
 
 
-def _look(place: Location, one: Candidate) -> DataFile | Ignored:
+def _look(place: Location, one: Candidate, limits: Limits) -> DataFile | Ignored:
     """Read the footer of a file."""
-    found = one.found
+    found, reading = one.found, Reading(limits.group_bytes)
     try:
         with place.open(found) as file:
             footer = read_footer(file)
+        if footer.metadata.num_rows > found.bytes:
+            return Ignored(found.name, "no export: it has more rows than bytes")
         columns = footer.metadata.schema.to_arrow_schema().remove_metadata()
         notes = notes_of(footer.metadata)
         merged = merged_files(notes) if MERGED_NOTE in notes else None
-        if why := unlike(columns) or _unfit(place, found, columns):
+        if why := unlike(columns) or _unfit(place, found, columns, reading):
             return Ignored(found.name, why)
-        first, last = _times(footer.metadata, columns) or _read_times(place, found)
+        first, last = _times(footer.metadata, columns) or _read_times(place, found, reading)
         if any(end and end.date().isoformat() != one.day for end in (first, last)):
             return Ignored(found.name, "no export: it has times that are not of the day of its folder")
     except OverflowError:
@@ -229,14 +232,14 @@ def _look(place: Location, one: Candidate) -> DataFile | Ignored:
     )
 
 
-def _unfit(place: Location, found: FoundFile, columns: pa.Schema) -> str:
+def _unfit(place: Location, found: FoundFile, columns: pa.Schema, reading: Reading) -> str:
     """Return which column holds a value that is none of the type that it is read as, empty if none does.
 
     Files of this program have the very types, and are not looked into.
     """
     if not (wanted := converted(columns)):
         return ""
-    for batch in rows_of(place, [Piece(found)], columns).scanner(columns=wanted.names).to_reader():
+    for batch in rows_of(place, [Piece(found)], columns, reading).scanner(columns=wanted.names).to_reader():
         for one in wanted:
             try:
                 batch[one.name].cast(one.type)
@@ -253,11 +256,11 @@ def _times(metadata: Any, columns: pa.Schema) -> tuple[datetime, datetime] | Non
     return min(one.min for one in found).astimezone(UTC), max(one.max for one in found).astimezone(UTC)
 
 
-def _read_times(place: Location, found: FoundFile) -> tuple[datetime | None, datetime | None]:
+def _read_times(place: Location, found: FoundFile, reading: Reading) -> tuple[datetime | None, datetime | None]:
     """Return the earliest and the latest time of the rows of a file, None where it has no times."""
     ends: list[datetime] = []
     columns = pa.schema([schema().field("event_time")])
-    for batch in rows_of(place, [Piece(found)], columns).scanner().to_reader():
+    for batch in rows_of(place, [Piece(found)], columns, reading).scanner().to_reader():
         of_batch = pc.min_max(batch["event_time"])
         ends += [of_batch[end].as_py().astimezone(UTC) for end in ("min", "max") if of_batch[end].is_valid]
     return min(ends, default=None), max(ends, default=None)

@@ -17,7 +17,7 @@ import pyarrow as pa
 from cfaudit_export.analysis.files.engine import Limits, import_duckdb, open_engine
 from cfaudit_export.analysis.files.footers import DataFile
 from cfaudit_export.analysis.files.location import Location
-from cfaudit_export.analysis.files.scan import Piece, rows_of
+from cfaudit_export.analysis.files.scan import Piece, Reading, rows_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -78,10 +78,11 @@ class Merges:
         except pa.ArrowException:  # columns of one name and several types, or twice in a file
             return False
         failures: list[Exception] = []
+        reading = Reading(self._limits.group_bytes, failed=failures.append)
         with open_engine(self._limits) as connection:
             for name, some in (("held", [merged]), ("named", others)):
                 pieces = [Piece(one.found) for one in some]
-                connection.register(name, rows_of(self._place, pieces, columns, failures.append))
+                connection.register(name, rows_of(self._place, pieces, columns, reading))
             try:
                 missing = connection.execute("FROM named EXCEPT ALL FROM held LIMIT 1").fetchone()
             except import_duckdb().Error as error:

@@ -22,6 +22,7 @@ import pyarrow.dataset as ds
 from pyarrow.fs import LocalFileSystem
 
 from cfaudit_export.analysis.files.location import FoundFile, Location
+from cfaudit_export.analysis.files.pages import NoRoomError, chunk_span, require_room
 from cfaudit_export.core.checksums import Footer, read_footer
 
 _THREADS = 16  # they wait for answers
@@ -29,8 +30,6 @@ _AHEAD = 8  # objects that are fetched while one is read
 _LOADED_BYTES = 32 << 20  # of an object at once
 _GAP_BYTES = 128 << 10  # what is fetched in vain, to save an exchange
 _WHOLE_BYTES = 256 << 10
-
-Told = Callable[[Exception], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +40,28 @@ class Piece:
     bounds: ds.Expression = field(default_factory=lambda: ds.scalar(True))  # noqa: FBT003  # a value
 
 
-def rows_of(place: Location, pieces: Iterable[Piece], columns: pa.Schema, failed: Told = lambda _: None) -> ds.Dataset:
-    """Return the rows of files.
+def _refuse(found: FoundFile, why: str) -> None:
+    raise pa.ArrowInvalid(f"'{found.name}': {why}")
 
-    Args:
-        place: where they are.
-        pieces: the files.
-        columns: of the rows; what a file does not have is null.
-        failed: told what keeps an object from being read; where DuckDB reads, only its words come back.
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How rows are read.
+
+    Attributes:
+        group_bytes: what the columns that are read may take of a row group, once they are decoded.
+        skip: told of a file that would take more, and why; it has no rows then. By default that is an error.
+        failed: told what keeps a file from being read, as of what happens while DuckDB reads only words come back.
     """
-    if place.filesystem is None:
-        return _RemoteRows(place, tuple(pieces), columns, failed)
-    return ds.FileSystemDataset(
-        [_fragment(one.found.path, one, place.filesystem) for one in pieces], columns, checked_format()
-    )
+
+    group_bytes: int
+    skip: Callable[[FoundFile, str], None] = _refuse
+    failed: Callable[[Exception], None] = lambda _: None
+
+
+def rows_of(place: Location, pieces: Iterable[Piece], columns: pa.Schema, reading: Reading) -> ds.Dataset:
+    """Return the rows of files: with these columns; what a file does not have is null."""
+    return _Rows(place, tuple(pieces), columns, reading)
 
 
 def checked_format() -> ds.ParquetFileFormat:
@@ -74,40 +81,61 @@ def _fragment(source: Any, piece: Piece, filesystem: Any = None) -> Any:
     return checked_format().make_fragment(source, filesystem, partition_expression=piece.bounds)
 
 
-class _RemoteRows(ds.FileSystemDataset):  # type: ignore[misc]  # pyarrow has no types
-    """The rows of objects, as DuckDB and Arrow ask a dataset for them."""
+class _Rows(ds.FileSystemDataset):  # type: ignore[misc]  # pyarrow has no types
+    """The rows of files, as DuckDB and Arrow ask a dataset for them."""
 
-    def __init__(self, place: Location, pieces: Sequence[Piece], columns: pa.Schema, failed: Told) -> None:
+    def __init__(self, place: Location, pieces: Sequence[Piece], columns: pa.Schema, reading: Reading) -> None:
         super().__init__([], columns, ds.ParquetFileFormat())
         self._place = place
         self._pieces = pieces
-        self._failed = failed
+        self._reading = reading
 
-    def scanner(self, columns: list[str] | None = None, filter: Any = None, **_: Any) -> Any:  # noqa: A002  # as above
+    def scanner(self, columns: list[str] | None = None, filter: Any = None, **options: Any) -> Any:  # noqa: A002  # as above
         """Return what reads the rows that pass a filter."""
         found = paths_by(filter, self._pieces, self.schema)
         pieces = [one for one in self._pieces if one.found.path in found]
-        projected = super().scanner(columns=columns, filter=filter).projected_schema
-        asked = _Asked(self.schema, columns, filter)
-        return _RemoteScan(self._place, pieces, asked, projected, self._failed)
+        asked = _asked(self.schema, columns, filter)
+        if self._place.filesystem is None:
+            projected = super().scanner(columns=columns, filter=filter).projected_schema
+            return _RemoteScan(self._place, pieces, asked, projected, self._reading)
+        fitting = [one for one in pieces if self._fits(one, asked)]
+        fragments = [_fragment(one.found.path, one, self._place.filesystem) for one in fitting]
+        dataset = ds.FileSystemDataset(fragments, self.schema, checked_format())
+        return dataset.scanner(columns=columns, filter=filter, **options)
+
+    def _fits(self, piece: Piece, asked: _Asked) -> bool:
+        with self._place.open(piece.found) as file:
+            try:
+                metadata = read_footer(file).metadata
+                require_room(file, metadata, range(metadata.num_row_groups), asked.needs, self._reading.group_bytes)
+            except NoRoomError as error:
+                self._reading.skip(piece.found, str(error))
+                return False
+        return True
 
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """What is asked of each file: which columns, and which rows."""
+    """What is asked of each file: which columns, and which rows. `read` are the columns that this takes."""
 
     schema: pa.Schema
     columns: list[str] | None
     filter: ds.Expression | None
+    read: frozenset[str]
 
     def batches(self, fragment: Any) -> Iterator[pa.RecordBatch]:
         yield from fragment.to_batches(schema=self.schema, columns=self.columns, filter=self.filter)
 
-    def needs(self, column: str) -> bool:
-        """Say whether a column is read: it is wanted, or the filter may ask for it."""
-        name = column.partition(".")[0]
-        wanted = self.schema.names if self.columns is None else self.columns
-        return name in wanted or bool(re.search(rf"\b{re.escape(name)}\b", str(self.filter)))
+    def needs(self, path: str) -> bool:
+        """Say whether a column is read."""
+        return path.partition(".")[0] in self.read
+
+
+def _asked(schema: pa.Schema, columns: list[str] | None, filter: ds.Expression | None) -> _Asked:  # noqa: A002  # as above
+    if columns is None:
+        return _Asked(schema, columns, filter, frozenset(schema.names))
+    words = set(re.findall(r"\w+", str(filter)))  # an expression does not say which columns it asks for
+    return _Asked(schema, columns, filter, frozenset({*columns, *words & {*schema.names}}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +144,7 @@ class _RemoteScan:
     pieces: Sequence[Piece]
     asked: _Asked
     projected: pa.Schema
-    failed: Told
+    reading: Reading
 
     def to_reader(self) -> pa.RecordBatchReader:
         """Return what reads the rows while they are taken."""
@@ -136,7 +164,7 @@ class _RemoteScan:
             while waiting:
                 yield from self._rows(waiting.popleft())
         except Exception as error:
-            self.failed(error)
+            self.reading.failed(error)
             raise
         finally:
             threads.shutdown(wait=False, cancel_futures=True)
@@ -148,35 +176,36 @@ class _RemoteScan:
     def _begun(self, piece: Piece) -> Iterator[Any]:
         """Return a file in parts, of which the first is there already."""
         parts = self._parts(piece)
-        return chain([one for one in [next(parts, None)] if one is not None], parts)
+        try:
+            return chain([one for one in [next(parts, None)] if one is not None], parts)
+        except NoRoomError as error:
+            self.reading.skip(piece.found, str(error))
+            return iter(())
 
     def _parts(self, piece: Piece) -> Iterator[Any]:
         """Yield the file as fragments that hold so many of its row groups as may be in memory at once."""
+        size, most = piece.found.bytes, self.reading.group_bytes
         with self.place.open(piece.found) as file:
-            if piece.found.bytes <= _WHOLE_BYTES:
-                yield _fragment(pa.BufferReader(file.read()), piece)
+            if size <= _WHOLE_BYTES:
+                source = pa.BufferReader(file.read())
+                metadata = read_footer(source).metadata
+                require_room(source, metadata, range(metadata.num_row_groups), self.asked.needs, most)
+                yield _fragment(source, piece)
                 return
             footer = read_footer(file)
-            pages_end = piece.found.bytes - len(footer.content)
-            empty = _fragment(_loaded(file, [], footer), piece)
-            left = empty.subset(self.asked.filter, schema=self.asked.schema) if self.asked.filter is not None else empty
-            spans = {one.id: self._spans(footer.metadata.row_group(one.id), pages_end) for one in left.row_groups}
+            left = _fragment(_loaded(file, [], footer), piece)
+            if self.asked.filter is not None:
+                left = left.subset(self.asked.filter, schema=self.asked.schema)
+            spans = {one.id: self._spans(footer.metadata.row_group(one.id), size) for one in left.row_groups}
             for groups in _some(spans):
-                wanted = [span for group in groups for span in spans[group]]
-                yield _fragment(_loaded(file, wanted, footer), piece).subset(row_group_ids=groups)
+                source = _loaded(file, [span for group in groups for span in spans[group]], footer)
+                require_room(source, footer.metadata, groups, self.asked.needs, most)
+                yield _fragment(source, piece).subset(row_group_ids=groups)
 
-    def _spans(self, group: Any, pages_end: int) -> list[tuple[int, int]]:
+    def _spans(self, group: Any, size: int) -> list[tuple[int, int]]:
         """Return where the pages are that are read of a row group."""
-        found = []
-        for index in range(group.num_columns):
-            column = group.column(index)
-            if self.asked.needs(column.path_in_schema):
-                first = [column.data_page_offset, *filter(None, [column.dictionary_page_offset])]
-                start, stop = min(first), min(first) + column.total_compressed_size
-                if not 0 <= start <= stop <= pages_end:
-                    raise pa.ArrowInvalid("its footer names pages that are not in the file")
-                found.append((start, stop))
-        return found
+        chunks = (group.column(index) for index in range(group.num_columns))
+        return [chunk_span(one, size) for one in chunks if self.asked.needs(one.path_in_schema)]
 
 
 def _some(spans: dict[int, list[tuple[int, int]]]) -> Iterator[list[int]]:

@@ -105,7 +105,9 @@ def _wrong(data: EventDatabase, error: Exception) -> CfauditError:
     said = str(error)
     if isinstance(error, duckdb.PermissionException):
         return UsageError(f"SQL can read {EVENTS} here, and no file, network or setting: {_first(said)}")
-    is_theirs = isinstance(error, duckdb.Error) and not isinstance(error, duckdb.IOException)
+    is_theirs = isinstance(error, duckdb.Error) and not isinstance(
+        error, (duckdb.IOException, duckdb.OutOfMemoryException)
+    )
     if not is_theirs or " registered as " in said:  # what it says of what it reads through Arrow
         return data.failed(error)
     line = _LINE.search(said)

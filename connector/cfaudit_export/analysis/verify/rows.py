@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from cfaudit_export.analysis.files.engine import Limits, open_engine
 from cfaudit_export.analysis.files.location import FoundFile, Location
-from cfaudit_export.analysis.files.scan import Piece, rows_of
+from cfaudit_export.analysis.files.scan import Piece, Reading, rows_of
 from cfaudit_export.analysis.verify.expected import Expected, KnownBatch, KnownFile
 from cfaudit_export.analysis.verify.findings import Finding, incomplete, invalid, note
 from cfaudit_export.core.checksums import read_footer
@@ -68,7 +68,7 @@ def check_files_rows(
         for known, found in valid:
             stream = next((expected.batches[id_].stream for id_ in known.batches if id_ in expected.batches), None)
             try:
-                for table in _tables(place, found):
+                for table in _tables(place, found, limits):
                     rows.add(table, stream, known.file.name, known.only)
             except (pa.ArrowException, OSError) as error:
                 if isinstance(error, OSError) and error.errno is not None:
@@ -204,10 +204,11 @@ def _opened(batches: Mapping[str, KnownBatch], limits: Limits, *, ids_too: bool 
         yield _Rows(batches, connection, ids_too=ids_too)
 
 
-def _tables(place: Location, found: FoundFile) -> Iterator[pa.Table]:
+def _tables(place: Location, found: FoundFile, limits: Limits) -> Iterator[pa.Table]:
     with place.open(found) as file:
         columns = read_footer(file).metadata.schema.to_arrow_schema().remove_metadata()
-    scanner = rows_of(place, [Piece(found)], columns).scanner(batch_size=_AT_ONCE, batch_readahead=_AHEAD)
+    rows = rows_of(place, [Piece(found)], columns, Reading(limits.group_bytes))
+    scanner = rows.scanner(batch_size=_AT_ONCE, batch_readahead=_AHEAD)
     for batch in scanner.to_reader():
         if batch.num_rows:
             yield pa.Table.from_batches([batch])
