@@ -137,7 +137,7 @@ def test_manifests_may_lie_elsewhere(cli: Cli, sealed: Link) -> None:
 @pytest.mark.parametrize(
     ("given", "code", "said"),
     [
-        (("verify",), 2, "say where the exported files are"),
+        (("verify",), 2, "name the exported files"),
         (("verify", "--data", "gone"), 78, "there is no folder 'gone'"),
         (("verify", "--data", "out", "--manifests", "gone"), 78, "there is no folder 'gone'"),
         (("verify", "--data", "out", "--public-key", "gone"), 78, "cannot be used: no such file"),
@@ -145,7 +145,7 @@ def test_manifests_may_lie_elsewhere(cli: Cli, sealed: Link) -> None:
         ((*GIVEN, "--anchor", "gone"), 2, "neither SEQUENCE:SHA256 nor a file"),
         ((*GIVEN, "--anchor", "audit.pub"), 2, "holds no anchor"),
         ((*GIVEN, "--since", "2026-11-02", "--until", "2026-11-01"), 78, "since must be earlier than until"),
-        ((*GIVEN, "--source"), 2, "--source takes no options of the proof"),
+        ((*GIVEN, "--source"), 2, "--source cannot be combined with options of the proof"),
         ((*GIVEN, "--rows", "gone"), 78, "cannot be read: no such file"),
     ],
 )

@@ -54,6 +54,7 @@ HOMES = {
         "cfaudit_export.auth",
         "cfaudit_sandbox",
         "cfaudit_export.app.ping",
+        "cfaudit_export.app.stamp",
         "cfaudit_splunk",
     ),
     "isal": ("cfaudit_splunk",),
@@ -66,6 +67,7 @@ HOMES = {
     "pluggy": ("cfaudit_export.plugin.hookspecs", "cfaudit_export.plugin.loader", "cfaudit_export.plugin.registry"),
     "pytest": ("cfaudit_export.testing",),
     "requests": ("cfaudit_bigquery",),
+    "rfc3161_client": ("cfaudit_export.proof.timestamp",),
     # A report is laid out where it is made, and printed by the command line.
     "rich": ("cfaudit_export.cli", "cfaudit_export.analysis"),
     "starlette": ("cfaudit_sandbox",),
@@ -84,6 +86,7 @@ WITH = {
     "mcp_types": "mcp",
     "opentelemetry": "opentelemetry-sdk",
     "requests": "google-cloud-bigquery",
+    "rfc3161_client": "rfc3161-client",
     "vl_convert": "vl-convert-python",
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -80,6 +81,15 @@ Anchors = Annotated[
         rich_help_panel=_PROOF,
     ),
 ]
+Authorities = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tsa-certificate",
+        help="certificates of time stamping authorities (PEM), to look at timestamps; repeatable",
+        metavar="FILE",
+        rich_help_panel=_PROOF,
+    ),
+]
 Rows = Annotated[
     list[str] | None,
     typer.Option(
@@ -110,6 +120,7 @@ def verify(
     manifests: Manifests = None,
     public_key: Keys = None,
     anchor: Anchors = None,
+    tsa_certificate: Authorities = None,
     rows: Rows = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="do not read the rows of files", rich_help_panel=_PROOF)
@@ -128,14 +139,13 @@ def verify(
 
     Lists everything that is wrong before it ends.
     """
+    given = _Given(data, manifests, public_key or (), anchor or (), tsa_certificate or (), rows or (), quick)
     if source:
-        if manifests or public_key or anchor or rows or quick:
+        if given != _Given(data):
             raise UsageError("--source cannot be combined with options of the proof; run verify twice")
         how = compare.How(None if everything else sample, seed, by_filter, repair)
         return compare.compare_accounts(shell, settings, data, how, json=json)
-    verified = _proved(
-        shell, settings, data, manifests, keys=public_key or (), anchors=anchor or (), rows=rows or (), quick=quick
-    )
+    verified = _proved(shell, settings, given)
     if json:
         shell.terminal.answer(as_json({"exit_code": verified.exit_code, "verified": verified}))
     else:
@@ -144,17 +154,20 @@ def verify(
     return verified.exit_code
 
 
-def _proved(
-    shell: Shell,
-    settings: Settings,
-    data: str | None,
-    manifests: str | None,
-    *,
-    keys: Sequence[str],
-    anchors: Sequence[str],
-    rows: Sequence[str],
-    quick: bool,
-) -> Verified:
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What the options of the proof give."""
+
+    data: str | None
+    manifests: str | None = None
+    keys: Sequence[str] = ()
+    anchors: Sequence[str] = ()
+    authorities: Sequence[str] = ()
+    rows: Sequence[str] = ()
+    quick: bool = False
+
+
+def _proved(shell: Shell, settings: Settings, given: _Given) -> Verified:
     """Return what is proved of the places that the options name.
 
     Raises:
@@ -165,26 +178,30 @@ def _proved(
     from cfaudit_export.analysis.verify.records import read_records
     from cfaudit_export.analysis.verify.verify import Asked, verify
     from cfaudit_export.proof.keys import load_public_key
+    from cfaudit_export.proof.timestamp import load_authorities
 
     asked = Asked(
-        keys=tuple(load_public_key(Path(one).expanduser()) for one in keys),
+        keys=tuple(load_public_key(Path(one).expanduser()) for one in given.keys),
         since=floor_ms(settings.since) if settings.since else None,
         until=floor_ms(settings.until) if settings.until else None,
         accounts=accounts(shell, settings, None),
-        anchors=tuple(found for one in anchors for found in _anchors(one)),
-        quick=quick,
+        anchors=tuple(found for one in given.anchors for found in _anchors(one)),
+        authorities=load_authorities(Path(one).expanduser() for one in given.authorities)
+        if given.authorities
+        else None,
+        quick=given.quick,
         limits=limits(settings),
     )
     if asked.since and asked.until and asked.since >= asked.until:
         raise UsageError("--since must be earlier than --until")
-    place = _place(settings, data, needed=manifests is None)
-    beside = _place(settings, manifests, needed=True) if manifests else place
+    place = _place(settings, given.data, needed=given.manifests is None)
+    beside = _place(settings, given.manifests, needed=True) if given.manifests else place
     assert beside is not None  # noqa: S101  # one of both was needed
     at = beside
     try:
         records = read_records(beside)
         at = place or beside
-        return verify(place, records, asked, read_extract(map(Path, rows)) if rows else None)
+        return verify(place, records, asked, read_extract(map(Path, given.rows)) if given.rows else None)
     except OSError as error:
         raise reading_failed(at, error) from error
 

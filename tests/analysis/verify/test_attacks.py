@@ -303,6 +303,17 @@ def test_anchors_of_other_sinks_are_passed_over_and_of_other_chains_of_this_one_
     assert export.verify(anchors=(Anchor(links[0], "0123456789abcdef/parquet"),)).exit_code == 1
 
 
+def test_the_page_about_proof_explains_what_attacks_show() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "proof.md").read_text(encoding="utf-8")
+    said = [line for one in ATTACKS.values() for line in one.shows if "INVALID" in line]
+    unexplained = {
+        "has been moved from its place, which is {c}, number 3",
+        "has been moved from its place, which is {c}, number 2",
+    }
+    for line in {line.partition("INVALID: ")[2] for line in said} - unexplained:
+        assert line.partition("(key")[0].rstrip(" 0123456789") in page, line
+
+
 def test_nothing_stops_at_the_first_thing_that_is_wrong(export: Any) -> None:
     export.days(4)
     names = [export.name(path) for path in export.files()]

@@ -6,6 +6,7 @@ findings  what was found, and how it is said
 records   the manifests of a place, read
 trust     which manifests are signed, by which keys
 links     which manifests follow each other
+stamps    which manifests an authority has stamped, and when
 expected  what manifests say that is there
 files     what is there
 rows      whether rows are those that were exported, and none is there twice

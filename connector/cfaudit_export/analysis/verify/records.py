@@ -13,9 +13,7 @@ from cfaudit_export.proof.chain import FOLDER, Link, chain_of, link_to, parse_na
 from cfaudit_export.proof.envelope import LARGEST, Envelope, open_envelope
 from cfaudit_export.proof.manifest import Manifest
 from cfaudit_export.proof.statement import parse_statement
-
-STAMP = ".tsr"
-"""What is appended to the name of a manifest for that of its timestamp."""
+from cfaudit_export.proof.timestamp import STAMP
 
 _S3_THREADS = 16
 
@@ -30,7 +28,7 @@ class Record:
         envelope: its content and signatures; None where it has not the form.
         manifest: what it says; None where it has not the form.
         fault: why it has not, empty if it has.
-        token: its timestamp, DER; None where there is none.
+        stamp: what a time stamping authority answered about it; None where there is no answer.
     """
 
     chain: str
@@ -38,7 +36,7 @@ class Record:
     envelope: Envelope | None = None
     manifest: Manifest | None = None
     fault: str = ""
-    token: bytes | None = field(default=None, repr=False)
+    stamp: bytes | None = field(default=None, repr=False)
 
     @property
     def sequence(self) -> int:
@@ -74,8 +72,8 @@ def read_records(place: Location) -> Records:
     strangers = sorted(files.keys() - named.keys() - stamps - hidden) if ours else []
 
     def read(name: str) -> Record:
-        token = _content(place, files[name + STAMP]) if name + STAMP in stamps else None
-        return _record(*named[name], _content(place, files[name]), token)
+        stamp = _content(place, files[name + STAMP]) if name + STAMP in stamps else None
+        return _record(*named[name], _content(place, files[name]), stamp)
 
     with ThreadPoolExecutor(os.cpu_count() if place.is_local else _S3_THREADS) as threads:
         some = list(threads.map(read, sorted(named, key=named.__getitem__)))
@@ -93,7 +91,7 @@ def _content(place: Location, found: FoundFile) -> bytes | None:
         return file.read(LARGEST + 1)
 
 
-def _record(chain: str, sequence: int, document: bytes | None, token: bytes | None) -> Record:
+def _record(chain: str, sequence: int, document: bytes | None, stamp: bytes | None) -> Record:
     if document is None:
         return Record(chain, Link(sequence, ""), fault=f"invalid format: it is larger than {LARGEST >> 20} MiB")
     link = link_to(sequence, document)
@@ -103,9 +101,9 @@ def _record(chain: str, sequence: int, document: bytes | None, token: bytes | No
     except ValueError as error:
         said = escaped(str(error), 200)
         fault = said if said.endswith("names a file outside the data") else f"invalid format: {said}"
-        return Record(chain, link, fault=fault, token=token)
+        return Record(chain, link, fault=fault, stamp=stamp)
     said_chain = chain_of(manifest.stream.id, manifest.sink)
     if (manifest.chain, manifest.sequence) != (chain, sequence) or said_chain != chain:
         fault = f"has been moved from its place, which is {escaped(manifest.chain, 80)}, number {manifest.sequence}"
-        return Record(chain, link, envelope, fault=fault, token=token)
-    return Record(chain, link, envelope, manifest, token=token)
+        return Record(chain, link, envelope, fault=fault, stamp=stamp)
+    return Record(chain, link, envelope, manifest, stamp=stamp)

@@ -22,6 +22,7 @@ from cfaudit_export.analysis.verify.findings import Finding, incomplete, invalid
 from cfaudit_export.analysis.verify.links import check_links, check_merged, check_resets
 from cfaudit_export.analysis.verify.records import Record, Records
 from cfaudit_export.analysis.verify.rows import CheckedRows, check_extract, check_files_rows
+from cfaudit_export.analysis.verify.stamps import check_stamps
 from cfaudit_export.analysis.verify.trust import distrusted
 from cfaudit_export.analysis.verify.verified import End, Verified
 from cfaudit_export.core.escape import escaped
@@ -29,6 +30,7 @@ from cfaudit_export.core.model import Window
 from cfaudit_export.proof.chain import Anchor
 from cfaudit_export.proof.keys import PublicKey
 from cfaudit_export.proof.manifest import Manifest
+from cfaudit_export.proof.timestamp import Authorities
 
 Tables = Iterable[tuple[str, pa.Table]]
 
@@ -43,6 +45,7 @@ class Asked:
         until: its end; None for the last.
         accounts: ids; none for all that manifests name.
         anchors: what was kept elsewhere.
+        authorities: the time stamping authorities that are believed; None where timestamps are not to be looked at.
         quick: do not look at rows.
         limits: what may be used of the machine.
     """
@@ -52,6 +55,7 @@ class Asked:
     until: datetime | None = None
     accounts: tuple[str, ...] = ()
     anchors: tuple[Anchor, ...] = ()
+    authorities: Authorities | None = None
     quick: bool = False
     limits: Limits = field(default_factory=Limits)
 
@@ -143,6 +147,8 @@ class _Chains:
         ]
         linked = list(check_links(chain, some, alone=self.alone))
         self.findings += linked
+        if asked.authorities:
+            self.findings += check_stamps(chain, some, asked.authorities, alone=self.alone)
         self.findings += check_resets(chain, some, asked.period, alone=self.alone)
         self.believed += [one.manifest for one in some if one.manifest is not None and one.sequence not in faults]
         broken = {one.name for one in linked if one.kind == "invalid"}
