@@ -121,7 +121,7 @@ def _composed(
     plugins = load_plugins(environ=environ)
     if needs_sink and not settings.sink:
         installed = ", ".join(plugins.sinks) or "none"
-        raise SettingsError(f"no sink: say where events go, as in --sink parquet (installed: {installed})")
+        raise SettingsError(f"no sink is set; name one, as in --sink parquet (installed: {installed})")
     return compose(settings, plugins, environ=environ, clock=clock, hide=hide)
 
 
@@ -213,7 +213,7 @@ def _log_end(report: RunReport) -> None:
         extra = {
             "account": facts["account"],
             "events": report.trimmed,
-            "do": "later runs bring them, --recover all waits",
+            "do": "later runs deliver them; --recover all waits",
         }
         _LOG.warning("exported without recovered columns: call budget exhausted", extra=extra)
 

@@ -107,7 +107,7 @@ class AccountChoiceError(SettingsError):
         listed = ", ".join(f"{account} ({name})" for account, name in self.accounts[:_ACCOUNTS_SHOWN])
         if (more := len(self.accounts) - _ACCOUNTS_SHOWN) > 0:
             listed += f" and {more} more"
-        which = f"this credential can use: {listed}" if listed else "the server does not say which there are"
+        which = f"this credential can use: {listed}" if listed else "the server does not list them"
         super().__init__(f"choose an account with --account, or all with --account all; {which}")
 
 

@@ -123,7 +123,7 @@ class BigQuerySink:
         if table is None:
             demand_create(self._config, f"table '{name}' does not exist")
             self._rehearse_create(name, self._config.location)
-            return f"may make table '{name}' and start jobs"
+            return f"can create table '{name}' and start jobs"
         rights = ["bigquery.tables.updateData"]
         if lacking := missing_columns(table, self._config):
             demand_create(self._config, lack(name, lacking))
@@ -132,15 +132,15 @@ class BigQuerySink:
             rights.append("bigquery.tables.getData")
         if refused := self._service.lacking(rights):
             raise SinkRefusedError(
-                f"no right to {', '.join(refused)} on table '{name}'; grant the role BigQuery Data Editor on the"
-                f" dataset '{self._service.place.dataset}'"
+                f"missing permissions {', '.join(refused)} on table '{name}'; grant the role BigQuery Data Editor on"
+                f" the dataset '{self._service.place.dataset}'"
             )
         if self._config.merge:
             self._rehearse_create(_name_for_events(name), table.location)
         else:
             self._service.rehearse(_NOTHING, table.location)
         warning = warning_of(table, self._config)
-        return f"may write to table '{name}' in {table.location}, which fits, and start jobs" + (
+        return f"can write to table '{name}' in {table.location}, whose columns fit, and start jobs" + (
             warning and f"; {warning}"
         )
 
@@ -155,7 +155,7 @@ class BigQuerySink:
             last, job = last_attempt(self._service, target.job_name(batch_id), target.location)
             if not job or not stored(job):
                 if loading.started and is_fence(job):
-                    raise SinkError(f"another run has given up batch '{batch_id}' meanwhile; start again")
+                    raise SinkError(f"another run has abandoned batch '{batch_id}'; run again")
                 loading.started = True
                 job = self._attempt(loading, f"{target.job_name(batch_id)}_{last + 1}")
             if not job.error_result:
@@ -192,7 +192,7 @@ class BigQuerySink:
                 return self._merge(loading, job_id)
             return self._upload(loading, job_id, loading.target.name, loading.labels())
         except AlreadyThereError as error:
-            words = f"job '{job_id}' is there and not shown to us; use the credentials that started it"
+            words = f"job '{job_id}' exists, but these credentials cannot see it; use those that started it"
             raise PassingError(LoadUnknownError(words)) from error
 
     def _upload(self, loading: Loading, job_id: str, table: str, labels: dict[str, str]) -> Job:

@@ -87,7 +87,7 @@ def missing_columns(table: Table, config: BigQueryConfig) -> list[SchemaField]:
     """
     name = f"{table.project}.{table.dataset_id}.{table.table_id}"
     if table.table_type not in (None, "TABLE"):
-        raise SinkRefusedError(f"'{name}' is no table but a {table.table_type}; name a table that events may go into")
+        raise SinkRefusedError(f"'{name}' is a {table.table_type}, not a table; name a table for the events")
     if config.location and table.location and config.location.lower() != table.location.lower():
         raise SinkRefusedError(f"table '{name}' is in '{table.location}', not in '{config.location}'; correct location")
     needed = [column.to_api_repr() for column in needed_columns()]
@@ -120,8 +120,8 @@ def warning_of(table: Table, config: BigQueryConfig) -> str:
     words = []
     if target.keeps and not target.may_drop:
         words.append(
-            f"table '{target.name}' drops the events of a day after {target.keeps.days} days, which no setting asks"
-            f" for: set partition_expiry_days = {target.keeps.days} if that is wanted, or remove the expiry"
+            f"table '{target.name}' drops the events of a day after {target.keeps.days} days, which is not in the"
+            f" settings: set partition_expiry_days = {target.keeps.days} if that is wanted, or remove the expiry"
         )
     if table.expires:
         words.append(f"table '{target.name}' itself is dropped on {table.expires:%Y-%m-%d}: remove its expiration time")
@@ -136,7 +136,7 @@ def lack(name: str, columns: list[SchemaField]) -> str:
 def demand_create(config: BigQueryConfig, fact: str) -> None:
     """Refuse to go on where the settings do not allow to change what is wrong with the table."""
     if not config.create:
-        raise SinkRefusedError(f"{fact}; make it so, or set create = true")
+        raise SinkRefusedError(f"{fact}; change the table, or set create = true")
 
 
 def _new_table(name: str, config: BigQueryConfig) -> Table:

@@ -49,7 +49,7 @@ _REFUSALS = {
     "InvalidClientTokenId": f"the access key is not known there; {_CREDENTIALS}",
     "RequestTimeTooSkewed": "this machine's clock is wrong; set it",
     "InvalidObjectState": "the object is archived; restore it, and archive nothing below _cfaudit/",
-    "NoSuchBucket": "there is no such bucket; make it, or set another one",
+    "NoSuchBucket": "there is no such bucket; create it, or set another one",
     "PermanentRedirect": "the bucket is in another region; set region",
     "AuthorizationHeaderMalformed": "the bucket is in another region; set region",
     "InvalidStorageClass": "this store has no such storage class; set another storage_class",

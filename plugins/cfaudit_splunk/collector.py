@@ -142,7 +142,7 @@ class Collector:
             if isinstance(answer, Busy):
                 raise SinkError(f"splunk at '{endpoint.base}' takes no events now: {answer.words}")
         waits = isinstance(acks, frozenset) and self._config.ack != "off"
-        return f"the token is good at '{endpoint.base}', {'with' if waits else 'without'} acknowledgement"
+        return f"the token works at '{endpoint.base}', {'with' if waits else 'without'} acknowledgement"
 
     def _require_acks(self, endpoint: Endpoint) -> Busy | Refused | None:
         """Return what stands in the way of sending where acknowledgement is demanded; None for nothing."""

@@ -66,8 +66,8 @@ class SplunkSink:
             return None
         raise LoadUnknownError(
             f"the staged file of batch '{batch_id}' is lost and splunk cannot tell whether it has the events of"
-            f" {window}; search there, or set sinks.splunk.resend_lost = true to send them again: those already there"
-            " are then there twice, with the same event_id"
+            f" {window}; search there, or set sinks.splunk.resend_lost = true to send them again: those that it has"
+            " already are then stored twice, with the same event_id"
         )
 
     def close(self) -> None:
@@ -105,9 +105,7 @@ class SplunkSink:
             raise SinkRefusedError(f"cannot read the token of splunk from {where}: {reason}") from error
         token = token.strip()
         if not token:
-            raise SinkRefusedError(
-                f"there is no token for splunk in {where}; put that of an HTTP Event Collector there"
-            )
+            raise SinkRefusedError(f"no token for splunk in {where}; put the token of an HTTP Event Collector there")
         if not (token.isascii() and token.isprintable()) or " " in token:
             raise SinkRefusedError(f"what is in {where} is not the token of an HTTP Event Collector")
         return token

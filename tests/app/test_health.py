@@ -74,7 +74,7 @@ def test_columns_that_are_missing_for_a_day_are_a_warning_when_they_are_many() -
         (None, Level.OK, "1 streams"),
         (7.1, Level.OK, "1 streams"),
         (6.5, Level.WARNING, "the sign-in ends in 6d 12h"),
-        (0.0, Level.CRITICAL, "the sign-in is over"),
+        (0.0, Level.CRITICAL, "the sign-in has expired"),
     ],
 )
 def test_a_sign_in_that_comes_to_its_end_is_told(days: float | None, level: Level, words: str) -> None:
@@ -121,6 +121,6 @@ def test_the_line_stays_a_line_whatever_happens() -> None:
 def test_coverage_in_the_future_is_never_fine() -> None:
     health = examine([checkpoint(s3=-30 * 24 * HOUR)], EXPECTED, NOW)
     assert health.level == Level.CRITICAL
-    assert "sink s3 is said to be covered until 2026-12-24T12:00:00.000Z, which is in the future" in health.line
+    assert "the checkpoint covers sink s3 until 2026-12-24T12:00:00.000Z, which is in the future" in health.line
     assert "lag=0s" in health.line
     assert examine([checkpoint(s3=-timedelta(seconds=30))], EXPECTED, NOW).level == Level.OK, "clocks differ"

@@ -134,7 +134,7 @@ def test_a_keyring_without_the_token_or_no_keyring_is_said(tmp_path: Path, unloc
     with pytest.raises(SettingsError, match="put it there with: keyring set cfaudit-export other"):
         find(tmp_path, token_keyring="other")
     keyring.set_keyring(fail.Keyring())
-    with pytest.raises(SettingsError, match="token_keyring is set, and there is no keyring here"):
+    with pytest.raises(SettingsError, match="token_keyring is set, but there is no keyring"):
         find(tmp_path, token_keyring="prod")
 
 

@@ -150,9 +150,9 @@ def test_a_client_that_the_server_cannot_take_is_a_wrong_setting() -> None:
 def test_a_client_id_metadata_document_goes_without_secret_where_it_is_taken() -> None:
     url = "https://tools.example/cfaudit.json"
     assert known_client(described("https://as.example", client_id_documents=True), url, None) == Client(id=url)
-    with pytest.raises(SettingsError, match="does not take a metadata document"):
+    with pytest.raises(SettingsError, match="does not accept the URL of a metadata document"):
         known_client(described("https://as.example"), url, None)
-    with pytest.raises(SettingsError, match="without a secret"):
+    with pytest.raises(SettingsError, match="remove the client secret"):
         known_client(described("https://as.example", client_id_documents=True), url, "s")
 
 

@@ -65,7 +65,7 @@ def test_the_port_listens_before_the_browser_is_told(service: Service) -> None:
 def test_a_server_that_never_sends_the_browser_back_is_waited_for_in_vain_and_that_is_said(
     service: Service, visitor: Callable[[str], object]
 ) -> None:
-    with pytest.raises(AccessError, match="may show an error, or your refusal, only there; run: cfaudit-export login"):
+    with pytest.raises(AccessError, match="may have shown an error there; run: cfaudit-export login"):
         service.sign_in(visitor=visitor, limit_seconds=0.05)
     assert service.told[-1] == "waited 0 s"
     assert service.store.find(service.url, "default") is None

@@ -52,7 +52,7 @@ def test_what_cannot_be_revoked_is_still_forgotten_and_that_is_said(
     assert service.store.find(service.url, "default") is None
     end = f"; it ends by itself on {service.clock.now() + timedelta(days=20):%Y-%m-%d}"
     assert len(service.told) == 1
-    assert f"was not revoked at '{service.sandbox.url}'" in service.told[0]
+    assert f"but not revoked at '{service.sandbox.url}'" in service.told[0]
     assert words in service.told[0]
     assert service.told[0].endswith(end)
 

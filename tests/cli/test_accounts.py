@@ -140,7 +140,7 @@ def test_a_mistyped_account_that_no_server_knows_is_not_exported_from_its_beginn
     assert f"account {first} (not verified: the server names no account)" in cli("check", *options(three, first)).out
     wrong = cli("run", *options(three, mistyped))
     assert wrong.code == 78
-    assert f"go on with --account {first}" in wrong.err
+    assert f"use --account {first}" in wrong.err
     assert "--trust-account" in wrong.err
     assert rows(place / "out") == {first: EVENTS}
     vouched = cli("run", *options(three, mistyped), "--trust-account")
@@ -212,7 +212,7 @@ def test_an_account_whose_id_turns_up_later_is_not_exported_again_unasked(
     told = (*urls, "--source", source, "-o", f"sources.auditlogs.api_url={pinned.url}/client/v4")
     stopped = cli(*unnamed(pinned, *told))
     assert stopped.code == 78
-    assert f"if it is '{account}', go on with --account pinned" in stopped.err
+    assert f"if it is '{account}', use --account pinned" in stopped.err
     assert rows(place / "out") == {"pinned": EVENTS - 3}
     wanted = cli(*unnamed(pinned, *told, "--account", account))
     assert wanted.code in (0, 65)

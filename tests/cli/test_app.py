@@ -41,7 +41,7 @@ def test_options_without_a_command_mean_run(cli: Any) -> None:
         (["-o", "sink"], 2, "-o takes KEY=VALUE"),
         (["-o", "snk=parquet"], 78, "unknown key 'snk' in -o; did you mean 'sink'?"),
         (["--config", "no.toml"], 78, "there is no settings file 'no.toml'"),
-        ([], 78, "no sink: say where events go, as in --sink parquet (installed: bigquery, parquet, s3, splunk"),
+        ([], 78, "no sink is set; name one, as in --sink parquet (installed: bigquery, parquet, s3, splunk"),
         (["--sink", "parket"], 78, "no sink 'parket' is installed; did you mean 'parquet'?"),
         (["--sink", "parquet"], 78, "'sinks.parquet.path' is missing"),
         (

@@ -138,8 +138,8 @@ def test_manifests_may_lie_elsewhere(cli: Cli, sealed: Link) -> None:
     ("given", "code", "said"),
     [
         (("verify",), 2, "name the exported files"),
-        (("verify", "--data", "gone"), 78, "there is no folder 'gone'"),
-        (("verify", "--data", "out", "--manifests", "gone"), 78, "there is no folder 'gone'"),
+        (("verify", "--data", "gone"), 78, "no folder 'gone'"),
+        (("verify", "--data", "out", "--manifests", "gone"), 78, "no folder 'gone'"),
         (("verify", "--data", "out", "--public-key", "gone"), 78, "cannot be used: no such file"),
         (("verify", "--data", "out", "--public-key", "own.pem"), 78, "holds a private key; give the public one"),
         ((*GIVEN, "--anchor", "gone"), 2, "neither SEQUENCE:SHA256 nor a file"),

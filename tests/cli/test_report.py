@@ -101,10 +101,10 @@ def test_a_checkpoint_that_cannot_be_read_is_said_and_nothing_is_known(cli: Cli,
 
 def test_what_cannot_be_done_is_said_in_one_line(cli: Cli, exported: Any, place: Path) -> None:
     for arguments, message in (
-        (("--data", "nope"), "there is no folder 'nope'; say where the exported files are"),
+        (("--data", "nope"), "no folder 'nope'; name that of the exported files"),
         ((*exported.where, "--since", "2d", "--until", "3d"), "--since must be earlier than --until"),
         ((*exported.where, "--since", "soon"), "--since: expected a time such as"),
-        ((*exported.where, "--time-zone", "Mars/Olympus"), "no time zone is named 'Mars/Olympus'"),
+        ((*exported.where, "--time-zone", "Mars/Olympus"), "unknown time zone 'Mars/Olympus'"),
         ((*exported.where, "--account", ""), "--account: "),
         ((*exported.where, "--html", "no/such/folder/report.html"), "cannot write 'no/such/folder/report.html'"),
         ((*exported.where, "--html", ".."), "cannot write '..': it is a folder; name a file in it"),

@@ -46,7 +46,7 @@ def test_around_a_moment_it_shows_what_others_did(cli: Cli, exported: Any, busy:
     assert sum(one["events"] for one in found["sessions"]) == mine > 0
     assert sum(one["events"] for one in found["others"]) == len(there) - mine > 0
     text = cli("timeline", *exported.where, "--actor", busy[0], *around).out
-    assert text.index("Meanwhile, others") > text.index(f"{busy[0]} by ")
+    assert text.index("Others at the same time") > text.index(f"{busy[0]} by ")
 
 
 def test_a_resource_is_found_by_its_product(cli: Cli, exported: Any) -> None:

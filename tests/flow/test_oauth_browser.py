@@ -113,7 +113,7 @@ def test_a_person_consents_and_lands_on_our_page(person: Person, sandbox: Sandbo
 def test_a_person_who_refuses_sees_the_servers_page_and_the_program_gives_up(
     person: Person, sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    with pytest.raises(AccessError, match="only there; run: cfaudit-export login"):
+    with pytest.raises(AccessError, match="an error there; run: cfaudit-export login"):
         sign_in(
             SignIn(server_url=sandbox.mcp_url, limit_seconds=0.5),
             GrantStore(tmp_path),

@@ -88,7 +88,7 @@ def test_a_peer_that_drips_is_left_when_the_time_is_over(ask: Ask, begin: bytes)
     tick = b"1\r\nx\r\n" if begin.endswith(b"chunked\r\n\r\n") else b"x"
     with peer(lambda: itertools.chain([begin], itertools.repeat(tick)), pause=0.05) as url:
         since = time.monotonic()
-        with pytest.raises(httpx2.ReadTimeout, match="no whole reply within 0.4 s"):
+        with pytest.raises(httpx2.ReadTimeout, match="no complete reply within 0.4 s"):
             ask(url, seconds=0.4)
         assert time.monotonic() - since < 20, "and not when the peer has had enough"
 

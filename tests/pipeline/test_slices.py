@@ -117,7 +117,7 @@ def test_a_slice_that_died_while_it_loaded_has_to_be_run_itself(rig: Any) -> Non
     first = cut(day_of(rig), 2)[0]
     with pytest.raises(PowerCutError):
         rig.run(part=first, after_load=_cut_power)
-    with pytest.raises(LockedError, match="has batches on their way; run that one first"):
+    with pytest.raises(LockedError, match="has pending batches; run that slice first"):
         rig.run(part=day_of(rig))
     rig.run(part=first)
     rig.run(part=day_of(rig))
@@ -150,7 +150,7 @@ def test_a_stream_that_is_held_is_waited_for_as_long_as_it_is_to_be(rig: Any) ->
 
 def test_a_slice_that_is_not_settled_says_when_it_will_be(rig: Any) -> None:
     part = Window(rig.now - HOUR, rig.now)
-    with pytest.raises(TryAgainError, match="ends after what is settled") as caught:
+    with pytest.raises(TryAgainError, match="the end of the settle lag") as caught:
         rig.run(part=part, settle_lag=timedelta(minutes=5))
     assert caught.value.retry_after_seconds == 300
 

@@ -97,7 +97,7 @@ def test_the_move_is_told_once_and_is_no_change_of_the_tool(rig: Any, caplog: py
     for _ in range(2):
         run(rig, "codemode")
     told = [record.message for record in caplog.records if "another source" in record.message]
-    assert told == ["going on where another source stopped"]
+    assert told == ["continuing where another source stopped"]
     assert not any("tool has changed" in record.message for record in caplog.records)
 
 

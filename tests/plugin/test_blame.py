@@ -56,13 +56,13 @@ def said_of(work: Callable[[], object]) -> str:
 @pytest.mark.parametrize(
     ("lines", "place"),
     [
-        ((), ", or to the place that you have it from"),
+        ((), ", or where you got it from"),
         (("Home-page: https://blamed.example",), " at https://blamed.example"),
         (
             ("Project-URL: Homepage, https://blamed.example", "Project-URL: Bug Tracker, https://blamed.example/bugs"),
             " at https://blamed.example/bugs",
         ),
-        (("Project-URL: Issues, javascript:alert(1)",), ", or to the place that you have it from"),
+        (("Project-URL: Issues, javascript:alert(1)",), ", or where you got it from"),
     ],
 )
 def test_a_plugin_is_named_with_its_version_and_its_home(

@@ -208,7 +208,7 @@ def test_without_its_digest_a_document_is_damaged() -> None:
 def test_coverage_behind_the_moment_of_writing_is_damage() -> None:
     covered = ["2025-10-16T12:00:00Z/2027-01-01T00:00:00Z"]
     with pytest.raises(
-        CheckpointDamagedError, match="all until 2027-01-01T00:00:00.000Z is covered, and is of 2026-11-20"
+        CheckpointDamagedError, match="covers until 2027-01-01T00:00:00.000Z, but was written at 2026-11-20"
     ):
         read(changed("sinks.parquet.covered", covered))
 

@@ -41,7 +41,7 @@ def _carried_through(assembly: Assembly, account: str, listeners: RunListeners) 
         error = f"{report.error}; source '{other.source_name}' could go on: name the account with --account"
         return replace(report, error=error)
     facts = {"source": chosen.source_name, "goes_on": other.source_name, "error": report.error}
-    _LOG.warning("the source is gone, another one goes on", extra=facts)
+    _LOG.warning("source unavailable, continuing with another one", extra=facts)
     second = _exported(other, going_on, listeners)
     return joined(report, second, source=other.source_name)
 

@@ -83,7 +83,7 @@ def joined(first: RunReport, second: RunReport, *, source: str) -> RunReport:
         second: what the other source did.
         source: the name of the other one.
     """
-    gone = f"source '{first.stream.source}' is gone ({first.error})"
+    gone = f"source '{first.stream.source}' is unavailable ({first.error})"
     counted = {name: first.extra.get(name, 0) + value for name, value in second.extra.items() if name in COUNTERS}
     report = dataclasses.replace(
         second,
@@ -95,11 +95,11 @@ def joined(first: RunReport, second: RunReport, *, source: str) -> RunReport:
         trimmed=first.trimmed + second.trimmed,
         completed=first.completed + second.completed,
         sinks=tuple(_sinks(first.sinks, second.sinks)),
-        extra=first.extra | second.extra | counted | {"failover": f"{gone}; '{source}' goes on"},
+        extra=first.extra | second.extra | counted | {"failover": f"{gone}; continued with source '{source}'"},
     )
     if second.error is None:
         return report
-    error = f"{gone}, and source '{source}' cannot go on: {second.error}"
+    error = f"{gone}, and source '{source}' failed too: {second.error}"
     return dataclasses.replace(report, error=error, exit_code=worst([first.exit_code, second.exit_code]))
 
 

@@ -33,7 +33,7 @@ class Level(IntEnum):
 _MEANINGS = {
     Level.OK: "every stream is up to date",
     Level.WARNING: "gaps, refused or trimmed events, or the sign-in ends in 7 days",
-    Level.CRITICAL: "a stream is behind, or the sign-in is over or refused",
+    Level.CRITICAL: "a stream is behind, or the sign-in has expired or was refused",
     Level.UNKNOWN: "checkpoints cannot be read",
 }
 
@@ -179,7 +179,7 @@ def _of_stream(checkpoint: Checkpoint, expected: Expected, now: datetime) -> Ite
             yield HealthFinding(Level.CRITICAL, f"{where}: sink {name} has nothing yet")
         elif lag < -_AHEAD:
             until = iso(checkpoint.sinks[name].covered[-1].before)
-            what = f"sink {name} is said to be covered until {until}, which is in the future"
+            what = f"the checkpoint covers sink {name} until {until}, which is in the future"
             yield HealthFinding(
                 Level.CRITICAL, f"{where}: {what}; set the clock, or restore the checkpoint from a backup"
             )
@@ -200,4 +200,4 @@ def _sign_in(days: float | None) -> Iterator[HealthFinding]:
     if days > 0:
         yield HealthFinding(Level.WARNING, f"the sign-in ends in {show_duration(timedelta(days=days))}")
     else:
-        yield HealthFinding(Level.CRITICAL, "the sign-in is over")
+        yield HealthFinding(Level.CRITICAL, "the sign-in has expired")

@@ -99,7 +99,7 @@ def discover(
         SourceUnavailableError: a server cannot answer now.
     """
     if not is_safe(server_url, insecure_http=insecure_http):
-        raise SettingsError(f"'{server_url}' is not a server to sign in at; it should look like https://host/mcp")
+        raise SettingsError(f"cannot sign in at '{server_url}': expected a URL like https://host/mcp")
     challenge = _challenge(http, server_url)
     named = challenge.get("resource_metadata")
     if named is not None:
@@ -112,7 +112,9 @@ def discover(
         issuer, audience = _issuer_of(resource), str(resource["resource"])
         scopes = _texts(resource, "scopes_supported")
     if is_within(issuer) and not is_within(server_url):
-        raise ProtocolError(f"'{server_url}' names '{shown(issuer)}', which lies in another network; it is not asked")
+        raise ProtocolError(
+            f"refusing to contact '{shown(issuer)}', which '{server_url}' names: it is in another network"
+        )
     metadata = _server_metadata(http, issuer, insecure_http=insecure_http)
     for name in _ENDPOINTS:
         endpoint = metadata.get(name)
@@ -134,11 +136,13 @@ def _check_place(url: str, home: str, what: str, server_url: str, dialect: Diale
         return
     if origin not in {origin_of(one) for one in dialect.origins}:
         raise ProtocolError(
-            f"{what} at '{shown(url)}' is not at '{near}', and is not asked; if it belongs there, "
-            f"set oauth_origins = ['{shown(origin)}']"
+            f"refusing to fetch {what} from '{shown(url)}', as it is not at '{near}'; "
+            f"if that is right, set oauth_origins = ['{shown(origin)}']"
         )
     if is_within(url) and not is_within(server_url):
-        raise ProtocolError(f"{what} at '{shown(url)}' lies in another network than '{server_url}'; it is not asked")
+        raise ProtocolError(
+            f"refusing to fetch {what} from '{shown(url)}': it is in another network than '{server_url}'"
+        )
 
 
 def _challenge(http: httpx2.Client, server_url: str) -> dict[str, str]:
@@ -174,7 +178,7 @@ def _resource_metadata(
     answer = first_object(http, unique, what, insecure_http=insecure_http)
     if answer is None:
         if named:
-            raise ProtocolError(f"'{server_url}' names '{shown(named)}' as {what}, and there is none")
+            raise ProtocolError(f"there is no document at '{shown(named)}', which '{server_url}' names as {what}")
         return None
     url, document = answer
     if not _covers(document.get("resource"), server_url):
@@ -217,7 +221,7 @@ def _server_metadata(http: httpx2.Client, issuer: str, *, insecure_http: bool) -
     named = metadata.get("issuer")
     # RFC 8414, 3.3: what another issuer says about itself must not be used. A bare slash is the same URL.
     if not isinstance(named, str) or named.removesuffix("/") != issuer.removesuffix("/"):
-        raise ProtocolError(f"'{url}' speaks for the issuer '{shown(named)}', not for '{shown(issuer)}'")
+        raise ProtocolError(f"'{url}' is the metadata of issuer '{shown(named)}', not of '{shown(issuer)}'")
     return metadata
 
 
@@ -236,7 +240,7 @@ def _described(
     if dialect.lists_pkce and "S256" not in (_texts(metadata, "code_challenge_methods_supported") or ()):
         raise ProtocolError(
             f"'{shown(metadata['issuer'])}' does not offer PKCE with S256, so signing in is unsafe; "
-            "if it knows S256 without saying so, set oauth_pkce = 'always'"
+            "if it supports S256 without listing it, set oauth_pkce = 'always'"
         )
     # Where refresh tokens have to be asked for, they are: an unattended run lives on them.
     offline = "offline_access" in (_texts(metadata, "scopes_supported") or ())

@@ -172,7 +172,7 @@ def _sorted() -> Iterator[None]:
         raise
     except Exception:  # noqa: BLE001  # Authlib raises whatever the values of a reply lead to
         # The reply is cut off, or a page of something in between; whatever it was, it may have been carried out.
-        raise NotNowError("a reply that is not JSON, or of values that no token has") from None
+        raise NotNowError("the reply is not JSON, or does not hold a token") from None
 
 
 def _tokens(answer: dict[str, Any]) -> Tokens:

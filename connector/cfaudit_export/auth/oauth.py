@@ -186,7 +186,7 @@ class OAuthCredential:
                     raise
                 if previous in self._used:  # by this run, a moment ago: the server may not know yet what it gave
                     raise SourceUnavailableError(
-                        f"the sign-in was renewed, and the server does not know that yet ({error}); try again later"
+                        f"the server does not accept the renewed sign-in yet ({error}); try again later"
                     ) from None
             return grant.renewed(self._asked(endpoint, previous, grant, retry_seconds), previous, self._clock())
 

@@ -72,7 +72,7 @@ def register(
     """
     if server.registration_endpoint is None:
         raise SettingsError(
-            f"'{shown(server.issuer)}' takes no registrations; register a client there and set its client_id"
+            f"'{shown(server.issuer)}' does not register clients itself; register one there and set its client_id"
         )
     request = {
         "client_name": CLIENT_NAME,
@@ -89,11 +89,11 @@ def register(
     if not response.is_success:
         error = AccessError if response.status_code in (401, 403) else ProtocolError
         hint = "; if it refuses the scope, set oauth_registration_scope = 'omit'" if "scope" in request else ""
-        raise error(f"'{shown(server.issuer)}' does not register this program: {refusal_of(response)}{hint}")
+        raise error(f"'{shown(server.issuer)}' refuses to register this program: {refusal_of(response)}{hint}")
     client_id, secret = answer.get("client_id"), answer.get("client_secret")
     method = answer.get("token_endpoint_auth_method", "client_secret_basic" if secret else "none")
     if not isinstance(client_id, str) or not isinstance(secret, str | None) or method not in _METHODS:
-        raise ProtocolError(f"the registration at '{shown(server.issuer)}' was answered without a usable client")
+        raise ProtocolError(f"'{shown(server.issuer)}' answered the registration without a usable client")
     expires = answer.get("client_secret_expires_at") if secret else None
     return Client(
         id=client_id,
@@ -121,9 +121,11 @@ def known_client(server: AuthorizationServer, client_id: str, secret: str | None
     """
     if client_id.startswith("https://"):
         if secret:
-            raise SettingsError(f"the client id '{client_id}' is a metadata document; it goes without a secret")
+            raise SettingsError(
+                f"the client id '{client_id}' is the URL of a metadata document; remove the client secret"
+            )
         if not server.client_id_documents:
-            raise SettingsError(f"'{shown(server.issuer)}' does not take a metadata document as client id")
+            raise SettingsError(f"'{shown(server.issuer)}' does not accept the URL of a metadata document as client id")
         return Client(id=client_id)
     wanted = _METHODS[1:] if secret else ("none",)
     method = next((method for method in wanted if method in server.auth_methods), None)
@@ -131,7 +133,7 @@ def known_client(server: AuthorizationServer, client_id: str, secret: str | None
         need = "client_secret" if not secret else "client without a secret"
         raise SettingsError(
             f"the client '{client_id}' needs a {need}: "
-            f"'{shown(server.issuer)}' knows {', '.join(map(shown, server.auth_methods))}"
+            f"'{shown(server.issuer)}' accepts only {', '.join(map(shown, server.auth_methods))}"
         )
     return Client(id=client_id, secret=secret, auth_method=method)
 
@@ -148,7 +150,7 @@ def read_client_secret(
         raise SettingsError("the client secret comes from a variable or from a file, not from both")
     if variable:
         if not (secret := environ.get(variable, "").strip()):
-            raise SettingsError(f"the variable '{variable}' does not hold the client secret; it is not set")
+            raise SettingsError(f"the variable '{variable}', which holds the client secret, is not set")
         return secret
     if file is None:
         return None

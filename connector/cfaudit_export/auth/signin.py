@@ -117,7 +117,7 @@ def sign_in(
     if query is None:
         _distrust(store, old, client)
         raise AccessError(
-            "no usable answer came back from the browser; servers may show an error, or your refusal, only there; "
+            "the browser returned no usable answer; the server may have shown an error there; "
             f"run: {login_command(options.profile)}"
         )
     code = code_in(query)

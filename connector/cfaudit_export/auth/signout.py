@@ -33,7 +33,7 @@ def sign_out(
         try:
             grant = store.find(server_url, profile)
         except AccessError as error:
-            tell(f"the sign-in is forgotten here, but not revoked: {error}")
+            tell(f"the sign-in was deleted here, but not revoked: {error}")
             store.clear(server_url, profile)
             return True
         if grant is None:
@@ -44,7 +44,7 @@ def sign_out(
         store.clear(server_url, profile)
     if problem is not None:
         tell(
-            f"the sign-in is forgotten here, but was not revoked at '{shown(grant.issuer)}': {problem}; "
+            f"the sign-in was deleted here, but not revoked at '{shown(grant.issuer)}': {problem}; "
             f"it ends by itself{_end(grant)}"
         )
     return True

@@ -108,7 +108,7 @@ def read_token_keyring(name: str) -> str:
     keyring = system_keyring(probe=False)
     if keyring is None:
         raise SettingsError(
-            "token_keyring is set, and there is no keyring here; it needs a desktop session or a keyring service, "
+            "token_keyring is set, but there is no keyring; it needs a desktop session or a keyring service, "
             "and pip install 'cfaudit-export[keyring]'"
         )
     with keyring_faults():
@@ -129,6 +129,6 @@ def _check(token: str, where: str) -> None:
         raise SettingsError(f"{where} holds characters that no API token has; was it copied with its quotes?")
     if len(token.split(":")) == _GRANT_PARTS:
         raise SettingsError(
-            f"{where} holds an OAuth access token (three parts with ':'), which dies within the hour; "
+            f"{where} holds an OAuth access token (three parts with ':'), which expires within an hour; "
             "use an API token, which starts with 'cfut_' or 'cfat_'"
         )

@@ -109,8 +109,8 @@ def _in_reserve(assembly: Assembly, account: str) -> CheckResult:
         with connected(assembly, account) as (source, _):
             source.probe()
     except CfauditError as error:
-        return CheckResult(what, ExitCode.OK, f"could not go on, should the chosen source be gone: {error}")
-    return CheckResult(what, ExitCode.OK, "in reserve, should the chosen source be gone")
+        return CheckResult(what, ExitCode.OK, f"cannot replace the chosen source if that fails: {error}")
+    return CheckResult(what, ExitCode.OK, "can replace the chosen source if that fails")
 
 
 def _source(assembly: Assembly, account: str) -> Iterator[CheckResult]:
@@ -169,7 +169,7 @@ def _listed(connection: Connection) -> str:
 def _sign_in(assembly: Assembly) -> str:
     now = assembly.clock()
     grant = current_sign_in(assembly.settings, assembly.server_url, now)
-    return "has just ended" if grant is None else described(grant, now)
+    return "has expired" if grant is None else described(grant, now)
 
 
 def _checkpoint(assembly: Assembly, connection: Connection) -> str:

@@ -254,7 +254,7 @@ async def _in_time(deadline: Deadline, step: Callable[[], Any]) -> Any:
         with anyio.fail_after(deadline.left()):
             return await step()
     except TimeoutError:
-        raise httpx2.ReadTimeout(f"no whole reply within {deadline.seconds:g} s") from None
+        raise httpx2.ReadTimeout(f"no complete reply within {deadline.seconds:g} s") from None
 
 
 def _inner_client(timeout: httpx2.Timeout, *, verify: ssl.SSLContext | bool) -> httpx2.AsyncClient:

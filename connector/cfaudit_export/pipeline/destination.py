@@ -21,8 +21,8 @@ from cfaudit_export.plugin.interfaces import Sink
 
 _LOG = logging.getLogger(__name__)
 _BOTH_WAYS = (
-    "if the data was moved, go on with 'run --adopt-destination'; to begin anew there, say from when with "
-    "'run --since', or use another state_dir"
+    "if the data was moved there, use 'run --adopt-destination'; to start a new export there, use 'run --since', "
+    "or another state_dir"
 )
 
 
@@ -30,7 +30,7 @@ def changed(progress: SinkProgress, destination: str | None) -> str | None:
     """Say what is wrong where a sink would go on in another destination than it has delivered to; None for nothing."""
     if None in (progress.destination, destination) or progress.destination == destination:
         return None
-    return f"has delivered to '{progress.destination}' and would go on in '{destination}'; {_BOTH_WAYS}"
+    return f"has delivered to '{progress.destination}' and is now set to '{destination}'; {_BOTH_WAYS}"
 
 
 def fault(progress: SinkProgress, sink: Sink, destination: str | None) -> str | None:
@@ -45,10 +45,7 @@ def fault(progress: SinkProgress, sink: Sink, destination: str | None) -> str | 
     if progress.marker is None or look is None or answered(look) == progress.marker:
         return None
     where = f"'{destination}'" if destination else "the destination"
-    return (
-        f"{where} is not the place that was delivered to: the mark of earlier runs is not there; is the disk mounted, "
-        f"is the bucket or table the same? {_BOTH_WAYS}"
-    )
+    return f"{where} lacks the mark of earlier runs; is the disk mounted, is it the same bucket or table? {_BOTH_WAYS}"
 
 
 class Destinations:

@@ -105,5 +105,5 @@ class Doubt:
         reason = self._held[-1].receipt.rejected[-1].reason
         return (
             f"the sink took none of the last {self._rows()} events: {reason}; nothing was quarantined, the next run "
-            "reads them again; look at the sink and what is on the way to it, or drop them by a transform"
+            "reads them again; check the sink and the network path to it, or drop the events with a transform"
         )

@@ -81,18 +81,18 @@ def require_same_name(store: CheckpointStore, stream: Stream, *, is_named: bool,
     if stream.account_id == UNNAMED_ACCOUNT:
         if not is_named and (other := _another_of_the_log(store, whole)):
             raise SettingsError(
-                f"the server does not say which account this is, and account '{other}' was exported before; if it "
-                f"is that one, go on with --account {other}, or all its events are delivered again; if it is "
-                f"another one, say --account {UNNAMED_ACCOUNT}"
+                f"the server does not name the account, and account '{other}' was exported before; if it is the same, "
+                f"use --account {other}, as otherwise all its events are delivered again; if it is another one, use "
+                f"--account {UNNAMED_ACCOUNT}"
             )
         return
-    go_on = f"go on with --account {UNNAMED_ACCOUNT}"  # the reader knows whether it is the same
+    go_on = f"use --account {UNNAMED_ACCOUNT}"  # the reader knows whether it is the same
     if not is_sure and (other := _another_of_the_log(store, whole)):
-        known = go_on if other == UNNAMED_ACCOUNT else f"go on with --account {other}"
+        known = go_on if other == UNNAMED_ACCOUNT else f"use --account {other}"
         raise SettingsError(
-            f"the server does not say whether the credential belongs to account '{stream.account_id}', and account "
-            f"'{other}' was exported before; if it is that one, {known}, or all its events are delivered again; if "
-            f"'{stream.account_id}' is right, vouch for it with --trust-account"
+            f"the server does not confirm that the credential belongs to account '{stream.account_id}', and account "
+            f"'{other}' was exported before; if that is the account, {known}, as otherwise all its events are "
+            f"delivered again; if it is '{stream.account_id}', confirm that with --trust-account"
         )
     if stream.slice or not store.load(replace(whole, account_id=UNNAMED_ACCOUNT).id):
         return
@@ -100,8 +100,8 @@ def require_same_name(store: CheckpointStore, stream: Stream, *, is_named: bool,
         _LOG.warning("an account was exported before without its id", extra={"account": stream.account_id, "do": go_on})
         return
     raise SettingsError(
-        f"an account was exported before without its id; if it is '{stream.account_id}', {go_on}, or all its events "
-        f"are delivered again; if it is another one, say --account {stream.account_id}"
+        f"an account was exported before without its id; if it is '{stream.account_id}', {go_on}, as otherwise all its "
+        f"events are delivered again; if it is another one, use --account {stream.account_id}"
     )
 
 

@@ -169,8 +169,8 @@ def _require_lack(ledger: Ledger, target: ReplayTarget, batches: list[Batch]) ->
     covered = ledger.progress(target.name).covered
     if any(intersect(covered, [batch.window]) for batch in batches):
         raise UsageError(
-            f"sink '{target.name}' has these events from exports of its own and would have them twice; "
-            f"where they are not wanted in '{target.refused_by}' any more, --discard them"
+            f"sink '{target.name}' has these events already, from exports of its own; "
+            f"to delete them from the quarantine of '{target.refused_by}', use --discard"
         )
 
 

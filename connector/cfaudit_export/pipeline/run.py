@@ -107,7 +107,7 @@ class _Run:
         known, found = self._ledger.checkpoint.tool, self._context.connection.tool
         was, now = self._ledger.earlier.source, self._context.stream.source
         if was != now:
-            _LOG.info("going on where another source stopped", extra={"was": was, "is": now})
+            _LOG.info("continuing where another source stopped", extra={"was": was, "is": now})
         elif known and known != found:
             _LOG.warning("the source's tool has changed", extra={"was": known, "is": found})
         self._ledger.write(use_tool(found), self._context.clock())

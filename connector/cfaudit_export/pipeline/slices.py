@@ -62,7 +62,7 @@ def run_slice(context: RunContext, waiting: LockWait) -> RunReport:
     settled, end = floor_ms(context.clock() - context.settle_lag), _time_of(context.stream).before
     if settled < end:
         raise TryAgainError(
-            f"slice '{context.stream.slice}' ends after what is settled, '{iso(settled)}'; try again later",
+            f"slice '{context.stream.slice}' ends after '{iso(settled)}', the end of the settle lag; try again later",
             retry_after_seconds=(end - settled).total_seconds(),
         )
     with context.store.hold(context.stream.id):
@@ -102,7 +102,7 @@ def _reclaim(context: RunContext, ledger: Ledger, window: Window) -> None:
             raise LockedError(f"{blocked} is running; try again when it has ended") from error
         other = Ledger(context.store, stream)
         if other.promised():
-            raise LockedError(f"{blocked} has batches on their way; run that one first")
+            raise LockedError(f"{blocked} has pending batches; run that slice first")
         ledger.write(_released(other.checkpoint), context.clock())
         other.write(_uncounted, context.clock())
     _LOG.info("slice released unfinished", extra={"slice": str(window)})

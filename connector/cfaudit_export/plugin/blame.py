@@ -26,7 +26,7 @@ def report_to(error: BaseException, where: str) -> str:
     if dist is None:
         return f"this is a fault in the program; please report it {where}"
     home = _home(dist)
-    place = f" at {home}" if home else ", or to the place that you have it from"
+    place = f" at {home}" if home else ", or where you got it from"
     plugin = f"{shown(dist.name)} {shown(dist.version)}"
     return f"this is a fault in the plugin {plugin}; report it to its author{place} {where}"
 

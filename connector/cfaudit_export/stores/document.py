@@ -64,7 +64,7 @@ def decode(document: bytes, *, stream_id: str, where: str) -> Checkpoint:
     if checkpoint.stream.id != stream_id:
         raise _damaged(where, f"it belongs to stream '{checkpoint.stream.id}', not '{stream_id}'")
     if ahead := next(_ahead(checkpoint), None):
-        raise _damaged(where, f"it says that all until {iso(ahead)} is covered, and is of {iso(checkpoint.updated_at)}")
+        raise _damaged(where, f"it covers until {iso(ahead)}, but was written at {iso(checkpoint.updated_at)}")
     return checkpoint
 
 

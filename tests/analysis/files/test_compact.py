@@ -185,7 +185,7 @@ def test_a_row_that_would_change_stops_everything(root: Path, monkeypatch: pytes
         write(file, columns, changed(), notes)
 
     monkeypatch.setattr(module, "write_parquet", forget_a_word)
-    with pytest.raises(SettingsError, match="would not hold what it is made of; nothing was changed"):
+    with pytest.raises(SettingsError, match="merging would lose rows of"):
         run(root)
     assert {path: path.read_bytes() for path in root.rglob("*.parquet")} == before
     assert list(root.rglob(".merged-*")) == []

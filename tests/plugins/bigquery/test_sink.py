@@ -253,7 +253,7 @@ def test_a_dataset_that_drops_days_on_its_own_is_named_and_swallows_nothing(
     with caplog.at_level(logging.WARNING):
         assert recent.load(batch).rows == 20
     assert "the table does not keep events" in caplog.messages
-    assert "drops the events of a day after 60 days, which no setting asks for" in recent.check()
+    assert "drops the events of a day after 60 days, which is not in the settings" in recent.check()
     late = BigQuerySink(standin.config(), clock=lambda: loaded_on + timedelta(days=59))
     other = make_batch(tmp_path, rows=20, days=2, seed=2)
     with pytest.raises(SinkRefusedError, match=r"after 60 days, and 10 of 20 events are older"):
@@ -298,7 +298,9 @@ def test_a_batch_that_another_account_has_stored_is_not_stored_again(standin: An
     standin.sink().load(batch)
     standin.say("settings", account="somebody.else@example.com")
     sink = standin.sink(retry_seconds=0.2)
-    with pytest.raises(LoadUnknownError, match="is there and not shown to us; use the credentials that started it"):
+    with pytest.raises(
+        LoadUnknownError, match="exists, but these credentials cannot see it; use those that started it"
+    ):
         sink.load(batch)
     with pytest.raises(LoadUnknownError):
         sink.find(batch.batch_id, batch.window)
@@ -464,7 +466,7 @@ def test_a_load_that_was_given_up_by_another_run_stops(standin: Any, batch: Batc
         assert standin.say("held")
         assert standin.sink().find(batch.batch_id, batch.window) is None
         standin.release()
-        with pytest.raises(SinkError, match="another run has given up batch"):
+        with pytest.raises(SinkError, match="another run has abandoned batch"):
             hanging.result(timeout=30)
     assert standin.ids() == []
 

@@ -30,7 +30,7 @@ REFUSALS = [
     (400, "InvalidStorageClass", "set another storage_class"),
     (400, "KMS.DisabledException", "grant kms:GenerateDataKey and kms:Decrypt on a key that is enabled"),
     (400, "SomethingNew", r"the store refuses it \(400 SomethingNew: so it is\); change the settings"),
-    (404, "NoSuchBucket", "there is no such bucket; make it, or set another one"),
+    (404, "NoSuchBucket", "there is no such bucket; create it, or set another one"),
     (501, "NotImplemented", "this store cannot do that"),
 ]
 FAILURES = [

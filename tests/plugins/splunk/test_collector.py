@@ -147,7 +147,7 @@ def test_a_file_without_certificates_is_said(
 @pytest.mark.parametrize("words", ["with", "without"])
 def test_check_proves_the_token_without_an_event(splunk: Any, new_sink: Any, words: str) -> None:
     said = new_sink(splunk, acks=words == "with").check()
-    assert said == f"the token is good at '{splunk.url}', {words} acknowledgement; no event was sent"
+    assert said == f"the token works at '{splunk.url}', {words} acknowledgement; no event was sent"
     assert splunk.collector.posted == []
 
 

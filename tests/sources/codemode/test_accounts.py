@@ -55,7 +55,7 @@ def test_the_only_account_needs_no_choice() -> None:
 
 
 def test_a_credential_without_an_account_is_told_so() -> None:
-    with served(0) as sandbox, pytest.raises(AccessError, match="can use no account"):
+    with served(0) as sandbox, pytest.raises(AccessError, match="has access to no account"):
         connect(sandbox)
 
 

@@ -224,7 +224,7 @@ def test_a_reply_changed_on_its_way_is_refused() -> None:
         sandbox.codemode.isolates.spoil.append(("terraform@example.com", "[email]"))
         with (
             opened(world, url=sandbox.codemode_url) as source,
-            pytest.raises(ProtocolError, match="changed on its way"),
+            pytest.raises(ProtocolError, match="changed in transit"),
         ):
             list(source.extract([everything(world)]))
 

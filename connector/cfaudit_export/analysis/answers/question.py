@@ -62,4 +62,4 @@ def time_zone(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise UsageError(f"no time zone is named '{name}'; try one such as 'Europe/Berlin'") from None
+        raise UsageError(f"unknown time zone '{name}'; use a name such as 'Europe/Berlin'") from None

@@ -64,7 +64,7 @@ def _incomparable(data: EventDatabase, question: Question, coverage_before: Cove
     if coverage_before.missing:
         return "the period before was not exported in full"
     if coverage_before.is_complete is None and (data.first is None or data.first > question.before.since):
-        return "the data does not reach back that far, as far as is known"
+        return "the data does not reach back that far"
     return ""
 
 

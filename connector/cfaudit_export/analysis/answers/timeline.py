@@ -175,7 +175,7 @@ def _events(data: EventDatabase, question: Question, focus: Focus) -> list[dict[
         values,
     )
     if len(rows) > MOST_EVENTS:
-        raise UsageError(f"there are more than {MOST_EVENTS:,} events in the period; ask about less of it")
+        raise UsageError(f"the period has more than {MOST_EVENTS:,} events; choose a shorter one")
     return rows
 
 

@@ -237,7 +237,7 @@ def _merge(work: _Work, folder: Path, files: list[DataFile]) -> Path:
         )
         if _checksum(connection, "files") != _checksum(connection, "merged"):
             hidden.unlink()
-            raise SettingsError(f"'{target}' would not hold what it is made of; nothing was changed, please report it")
+            raise SettingsError(f"merging would lose rows of '{target}'; nothing was changed, please report this")
     hidden.replace(target)
     sync_folder(folder)
     return target

@@ -170,7 +170,7 @@ class EventDatabase:
             self.connection.execute(f"SET {name} = $value", {"value": value})
         except import_duckdb().Error as error:
             if name == "TimeZone":
-                raise SettingsError(f"no time zone is named '{value}'; try one such as 'Europe/Berlin'") from error
+                raise SettingsError(f"unknown time zone '{value}'; use a name such as 'Europe/Berlin'") from error
             raise
 
     def _define(self, period: Window | None) -> None:

@@ -34,7 +34,7 @@ def open_location(data: str, s3: Mapping[str, Any] | None = None) -> Location:
         return open_bucket(data, s3 or {})
     root = Path(data).expanduser()
     if not root.is_dir():
-        raise UsageError(f"there is no folder '{data}'; say where the exported files are, as in --data out")
+        raise UsageError(f"no folder '{data}'; name that of the exported files, as in --data out")
     return Location(
         data,
         str(root),

@@ -59,7 +59,7 @@ def _run(data: EventDatabase, statement: Any) -> pa.RecordBatchReader:
 def _run_guarded(data: EventDatabase, statement: Any) -> pa.RecordBatchReader:
     """Run a statement that may define something, and undo it if that is what the events are called."""
     if statement.type == import_duckdb().StatementType.TRANSACTION:
-        raise UsageError("SQL: there are no transactions here; every statement stands for itself")
+        raise UsageError("SQL: transactions are not supported")
     before = data.definitions()
     data.connection.begin()
     try:
@@ -74,7 +74,7 @@ def _run_guarded(data: EventDatabase, statement: Any) -> pa.RecordBatchReader:
 
 def _require_same(before: object, after: object) -> None:
     if before != after:
-        raise UsageError(f"SQL: {EVENTS} is what was exported, and cannot be redefined; use another name")
+        raise UsageError(f"SQL: {EVENTS} cannot be redefined; use another name")
 
 
 def _batches(data: EventDatabase, reader: pa.RecordBatchReader, columns: pa.Schema) -> Iterator[pa.RecordBatch]:

@@ -44,7 +44,7 @@ def render_timeline(timeline: Timeline) -> Group:
     notes = render_remarks(phrases.timeline_remarks(timeline))
     parts = [part for one in timeline.sessions for part in _session(one, question)]
     if timeline.others:
-        parts += [Text(), Line("Meanwhile, others", "bold")]
+        parts += [Text(), Line("Others at the same time", "bold")]
         parts += [part for one in timeline.others for part in _session(one, question)]
     return Group(*head, Line(f"data: {timeline.location}"), notes, *parts)
 

@@ -33,7 +33,7 @@ def timeline_page(timeline: Timeline) -> str:
         behind=shown(_table(timeline)),
         groups=[
             (title, [_described(one, timeline) for one in sessions[:_MOST_SESSIONS]], len(sessions) - _MOST_SESSIONS)
-            for title, sessions in (("Sessions", timeline.sessions), ("Meanwhile, others", timeline.others))
+            for title, sessions in (("Sessions", timeline.sessions), ("Others at the same time", timeline.others))
             if sessions
         ],
     )

@@ -78,7 +78,7 @@ class AccountFinder:
         if not asked and len(listed) == 1:
             return listed[0][0], listed
         if not asked and not listed:
-            raise AccessError("this credential can use no account; give it the permissions of one")
+            raise AccessError("this credential has access to no account; grant it 'Account Settings: Read' on one")
         if not asked:
             raise AccountChoiceError(await self._beyond(listed))
         raise SettingsError(f"this credential cannot use account '{asked}'; {_help(listed)}")

@@ -132,7 +132,7 @@ class AuditLogsReader:
                         raise CursorDeadError
                     if others_work > _DOUBTS:
                         raise ProtocolError(
-                            "the server refuses what it was asked, while a plain question works; "
+                            "the server refuses this query, but accepts a plain one; "
                             f"check the filters and the time range ({_asked(query)})"
                         )
                 case _:

@@ -64,7 +64,7 @@ async def all_accounts(read: Callable[[Parameters], Awaitable[Frame]], known: Ac
         is_last = len(found) >= total if total is not None else len(page.result) < PER_PAGE
         if is_last:
             if not found:
-                raise AccessError("this credential can use no account; give it the permissions of one")
+                raise AccessError("this credential has access to no account; grant it 'Account Settings: Read' on one")
             return tuple(found.items())
         if len(found) == before:
             break

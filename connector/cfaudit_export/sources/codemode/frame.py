@@ -117,8 +117,8 @@ def read_frame(text: str) -> Frame:
     if len(rest) != header.bytes or sum(size for size, _ in header.pages) != header.bytes:
         _check_whole(reply)
         raise ProtocolError(
-            f"the reply was changed on its way: {len(rest)} bytes arrived of {header.bytes}; "
-            "if a gateway stands between, it must pass replies on as they are"
+            f"the reply was changed in transit: {len(rest)} of {header.bytes} bytes arrived; "
+            "a gateway in between must not change replies"
         )
     bodies, start = [], 0
     for size, _ in header.pages:

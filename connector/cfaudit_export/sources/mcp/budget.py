@@ -109,7 +109,7 @@ class CallBudget:
             if not self.affords(delay):
                 raise ThrottledError(
                     f"the next call must wait {delay:.0f} s, longer than --max-wait allows; "
-                    "what was finished is saved, run again later",
+                    "finished work is saved; run again later",
                     retry_after_seconds=delay,
                 )
             await self.wait(delay, "throttled" if self._pausing() else "budget spent")

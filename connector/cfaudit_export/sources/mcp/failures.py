@@ -74,7 +74,7 @@ _EXCEPTIONS: tuple[tuple[type[BaseException], Kind, str], ...] = (
     (httpx2.DecodingError, "retry", "the reply is damaged"),
     (httpx2.HTTPError, "retry", "the reply is damaged"),
     (httpx2.StreamError, "retry", "the connection broke"),
-    (httpx2.InvalidURL, "protocol", "the server names an odd URL"),
+    (httpx2.InvalidURL, "protocol", "the server names an invalid URL"),
     (ssl.SSLError, "retry", "the connection broke"),
     (anyio.ClosedResourceError, "retry", "the session broke"),
     (anyio.BrokenResourceError, "retry", "the session broke"),
@@ -166,7 +166,7 @@ class CallFailedError(Exception):
                 return SettingsError(f"'{host}' cannot be used: {self.detail}; {_SETTINGS[self.status == 407]}")
             case "too_large":
                 return ProtocolError(
-                    f"'{host}' sends more than it may ({self.detail}); ask for fewer rows with page_size, or raise "
+                    f"'{host}' sends too large a reply ({self.detail}); ask for fewer rows with page_size, or raise "
                     "max_reply_bytes"
                 )
             case "retry":
@@ -183,7 +183,7 @@ class CallFailedError(Exception):
     def _access_error(self, host: str) -> AccessError:
         if self.status == 403:
             return AccessError(
-                f"'{host}' says the credential lacks a right ({self.detail}); a user token needs the permissions "
+                f"'{host}' says the credential lacks a permission ({self.detail}); a user token needs the permissions "
                 "'User Details: Read' and 'Account Settings: Read', an account token 'Account Settings: Read'"
             )
         return AccessError(

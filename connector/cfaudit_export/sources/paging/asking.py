@@ -72,7 +72,7 @@ class Asker:
             fault = checked
             if fault == _BACKWARD and self.habits.newest_first:
                 break
-        _LOG.warning("the server's answer is not sound", extra={"reason": fault.reason})
+        _LOG.warning("the server's answer contradicts itself or the question", extra={"reason": fault.reason})
         if fault == _BACKWARD:
             self.habits.newest_first = True
             self.habits.ignores("direction", "answers come newest first, and are read from the end on")
@@ -105,7 +105,7 @@ class Asker:
         elif query.cursor is None and self.habits.is_last(page):
             rows = ascending(rows)
         else:
-            self.habits.ignores("direction", "answers come in no order; only whole ones are believed")
+            self.habits.ignores("direction", "answers have no order; only complete ones count")
             return NoAnswer("the server returns rows in no order")
         await self._check_bounds(query, rows)
         return replace(page, rows=rows)

@@ -152,7 +152,7 @@ class Walk:
             await self._again("the server repeats rows from page to page", first)
             return
         if chain.repeats(page.cursor) or chain.empties >= _EMPTY_PAGES:
-            await self._less("the server leads back to pages that were read, or to empty ones without end")
+            await self._less("the server's cursors lead back to pages already read, or to endless empty ones")
             return
         chain.add(page, ended=self._asker.habits.is_last(page))
         if page.rows.num_rows:
