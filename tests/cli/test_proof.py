@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -157,6 +158,36 @@ def test_what_is_asked_wrongly_is_explained(
     assert done.code == code
     assert said in done.err
     assert done.out == ""
+
+
+def test_answers_say_on_top_what_is_proved_only_where_a_key_is_given(cli: Cli, sealed: Link) -> None:
+    asked = ("--data", "out", "--since", "2026-11-01", "--until", "2026-11-02")
+    for command in ("report", "timeline"):
+        done = cli(command, *asked)
+        assert done.code == 0
+        assert "proof" not in done.out.lower()
+        done = cli(command, *asked, "--public-key", "audit.pub", "--anchor", str(sealed))
+        assert done.code == 0
+        assert "proof: verified to manifest 1, anchor of 2026-11-02\n" in done.out
+        done = cli(command, *asked, "--public-key", "audit.pub")
+        assert "proof: verified to manifest 1, without an anchor\n" in done.out
+        done = cli(command, *asked[:-1], "2026-11-03", "--public-key", "audit.pub", "--json")
+        said = json.loads(done.out)["proof"]
+        assert said.startswith("verified to manifest 1, without an anchor; proved are 1d of 2d; see")
+        done = cli(command, *asked, "--public-key", "audit.pub", "--html", "page.html")
+        assert "Proof: verified to manifest 1, without an anchor" in Path("page.html").read_text()
+        done = cli(command, *asked, "--anchor", str(sealed))
+        assert (done.code, done.out) == (2, "")
+
+
+def test_an_answer_from_files_that_were_changed_says_so_and_ends_with_1(cli: Cli, sealed: Link) -> None:
+    shutil.copy(next(Path("out").rglob("*.parquet")), "kept")
+    [path] = Path("out").rglob("*.parquet")
+    shutil.copy(path, path.with_name("x.parquet"))
+    for command in ("report", "timeline"):
+        done = cli(command, *GIVEN[1:], "--since", "2026-11-01", "--until", "2026-11-02")
+        assert done.code == 1
+        assert "proof: NOT PROVED: 1 thing INVALID; see 'cfaudit-export verify'\n" in done.out
 
 
 # -- manifests that are none -------------------------------------------------------------------------

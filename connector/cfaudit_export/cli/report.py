@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -23,6 +24,7 @@ from cfaudit_export.cli.exported import (
     until_option,
     window,
 )
+from cfaudit_export.cli.proof import Anchors, Keys, proved
 from cfaudit_export.cli.run import Json
 from cfaudit_export.cli.shell import Shell
 from cfaudit_export.core.jsonable import as_json
@@ -57,6 +59,8 @@ def report(
     time_zone: Zone = "UTC",
     html: Html = None,
     json: Json = False,
+    public_key: Keys = None,
+    anchor: Anchors = None,
     fail_on_gaps: Annotated[
         bool, typer.Option("--fail-on-gaps", help="exit 65 unless the export of the period is known to be complete")
     ] = False,
@@ -71,9 +75,12 @@ def report(
     place = open_data_location(settings, data)
     known, about = remembered(shell, settings, place), accounts(shell, settings, account)
     question = ask(settings, window(shell, since, until, known.until(about)), about, time_zone)
+    proof = proved(place, public_key or (), anchor or (), question.period, about)
     with open_data(place, Window(EPOCH, question.period.before), about, limits=limits(settings)) as opened:
         now, then = (known.coverage(period, about, opened.accounts) for period in (question.period, question.before))
         made = make_report(opened, question, coverage=now, coverage_before=then, now=shell.clock())
+    if proof:
+        made = replace(made, proof=proof.state)
     if html:
         from cfaudit_export.analysis.render.report_page import report_page
 
@@ -89,4 +96,6 @@ def report(
         from cfaudit_export.analysis.render.terminal import render_report
 
         show(render_report(made))
+    if proof and proof.exit_code == ExitCode.CHANGED:
+        return ExitCode.CHANGED
     return ExitCode.INCOMPLETE if fail_on_gaps and not now.is_complete else ExitCode.OK

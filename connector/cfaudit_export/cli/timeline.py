@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Annotated
 
@@ -25,6 +26,7 @@ from cfaudit_export.cli.exported import (
     until_option,
     window,
 )
+from cfaudit_export.cli.proof import Anchors, Keys, proved
 from cfaudit_export.cli.run import Json
 from cfaudit_export.cli.shell import Shell
 from cfaudit_export.core.jsonable import as_json
@@ -73,6 +75,8 @@ def timeline(
     time_zone: Zone = "UTC",
     html: Html = None,
     json: Json = False,
+    public_key: Keys = None,
+    anchor: Anchors = None,
 ) -> int:
     """Show who did what, step by step.
 
@@ -94,10 +98,13 @@ def timeline(
         else window(shell, since or _SINCE, until, known.until(about))
     )
     question = ask(settings, period, about, time_zone)
+    proof = proved(place, public_key or (), anchor or (), period, about)
     with open_data(place, Window(period.since - GAP, period.before + GAP), about, limits=limits(settings)) as opened:
         coverage = known.coverage(period, about, opened.accounts)
         focus = Focus(actor, resource, middle)
         made = make_timeline(opened, question, focus, coverage=coverage, now=shell.clock())
+    if proof:
+        made = replace(made, proof=proof.state)
     if html:
         from cfaudit_export.analysis.render.timeline_page import timeline_page
 
@@ -113,7 +120,7 @@ def timeline(
         from cfaudit_export.analysis.render.terminal import render_timeline
 
         show(render_timeline(made))
-    return ExitCode.OK
+    return ExitCode.CHANGED if proof and proof.exit_code == ExitCode.CHANGED else ExitCode.OK
 
 
 def _around(shell: Shell, middle: datetime, length: str) -> Window:

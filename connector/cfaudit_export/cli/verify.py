@@ -12,6 +12,7 @@ import typer
 from cfaudit_export.cli import compare
 from cfaudit_export.cli.command import command
 from cfaudit_export.cli.exported import DataOption, accounts, limits, location
+from cfaudit_export.cli.proof import PROOF, Anchors, Keys, anchors_in
 from cfaudit_export.cli.run import Json
 from cfaudit_export.cli.shell import Shell
 from cfaudit_export.core.jsonable import as_json
@@ -23,9 +24,7 @@ from cfaudit_export.settings.options import FILTERS, LOGS, WHERE
 if TYPE_CHECKING:
     from cfaudit_export.analysis.files.location import Location
     from cfaudit_export.analysis.verify.verified import Verified
-    from cfaudit_export.proof.chain import Anchor
 
-_PROOF = "How to prove"
 _EPILOG = """
 Without --source: proves with the signed manifests of an export, and a public
 key, that the files were not changed, that nothing is missing between two times
@@ -60,25 +59,7 @@ valid but incomplete, or different.
 Manifests = Annotated[
     str | None,
     typer.Option(
-        "--manifests", help="folder of the manifests (default: with the data)", metavar="PLACE", rich_help_panel=_PROOF
-    ),
-]
-Keys = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--public-key",
-        help="file with a public key; of successive keys, one is enough; repeatable",
-        metavar="FILE",
-        rich_help_panel=_PROOF,
-    ),
-]
-Anchors = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--anchor",
-        help="anchor kept elsewhere: SEQUENCE:SHA256, or a file of such lines, such as a log; repeatable",
-        metavar="FILE|HASH",
-        rich_help_panel=_PROOF,
+        "--manifests", help="folder of the manifests (default: with the data)", metavar="PLACE", rich_help_panel=PROOF
     ),
 ]
 Authorities = Annotated[
@@ -87,13 +68,13 @@ Authorities = Annotated[
         "--tsa-certificate",
         help="certificates of time stamping authorities (PEM), to look at timestamps; repeatable",
         metavar="FILE",
-        rich_help_panel=_PROOF,
+        rich_help_panel=PROOF,
     ),
 ]
 Rows = Annotated[
     list[str] | None,
     typer.Option(
-        "--rows", help="extract of the rows of a warehouse; repeatable", metavar="FILE", rich_help_panel=_PROOF
+        "--rows", help="extract of the rows of a warehouse; repeatable", metavar="FILE", rich_help_panel=PROOF
     ),
 ]
 
@@ -123,7 +104,7 @@ def verify(
     tsa_certificate: Authorities = None,
     rows: Rows = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="do not read the rows of files", rich_help_panel=_PROOF)
+        bool, typer.Option("--quick", help="do not read the rows of files", rich_help_panel=PROOF)
     ] = False,
     source: Annotated[
         bool, typer.Option("--source", help="compare with the source instead", rich_help_panel=compare.HOW)
@@ -185,7 +166,7 @@ def _proved(shell: Shell, settings: Settings, given: _Given) -> Verified:
         since=floor_ms(settings.since) if settings.since else None,
         until=floor_ms(settings.until) if settings.until else None,
         accounts=accounts(shell, settings, None),
-        anchors=tuple(found for one in given.anchors for found in _anchors(one)),
+        anchors=tuple(found for one in given.anchors for found in anchors_in(one)),
         authorities=load_authorities(Path(one).expanduser() for one in given.authorities)
         if given.authorities
         else None,
@@ -225,23 +206,3 @@ def _place(settings: Settings, named: str | None, *, needed: bool) -> Location |
         return open_location(where, settings.sinks.get("s3"))
     except UsageError as error:
         raise SettingsError(str(error)) from error
-
-
-def _anchors(given: str) -> Sequence[Anchor]:
-    """Return the anchors that an option gives: itself, or those in a file.
-
-    Raises:
-        UsageError: there is none.
-    """
-    from cfaudit_export.proof.chain import parse_anchors
-
-    try:
-        return parse_anchors(given)
-    except ValueError:
-        pass
-    try:
-        return parse_anchors(Path(given).expanduser().read_text("utf-8", "replace"))
-    except OSError as error:
-        raise UsageError(f"--anchor: '{given}' is neither SEQUENCE:SHA256 nor a file: {error.strerror}") from None
-    except ValueError as error:
-        raise UsageError(f"--anchor: '{given}' {error}") from None

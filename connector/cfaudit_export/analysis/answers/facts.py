@@ -199,6 +199,7 @@ class Report:
         sign_ins: by actor.
         sensitive: sorts of changes and how many there are.
         changes: the latest of them.
+        proof: what was proved of the files; empty where that was not asked.
     """
 
     question: Question
@@ -220,3 +221,4 @@ class Report:
     sign_ins: tuple[SignIns, ...]
     sensitive: tuple[Ranked, ...]
     changes: tuple[SensitiveChange, ...]
+    proof: str = ""

@@ -119,6 +119,7 @@ class Timeline:
         coverage: what of the period the data can speak for.
         sessions: what was asked about.
         others: what others did; empty unless a moment was asked about.
+        proof: what was proved of the files; empty where that was not asked.
     """
 
     question: Question
@@ -129,6 +130,7 @@ class Timeline:
     coverage: Coverage
     sessions: tuple[ActorSession, ...]
     others: tuple[ActorSession, ...]
+    proof: str = ""
 
 
 def make_timeline(

@@ -47,7 +47,8 @@ def report_page(report: Report) -> str:
 
 def _head(report: Report) -> list[str]:
     asked = phrases.filters(report.question)
-    return [phrases.period(report.question), f"Data: {report.location}", *([f"Only {asked}"] if asked else [])]
+    head = [phrases.period(report.question), f"Data: {report.location}", *([f"Only {asked}"] if asked else [])]
+    return [*head, *([f"Proof: {report.proof}"] if report.proof else [])]
 
 
 def _against(one: Change) -> str:

@@ -31,6 +31,8 @@ def render_report(report: Report) -> Group:
     if asked := phrases.filters(report.question):
         head.append(Line(f"only {asked}"))
     head.append(Line(f"data: {report.location}"))
+    if report.proof:
+        head.append(Line(f"proof: {report.proof}"))
     parts = [part for title, body in _sections(report) for part in (Text(), Line(title, "bold"), body)]
     return Group(*head, *parts)
 
@@ -41,12 +43,15 @@ def render_timeline(timeline: Timeline) -> Group:
     head = [Line("Timeline", "bold"), Line(phrases.period(question)), Line(phrases.focus(timeline.focus, question))]
     if asked := phrases.filters(question):
         head.append(Line(f"only {asked}"))
+    head.append(Line(f"data: {timeline.location}"))
+    if timeline.proof:
+        head.append(Line(f"proof: {timeline.proof}"))
     notes = render_remarks(phrases.timeline_remarks(timeline))
     parts = [part for one in timeline.sessions for part in _session(one, question)]
     if timeline.others:
         parts += [Text(), Line("Others at the same time", "bold")]
         parts += [part for one in timeline.others for part in _session(one, question)]
-    return Group(*head, Line(f"data: {timeline.location}"), notes, *parts)
+    return Group(*head, notes, *parts)
 
 
 @dataclass(frozen=True, slots=True)

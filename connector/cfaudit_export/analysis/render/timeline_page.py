@@ -26,7 +26,7 @@ def timeline_page(timeline: Timeline) -> str:
     return render_page(
         "timeline.html",
         title="Audit timeline",
-        head=[*head, *([f"Only {asked}"] if asked else [])],
+        head=[*head, *([f"Only {asked}"] if asked else []), *([f"Proof: {timeline.proof}"] if timeline.proof else [])],
         made_at=phrases.moment(question, timeline.made_at),
         remarks=phrases.timeline_remarks(timeline),
         chart=_chart(timeline),

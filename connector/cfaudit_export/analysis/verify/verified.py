@@ -73,6 +73,23 @@ class Verified:
             yield from asked[:-1]
             yield f"{asked[-1]} {self._counts()}" if asked else self._counts()
 
+    @property
+    def state(self) -> str:
+        """Return in one line what is proved, for the top of an answer."""
+        ends = [f"{one.sequence}" for one in self.ends]
+        if self.exit_code == ExitCode.CHANGED:
+            wrong = sum(one.kind == "invalid" for one in self.findings)
+            return f"NOT PROVED: {_number(wrong, 'thing')} INVALID; see 'cfaudit-export verify'"
+        if not ends:
+            return "not proved: no manifests were found"
+        held = [one.anchored_at for one in self.ends if one.anchored_at]
+        anchor = f"anchor of {min(held).date()}" if len(held) == len(self.ends) else "without an anchor"
+        found = f"verified to manifest {', '.join(ends)}, {anchor}"
+        if self.exit_code == ExitCode.OK:
+            return found
+        parts = [f"{show_duration(one.proved_for)} of {show_duration(one.asked_for)}" for one in self.coverage]
+        return f"{found}; proved are {', '.join(parts)}; see 'cfaudit-export verify'"
+
     def _counts(self) -> str:
         counted = Counter(one.about for one in self.findings if one.kind == "invalid")
         counted["manifest"] = max(counted["manifest"], self.manifests - self.valid_manifests)
