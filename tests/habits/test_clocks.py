@@ -27,11 +27,12 @@ def known_at(hours: float) -> World:
     return replace(ALL, events=tuple(event for event in ALL.events if event.at_ms < until))
 
 
-def run_at(one: Machine, hours: float, *, ahead: timedelta = timedelta(0)) -> int:
-    """Run so many hours after NOW, on a machine whose clock is ahead; the server's date is right."""
+def run_at(one: Machine, hours: float, *, ahead: timedelta = timedelta(0), dated: bool = True) -> int:
+    """Run so many hours after NOW, on a machine whose clock is ahead; a date that the server sends is right."""
     now = NOW + timedelta(hours=hours)
     one.server.world = known_at(hours)
-    one.server.habits = (network.header("Date", format_datetime(now, usegmt=True)),)
+    says = network.header("Date", format_datetime(now, usegmt=True)) if dated else network.without("Date")
+    one.server.habits = (says,)
     report = one.run(until=None, clock=lambda: now + ahead)
     assert report.exit_code == ExitCode.OK, report.error
     assert not one.added()
@@ -39,12 +40,26 @@ def run_at(one: Machine, hours: float, *, ahead: timedelta = timedelta(0)) -> in
 
 
 @BOTH
+@pytest.mark.parametrize("dated", [True, False], ids=["dated", "without a date"])
 @pytest.mark.parametrize("ahead", [timedelta(hours=7), 5 * DAY, 800 * DAY], ids=str)
-def test_a_machine_days_ahead_does_not_take_the_future_for_read(source: Any, ahead: timedelta) -> None:
+def test_a_machine_days_ahead_does_not_take_the_future_for_read(source: Any, ahead: timedelta, *, dated: bool) -> None:
     with machine(ALL, source=source) as one:
-        assert run_at(one, 0, ahead=ahead) == 0
-        assert run_at(one, 10, ahead=ahead) == 0
-        assert run_at(one, 20) == 0, "the clock is right again"
+        assert run_at(one, 0, ahead=ahead, dated=dated) == 0
+        assert run_at(one, 10, ahead=ahead, dated=dated) == 0
+        assert run_at(one, 20, dated=dated) == 0, "the clock is right again"
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "habit", [network.without("Date"), network.header("Date", "Thu, 01 Jan 1970 00:00:00 GMT")], ids=str
+)
+def test_a_log_that_proves_no_time_at_all_is_read_from_its_first_event_on(source: Any, habit: Any) -> None:
+    with machine(replace(ALL, events=()), habit, source=source) as one:
+        for _ in range(2):
+            report = one.run(until=None, clock=lambda: NOW + 5 * DAY)
+            assert (report.exit_code, report.error, report.events) == (ExitCode.OK, None, 0)
+        assert run_at(one, 0, ahead=5 * DAY, dated=False) == 0
+        assert run_at(one, 10, dated=False) == 0
 
 
 @BOTH

@@ -73,6 +73,18 @@ def test_a_date_that_is_behind_hides_no_event(ahead: timedelta) -> None:
     assert time_to_plan_by(NOW, ahead.total_seconds(), Log((NOW - MILLISECOND,)), LAG) == NOW
 
 
+def test_where_the_server_tells_no_time_only_the_newest_event_is_certain(caplog: pytest.LogCaptureFixture) -> None:
+    newest = NOW - timedelta(hours=30)
+    log = Log((NOW - 20 * DAY, newest))
+    assert time_to_plan_by(NOW, None, log, LAG) - LAG == newest + MILLISECOND
+    assert log.asked[0].before == NOW
+    assert time_to_plan_by(NOW, None, Log((NOW - MILLISECOND,)), LAG) == NOW
+    assert time_to_plan_by(NOW, None, Log(), LAG) == EPOCH, "no event, no proof"
+    assert "does not tell its time" in caplog.text
+    with pytest.raises(SourceUnavailableError, match=r"cannot be compared.*correct this machine's clock"):
+        time_to_plan_by(NOW, None, Plain(), LAG)
+
+
 def test_a_source_that_dates_nothing_is_believed_for_a_day_and_not_read_beyond() -> None:
     assert time_to_plan_by(NOW, 86_400.0, Plain(), LAG) == NOW - DAY
     with pytest.raises(SourceUnavailableError, match=r"5 days ahead of the server's.*correct this machine's clock"):

@@ -424,7 +424,8 @@ class Connection:
         protocol: protocol revision in use.
         tool: fingerprint of the tool's input schema.
         accounts: id and name of every account the credential sees, where the source says.
-        clock_ahead_seconds: how far our clock is ahead of the server's, negative for behind, where it is known.
+        clock_ahead_seconds: how far our clock is ahead of the server's, negative for behind; 0 where there is no other
+            clock, None where there is one that the server does not tell.
         recovery_per_page: further pages that rebuilding columns costs for each, at most; 0 where nothing is cut off.
         account_verified: whether the server, or Cloudflare's API, confirms that the credential can use the account;
             False where it is only what was asked for.
@@ -439,7 +440,7 @@ class Connection:
     protocol: str
     tool: str
     accounts: tuple[tuple[str, str], ...] = ()
-    clock_ahead_seconds: float = 0.0
+    clock_ahead_seconds: float | None = 0.0
     recovery_per_page: int = 0
     account_verified: bool = True
 

@@ -109,7 +109,7 @@ class Plan:
         6. Gaps: first those that cost a call each, then those that have no shadow yet, which may cost many.
         """
         stale = () if self.bounded else tuple(name for name in self.missing if contains(self.missing[name], horizon))
-        before_horizon = Window(EPOCH, horizon)
+        before_horizon = Window(EPOCH, max(horizon, EPOCH + MILLISECOND))
         new = subtract(_all(self.missing), self.first)
         again = subtract(_all(self.rescan), [*self.first, *new])
         early = intersect((window for name in stale for window in self.rescan[name]), [before_horizon])
@@ -137,6 +137,8 @@ def plan_stream(checkpoint: Checkpoint | None, sinks: Iterable[str], request: Ru
     before = min(settled, floor_ms(request.until)) if request.until else settled
     known = checkpoint.sinks if checkpoint else {}
     progress = {name: known.get(name, SinkProgress()) for name in sinks}
+    if before <= EPOCH:
+        return _nothing(progress)
     if request.only_gaps:
         return _only_gaps(checkpoint, progress, Window(floor_ms(request.since) if request.since else EPOCH, before))
     lent = checkpoint.lent if checkpoint else ()
@@ -159,6 +161,12 @@ def plan_stream(checkpoint: Checkpoint | None, sinks: Iterable[str], request: Ru
         before=before,
         bounded=request.bounded,
     )
+
+
+def _nothing(sinks: Iterable[str]) -> Plan:
+    """Return the plan of a run to which no time at all is certain."""
+    none: dict[str, tuple[Window, ...]] = dict.fromkeys(sinks, ())
+    return Plan(None, (), none, none, none, none, (), (), EPOCH, bounded=True)
 
 
 def _only_gaps(checkpoint: Checkpoint | None, progress: Mapping[str, SinkProgress], within: Window) -> Plan:

@@ -58,7 +58,7 @@ class Source(Protocol):
     exports with it. `filters` restrict further than those of the stream; `gaps` are where it could not look.
 
     One for which `extract` is dear may also be a `Rereading`, one that trims a `Completing`, and one whose
-    `Connection` names `clock_ahead_seconds` ought to be a `Dating`.
+    `Connection` names `clock_ahead_seconds` ought to be a `Dating`; with None there it has to be.
     """
 
     def connect(self) -> Connection:

@@ -72,14 +72,15 @@ class ReadEntry:
         before: its end.
         settle_lag: how far behind now the run stopped.
         rescan: how far back it looked for latecomers.
-        clock_ahead_seconds: how far our clock was ahead of the server's; kept to the millisecond.
+        clock_ahead_seconds: how far our clock was ahead of the server's; kept to the millisecond. None where the
+            server did not tell its time.
     """
 
     since: datetime | None
     before: datetime | None
     settle_lag: timedelta
     rescan: timedelta
-    clock_ahead_seconds: float = 0.0
+    clock_ahead_seconds: float | None = 0.0
 
 
 @dataclass(frozen=True, slots=True)

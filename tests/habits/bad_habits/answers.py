@@ -31,8 +31,10 @@ class Answer:
         return replace(self, **fields)
 
     def with_header(self, name: str, value: str) -> Answer:
-        kept = tuple(pair for pair in self.headers if pair[0].lower() != name.lower())
-        return replace(self, headers=(*kept, (name, value)))
+        return replace(self, headers=(*self.without_header(name).headers, (name, value)))
+
+    def without_header(self, name: str) -> Answer:
+        return replace(self, headers=tuple(pair for pair in self.headers if pair[0].lower() != name.lower()))
 
     def head(self) -> bytes:
         lines = [f"HTTP/1.1 {self.status} {'OK' if self.status < 400 else 'Not OK'}"]

@@ -69,6 +69,7 @@ CALL_HABITS: tuple[Habit, ...] = (
     h.upstream(429),
     h.upstream(503),
     h.refuses(),
+    n.without("Date"),
     n.closes("before"),
     n.closes("head"),
     n.closes("body"),

@@ -22,6 +22,11 @@ def header(name: str, value: str, when: When = ALL) -> Habit:
     return Habit("sends", "http", lambda answer, _moment: answer.with_header(name, value), when, f"{name}: {value}")
 
 
+def without(name: str) -> Habit:
+    """Leave a header out."""
+    return Habit("omits", "http", lambda answer, _moment: answer.without_header(name), ALL, name)
+
+
 def answers(status: int, body: bytes = b"", kind: str = "text/html", headers: Mapping[str, str] | None = None) -> Habit:
     """Answer a request with something else: a 502 of HTML, 202, 204, an empty 200."""
     pairs = tuple((headers or {}).items())

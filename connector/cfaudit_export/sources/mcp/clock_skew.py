@@ -15,12 +15,12 @@ class ServerClock:
 
     Attributes:
         ours: our clock.
-        ahead_seconds: how far our clock was ahead at the latest reply, to the second; 0 where no reply has said.
+        ahead_seconds: how far our clock was ahead at the latest reply, to the second; None where no reply has said.
     """
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self.ours = clock
-        self.ahead_seconds = 0.0
+        self.ahead_seconds: float | None = None
 
     async def note(self, response: httpx2.Response) -> None:
         """Look at a reply, as a response hook."""
