@@ -18,9 +18,10 @@ object under one of these keys.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from datetime import timedelta
 from functools import cached_property
 from importlib.metadata import version
 from typing import IO, Any, cast
@@ -28,6 +29,7 @@ from urllib.parse import quote
 
 from cfaudit_export import Batch, LoadUnknownError, Receipt, SinkError, SinkRefusedError, Stream, Window
 from cfaudit_export.parquet import StagedEvents, digest_of, ids_by_day, write_parquet
+from cfaudit_export.proof.chain import FOLDER
 from cfaudit_s3 import S3Config
 from cfaudit_s3.bucket import Bucket
 from cfaudit_s3.note import DayObject, Note
@@ -48,6 +50,7 @@ class S3Sink:
         folders, slash, _ = config.prefix.partition("{")[0].rpartition("/")
         self._base = folders + slash
         self._check_key = f"{self._base}{_OWN_FOLDER}check"
+        self._manifests = f"{self._base}{FOLDER}/"
         self._bucket = Bucket(config, Faults(SinkRefusedError, SinkError, LoadUnknownError))
         self._mark_key = f"{self._base}{_OWN_FOLDER}destination"
         self._notes = Notes(self._bucket, self._base, f"{_OWN_FOLDER}batches/")
@@ -116,6 +119,27 @@ class S3Sink:
             return found
         self._bucket.put_new(self._mark_key, token.encode())
         return self.marked() or token
+
+    def put_manifest(self, name: str, content: bytes, lock_days: int | None = None) -> bool:
+        """Keep a manifest below the prefix, locked for so many days if any; as `Sink` says."""
+        key = f"{self._manifests}{name}"
+        if self._bucket.head(key):  # a store that ignores conditions would put the new one over it
+            return False
+        options: dict[str, Any] = {"ContentType": "application/json"}
+        if lock_days is not None:
+            until = self._bucket.now() + timedelta(days=lock_days)
+            options |= {"ObjectLockMode": "COMPLIANCE", "ObjectLockRetainUntilDate": until}
+        return self._bucket.put_new(key, content, **options) is not None
+
+    def get_manifest(self, name: str) -> bytes | None:
+        """Return a manifest; as `Sink` says."""
+        found = self._bucket.get(f"{self._manifests}{name}")
+        return found.body if found else None
+
+    def manifests(self, chain: str) -> Iterator[str]:
+        """Yield the names of the manifests of a chain; as `Sink` says."""
+        for key in self._bucket.keys(f"{self._manifests}{chain}/"):
+            yield key.removeprefix(self._manifests)
 
     def close(self) -> None:
         """Close the connections; as `Sink.close`."""

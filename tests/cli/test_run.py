@@ -38,7 +38,7 @@ def test_without_a_terminal_stderr_is_json_lines(cli: Any, target: tuple[str, ..
     result = cli(*target)
     lines = [json.loads(line) for line in result.err.splitlines()]
     assert result.out == ""
-    assert {"planned", "batch loaded", "window done", "run finished"} == {line["message"] for line in lines}
+    assert {"planned", "batch loaded", "window done", "sealed", "run finished"} == {line["message"] for line in lines}
     assert lines[-1]["message"] == "run finished"
     assert lines[-1]["exit_code"] == 0
 

@@ -16,6 +16,7 @@ from cfaudit_export.core.model import (
     Gap,
     Intent,
     Lateness,
+    Proof,
     RunReport,
     SinkProgress,
     SinkReport,
@@ -49,7 +50,13 @@ REPORT = RunReport(
 CHECKPOINT = Checkpoint(
     STREAM,
     {
-        "parquet": SinkProgress((Window(NOW - 9 * HOUR, NOW - HOUR),), rows=5_000, quarantined=5, trimmed_rows=51),
+        "parquet": SinkProgress(
+            (Window(NOW - 9 * HOUR, NOW - HOUR),),
+            rows=5_000,
+            quarantined=5,
+            trimmed_rows=51,
+            proof=Proof(42, "0123456789ab" + "f" * 52),
+        ),
         "s3": SinkProgress(
             (Window(NOW - 9 * HOUR, NOW - 8 * HOUR), Window(NOW - 7 * HOUR, NOW - 6 * HOUR)),
             intents=(Intent("ab" * 16, Window(NOW - 6 * HOUR, NOW - 5 * HOUR), 9, "0" * 64),),

@@ -261,8 +261,8 @@ def test_a_run_is_one_trace_and_its_steps_lie_below_it(collector: Collector, tmp
     names = {span.span_id: span.name for span in spans}
     below = {(names[span.parent_span_id], span.name) for span in spans if span.parent_span_id}
     assert below == {
-        *(("cfaudit.run", f"cfaudit.{step}") for step in ("settle", "plan", "extract", "deliver")),
-        *(("cfaudit.deliver", f"cfaudit.{step}") for step in ("map", "stage", "promise", "load", "commit")),
+        *(("cfaudit.run", f"cfaudit.{step}") for step in ("settle", "plan", "extract", "deliver", "seal")),
+        *(("cfaudit.deliver", f"cfaudit.{step}") for step in ("map", "stage", "promise", "load", "digest", "commit")),
     }
     loaded = [attributes(span) for span in spans if span.name == "cfaudit.load"]
     assert {one["cfaudit.sink"] for one in loaded} == {"parquet"}

@@ -73,6 +73,7 @@ def test_what_a_run_did_is_in_the_file(
     assert only(found["cfaudit_last_success_timestamp_seconds"]) == 0
     parquet = {"rows_total": 900, "late_rows_total": 30, "batches_total": 2, "loaded_bytes_total": 123_456}
     parquet |= {"refused_rows_total": 5, "sink_failed": 0, "lag_seconds": 3_600, "holes": 0, "quarantined_rows": 5}
+    parquet |= {"manifest_sequence": 42, "manifest_digest": 0x0123456789AB, "unsealed_batches": 0}
     assert {name: sink(found[f"cfaudit_{name}"], "parquet") for name in parquet} == parquet
     s3 = {"sink_failed": 1, "lag_seconds": 6 * 3_600, "holes": 1, "pending_batches": 1}
     assert {name: sink(found[f"cfaudit_{name}"], "s3") for name in s3} == s3

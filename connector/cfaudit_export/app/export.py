@@ -5,14 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cfaudit_export.app.compose import Assembly, RunListeners, connected, opened_sinks
 from cfaudit_export.app.failover import COUNTERS, account_to_go_on_with, choose, is_gone, joined, swapped
+from cfaudit_export.app.manifests import manifest_places, transformed_by
 from cfaudit_export.core.model import Connection, RunReport
 from cfaudit_export.errors import CfauditError, ExitCode
 from cfaudit_export.plugin.blame import report_to
 from cfaudit_export.plugin.interfaces import Sink, Source
+
+if TYPE_CHECKING:
+    from cfaudit_export.pipeline.run_context import ManifestPlace
 
 _LOG = logging.getLogger(__name__)
 
@@ -56,8 +60,12 @@ def _exported(assembly: Assembly, account: str, listeners: RunListeners) -> RunR
     told = replace(listeners, counters=counters)
 
     def run() -> RunReport:
-        with opened_sinks(assembly) as sinks, connected(assembly, account, told) as (source, connection):
-            return _run(assembly, sinks, source, connection, told)
+        with (
+            opened_sinks(assembly) as sinks,
+            manifest_places(assembly.settings, assembly.plugins, sinks, assembly.destinations) as places,
+            connected(assembly, account, told) as (source, connection),
+        ):
+            return _run(assembly, sinks, source, connection, manifests=places, listeners=told)
 
     report = _reported(assembly, account, run)
     extra = {name: value for name, value in counted.items() if name in COUNTERS}
@@ -87,7 +95,13 @@ def _reported(assembly: Assembly, account: str, run: Callable[[], RunReport]) ->
 
 
 def _run(
-    assembly: Assembly, sinks: Mapping[str, Sink], source: Source, connection: Connection, listeners: RunListeners
+    assembly: Assembly,
+    sinks: Mapping[str, Sink],
+    source: Source,
+    connection: Connection,
+    *,
+    manifests: Mapping[str, ManifestPlace],
+    listeners: RunListeners,
 ) -> RunReport:
     from cfaudit_export.pipeline.ledger import require_same_name
     from cfaudit_export.pipeline.run import run_stream
@@ -118,6 +132,9 @@ def _run(
         latecomers=assembly.latecomers,
         fail_on_trimmed=settings.fail_on_trimmed,
         transforms=assembly.transforms,
+        transformed_by=transformed_by(settings, assembly.plugins),
+        manifests=manifests,
+        reset_proof=settings.reset_proof,
         after_load=assembly.plugins.after_load,
         progress=listeners.progress,
         trace=listeners.trace,

@@ -89,10 +89,22 @@ def _has_usual_server(source: tuple[SourcePlugin, Any]) -> bool:
     return bool(server_url_of(source) == usual)
 
 
-def resolve_sink(settings: Settings, plugins: Plugins, name: str) -> tuple[SinkPlugin, Any]:
-    """Return a sink and its settings, its patience within that of the run. Raises: as `resolve_source`."""
+def resolve_sink(
+    settings: Settings, plugins: Plugins, name: str, table: Mapping[str, Any] | None = None
+) -> tuple[SinkPlugin, Any]:
+    """Return a sink and its settings, its patience within that of the run.
+
+    Args:
+        settings: what is wanted.
+        plugins: what is installed.
+        name: the name of the sink.
+        table: its settings, by default those of its name.
+
+    Raises: as `resolve_source`.
+    """
     plugin = plugins.sink(name)
-    config, wait = _config(plugin, settings.sinks.get(name, {}), f"sinks.{name}"), settings.max_wait
+    table = settings.sinks.get(name, {}) if table is None else table
+    config, wait = _config(plugin, table, f"sinks.{name}"), settings.max_wait
     return plugin, config if wait is None else capped_retry(config, wait.total_seconds())
 
 

@@ -25,6 +25,7 @@ from cfaudit_export.core.model import Checkpoint, SinkProgress, Stream
 from cfaudit_export.core.times import show_duration
 from cfaudit_export.errors import CfauditError, ExitCode, UsageError, worst
 from cfaudit_export.plugin.interfaces import CheckpointStore
+from cfaudit_export.proof.chain import chain_of
 from cfaudit_export.settings import Settings, values
 from cfaudit_export.settings.options import LOGS
 
@@ -186,7 +187,10 @@ def _described(checkpoint: Checkpoint, now: datetime) -> dict[str, Any]:
         "lateness": checkpoint.lateness,
         "gaps": checkpoint.gaps,
         "lent": checkpoint.lent,
-        "sinks": {name: _progress(progress, now) for name, progress in checkpoint.sinks.items()},
+        "sinks": {
+            name: _progress(progress, now) | {"manifest": _manifest(checkpoint, name)}
+            for name, progress in checkpoint.sinks.items()
+        },
     }
 
 
@@ -203,6 +207,18 @@ def _progress(progress: SinkProgress, now: datetime) -> dict[str, Any]:
         "trimmed_rows": progress.trimmed_rows,
         "trimmed_overdue_rows": progress.overdue_rows(now),
         "trimmed": progress.trimmed,
+    }
+
+
+def _manifest(checkpoint: Checkpoint, sink: str) -> dict[str, Any] | None:
+    """Return what is remembered of the newest manifest of a sink; None before there is one."""
+    proof = checkpoint.sinks[sink].proof
+    if not proof.sequence:
+        return None
+    return {
+        "anchor": f"{chain_of(checkpoint.stream.id, sink)}:{proof.sequence}:{proof.sha256}",
+        "covered": proof.covered,
+        "unsealed_batches": len(proof.unsealed),
     }
 
 
@@ -224,6 +240,9 @@ def _show(shell: Shell, checkpoint: Checkpoint) -> None:
         for name, progress in checkpoint.sinks.items()
     ]
     terminal.table(("sink", "covered until", ">lag", ">rows", ">holes", ">pending", ">quarantined", ">trimmed"), rows)
+    for name in checkpoint.sinks:
+        if manifest := _manifest(checkpoint, name):
+            terminal.answer(f"newest manifest: {manifest['anchor']}")
     if checkpoint.gaps:
         terminal.answer(f"gaps: {len(checkpoint.gaps):,}; '{PROGRAM} gaps' lists them")
     for window in checkpoint.lent:

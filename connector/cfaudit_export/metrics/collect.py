@@ -13,6 +13,7 @@ from cfaudit_export.metrics import METRICS, Sample
 
 _METRICS = {metric.name: metric for metric in METRICS}
 _QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
+_DIGITS = 12  # of a digest: as many as a floating-point number holds
 _DELIVERED = (ExitCode.OK, ExitCode.INCOMPLETE)
 
 Labels = dict[str, str]
@@ -90,6 +91,10 @@ def _of_progress(progress: SinkProgress, now: datetime, labels: Labels) -> Itera
     yield _sample("quarantined_rows", progress.quarantined, labels)
     yield _sample("trimmed_rows", progress.trimmed_rows, labels)
     yield _sample("trimmed_overdue_rows", progress.overdue_rows(now), labels)
+    if progress.proof.sequence:  # an anchor for those who keep metrics: not as a label, which would never be the same
+        yield _sample("manifest_sequence", progress.proof.sequence, labels)
+        yield _sample("manifest_digest", int(progress.proof.sha256[:_DIGITS], 16), labels)
+        yield _sample("unsealed_batches", len(progress.proof.unsealed), labels)
 
 
 def _of_lateness(late: Lateness, labels: Labels) -> Iterator[Sample]:

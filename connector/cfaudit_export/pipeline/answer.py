@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from traceback import extract_tb
@@ -13,6 +13,7 @@ from cfaudit_export.core.model import Batch, Receipt
 from cfaudit_export.errors import CfauditError, LoadUnknownError, SinkError, StagingError
 from cfaudit_export.plugin.blame import report_to
 from cfaudit_export.plugin.interfaces import Sink
+from cfaudit_export.proof.append import ManifestStore
 
 T = TypeVar("T")
 _AGAIN = "The next run reads its events again; see who else writes into the state folder, and look at the disk"
@@ -80,3 +81,24 @@ def answered(ask: Callable[[], T]) -> T:
         where = f"{Path(frame.filename).name}:{frame.lineno}"
         words = f"the sink failed with {type(error).__name__} at {where}; {report_to(error, 'with that place')}"
         raise SinkError(words) from None
+
+
+class AnsweringStore:
+    """Manifests in a sink, which may be faulty. Fits `cfaudit_export.proof.append.ManifestStore`."""
+
+    def __init__(self, store: ManifestStore, put: Callable[[str, bytes], bool] | None = None) -> None:
+        """Build it; `put` writes in the place of `put_manifest`."""
+        self._store = store
+        self._put = put or store.put_manifest
+
+    def put_manifest(self, name: str, content: bytes) -> bool:
+        """Keep a manifest; as `ManifestStore.put_manifest`."""
+        return answered(lambda: self._put(name, content))
+
+    def get_manifest(self, name: str) -> bytes | None:
+        """Return a manifest; as `ManifestStore.get_manifest`."""
+        return answered(lambda: self._store.get_manifest(name))
+
+    def manifests(self, chain: str) -> Iterator[str]:
+        """Yield the names of the manifests of a chain; as `ManifestStore.manifests`."""
+        yield from answered(lambda: list(self._store.manifests(chain)))

@@ -73,6 +73,7 @@ class Settings:
     sink: tuple[str, ...] = ()
     transform: tuple[str, ...] = ()
     adopt_destination: bool = False
+    reset_proof: bool = False
     since: datetime | None = None
     until: datetime | None = None
     slice: bool = False

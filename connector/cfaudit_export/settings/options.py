@@ -160,6 +160,14 @@ OPTIONS: tuple[Option, ...] = (
         ("--adopt-destination",),
     ),
     Option(
+        "reset_proof",
+        values.switch,
+        "begin manifests anew where they do not agree with the checkpoint, and record that",
+        WHERE,
+        "",
+        ("--reset-proof",),
+    ),
+    Option(
         "state_dir",
         values.path,
         "folder of checkpoints and staged batches",
