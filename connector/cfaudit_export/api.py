@@ -19,12 +19,13 @@ from cfaudit_export.app.accounts import accounts_of
 from cfaudit_export.app.compose import Assembly, RunListeners, compose, connected
 from cfaudit_export.app.export import export
 from cfaudit_export.app.failover import candidates, choose
-from cfaudit_export.app.log import Redaction, logging_through
+from cfaudit_export.app.log import logging_through
 from cfaudit_export.app.ping import pinging
 from cfaudit_export.app.sign_in import current_sign_in
 from cfaudit_export.core.intervals import cut
 from cfaudit_export.core.jsonable import as_plain
 from cfaudit_export.core.model import Checkpoint, RunReport, Window, floor_ms
+from cfaudit_export.core.redaction import Redaction
 from cfaudit_export.errors import CfauditError, ExitCode, SettingsError
 from cfaudit_export.metrics.observe import Observer, observing
 from cfaudit_export.settings import ALL_ACCOUNTS, Given, Settings, load_settings

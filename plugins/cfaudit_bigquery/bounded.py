@@ -10,6 +10,7 @@ from google.auth.credentials import Credentials
 from google.auth.transport.requests import AuthorizedSession
 
 from cfaudit_export.core.deadline import Deadline, DeadlineError
+from cfaudit_export.core.redaction import Redaction
 
 
 class BoundedSession(AuthorizedSession):
@@ -22,11 +23,17 @@ class BoundedSession(AuthorizedSession):
     def __init__(self, credentials: Credentials, seconds: float) -> None:
         super().__init__(credentials)  # type: ignore[no-untyped-call]  # Google's
         self._seconds = seconds
+        self._redaction = Redaction()
 
     def request(self, *arguments: Any, **options: Any) -> requests.Response:
-        """Send a request and read its answer to the end; as `requests.Session.request`."""
+        """Send a request and read its answer to the end, without the token; as `requests.Session.request`."""
         ask: Callable[..., requests.Response] = super().request
         try:
-            return Deadline.after(self._seconds).run(lambda: ask(*arguments, **options))
+            reply = Deadline.after(self._seconds).run(lambda: ask(*arguments, **options))
         except DeadlineError as error:
             raise requests.ReadTimeout(str(error)) from error
+        if not reply.ok:
+            self._redaction.hide(self.credentials.token)
+            reply._content = self._redaction.reply(reply.content)  # noqa: SLF001  # the library has no other way
+            reply.reason = self._redaction(reply.reason or "")
+        return reply

@@ -14,6 +14,7 @@ from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshabl
 from botocore.exceptions import NoCredentialsError
 from botocore.session import Session
 
+from cfaudit_export.http.echoes import hide_session_tokens
 from cfaudit_s3 import S3Access, require_encryption
 from cfaudit_s3.answers import unmask
 
@@ -64,6 +65,7 @@ def _client(access: S3Access, *, elsewhere: bool) -> Any:
     region = access.region or session.region_name or ("us-east-1" if elsewhere else None)
     client = session.client("s3", region_name=region, endpoint_url=access.endpoint_url, config=config)
     client.meta.events.register("before-parse.s3.*", unmask)
+    hide_session_tokens(client)
     return client
 
 
@@ -82,6 +84,7 @@ def _encrypted_client(session: Session, access: S3Access, *names: str, **options
     """Return a client for what gives out keys; the environment may have named its endpoint."""
     client = session.create_client(*names, **options)
     require_encryption(client.meta.endpoint_url, access)
+    hide_session_tokens(client)
     return client
 
 

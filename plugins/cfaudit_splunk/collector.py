@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import httpx2
 
 from cfaudit_export import LoadUnknownError, SinkError, SinkRefusedError
+from cfaudit_export.core.redaction import Redaction
 from cfaudit_splunk.config import SplunkConfig
 from cfaudit_splunk.events import Request
 from cfaudit_splunk.replies import (
@@ -70,6 +71,8 @@ class Collector:
     def __init__(self, config: SplunkConfig, client: httpx2.Client, timing: Timing) -> None:
         self._config = config
         self._client = client
+        self._redaction = Redaction()
+        self._redaction.hide(client.headers["Authorization"])
         self._timing = timing
         self._endpoints = [Endpoint(base) for base in config.bases]
 
@@ -197,8 +200,7 @@ class Collector:
 
     def _content(self, reply: httpx2.Response) -> bytes:
         """Return the body without the token: what is said back goes into errors, reports and what is quarantined."""
-        token = self._client.headers["Authorization"].rpartition(" ")[2]
-        return reply.content.replace(token.encode(), b"***") if token else reply.content
+        return self._redaction.reply(reply.content)
 
     # -- which endpoint, and when ---------------------------------------------------------------------
 

@@ -13,16 +13,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
+from xml.sax.saxutils import escape
 
 import pytest
 
-from cfaudit_export.app.log import Redaction
 from cfaudit_export.auth.grants import Grant
 from cfaudit_export.auth.registration import Client
 from cfaudit_export.auth.signout import sign_out
 from cfaudit_export.auth.store import GrantStore
 from cfaudit_export.cli import main
 from cfaudit_export.core.model import Checkpoint, Gap, Stream, Window
+from cfaudit_export.core.redaction import Redaction
 from cfaudit_export.settings.secret_values import secret_variables
 from cfaudit_export.stores.file import FileStore
 from cfaudit_export.stores.guarded import GuardedStore
@@ -44,6 +45,9 @@ def plain(basic: str) -> tuple[str, str]:
     return name, password
 
 
+SECRET_HEADERS = {"Authorization", "X-Key", "x-key", "X-Amz-Security-Token", "Proxy-Authorization"}
+
+
 class Echo(BaseHTTPRequestHandler):
     """Refuses everything, and says back all that it heard, also where a text is cut to 200 or 300 characters."""
 
@@ -52,22 +56,25 @@ class Echo(BaseHTTPRequestHandler):
         if b"Action=AssumeRole" in body:
             self.reply(200, ROLE.format(secret=canary("rolesecret"), token=canary("roletoken")).encode(), "text/xml")
             return
+        # Secrets are in headers and paths; what is said of a body may be all that fits into a message.
+        headers = sorted(self.headers.items(), key=lambda one: one[0] not in SECRET_HEADERS)
         heard = " ".join(
-            [
-                self.path,
-                body[:300].decode(errors="replace"),
-                *(f"{name}: {value}" for name, value in self.headers.items()),
-            ]
+            [*(f"{name}: {value}" for name, value in headers), self.path, body[:300].decode(errors="replace")]
         )
         cut = "".join(f"{'.' * (length - len(heard) % 7)}{heard} " for length in (0, 60, 120, 180))
+        if self.headers.get("Authorization", "").startswith("AWS4"):
+            said = f"<Error><Code>AccessDenied</Code><Message>{escape(f'{heard} {cut}')}</Message></Error>"
+            self.reply(403, said.encode(), "application/xml")
+            return
         said = {"text": f"{heard} {cut}", "code": 4, "error": heard, "error_description": f"{'-' * 250}{heard}"}
         said["errors"] = [{"code": 10000, "message": heard}]  # type: ignore[assignment]  # as an API has them
         self.reply(403, json.dumps(said).encode(), "application/json")
 
     def reply(self, status: int, body: bytes, kind: str) -> None:
-        heard = [self.headers.get(name, "") for name in ("Authorization", "Proxy-Authorization")]
-        words = [word for one in heard if one.startswith("Basic ") for word in plain(one)]
-        self.send_response(status, " ".join(["Refused", *heard, *words]))
+        heard = [value for name, value in self.headers.items() if name in SECRET_HEADERS]
+        basics = [self.headers.get(name, "") for name in ("Authorization", "Proxy-Authorization")]
+        words = [word for one in basics if one.startswith("Basic ") for word in plain(one)]
+        self.send_response(status, " ".join(["Refused", *heard, *words]).replace("\n", " "))
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -108,6 +115,9 @@ def sandbox() -> Iterator[Sandbox]:
 class Case:
     """A command, the variables and files that it is given, and the names of the secrets in them.
 
+    Each secret would be written if nothing hid it: `silent` where only because libraries would log what goes over the
+    wire. `unsent` are secrets that go nowhere; they are looked for as well. Commands are separated by `&&`.
+
     `{echo}` stands for the server that says everything back, `{mcp}` for a real one, `{NAME}` for a secret.
     """
 
@@ -115,6 +125,8 @@ class Case:
     secrets: tuple[str, ...]
     environ: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
+    unsent: tuple[str, ...] = ()
+    silent: bool = False
 
 
 SPLUNK = "--sink splunk -o sinks.splunk.url={echo} -o sinks.splunk.retry_seconds=0"
@@ -128,6 +140,22 @@ AWS = {
     "AWS_EC2_METADATA_DISABLED": "true",
 }
 S3 = "--sink s3 -o sinks.s3.bucket=audit -o sinks.s3.endpoint_url={echo} -o sinks.s3.region=eu-west-1"
+BROKEN = """
+import os
+from dataclasses import dataclass
+from cfaudit_export import SinkPlugin, hookimpl
+
+@dataclass(frozen=True)
+class Config:
+    pass
+
+def build(config):
+    raise ZeroDivisionError(os.environ["BROKEN_TOKEN"])
+
+@hookimpl
+def cfaudit_sinks():
+    yield SinkPlugin("broken", Config, build, "breaks")
+"""
 CASES = {
     "API token, headers, query": Case(
         "check --source auditlogs --server-url {echo}/mcp?key={query} --header X-Key=MINE --sink parquet"
@@ -154,29 +182,49 @@ CASES = {
         " --metrics-file m.prom --otlp-endpoint {echo}/v1/{otlp} --json",
         ("ping", "otlp", "otlpheader"),
         {"OTEL_EXPORTER_OTLP_HEADERS": "x-key={otlpheader},b=c", "OTEL_EXPORTER_OTLP_TIMEOUT": "1"},
+        silent=True,
     ),
-    "keys of AWS": Case(f"check {SOURCE} {S3}", ("awssecret", "session"), AWS),
+    "keys of AWS": Case(f"check {SOURCE} {S3}", ("session",), AWS, unsent=("awssecret",)),
     "keys of a role": Case(
         f"check {SOURCE} {S3} -o sinks.s3.role_arn=arn:aws:iam::123456789012:role/a",
-        ("awssecret", "session", "rolesecret", "roletoken"),
+        ("session", "rolesecret", "roletoken"),
         AWS,
+        unsent=("awssecret",),
+    ),
+    "keys of a role, in a report": Case(
+        "report --data s3://audit -o sinks.s3.endpoint_url={echo} -o sinks.s3.region=eu-west-1 -o sinks.s3.attempts=1"
+        " -o sinks.s3.role_arn=arn:aws:iam::123456789012:role/a",
+        ("session", "rolesecret", "roletoken"),
+        AWS,
+        unsent=("awssecret",),
     ),
     "password of a proxy": Case(
         "check --source auditlogs --server-url https://audit.example.com/mcp --sink parquet -o sinks.parquet.path=out",
-        ("proxy", "api"),
+        ("proxy",),
         {"HTTPS_PROXY": "http://me:{proxy}@{host}", "CLOUDFLARE_API_TOKEN": "{api}"},
+        unsent=("api",),
     ),
     "what is planned": Case(
         "plan --source auditlogs --server-url {echo}/mcp?key={query} --sink parquet -o sinks.parquet.path=out",
         ("api", "query"),
         {"CLOUDFLARE_API_TOKEN": "{api}"},
     ),
-    "status": Case(
-        "status --source auditlogs --server-url {echo}/mcp?key={query} --json",
+    "status, after a run": Case(
+        "run --source auditlogs --server-url {echo}/mcp?key={query} --sink parquet -o sinks.parquet.path=out"
+        " && status --source auditlogs --server-url {echo}/mcp?key={query} --json",
         ("api", "query"),
         {"CLOUDFLARE_API_TOKEN": "{api}"},
     ),
-    "a crash": Case(f"run {SOURCE} --sink broken --since 40d", ("api",), {"CFAUDIT_SECRET_OF_A_PLUGIN": "{api}"}),
+    "a crash of a plugin": Case(
+        f"run {SOURCE} --sink broken --since 40d",
+        ("plugin",),
+        {"BROKEN_TOKEN": "{plugin}"},
+        {
+            "broken_sink.py": BROKEN,
+            "broken_sink-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: broken-sink\nVersion: 1.0\n",
+            "broken_sink-1.0.dist-info/entry_points.txt": "[cfaudit_export]\nbroken = broken_sink\n",
+        },
+    ),
 }
 
 
@@ -193,7 +241,7 @@ def test_no_secret_is_written_anywhere(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     case = CASES[name]
-    values = {one: canary(one) for one in (*case.secrets, "keyid")}
+    values = {one: canary(one) for one in (*case.secrets, *case.unsent, "keyid")}
 
     def filled(text: str) -> str:
         for key, value in {**values, "echo": echo, "host": echo.partition("//")[2], "mcp": sandbox.mcp_url}.items():
@@ -212,24 +260,28 @@ def test_no_secret_is_written_anywhere(
         monkeypatch.delenv("CLOUDFLARE_API_TOKEN")
     given = {tmp_path / path: filled(text) for path, text in case.files.items()}
     for path, text in given.items():
+        path.parent.mkdir(exist_ok=True)
         path.write_text(text)
     monkeypatch.chdir(tmp_path)
-    code = main([*filled(case.command).split(), "-vv", "--state-dir", "state", "-o", f"log_format={log_format}"])
+    monkeypatch.syspath_prepend(tmp_path)
+    for command in filled(case.command).split(" && "):
+        code = main([*command.split(), "-vv", "--state-dir", "state", "-o", f"log_format={log_format}"])
     out, err = capfd.readouterr()
     written = {"stdout": out, "stderr": err} | {
         str(path): path.read_bytes().decode(errors="replace")
         for path in tmp_path.rglob("*")
         if path.is_file() and path not in given
     }
-    assert (code == 0) == (name in {"status", "monitor, collector, metrics"}), (out, err)
+    assert (code == 0) == (name in {"status, after a run", "monitor, collector, metrics"}), (out, err)
     leaks = {
         f"{secret} in {place}: {longest(value, text)}"
-        for secret in case.secrets
+        for secret in (*case.secrets, *case.unsent)
         for value in [canary(secret)]
         for place, text in written.items()
         if value[:LEAST] in text
     }
     assert not leaks
+    assert case.silent or "***" in out + err, "what was said back is said, without the secret"
     basics = [one for text in written.values() for one in re.findall(r"Basic ([A-Za-z0-9+/]{12,}={0,2})", text)]
     assert not [one for one in basics if any(canary(name)[:LEAST].encode() in decoded(one) for name in case.secrets)]
 

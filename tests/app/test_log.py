@@ -9,7 +9,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from cfaudit_export.app.log import Redaction, logging_through, logging_to
+from cfaudit_export.app.log import logging_through, logging_to
+from cfaudit_export.core.redaction import Redaction
 
 LOG = logging.getLogger("cfaudit_export.something")
 SECRET = "cfut_0123456789abcdef"

@@ -27,7 +27,8 @@ from cfaudit_export.auth.registration import read_client_secret
 from cfaudit_export.auth.signin import SignIn, sign_in
 from cfaudit_export.auth.signout import sign_out
 from cfaudit_export.auth.store import GrantStore
-from cfaudit_export.app.log import Redaction, logging_to
+from cfaudit_export.core.redaction import Redaction
+from cfaudit_export.app.log import logging_to
 
 url, state_dir, client_id, secrets = sys.argv[1:]
 secrets = open(secrets, "a", buffering=1)

@@ -20,6 +20,8 @@ PUBLIC = {
     "cfaudit_export.core.deadline",
     "cfaudit_export.core.disk",
     "cfaudit_export.core.durable",
+    "cfaudit_export.core.redaction",
+    "cfaudit_export.http.echoes",
     "cfaudit_export.http.exchange",
     "cfaudit_export.parquet",
     "cfaudit_export.proof.chain",
@@ -143,6 +145,7 @@ IN_CORE = {
     "intervals",
     "jsonable",
     "model",
+    "redaction",
     "seal",
     "suggest",
     "times",
@@ -258,6 +261,7 @@ def test_the_rules_speak_of_what_exists() -> None:
         "cfaudit_export.core.escape",
         "cfaudit_export.core.intervals",
         "cfaudit_export.core.times",
+        "cfaudit_export.core.redaction",
         "cfaudit_export.app.log",
     ],
 )
@@ -268,6 +272,7 @@ def test_the_words_stand_on_the_standard_library_alone(name: str) -> None:
         "cfaudit_export.errors",
         "cfaudit_export.core.model",
         "cfaudit_export.core.escape",
+        "cfaudit_export.core.redaction",
     }
 
 

@@ -13,7 +13,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cfaudit_export.app.log import Redaction
 from cfaudit_export.app.resolve import (
     check_names,
     offered_sources,
@@ -28,6 +27,7 @@ from cfaudit_export.app.resolve import (
 from cfaudit_export.auth import credential_for
 from cfaudit_export.auth.token import MissingCredential, NoCredential
 from cfaudit_export.core.model import Connection, Stream, Window, floor_ms
+from cfaudit_export.core.redaction import Redaction
 from cfaudit_export.errors import AccessError, AccountChoiceError, SettingsError, TryAgainError
 from cfaudit_export.plugin.interfaces import CheckpointStore, Sink, Source
 from cfaudit_export.plugin.records import Credential, Recover, SinkPlugin, SourceContext, SourcePlugin

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Literal, TextIO
 
-from cfaudit_export.app.log import Redaction
 from cfaudit_export.core.escape import escaped
+from cfaudit_export.core.redaction import Redaction
 
 PROGRAM = "cfaudit-export"
 _PIPE_COLUMNS = 10_000

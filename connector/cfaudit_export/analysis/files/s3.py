@@ -10,6 +10,7 @@ from cfaudit_export.analysis.files.location import S3, FoundFile, Location, is_v
 from cfaudit_export.core.deadline import Deadline, DeadlineError
 from cfaudit_export.core.urls import check_secret_url
 from cfaudit_export.errors import AccessError, SettingsError, TryAgainError, UsageError
+from cfaudit_export.http.echoes import hide_session_tokens
 
 _CREDENTIAL_SECONDS = 60.0
 _CONNECT_SECONDS = 10
@@ -64,6 +65,7 @@ def _client(options: Mapping[str, Any], silent_seconds: float, attempts: int) ->
         if not role and session.get_credentials() is None:
             raise AccessError("no credentials for S3 were found; set AWS_PROFILE, or what else your AWS tools use")
         client = session.client("s3", **common, **role, config=config)
+        hide_session_tokens(client)
         _require_encryption(client, options)
         return client
 
@@ -90,6 +92,7 @@ def _role(session: Any, options: Mapping[str, Any]) -> dict[str, str]:
     extra = {"ExternalId": options["external_id"]} if options.get("external_id") else {}
     try:
         sts = session.client("sts", region_name=session.region_name or "us-east-1")
+        hide_session_tokens(sts)
         _require_encryption(sts, options)
         answer = sts.assume_role(RoleArn=options["role_arn"], RoleSessionName="cfaudit-export", **extra)
     except (BotoCoreError, ClientError) as error:
