@@ -11,6 +11,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import redirect_stdout
 from datetime import timedelta
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,31 @@ _SETTINGS = """\
 Flags win, then `-o KEY=VALUE`, then variables, then the TOML file. `filters.actor_email` is the key `actor_email` in
 the table `[filters]`.
 """
+_API = """\
+# Python API
+
+All that a plugin, or a program that starts exports, may import. Other modules may change in any version. The
+first section is what `from cfaudit_export import ...` has.
+"""
+PUBLIC = {
+    "cfaudit_export": "Plugins: what they offer, promise and raise",
+    "cfaudit_export.api": "Starting exports",
+    "cfaudit_export.schema": "Columns",
+    "cfaudit_export.schema_formats": "Columns in other forms",
+    "cfaudit_export.parquet": "Parquet files",
+    "cfaudit_export.stores.document": "Checkpoints as text",
+    "cfaudit_export.http.exchange": "HTTP requests that end",
+    "cfaudit_export.core.deadline": "Waits that end",
+    "cfaudit_export.core.disk": "Disks",
+    "cfaudit_export.core.durable": "Durable files and folders",
+    "cfaudit_export.core.urls": "URLs",
+    "cfaudit_export.core.redaction": "Hiding secrets",
+    "cfaudit_export.http.echoes": "Secrets that servers repeat",
+    "cfaudit_export.proof.chain": "Manifests: the chain",
+    "cfaudit_export.proof.folder": "Manifests in a folder",
+    "cfaudit_export.testing": "Suites for plugins",
+}
+"""The public modules, in the order of the page, with what each is for."""
 
 
 def pages() -> dict[str, str]:
@@ -49,6 +75,7 @@ def pages() -> dict[str, str]:
         "columns.md": _columns(),
         "metrics.md": _metrics(),
         "hooks.md": _hooks(),
+        "api.md": _api(),
         "plugins.md": _plugins(),
     }
 
@@ -160,10 +187,21 @@ def _hooks() -> str:
     return "".join(parts)
 
 
+def _api() -> str:
+    parts = [_API]
+    for module, title in PUBLIC.items():
+        named = sorted(getattr(import_module(module), "__all__", ()))
+        members = f"\n    options:\n      members: [{', '.join(named)}]\n" if named else "\n"
+        parts.append(f"\n## {title}\n\n`{module}`\n\n::: {module}{members}")
+    return "".join(parts)
+
+
 def _plugins() -> str:
-    text = (FOLDER.parents[1] / "plugins" / "README.md").read_text(encoding="utf-8")
+    text = (FOLDER.parents[1] / "plugins" / "README.md").read_text(encoding="utf-8").replace("../docs/reference/", "")
     # What it links to is beside it in the repository, and not in the site.
-    return re.sub(r"\[([^\]]+)\]\((?!https?:|#)[^)]*\)", r"`\1`", text).replace("# Plugins", "# Writing plugins", 1)
+    return re.sub(r"\[([^\]]+)\]\((?!https?:|#|\w+\.md)[^)]*\)", r"`\1`", text).replace(
+        "# Plugins", "# Writing plugins", 1
+    )
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import re
 import subprocess
@@ -36,6 +37,16 @@ def test_the_reference_is_what_the_code_says(generate: ModuleType) -> None:
         assert kept[name] == page, f"run: python docs/generate.py, as {name} is not what the code says"
 
 
+def test_the_page_of_the_api_has_every_public_module_and_name(
+    generate: ModuleType, rules_of_imports: ModuleType
+) -> None:
+    public = {rules_of_imports.DOOR, *rules_of_imports.PUBLIC}
+    assert set(generate.PUBLIC) == public, "name each public module in PUBLIC of docs/generate.py"
+    for module in generate.PUBLIC:
+        for name in getattr(importlib.import_module(module), "__all__", ()):
+            assert re.search(rf"\b{name}\b", generate.pages()["api.md"]), f"{module}.{name}"
+
+
 def test_every_option_is_in_the_reference_under_all_its_names(generate: ModuleType) -> None:
     page = generate.pages()["settings.md"]
     for option in OPTIONS:
@@ -55,10 +66,12 @@ def test_the_first_steps_and_the_ways_to_read_are_those_of_the_readme() -> None:
 
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     command = [sys.executable, "-W", "ignore", "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
-    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert built.returncode == 0, built.stderr
     page = (tmp_path / "deploy" / "index.html").read_text(encoding="utf-8")
     assert "SystemCallFilter" in page
     assert "concurrencyPolicy" in page
+    public = (tmp_path / "reference" / "api" / "index.html").read_text(encoding="utf-8")
+    assert 'id="cfaudit_export.Sink.load"' in public
     from_elsewhere = re.findall(r'<(?:script|link|img)[^>]+(?:src|href)="https?://[^"]+"', page)
     assert from_elsewhere == []
