@@ -97,7 +97,7 @@ def compose_runs(
     needs_sink: bool = True,
     is_run: bool = False,
 ) -> Assembly:
-    """Return what runs with these settings are made of. Raises: as `prepare`."""
+    """Return what runs with these settings are made of. Raises what `prepare` raises."""
     if settings.ping_url:
         hide(settings.ping_url)
     try:

@@ -235,7 +235,7 @@ class CloudflareAuditPlanOperator(BaseOperator):  # type: ignore[misc]  # typed 
         self.cloudflare_audit_conn_id = cloudflare_audit_conn_id
 
     def execute(self, context: Any) -> list[dict[str, Any]]:  # noqa: ARG002  # the signature is Airflow's
-        """Return the arguments. Raises: as the export."""
+        """Return the arguments. Raises what the export raises."""
         from cfaudit_export.api import accounts, logging_through, slices
 
         flags = {"account": list(_listed(self.account)), "since": self.since, "until": self.until}

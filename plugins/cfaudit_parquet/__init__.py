@@ -1,7 +1,7 @@
 """The Parquet sink: batches in, files in hive folders on a local or mounted disk out.
 
 Each UTC day of a batch becomes `PATH/account_id=ID/event_date=YYYY-MM-DD/BATCH.parquet`. A file appears whole or not
-at all, and loading a batch again adds nothing. `sink` has the promise and how it is kept, `parts` the format.
+at all, and loading a batch again adds nothing. `sink` has the promise and how it is kept, `visible` when files count.
 """
 
 from __future__ import annotations

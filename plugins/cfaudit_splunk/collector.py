@@ -130,7 +130,7 @@ class Collector:
         and then says that there is no data. Health is asked for too, but alone it proves nothing: it is that of the
         queues, whatever the token.
 
-        Raises: as `send`.
+        Raises what `send` raises.
         """
         return [self._checked(endpoint) for endpoint in self._endpoints]
 

@@ -14,7 +14,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 ODD = re.compile(
     r"\b(?:whoever|(?:no|some|every|any)body|at last|all the same|would else|is learnt|cannot be had|want of"
-    r"|sets? aside|setting aside|odd rows?|'s words|(?:is|are|time|to be) lent|lent to)\b",
+    r"|sets? aside|setting aside|odd rows?|'s words|(?:is|are|time|to be) lent|lent to)\b"
+    r"|(?:Raises|Returns|Arguments): as\b",
     re.IGNORECASE,
 )
 PAGES = [ROOT / "README.md", ROOT / "plugins" / "README.md", ROOT / "pyproject.toml", ROOT / "mkdocs.yml"]

@@ -21,7 +21,7 @@ def accounts_of(assembly: Assembly) -> Iterator[tuple[str, ...]]:
     As long as the context lasts, they share what can be shared, such as an open session. Where all accounts are
     wanted, the source is asked for them.
 
-    Raises: as `Source.connect`.
+    Raises what `Source.connect` raises.
     """
     with assembly.shared.kept():
         named = assembly.settings.account

@@ -194,7 +194,7 @@ def connected(
 ) -> Iterator[tuple[Source, Connection]]:
     """Yield the source of an account, connected; it is closed with the context.
 
-    Raises: as `Source.connect`.
+    Raises what `Source.connect` raises.
     """
     wait, recover = assembly.settings.max_wait, dict(assembly.settings.recover)
     context = SourceContext(

@@ -30,7 +30,7 @@ def choose(assembly: Assembly, account: str) -> Assembly:
         assembly: as `compose` returns it.
         account: the account; empty for the one that the credential has.
 
-    Raises: as `Source.connect`, where neither source can be used, or it cannot be told now.
+    Raises what `Source.connect` raises, where neither source can be used, or it cannot be told now.
     """
     if assembly.otherwise is None:
         return assembly

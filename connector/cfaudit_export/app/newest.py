@@ -17,7 +17,7 @@ def newest(source: Source, window: Window, count: int) -> list[Extract]:
     A source that has `guess_start` is asked where to start; whether that was far enough is seen by reading. From there
     on each look reaches several times as far back as all before it.
 
-    Raises: as `Source.extract`.
+    Raises what `Source.extract` raises.
     """
     guess = getattr(source, "guess_start", None)
     since = guess(window, count) if guess else window.before - _FIRST_LOOK

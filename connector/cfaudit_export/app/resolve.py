@@ -100,7 +100,7 @@ def resolve_sink(
         name: the name of the sink.
         table: its settings, by default those of its name.
 
-    Raises: as `resolve_source`.
+    Raises what `resolve_source` raises.
     """
     plugin = plugins.sink(name)
     table = settings.sinks.get(name, {}) if table is None else table
@@ -115,14 +115,14 @@ def capped_retry(config: Any, most_seconds: float) -> Any:
 
 
 def open_store(settings: Settings, plugins: Plugins) -> CheckpointStore:
-    """Return the checkpoint store. Raises: as `resolve_source`."""
+    """Return the checkpoint store. Raises what `resolve_source` raises."""
     table = dict(settings.checkpoint)
     plugin = plugins.store(str(table.pop("store", DEFAULT_STORE)))
     return plugin.build(_config(plugin, table, "checkpoint"), settings.state_dir)
 
 
 def resolve_transform(settings: Settings, plugins: Plugins, name: str) -> Callable[[pa.Table], pa.Table]:
-    """Return a transform, built. Raises: as `resolve_source`."""
+    """Return a transform, built. Raises what `resolve_source` raises."""
     plugin = plugins.transform(name)
     config = _config(plugin, settings.transforms.get(name, {}), f"transforms.{name}")
     return plugin.build(config)

@@ -19,7 +19,7 @@ _WARNING_DAYS = 7
 def current_sign_in(settings: Settings, server_url: str, now: datetime) -> Grant | None:
     """Return the sign-in at a server, None when there is none; log a warning when few of its days are left.
 
-    Raises: as `kept_grant`.
+    Raises what `kept_grant` raises.
     """
     from cfaudit_export.auth.grants import grant_days_left, login_command
 

@@ -203,7 +203,7 @@ class RereadOptions:
 
 
 def compare(part: ComparedWindow, reading: RereadOptions, exported: Exported) -> Compared:
-    """Compare a part. Raises: as the source does, and as reading files does."""
+    """Compare a part. Raises what the source and reading files raise."""
     whole, extract = reading.read(part.window)
     calls, unread = extract.calls, [gap.window for gap in extract.gaps]
     theirs = _times(whole)

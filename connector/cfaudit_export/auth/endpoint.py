@@ -102,7 +102,7 @@ class TokenEndpoint:
     def refresh(self, refresh_token: str, audience: str) -> Tokens:
         """Exchange a refresh token (RFC 6749, 6).
 
-        Raises: as `exchange`.
+        Raises what `exchange` raises.
         """
         with _sorted():
             return _tokens(self._session().refresh_token(self._url, refresh_token=refresh_token, **_naming(audience)))
@@ -110,7 +110,7 @@ class TokenEndpoint:
     def revoke(self, url: str, token: str) -> None:
         """End the grant of a refresh token, or just an access token, at the revocation endpoint (RFC 7009).
 
-        Raises: as `exchange`.
+        Raises what `exchange` raises.
         """
         with _sorted():
             response = self._session().revoke_token(url, token=token)

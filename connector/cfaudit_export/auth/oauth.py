@@ -113,7 +113,7 @@ class OAuthCredential:
         Also the cure for a token that is accepted while all calls with it fail, because what it stands for at
         Cloudflare ended first. False when the server never gave a refresh token.
 
-        Raises: as `token`.
+        Raises what `token` raises.
         """
         grant = self._grant
         if grant is not None and grant.access_token != refused:

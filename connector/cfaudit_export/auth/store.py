@@ -114,7 +114,7 @@ class GrantStore:
     def clear(self, resource: str, profile: str) -> None:
         """Forget every grant of an MCP server and profile, also such as cannot be read.
 
-        Raises: as `remove`.
+        Raises what `remove` raises.
         """
         for path in self._paths(resource, profile):
             self._remove(path)

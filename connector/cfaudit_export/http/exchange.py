@@ -150,7 +150,7 @@ class BoundedTransport(httpx2.BaseTransport):
     ) -> None:
         """Build it; the thread is started by the first request.
 
-        Raises: as `AsyncBoundedTransport`.
+        Raises what `AsyncBoundedTransport` raises.
         """
         self._inner = AsyncBoundedTransport(
             seconds, connect_seconds=connect_seconds, most_bytes=most_bytes, verify=verify

@@ -154,7 +154,7 @@ class Quarantine:
         return int(_read(path).num_rows) if path.exists() else 0
 
     def events(self, batch: Batch) -> pa.Table:
-        """Read the events of a batch that is held. Raises: as `held`."""
+        """Read the events of a batch that is held. Raises what `held` raises."""
         return _read(batch.path)
 
     def refused(self, sink: str) -> Iterator[QuarantinedEvent]:
@@ -173,7 +173,7 @@ class Quarantine:
                 raise StagingError(f"cannot read '{path.with_suffix('.json')}': {error}") from error
 
     def rows(self, sink: str) -> int:
-        """Count the events that are quarantined for a sink. Raises: as `refused`."""
+        """Count the events that are quarantined for a sink. Raises what `refused` raises."""
         return len({one.event_id for one in self.refused(sink)})
 
     def sinks(self) -> list[str]:

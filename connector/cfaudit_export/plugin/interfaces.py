@@ -76,7 +76,7 @@ class Source(Protocol):
     def probe(self) -> None:
         """Prove that events can be read, by reading a page at most.
 
-        Raises: as `connect`; AccessError names the missing permission.
+        Raises what `connect` raises; AccessError names the missing permission.
         """
         ...
 
@@ -114,7 +114,7 @@ class Rereading(Protocol):
             columns: whether columns that are cut off are rebuilt as `extract` does. Without them no shadows are cast,
                 and no event counts as trimmed.
 
-        Raises: as `Source.extract`.
+        Raises what `Source.extract` raises.
         """
         ...
 
@@ -133,7 +133,7 @@ class Completing(Protocol):
         Yields:
             Pieces of the windows that have all columns, and no others.
 
-        Raises: as `Source.extract`.
+        Raises what `Source.extract` raises.
         """
         ...
 
@@ -145,7 +145,7 @@ class Dating(Protocol):
     def newest_time(self, window: Window) -> datetime | None:
         """Return a time, not later than the newest event of a window and at most a minute earlier; None without one.
 
-        Raises: as `Source.extract`.
+        Raises what `Source.extract` raises.
         """
         ...
 
@@ -173,7 +173,7 @@ class Sink(Protocol):
 
         Needs no permission that `load` does not need. Returns one line that says what was proved, and where.
 
-        Raises: as `load`.
+        Raises what `load` raises.
         """
         ...
 
@@ -215,19 +215,19 @@ class BlobStore(Protocol):
     """
 
     def keep(self, stream_id: str, name: str, content: bytes) -> None:
-        """Keep a file, in the place of one of the same name. Raises: as `CheckpointStore.load`."""
+        """Keep a file, in the place of one of the same name. Raises what `CheckpointStore.load` raises."""
         ...
 
     def kept(self, stream_id: str) -> Iterator[str]:
-        """Yield the names of all files of a stream, sorted. Raises: as `CheckpointStore.load`."""
+        """Yield the names of all files of a stream, sorted. Raises what `CheckpointStore.load` raises."""
         ...
 
     def fetch(self, stream_id: str, name: str) -> bytes | None:
-        """Return a file, None when there is none. Raises: as `CheckpointStore.load`."""
+        """Return a file, None when there is none. Raises what `CheckpointStore.load` raises."""
         ...
 
     def drop(self, stream_id: str, name: str) -> None:
-        """Remove a file; not having it is fine. Raises: as `CheckpointStore.load`."""
+        """Remove a file; not having it is fine. Raises what `CheckpointStore.load` raises."""
         ...
 
 

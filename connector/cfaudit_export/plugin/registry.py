@@ -119,15 +119,15 @@ class Plugins:
         return self._find("source", self.sources, name)
 
     def sink(self, name: str) -> SinkPlugin:
-        """Return the sink of this name. Raises: as `source`."""
+        """Return the sink of this name. Raises what `source` raises."""
         return self._find("sink", self.sinks, name)
 
     def store(self, name: str) -> CheckpointStorePlugin:
-        """Return the checkpoint store of this name. Raises: as `source`."""
+        """Return the checkpoint store of this name. Raises what `source` raises."""
         return self._find("checkpoint store", self.stores, name)
 
     def transform(self, name: str) -> TransformPlugin:
-        """Return the transform of this name. Raises: as `source`."""
+        """Return the transform of this name. Raises what `source` raises."""
         return self._find("transform", self.transforms, name)
 
     def after_load(self, batch: Batch, receipt: Receipt) -> None:

@@ -92,7 +92,7 @@ def read_entry(store: ManifestStore, chain: str, sequence: int, keys: Sequence[S
 
 
 def newest_entry(store: ManifestStore, chain: str, keys: Sequence[SigningKey] = ()) -> Entry | None:
-    """Return the manifest of the highest number, None for a chain that has not begun. Raises: as `read_entry`."""
+    """Return the manifest of the highest number, None for a chain without any. Raises what `read_entry` raises."""
     numbers = [named[1] for name in store.manifests(chain) if (named := parse_name(name)) and named[0] == chain]
     return read_entry(store, chain, max(numbers), keys) if numbers else None
 

@@ -112,7 +112,7 @@ def reach(
     sinks: Collection[str] = (),
     filters: Mapping[str, str] | None = None,
 ) -> datetime | None:
-    """Return up to when every account was exported, by default all; None if unknown. Arguments: as `cover`."""
+    """Return up to when every account was exported, by default all; None if unknown. Takes the arguments of `cover`."""
     ends: dict[str, datetime] = {}
     for checkpoint in checkpoints:
         account = checkpoint.stream.account_id

@@ -105,7 +105,7 @@ class EventDatabase:
         return tuple(sorted({one.account_id for one in self.listing.files}))
 
     def run(self, statement: str, values: Mapping[str, Any] | None = None) -> None:
-        """Execute a statement that answers nothing. Raises: as `ask`."""
+        """Execute a statement that answers nothing. Raises what `ask` raises."""
         with self._translated():
             self.connection.execute(statement, dict(values or {}))
 

@@ -93,7 +93,7 @@ class CodemodeReader:
         return frame.header.account
 
     async def read(self, parameters: Parameters) -> Frame:
-        """Ask one thing until there is an answer. Raises: as `pages`."""
+        """Ask one thing until there is an answer. Raises what `pages` raises."""
         frame, _ = await self._persist(lambda: parameters)
         return frame
 
@@ -121,7 +121,7 @@ class CodemodeReader:
         return pages
 
     async def page(self, query: Query) -> Page:
-        """Read one page. Raises: as `pages`."""
+        """Read one page. Raises what `pages` raises."""
         [page] = await self.pages(query, 1)
         return page
 
@@ -231,7 +231,7 @@ class PagePrefetch:
     async def page(self, query: Query) -> Page | Rejection:
         """Return the page that answers a question; it is never refused.
 
-        Raises: as `CodemodeReader.pages`.
+        Raises what `CodemodeReader.pages` raises.
         """
         if query.cursor is None:
             self._pages, self._reached = 0, query.since_ms

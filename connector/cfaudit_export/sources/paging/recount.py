@@ -53,7 +53,7 @@ async def read_back(ask: Ask, whole: Query, schema: pa.Schema) -> Recount:
         whole: the window, the rows of a page, and the filters.
         schema: the columns of a page.
 
-    Raises: as `ask`.
+    Raises what `ask` raises.
     """
     reading = _Reading(ask, whole)
     left = [(whole.since_ms, whole.before_ms)]

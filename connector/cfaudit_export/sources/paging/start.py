@@ -32,7 +32,7 @@ async def newest_time(ask: Callable[[Query], Awaitable[Page | Rejection]], windo
 
     A refused row shows no time, but that it is there: halves of the time close in on it, 20 for a year.
 
-    Raises: as `ask`.
+    Raises what `ask` raises.
     """
     low, high, found = window.since_ms, window.before_ms, False
     at = low
