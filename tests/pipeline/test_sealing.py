@@ -7,16 +7,19 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
-from cfaudit_export import SinkError
-from cfaudit_export.core.intervals import subtract
+from cfaudit_export import SinkError, Window
+from cfaudit_export.core.intervals import cut, subtract
 from cfaudit_export.core.model import Proof
 from cfaudit_export.errors import ExitCode
+from cfaudit_export.pipeline.quarantine import quarantine_of
+from cfaudit_export.pipeline.replay import ReplayTarget, replay_stream
 from cfaudit_export.pipeline.run_context import ManifestPlace
 from cfaudit_export.proof.append import Entry, newest_entry, read_entry, write_entry
 from cfaudit_export.proof.chain import FOLDER, chain_of
@@ -348,3 +351,93 @@ def _append_compaction(proved: Proved, keys: tuple[SigningKey, ...]) -> None:
         read=None,
     )
     assert write_entry(proved.store, made, keys)
+
+
+# -- slices -------------------------------------------------------------------------------------------
+
+
+def _slices(proved: Proved, number: int) -> list[Window]:
+    return list(cut(Window(proved.rig.now - 25 * HOUR, proved.rig.now), number))
+
+
+def _ends(proved: Proved, parts: list[Window]) -> list[str]:
+    """Return how the chain of each slice ends, as the chain of the stream names it."""
+    ends = []
+    for part in parts:
+        stream = replace(proved.rig.stream, slice=part)
+        newest = newest_entry(proved.store, chain_of(stream.id, "parquet"), proved.keys)
+        assert newest is not None
+        assert (newest.manifest.stream, newest.manifest.merged_into) == (stream, proved.chain)
+        ends.append(f"{newest.manifest.chain}:{newest.link}")
+    return ends
+
+
+def test_a_slice_has_a_chain_of_its_own_whose_end_the_stream_names(proved: Proved) -> None:
+    parts = _slices(proved, 3)
+    for part in parts:
+        assert proved.run(part=part, config=PIECES).exit_code == ExitCode.OK
+    assert proved.run().exit_code == ExitCode.OK
+    [entry] = proved.entries()
+    assert list(entry.manifest.merged_from) == _ends(proved, parts)
+    assert (entry.manifest.batches, entry.manifest.covered_total) == ((), ())  # that is for the slices to say
+    proved.later()
+    proved.run()
+    assert proved.entries()[-1].manifest.merged_from == ()
+
+
+def test_a_slice_whose_manifest_cannot_be_written_is_not_finished(proved: Proved) -> None:
+    [part] = _slices(proved, 1)
+    report = proved.run(part=part, store=Broken(proved.store))
+    assert report.exit_code == ExitCode.SINK_DOWN
+    assert proved.rig.checkpoint().lent == (part,)
+    assert proved.run(part=part).exit_code == ExitCode.OK
+    assert proved.rig.checkpoint().lent == ()
+    assert len(_ends(proved, [part])) == 1
+    proved.rig.assert_everything_once()
+
+
+def test_what_an_unfinished_slice_has_is_sealed_before_its_time_is_cut_anew(proved: Proved) -> None:
+    [first, _] = _slices(proved, 2)
+    with pytest.raises(KeyboardInterrupt):
+        proved.run(part=first, config=PIECES | {"concurrency": 1}, progress=_at_the_third(_stop))
+    stream = replace(proved.rig.stream, slice=first)
+    assert newest_entry(proved.store, chain_of(stream.id, "parquet")) is None
+    for part in _slices(proved, 3):
+        assert proved.run(part=part).exit_code == ExitCode.OK
+    newest = newest_entry(proved.store, chain_of(stream.id, "parquet"))
+    assert newest is not None
+    assert newest.manifest.batches
+    assert f"{newest.manifest.chain}:{newest.link}" in proved.proof.merged
+    proved.rig.assert_everything_once()
+
+
+def _at_the_third(action: Callable[[], None]) -> Callable[[object], None]:
+    calls = count(1)
+    return lambda _progress: action() if next(calls) == 3 else None
+
+
+def _stop() -> None:
+    raise KeyboardInterrupt
+
+
+# -- refused events -----------------------------------------------------------------------------------
+
+
+def test_refused_events_that_are_replayed_are_in_the_next_manifest(rig: Any, shelf: Any) -> None:
+    proved = Proved(rig, (new_key(),))
+    sink = shelf(refuse=lambda event: "odd" if event["event_id"][0] in "0123" else None)
+    proved.run(sinks={"picky": sink}, config=PIECES)
+    sink.refuse = lambda _event: None
+    place = ManifestPlace(proved.store, "out", proved.keys)
+    target = ReplayTarget("picky", sink, "picky", manifests=place)
+    aside = quarantine_of(rig.root, rig.stream)
+    report = replay_stream(aside, target, store=rig.store, clock=lambda: rig.now)
+    assert report.rows > 50
+    proved.run(sinks={"picky": sink})
+    chain = chain_of(rig.stream.id, "picky")
+    entries = [read_entry(proved.store, chain, number) for number in (1, 2)]
+    named = {one.batch_id: one for entry in entries if entry for one in entry.manifest.batches}
+    assert named.keys() == sink.batches.keys()
+    assert sum(one.rows for one in named.values()) == 600
+    for batch_id, rows in sink.batches.items():
+        assert named[batch_id].rows_sha256 == rows_sha256(leaves(rows))

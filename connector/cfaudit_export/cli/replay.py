@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cfaudit_export.app.manifests import manifest_places
 from cfaudit_export.app.resolve import check_names, open_store, resolve_sink, secrets_of
 from cfaudit_export.cli.command import command
 from cfaudit_export.cli.exported import WHICH, AccountOption
@@ -88,9 +89,13 @@ def replay(
         plugin, config = resolve_sink(settings, plugins, name)
         for secret in secrets_of(config):
             shell.terminal.redaction.hide(secret)
-        with closing(plugin.build(config)) as opened:
-            destination = plugin.destination(config) if plugin.destination else None
-            target = ReplayTarget(name, opened, refused_by, destination, shell.terminal.redaction)
+        destination = plugin.destination(config) if plugin.destination else None
+        with (
+            closing(plugin.build(config)) as opened,
+            manifest_places(settings, plugins, {name: opened}, {name: destination or name}) as places,
+        ):
+            hide = shell.terminal.redaction
+            target = ReplayTarget(name, opened, refused_by, destination, hide, places.get(name))
             return replay_stream(aside, target, store=store, clock=shell.clock, after_load=plugins.after_load)
 
     return _tell(shell, [_attempt(load, aside, name, to or name) for aside, name in work], json=json)

@@ -8,13 +8,15 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from cfaudit_export.core.intervals import intersect
-from cfaudit_export.core.model import EPOCH, Batch, Receipt, SinkProgress, Stream
+from cfaudit_export.core.model import EPOCH, Batch, Receipt, SinkProgress, Stream, Unsealed, Window
 from cfaudit_export.errors import CfauditError, ExitCode, SinkRefusedError, UsageError
 from cfaudit_export.pipeline.answer import load_into
 from cfaudit_export.pipeline.dedup.seen import pack, pack_gaps
 from cfaudit_export.pipeline.destination import fault
 from cfaudit_export.pipeline.ledger import Change, Ledger
+from cfaudit_export.pipeline.proving import unsealed_of
 from cfaudit_export.pipeline.quarantine import Quarantine
+from cfaudit_export.pipeline.run_context import ManifestPlace
 from cfaudit_export.plugin.interfaces import CheckpointStore, Sink
 
 _LOG = logging.getLogger(__name__)
@@ -30,6 +32,7 @@ class ReplayTarget:
         refused_by: the sink that refused them; the same, or another.
         destination: where the sink delivers to, as it names it; None where it names nothing.
         redact: returns a text without secrets.
+        manifests: where its manifests are kept, the next of which is to name what is loaded; None for none.
     """
 
     name: str
@@ -37,6 +40,7 @@ class ReplayTarget:
     refused_by: str
     destination: str | None = None
     redact: Callable[[str], str] = str
+    manifests: ManifestPlace | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +116,8 @@ def replay_stream(
             after_load(batch, receipt)
             if receipt.rejected:
                 aside.add(target.name, batch, receipt.rejected)
-            ledger.write(_replayed(aside, target, batch, len(receipt.rejected)), clock())
+            unsealed = _unsealed(target, batch, receipt, batch.window)
+            ledger.write(_replayed(aside, target, batch, len(receipt.rejected), unsealed), clock())
             aside.release(batch)
             report = replace(report, rows=report.rows + receipt.rows, refused=report.refused + len(receipt.rejected))
             _LOG.info("batch replayed", extra={"sink": target.name, "batch": batch.batch_id, "rows": receipt.rows})
@@ -149,7 +154,8 @@ def _settle(aside: Quarantine, target: ReplayTarget, ledger: Ledger, clock: Call
         refused = aside.refused_again(target.name, batch)
         is_counted = ledger.progress(target.name).replayed == batch.batch_id
         if refused and not is_counted:
-            ledger.write(_replayed(aside, target, batch, refused), clock())
+            lost = Receipt(batch.batch_id, batch.rows - refused, already=True)
+            ledger.write(_replayed(aside, target, batch, refused, _unsealed(target, None, lost, batch.window)), clock())
         if refused or is_counted:
             aside.release(batch)
         else:
@@ -185,7 +191,16 @@ def _known(aside: Quarantine, target: ReplayTarget, batch: Batch) -> dict[str, s
     return pack(events, EPOCH) | pack_gaps(events, [batch.window])
 
 
-def _replayed(aside: Quarantine, target: ReplayTarget, batch: Batch, refused: int) -> Change:
+def _unsealed(target: ReplayTarget, batch: Batch | None, receipt: Receipt, window: Window) -> tuple[Unsealed, ...]:
+    """Return what the next manifest is to say; of a batch whose receipt was lost, no more than its rows."""
+    if target.manifests is None:
+        return ()
+    return unsealed_of(batch, receipt, window, with_rows=bool(target.manifests.keys))
+
+
+def _replayed(
+    aside: Quarantine, target: ReplayTarget, batch: Batch, refused: int, unsealed: tuple[Unsealed, ...]
+) -> Change:
     """Count what was taken, and what was refused again."""
     known = _known(aside, target, batch)
 
@@ -201,6 +216,7 @@ def _replayed(aside: Quarantine, target: ReplayTarget, batch: Batch, refused: in
             quarantined=quarantined,
             seen=seen,
             replayed=batch.batch_id,
+            proof=replace(one.proof, unsealed=(*one.proof.unsealed, *unsealed)),
             destination=one.destination or target.destination,
         )
 

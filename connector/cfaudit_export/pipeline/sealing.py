@@ -30,6 +30,21 @@ _BESIDE = ("compaction", "retention", "key")  # what others write into a chain b
 _LOG = logging.getLogger(__name__)
 
 
+def seal_rest(context: RunContext, ledger: Ledger) -> None:
+    """Seal what waits of a stream that is not run.
+
+    Raises:
+        SinkError: it cannot be sealed now, or its manifests do not agree with its checkpoint.
+    """
+    sink_runs = {name: SinkRun(name, sink) for name, sink in context.sinks.items()}
+    sealing = Sealing(context, ledger, sink_runs)
+    sealing.compare()
+    sealing.finish(None)
+    for one in sink_runs.values():
+        if error := one.error or one.proof_error:
+            raise error
+
+
 class Sealing:
     """The manifests of one stream in a run. What a manifest could not be written for stays unsealed."""
 
@@ -69,7 +84,7 @@ class Sealing:
         """
         for name in self._context.manifests:
             proof = self._ledger.progress(name).proof
-            if read or proof.unsealed or proof.fresh or proof.merged:
+            if read or proof.unsealed or proof.fresh:
                 self._seal(name, read)
 
     # -- the checkpoint and the chain ---------------------------------------------------------------

@@ -26,7 +26,9 @@ from cfaudit_export.pipeline.dedup.seen import forget, merge
 from cfaudit_export.pipeline.ledger import Change, Ledger
 from cfaudit_export.pipeline.run import conduct
 from cfaudit_export.pipeline.run_context import RunContext
+from cfaudit_export.pipeline.sealing import seal_rest
 from cfaudit_export.plugin.interfaces import CheckpointStore
+from cfaudit_export.proof.chain import chain_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -103,6 +105,7 @@ def _reclaim(context: RunContext, ledger: Ledger, window: Window) -> None:
         other = Ledger(context.store, stream)
         if other.promised():
             raise LockedError(f"{blocked} has pending batches; run that slice first")
+        seal_rest(replace(context, stream=stream), other)
         ledger.write(_released(other.checkpoint), context.clock())
         other.write(_uncounted, context.clock())
     _LOG.info("slice released unfinished", extra={"slice": str(window)})
@@ -115,8 +118,11 @@ def _release(context: RunContext, own: Checkpoint, waiting: LockWait) -> None:
 
 
 def _is_complete(own: Checkpoint, context: RunContext) -> bool:
-    sinks = [own.sinks.get(name, SinkProgress()) for name in context.sinks]
-    return not any(one.intents or subtract([_time_of(own.stream)], one.covered) for one in sinks)
+    sinks = {name: own.sinks.get(name, SinkProgress()) for name in context.sinks}
+    if any(one.intents or subtract([_time_of(own.stream)], one.covered) for one in sinks.values()):
+        return False
+    # What no manifest names yet would be named by none: the slice is run again until one does.
+    return not any(sinks[name].proof.unsealed for name in context.manifests)
 
 
 def _begin(stream: Checkpoint, window: Window, sinks: Iterable[str]) -> Change:
@@ -144,7 +150,8 @@ def _released(own: Checkpoint) -> Change:
             mine = sinks.get(name, SinkProgress())
             if new := subtract(progress.covered, mine.covered):
                 gained = union(*gained, *new)
-                sinks[name] = _added(mine, progress)
+                mine = _added(mine, progress)
+            sinks[name] = _with_end(mine, progress, chain_of(own.stream.id, name))
         for window in gained:
             inside = [gap for gap in own.gaps if intersect([gap.window], [window])]
             checkpoint = observe(window, inside, Lateness())(checkpoint)
@@ -176,6 +183,14 @@ def _added(mine: SinkProgress, progress: SinkProgress) -> SinkProgress:
         trimmed_rows=mine.trimmed_rows + progress.trimmed_rows,
     )
     return _placed(taken, progress)
+
+
+def _with_end(mine: SinkProgress, progress: SinkProgress, chain: str) -> SinkProgress:
+    """Return what a sink has, with the end of the slice's chain of manifests, which the stream's next one names."""
+    if not progress.proof.sequence:
+        return mine
+    proof, end = mine.proof, f"{chain}:{progress.proof.sequence}:{progress.proof.sha256}"
+    return replace(mine, proof=replace(proof, merged=tuple(dict.fromkeys((*proof.merged, end)))))
 
 
 def _placed(mine: SinkProgress, other: SinkProgress) -> SinkProgress:
