@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from binascii import hexlify
 from collections.abc import Iterable
 from typing import Any
 
@@ -32,7 +33,8 @@ PLACED = frozenset({"batch_id", _KEPT})
 
 _HEX = re.compile(r"[0-9a-f]{64}")
 _ROUNDED = 2**53  # JSON readers hold numbers from here on only roughly
-_AT_ONCE = 16_384
+_AT_ONCE = 8_192
+_SAMPLE = 512
 _MICROSECONDS = pa.timestamp("us", tz="UTC")
 _SHORT = {"\b": r"\b", "\t": r"\t", "\n": r"\n", "\f": r"\f", "\r": r"\r"}
 _CONTROLS = tuple((chr(code), _SHORT.get(chr(code), f"\\u{code:04x}")) for code in range(0x20))
@@ -86,9 +88,10 @@ def _members(name: str, column: Any, kept: Any) -> Any:
         return _numbers(key, column)
     if pa.types.is_boolean(kind):
         return _joined(key, pc.if_else(column, "true", "false"))
-    coded = pc.cast(column, pa.string()).dictionary_encode()
-    if len(coded.dictionary) * 2 > len(coded):
-        return _quoted(key, _escaped_all(pc.cast(column, pa.string())))
+    texts = pc.cast(column, pa.string())
+    if not _repeats(texts):
+        return _quoted(key, _escaped_all(texts))
+    coded = texts.dictionary_encode()
     return _quoted(key, _escaped_all(coded.dictionary)).take(coded.indices)
 
 
@@ -121,9 +124,27 @@ def _numbers(key: str, column: Any) -> Any:
 
 def _hashed(column: Any) -> Any:
     """Return the SHA-256 of every text, hex."""
+    if not _repeats(column):
+        return _hashed_each(column)
+    coded = column.dictionary_encode()
+    return _hashed_each(coded.dictionary).take(coded.indices)
+
+
+def _repeats(column: Any) -> bool:
+    """Say whether values come again, by a look at the first of them."""
+    some = column.slice(0, _SAMPLE)
+    return len(pc.unique(some)) * 2 < len(some)
+
+
+def _hashed_each(column: Any) -> Any:
     sha256 = hashlib.sha256
-    texts = pc.cast(column, pa.binary()).to_pylist()
-    return pa.array([None if text is None else sha256(text).hexdigest() for text in texts], pa.string())
+    texts = pc.cast(column.drop_null(), pa.binary()).to_pylist()
+    digests = hexlify(b"".join([sha256(text).digest() for text in texts]))
+    whole = pa.FixedSizeBinaryArray.from_buffers(pa.binary(64), len(texts), [None, pa.py_buffer(digests)])
+    found = pc.cast(pc.cast(whole, pa.binary()), pa.string())
+    if not column.null_count:
+        return found
+    return pc.replace_with_mask(pa.nulls(len(column), pa.string()), column.is_valid(), found)
 
 
 def _escaped_all(texts: Any) -> Any:

@@ -144,7 +144,18 @@ def test_files_of_before_the_chain_are_a_remark(export: Any, lines: Lines) -> No
     export.seal(export.store(5))
     found = export.verify()
     assert found.exit_code == 0
-    assert "1 files are of days that no manifest covers; nothing is known of them" in lines(found)
+    assert "Of before the first manifest, and not looked at: 1 file" in lines(found)
+
+
+def test_files_of_days_that_no_manifest_covers_are_not_proved(export: Any, lines: Lines) -> None:
+    export.days(1)
+    export.store(2)
+    export.seal(export.store(4))
+    found = export.verify()
+    assert found.exit_code == 65
+    assert "Of days that no manifest covers, and not proved: 1 file" in lines(found)
+    export.store(9)
+    assert export.verify().exit_code == 1
 
 
 def test_a_chain_that_was_begun_anew_is_a_break_in_the_time_of_the_break(export: Any, lines: Lines) -> None:

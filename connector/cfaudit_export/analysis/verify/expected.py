@@ -161,13 +161,20 @@ class Scope:
             return True
         if self.accounts and unquote(match[1]) not in self.accounts:
             return False
-        return self.period is None or _overlaps(match[2], [self.period])
+        day = _day_in(name)
+        return self.period is None or day is None or _overlaps(day, [self.period])
 
 
-def is_of_days(name: str, windows: Iterable[Window]) -> bool:
-    """Say whether a file is of a day of which a part lies in one of the windows; True where its name says no day."""
-    match = _FOLDERS.search(name)
-    return match is None or _overlaps(match[2], windows)
+def is_before(name: str, windows: Sequence[Window]) -> bool:
+    """Say whether a file is of a day before the first of some windows; False where its name says no day."""
+    day = _day_in(name)
+    return bool(windows) and day is not None and day < windows[0].since.date()
+
+
+def is_between(name: str, windows: Sequence[Window]) -> bool:
+    """Say whether a file is of a day that lies between windows, and has nothing of any."""
+    day = _day_in(name)
+    return bool(windows) and day is not None and day < windows[-1].before.date() and not _overlaps(day, windows)
 
 
 def account_in(name: str) -> str | None:
@@ -176,13 +183,14 @@ def account_in(name: str) -> str | None:
     return unquote(match[1]) if match else None
 
 
-def _overlaps(day: str, windows: Iterable[Window]) -> bool:
+def _day_in(name: str) -> date | None:
+    match = _FOLDERS.search(name)
     try:
-        at = date.fromisoformat(day)
+        return date.fromisoformat(match[2]) if match else None
     except ValueError:
-        return True
-    for window in windows:
-        last = (window.before - timedelta(microseconds=1)).date()
-        if window.since.date() <= at <= last:
-            return True
-    return False
+        return None
+
+
+def _overlaps(day: date, windows: Iterable[Window]) -> bool:
+    ends = ((one.since.date(), (one.before - timedelta(microseconds=1)).date()) for one in windows)
+    return any(first <= day <= last for first, last in ends)

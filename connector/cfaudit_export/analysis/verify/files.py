@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from cfaudit_export.analysis.files.location import FoundFile, Location
-from cfaudit_export.analysis.verify.expected import Expected, KnownFile, Scope, account_in, is_of_days
-from cfaudit_export.analysis.verify.findings import Finding, invalid, note
+from cfaudit_export.analysis.verify.expected import Expected, KnownFile, Scope, account_in, is_before, is_between
+from cfaudit_export.analysis.verify.findings import Finding, files_of, incomplete, invalid, note
 from cfaudit_export.core.escape import escaped
 from cfaudit_export.core.model import Window
 
@@ -101,7 +101,7 @@ def _strangers(
 ) -> list[Finding]:
     """Return what is to be said of files that no manifest names, or that another took the place of."""
     findings: list[Finding] = []
-    older = merged = 0
+    older = between = merged = 0
     for found in there:
         name = found.name
         if name in expected.files:
@@ -111,12 +111,17 @@ def _strangers(
                 merged += 1
             else:
                 findings.append(invalid("file", escaped(name), "its bytes are not those that were exported"))
-        elif (windows := covered.get(account_in(name) or "")) and not is_of_days(name, windows):
+        elif is_before(name, windows := covered.get(account_in(name) or "", ())):
             older += 1
+        elif is_between(name, windows):
+            between += 1
         else:
             findings.append(invalid("file", escaped(name), "no manifest names it"))
     if older:
-        findings.append(note("file", f"{older:,} files are of days that no manifest covers; nothing is known of them"))
+        findings.append(note("file", f"Of before the first manifest, and not looked at: {files_of(older)}"))
+    if between:
+        what = f"Of days that no manifest covers, and not proved: {files_of(between)}"
+        findings.append(incomplete("file", what))
     if merged:
-        findings.append(note("file", f"{merged:,} files are still there though others hold their rows"))
+        findings.append(note("file", f"Still there though others hold their rows: {files_of(merged)}"))
     return findings

@@ -67,6 +67,11 @@ def span(window: Window) -> str:
     return f"{iso(window.since)} to {iso(window.before)}"
 
 
+def files_of(count: int) -> str:
+    """Return a number of files in words."""
+    return f"{count:,} file{'s' if count != 1 else ''}"
+
+
 def verdict(findings: tuple[Finding, ...]) -> ExitCode:
     """Return what all findings together mean."""
     kinds = {one.kind for one in findings}

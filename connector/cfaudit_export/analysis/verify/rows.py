@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cfaudit_export.analysis.files.engine import Limits, open_engine
 from cfaudit_export.analysis.files.location import FoundFile, Location
@@ -131,18 +132,13 @@ class _Rows:
         if not self._files or self._files[-1] != file:
             self._files.append(file)
         self._keep(table, self._streams.setdefault(stream, len(self._streams)))
-        found = leaves(table)
-        ids = table["event_id"].to_pylist()
         if only is not None:
-            self._take(only, found, ids)
+            self._take(only, table)
             return
-        owners = table[_BATCH].to_pylist() if _BATCH in table.column_names else [None] * len(ids)
-        some: defaultdict[str, tuple[list[bytes], list[str]]] = defaultdict(lambda: ([], []))
-        for owner, leaf, id_ in zip(owners, found, ids, strict=True):
-            some[owner or ""][0].append(leaf)
-            some[owner or ""][1].append(id_)
-        for owner, (its_leaves, its_ids) in some.items():
-            self._take(owner, its_leaves, its_ids)
+        owners = table[_BATCH] if _BATCH in table.column_names else pa.nulls(len(table), pa.string())
+        owners = pc.fill_null(owners, "")
+        for owner in pc.unique(owners).to_pylist():
+            self._take(owner, table.filter(pc.equal(owners, owner)))
 
     def finish(self, *, ids_only: bool = False) -> CheckedRows:
         """Return what was found; `ids_only` if the rows lack columns, so that their leaves are others."""
@@ -161,14 +157,14 @@ class _Rows:
         self._connection.execute("INSERT INTO ids SELECT $stream, $file, event_id FROM piece", numbers)
         self._connection.unregister("piece")
 
-    def _take(self, id_: str, found: list[bytes], ids: list[str]) -> None:
-        self.counts[id_] += len(ids)
+    def _take(self, id_: str, table: pa.Table) -> None:
+        self.counts[id_] += len(table)
         if (batch := self._batches.get(id_)) is None or batch.removed_rows:
             return
         if batch.entry.rows_sha256 is not None:
-            self._leaves[id_] += b"".join(found)
+            self._leaves[id_] += b"".join(leaves(table))
         if batch.entry.rows_sha256 is None or self._ids_too:
-            self._ids[id_] += ids
+            self._ids[id_] += table["event_id"].to_pylist()
         if self.counts[id_] == batch.entry.rows:
             joined = bytes(self._leaves.pop(id_, b""))
             some = (joined[start : start + _LEAF_BYTES] for start in range(0, len(joined), _LEAF_BYTES))
