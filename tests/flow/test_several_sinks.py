@@ -171,7 +171,7 @@ def test_what_splunk_refuses_is_listed_replayed_and_never_hidden(
     refused = of_sink(first, "splunk")["quarantined"]
     assert first.code == 65, first.err
     assert refused == sum(event_id[0] in ODD for event_id in parquet.ids()) > 5
-    assert f"quarantined: {refused}; see 'cfaudit-export replay --list'" in first.err
+    assert f"refused {refused} events for good, which are quarantined; see 'cfaudit-export replay --list'" in first.err
     assert len(picky.ids()) == EVENTS - refused
     assert machine.status("splunk")["quarantined"] == refused
     assert machine.run(parquet, picky).code == 65, "also when there was nothing new"

@@ -52,8 +52,8 @@ Examples:
     --since 2026-11-01 --until 2026-12-01 --anchor anchors.log
   cfaudit-export verify --source --data out --since 7d --all --repair
 
-Exit codes: 0 proved, or equal; 1 something was changed, removed or added; 65
-valid but incomplete, or different.
+Exit codes: 0 proved, or equal; 1 changed, removed or added; 65 valid but
+incomplete, or different.
 """
 
 Manifests = Annotated[
