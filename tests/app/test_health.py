@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from cfaudit_export.app.health import Expected, Level, examine
-from cfaudit_export.core.model import Checkpoint, Gap, SinkProgress, Stream, Trimmed, Window
+from cfaudit_export.core.model import Checkpoint, Gap, Seen, SeenWindow, SinkProgress, Stream, Trimmed, Window
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -46,7 +46,7 @@ def test_the_lag_that_is_allowed_is_no_lag_too_much() -> None:
 def test_gaps_and_refused_events_are_warnings() -> None:
     gap = Gap(Window(NOW - 2 * HOUR, NOW - HOUR), 1, "odd", NOW, NOW)
     one = checkpoint()
-    refusing = replace(one.sinks["s3"], quarantined=7)
+    refusing = replace(one.sinks["s3"], quarantined=7, seen=Seen(gaps=(SeenWindow(gap.window, ""),)))
     health = examine([replace(one, gaps=(gap,), sinks={"s3": refusing})], EXPECTED, NOW)
     assert health.level == Level.WARNING
     assert "1 gaps; " in health.line

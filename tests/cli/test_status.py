@@ -67,17 +67,17 @@ def test_slices_are_shown_as_long_as_their_time_is_lent(cli: Any, target: tuple[
     cli(*target, *options[0])
     down = ("-o", "sinks.parquet.path=" + "x" * 300)  # no such folder can be made
     assert cli(*target, *options[1], *down).code != 0
-    main, part = sorted(json.loads(cli("status", "--state-dir", "state", "--json").out), key=lambda one: one["lent"])[
+    main, part = sorted(json.loads(cli("status", "--state-dir", "state", "--json").out), key=lambda one: one["leased"])[
         ::-1
     ]
     window = {"since": parts[1]["since"], "before": parts[1]["until"]}
-    assert main["lent"] == [part["stream"]["slice"]] == [window]
+    assert main["leased"] == [part["stream"]["slice"]] == [window]
     text = cli("status", "--state-dir", "state").out
     assert f"leased to slice {window['since']}/{window['before']}, until a run of it has finished" in text
     assert f", slice {window['since']}/{window['before']} (stream " in text
     assert cli(*target, *options[1]).code == 0
     [stream] = json.loads(cli("status", "--state-dir", "state", "--json").out)
-    assert (stream["lent"], stream["sinks"]["parquet"]["holes"]) == ([], [])
+    assert (stream["leased"], stream["sinks"]["parquet"]["holes"]) == ([], [])
 
 
 def test_a_sign_in_that_was_refused_for_good_is_remembered(

@@ -48,5 +48,5 @@ def test_processes_export_one_account_together(place_of: Callable[..., Any]) -> 
         place.assert_everything_is_there_once()
         [stream] = json.loads(place.cli("status", "--json").out)
         [covered] = stream["sinks"]["parquet"]["covered"]
-        assert (covered["since"], stream["lent"]) == (parts[0]["since"], [])
+        assert (covered["since"], stream["leased"]) == (parts[0]["since"], [])
         assert stream["sinks"]["parquet"]["rows"] == 900

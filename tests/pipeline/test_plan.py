@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from cfaudit_export.core.model import Checkpoint, Gap, SinkProgress, Stream, Trimmed, Window
+from cfaudit_export.core.model import Checkpoint, Gap, Seen, SeenWindow, SinkProgress, Stream, Trimmed, Window
 from cfaudit_export.pipeline.plan import RunRequest, plan_stream
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -88,7 +88,7 @@ def test_calls_are_spent_on_new_rows_first_then_on_old_ones_then_on_columns_then
     known = SinkProgress(
         covered=(hours(720, 1),),
         seen_since=SETTLED - timedelta(hours=7),
-        seen={str(one.window): "" for one in gaps},
+        seen=Seen(gaps=tuple(SeenWindow(one.window, "") for one in gaps)),
         trimmed=(Trimmed(hours(50, 40), 9, SETTLED),),
     )
     state = replace(checkpoint(parquet=known), gaps=(replace(gaps[0], shadows=("ab" * 16,)), gaps[1]))

@@ -88,7 +88,7 @@ def test_after_a_long_silence_latecomers_come_and_their_keys_go_before_the_rest_
 
     def measure(_progress: Any) -> None:
         nonlocal longest
-        longest = max(longest, sum(map(len, rig.checkpoint().sinks["parquet"].seen.values())) // 16)
+        longest = max(longest, sum(map(len, rig.checkpoint().sinks["parquet"].seen.hours.values())) // 16)
 
     report = rig.run(progress=measure, config={"piece_rows": 50, "page_size": 50})
     assert report.sinks[0].late_rows == 5
@@ -184,7 +184,7 @@ def test_an_old_gap_is_tried_again_and_its_row_comes_alone_when_it_heals(rig_of:
     assert report.exit_code == ExitCode.OK
     rig.assert_everything_once()
     assert report.sinks[0].late_rows == 0
-    assert not any("/" in name for name in rig.checkpoint().sinks["parquet"].seen)
+    assert rig.checkpoint().sinks["parquet"].seen.gaps == ()
 
 
 def test_the_older_a_gap_is_the_longer_it_waits_for_its_next_try(rig_of: Callable[..., Any]) -> None:

@@ -36,7 +36,7 @@ def test_slices_in_any_order_become_the_stream_as_if_it_had_been_run(rig: Any) -
         assert rig.run(part=part).exit_code == ExitCode.OK
     rig.assert_everything_once()
     progress = rig.checkpoint().sinks["parquet"]
-    assert (progress.covered, progress.rows, rig.checkpoint().lent) == ((day_of(rig),), 600, ())
+    assert (progress.covered, progress.rows, rig.checkpoint().leased) == ((day_of(rig),), 600, ())
 
 
 def test_latecomers_in_what_slices_exported_are_found_by_the_stream(rig: Any) -> None:
@@ -64,7 +64,7 @@ def test_the_stream_leaves_alone_what_is_lent(rig: Any, shelf: Callable[..., Any
     part = Window(rig.now - 12 * HOUR, rig.now - 2 * HOUR)
     sink = shelf(error=SinkError("out of order"))
     assert rig.run(part=part, sinks={"parquet": sink}).exit_code == ExitCode.SINK_DOWN
-    assert rig.checkpoint().lent == (part,)
+    assert rig.checkpoint().leased == (part,)
     rig.run(since=rig.now - 25 * HOUR)
     assert rig.checkpoint().sinks["parquet"].covered == (
         Window(rig.now - 25 * HOUR, part.since),
@@ -83,9 +83,9 @@ def test_a_slice_that_died_after_its_last_load_is_taken_back_by_the_next_try(
         patched.setattr("cfaudit_export.pipeline.slices._release", _cut_power)
         with pytest.raises(PowerCutError):
             rig.run(part=day_of(rig))
-    assert rig.checkpoint().lent == (day_of(rig),)
+    assert rig.checkpoint().leased == (day_of(rig),)
     assert rig.run(part=day_of(rig)).windows == 0
-    assert (rig.checkpoint().lent, rig.checkpoint().sinks["parquet"].rows) == ((), 600)
+    assert (rig.checkpoint().leased, rig.checkpoint().sinks["parquet"].rows) == ((), 600)
     rig.assert_everything_once()
 
 
@@ -109,7 +109,7 @@ def test_time_that_is_cut_anew_takes_back_what_unfinished_slices_have(rig: Any) 
         assert rig.run(part=part).exit_code == ExitCode.OK
     assert rig.checkpoint().sinks["parquet"].rows == 600
     assert rig.run(part=first).windows == 0
-    assert (rig.checkpoint().sinks["parquet"].rows, rig.checkpoint().lent) == (600, ())
+    assert (rig.checkpoint().sinks["parquet"].rows, rig.checkpoint().leased) == (600, ())
     rig.assert_everything_once()
 
 

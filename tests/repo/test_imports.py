@@ -141,6 +141,7 @@ IN_CORE = {
     "durable",
     "escape",
     "filters",
+    "gaps",
     "identity",
     "intervals",
     "jsonable",

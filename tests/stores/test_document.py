@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cfaudit_export import Checkpoint, CheckpointDamagedError, Gap, Stream, Window
-from cfaudit_export.core.model import Intent, Lateness, SinkProgress, from_ms
+from cfaudit_export.core.model import Intent, Lateness, Seen, SeenWindow, SinkProgress, from_ms
 from cfaudit_export.core.seal import sealed
 from cfaudit_export.errors import ExitCode
 from cfaudit_export.stores.document import FORMAT, decode, encode, version_of
@@ -27,7 +27,8 @@ windows = st.builds(
     st.integers(1, 10**12),
 )
 hours = moments.map(lambda at: at.strftime("%Y-%m-%dT%H"))
-seen = st.dictionaries(hours, texts, max_size=3)
+entries = st.lists(st.builds(SeenWindow, windows, texts), max_size=2).map(tuple)
+seen = st.builds(Seen, st.dictionaries(hours, texts, max_size=3), entries, entries)
 few_windows = st.lists(windows, max_size=3).map(tuple)
 intents = st.builds(Intent, texts, windows, counts, texts, seen, counts)
 sinks = st.builds(
@@ -40,13 +41,13 @@ checkpoints = st.builds(
         Stream, texts, texts, st.lists(st.tuples(texts, texts), max_size=3).map(tuple), texts, st.none() | windows
     ),
     sinks=st.dictionaries(
-        texts | st.sampled_from(["window", "slice", "covered", "lent", "since", "before"]), sinks, max_size=3
+        texts | st.sampled_from(["window", "slice", "covered", "leased", "since", "before"]), sinks, max_size=3
     ),
     gaps=st.lists(gaps, max_size=2).map(tuple),
     lateness=st.builds(Lateness, counts, st.floats(0, 1e12), st.dictionaries(st.integers(-1, 360), counts)),
     tool=st.none() | texts,
     updated_at=st.datetimes(datetime(2320, 1, 1), datetime(2400, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001  # as above
-    lent=few_windows,
+    leased=few_windows,
 )
 
 
@@ -85,14 +86,14 @@ def test_equal_checkpoints_have_equal_documents(checkpoint: Checkpoint) -> None:
         checkpoint.lateness,
         checkpoint.tool,
         checkpoint.updated_at,
-        checkpoint.lent,
+        checkpoint.leased,
     )
     assert encode(again) == encode(turned) == encode(checkpoint)
 
 
 def test_a_person_can_read_and_compare_the_document() -> None:
     lines = encode(full_checkpoint()).decode().splitlines()
-    assert lines[1] == '  "format": 2,'
+    assert lines[1] == '  "format": 3,'
     assert re.fullmatch(r'  "digest": "[0-9a-f]{64}"', lines[-2])
     assert '        "2025-10-16T12:00:00Z/2026-11-20T12:00:00Z",' in lines
     assert '      "window": "2026-11-20T12:00:00Z/2026-11-20T12:00:00.001000Z",' in lines
@@ -153,7 +154,7 @@ def test_a_damaged_document_says_what_is_wrong_and_what_to_do(document: bytes, w
 
 def test_a_newer_format_asks_for_an_upgrade_even_when_all_else_is_strange() -> None:
     with pytest.raises(
-        CheckpointDamagedError, match=r"newer version of cfaudit-export \(format 3, this one reads 2\); upgrade"
+        CheckpointDamagedError, match=r"newer version of cfaudit-export \(format 4, this one reads 3\); upgrade"
     ):
         read(json.dumps({"format": FORMAT + 1, "streams": []}).encode())
 
@@ -164,8 +165,29 @@ def test_a_document_from_before_a_field_was_added_is_read() -> None:
     assert read(resealed(tree)).sinks["parquet"].quarantined == 0
 
 
+def flat(seen: Any) -> dict[str, str]:
+    """Return what a sink remembers as it was written until format 2: kinds told apart by the form of the key."""
+    gaps = {one["window"]: one["keys"] for one in seen["gaps"]}
+    return seen["hours"] | gaps | {one["window"].replace("/", "="): one["keys"] for one in seen["refilled"]}
+
+
+def earlier(version: int) -> Any:
+    """Return the tree of the full checkpoint in an earlier format."""
+    tree = json.loads(encode(full_checkpoint())) | {"format": version}
+    for sink in tree["sinks"].values():
+        for one in (sink, *sink["intents"]):
+            one["seen"] = flat(one["seen"])
+    return {"lent" if name == "leased" else name: value for name, value in tree.items()}
+
+
+def test_a_document_of_the_second_format_is_read_and_written_in_the_present_one() -> None:
+    old = read(resealed(earlier(2)))
+    assert old == full_checkpoint()
+    assert encode(old) == encode(full_checkpoint())
+
+
 def test_a_document_of_the_first_format_is_read_and_written_with_a_digest() -> None:
-    tree = json.loads(encode(full_checkpoint())) | {"format": 1}
+    tree = earlier(1)
     del tree["digest"]
     old = read(json.dumps(tree, indent=2).encode())
     assert old == full_checkpoint()
@@ -179,7 +201,7 @@ def test_a_document_of_the_first_format_is_read_and_written_with_a_digest() -> N
         (b'"rows": ', b'"rows": 1'),
         (b'\n  "updated_at"', b'\n   "updated_at"'),
         (b'"digest": "', b'"digest": "0'),
-        (b'"format": 2', b'"format": 1'),
+        (b'"format": 3', b'"format": 1'),
     ],
 )
 def test_an_edited_document_is_refused(edit: tuple[bytes, bytes]) -> None:
@@ -221,7 +243,7 @@ def test_the_version_changes_with_any_byte() -> None:
 
 def test_a_document_of_twenty_megabytes_comes_back() -> None:
     keys = {(from_ms(0) + timedelta(hours=hour)).strftime("%Y-%m-%dT%H"): "A" * 220_000 for hour in range(48)}
-    checkpoint = Checkpoint(Stream("a", "b"), {name: SinkProgress(seen=keys) for name in ("parquet", "s3")})
+    checkpoint = Checkpoint(Stream("a", "b"), {name: SinkProgress(seen=Seen(keys)) for name in ("parquet", "s3")})
     document = encode(checkpoint)
     assert len(document) > 20_000_000
     assert read(document, checkpoint.stream.id) == checkpoint

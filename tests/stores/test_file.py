@@ -25,7 +25,7 @@ from cfaudit_export import (
     Stream,
     TryAgainError,
 )
-from cfaudit_export.core.model import SinkProgress
+from cfaudit_export.core.model import Seen, SinkProgress
 from cfaudit_export.errors import ExitCode
 from cfaudit_export.stores.file import FileStore
 from cfaudit_export.testing import CheckpointStoreContract
@@ -33,7 +33,7 @@ from cfaudit_export.testing import CheckpointStoreContract
 STREAM = Stream("a" * 32, "auditlogs")
 OLD = Checkpoint(STREAM, updated_at=datetime(2026, 11, 1, tzinfo=UTC))
 # Large enough that a write takes a while.
-NEW = replace(OLD, sinks={"s3": SinkProgress(seen={"2026-11-02T00": "x" * 2_000_000})})
+NEW = replace(OLD, sinks={"s3": SinkProgress(seen=Seen({"2026-11-02T00": "x" * 2_000_000}))})
 
 
 class TestFileStore(CheckpointStoreContract):
@@ -167,7 +167,7 @@ def test_a_holder_that_is_asleep_keeps_the_stream_and_goes_on_when_it_wakes(fold
 # The writer dies the moment before it takes the named step.
 DYING_WRITER = """
 from dataclasses import replace
-from cfaudit_export.core.model import SinkProgress
+from cfaudit_export.core.model import Seen, SinkProgress
 step, left = sys.argv[3].split(":")
 
 def dying(real, steps=[int(left)]):
@@ -180,7 +180,7 @@ def dying(real, steps=[int(left)]):
 
 store = FileStore(Path(sys.argv[1]))
 old = store.load(sys.argv[2])
-new = replace(old.checkpoint, sinks={"s3": SinkProgress(seen={"2026-11-02T00": "x" * 2_000_000})})
+new = replace(old.checkpoint, sinks={"s3": SinkProgress(seen=Seen({"2026-11-02T00": "x" * 2_000_000}))})
 setattr(os, step, dying(getattr(os, step)))
 store.save(new, expected=old.version)
 print("survived", flush=True)
@@ -214,11 +214,11 @@ def test_a_writer_killed_at_any_step_leaves_the_old_document_or_the_new(
 
 RESTLESS_WRITER = """
 from dataclasses import replace
-from cfaudit_export.core.model import SinkProgress
+from cfaudit_export.core.model import Seen, SinkProgress
 store = FileStore(Path(sys.argv[1]))
 found = store.load(sys.argv[2])
 old, version = replace(found.checkpoint, sinks={}), found.version
-new = replace(old, sinks={"s3": SinkProgress(seen={"2026-11-02T00": "x" * 2_000_000})})
+new = replace(old, sinks={"s3": SinkProgress(seen=Seen({"2026-11-02T00": "x" * 2_000_000}))})
 while True:
     for checkpoint in (new, old):
         version = store.save(checkpoint, expected=version)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import IntEnum
 
+from cfaudit_export.core.gaps import open_gaps
 from cfaudit_export.core.model import Checkpoint, iso
 from cfaudit_export.core.times import show_duration
 
@@ -136,7 +137,7 @@ def examine(
         findings=tuple(sorted(findings, key=lambda finding: -_SEVERITY.index(finding.level))),
         streams=len(streams),
         lag_seconds=max((lag.total_seconds() for lag in lags if lag is not None and lag > timedelta()), default=0.0),
-        gaps=sum(len(one.gaps) for one in streams),
+        gaps=sum(len(open_gaps(one, expected.sinks or None)) for one in streams),
         quarantined=sum(one.sinks[name].quarantined for one in streams for name in _sinks(one, expected)),
         trimmed=sum(one.sinks[name].trimmed_rows for one in streams for name in _sinks(one, expected)),
         max_lag_seconds=expected.max_lag.total_seconds(),
@@ -185,7 +186,7 @@ def _of_stream(checkpoint: Checkpoint, expected: Expected, now: datetime) -> Ite
             )
         elif lag > expected.max_lag:
             yield HealthFinding(Level.CRITICAL, f"{where}: sink {name} is {show_duration(lag)} behind")
-    if gaps := checkpoint.gaps:
+    if gaps := open_gaps(checkpoint, expected.sinks or None):
         yield HealthFinding(Level.WARNING, f"{where}: {len(gaps)} gaps")
     for name in _sinks(checkpoint, expected):
         if refused := checkpoint.sinks[name].quarantined:

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import pyarrow as pa
 
 from cfaudit_export.core.intervals import contains, intersect, subtract
-from cfaudit_export.core.model import MILLISECOND, Checkpoint, Connection, Gap, Lateness, Stream, Window, floor_ms
+from cfaudit_export.core.model import MILLISECOND, Checkpoint, Connection, Gap, Lateness, Seen, Stream, Window, floor_ms
 from cfaudit_export.pipeline.commit import observe
-from cfaudit_export.pipeline.dedup.seen import merge, pack_gaps
+from cfaudit_export.pipeline.dedup.seen import merge, pack_windows
 from cfaudit_export.pipeline.ledger import Change
 from cfaudit_export.pipeline.map import map_extract, transformed
 from cfaudit_export.pipeline.run_context import Transform
@@ -249,13 +249,13 @@ def repaired(compared: Iterable[Compared], exported: Exported, sink: str, now: d
     What the export has in such a gap is remembered with it, and is not delivered again.
     """
     gaps = [gap for one in compared for gap in _gaps(one, now)]
-    keys = {gap.window: pack_gaps(exported.events(gap.window), [gap.window]) for gap in gaps}
+    keys = {gap.window: pack_windows(exported.events(gap.window), [gap.window]) for gap in gaps}
 
     def change(checkpoint: Checkpoint) -> Checkpoint:
         for gap in gaps:
             checkpoint = observe(gap.window, [gap], Lateness())(checkpoint)
             progress = checkpoint.sinks[sink]
-            kept = replace(progress, seen=merge(progress.seen, keys[gap.window]))
+            kept = replace(progress, seen=merge(progress.seen, Seen(gaps=keys[gap.window])))
             checkpoint = replace(checkpoint, sinks={**checkpoint.sinks, sink: kept})
         return checkpoint
 

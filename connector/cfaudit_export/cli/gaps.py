@@ -13,6 +13,7 @@ from cfaudit_export.cli.command import command
 from cfaudit_export.cli.run import Json, export_all, prepare
 from cfaudit_export.cli.shell import Shell
 from cfaudit_export.cli.status import checkpoints_of, named
+from cfaudit_export.core.gaps import open_gaps
 from cfaudit_export.core.jsonable import as_json
 from cfaudit_export.core.model import Checkpoint, Gap, iso
 from cfaudit_export.errors import CfauditError, ExitCode, worst
@@ -24,8 +25,8 @@ A gap is an interval with rows that could not be read, mostly because the server
 refuses to return them. Every run retries recent gaps and some older
 ones. Rows that become readable are delivered, and their gap is removed.
 
-Without --retry no server is called, and --account, --since and --until choose
-the gaps to list. With --retry all options of 'run' apply.
+Without --retry no server is called, and --account, --sink, --since and --until
+choose the gaps to list. With --retry all options of 'run' apply.
 
 Examples:
   cfaudit-export gaps
@@ -82,7 +83,8 @@ def _listed(checkpoint: Checkpoint, settings: Settings) -> tuple[Gap, ...]:
         return ()
     since = settings.since or datetime.min.replace(tzinfo=UTC)
     until = settings.until or datetime.max.replace(tzinfo=UTC)
-    return tuple(gap for gap in checkpoint.gaps if gap.window.before > since and gap.window.since < until)
+    listed = open_gaps(checkpoint, settings.sink or None)
+    return tuple(gap for gap in listed if gap.window.before > since and gap.window.since < until)
 
 
 def _described(checkpoint: Checkpoint, gap: Gap) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from cfaudit_export.cli.login import described
 from cfaudit_export.cli.run import Json, covered_until
 from cfaudit_export.cli.shell import Shell
 from cfaudit_export.cli.terminal import PROGRAM
+from cfaudit_export.core.gaps import open_gaps
 from cfaudit_export.core.intervals import holes
 from cfaudit_export.core.jsonable import as_json
 from cfaudit_export.core.model import Checkpoint, SinkProgress, Stream
@@ -170,12 +171,12 @@ def named(stream: Stream) -> str:
 
 def _current(checkpoints: list[Checkpoint]) -> list[Checkpoint]:
     """Leave out slices that were released, unless something of theirs is quarantined."""
-    lent = {replace(one.stream, slice=window).id for one in checkpoints for window in one.lent}
+    leased = {replace(one.stream, slice=window).id for one in checkpoints for window in one.leased}
     return [
         one
         for one in checkpoints
         if one.stream.slice is None
-        or one.stream.id in lent
+        or one.stream.id in leased
         or any(progress.quarantined for progress in one.sinks.values())
     ]
 
@@ -185,8 +186,8 @@ def _described(checkpoint: Checkpoint, now: datetime) -> dict[str, Any]:
         "stream": checkpoint.stream,
         "updated_at": checkpoint.updated_at,
         "lateness": checkpoint.lateness,
-        "gaps": checkpoint.gaps,
-        "lent": checkpoint.lent,
+        "gaps": open_gaps(checkpoint),
+        "leased": checkpoint.leased,
         "sinks": {
             name: _progress(progress, now) | {"manifest": _manifest(checkpoint, name)}
             for name, progress in checkpoint.sinks.items()
@@ -243,9 +244,9 @@ def _show(shell: Shell, checkpoint: Checkpoint) -> None:
     for name in checkpoint.sinks:
         if manifest := _manifest(checkpoint, name):
             terminal.answer(f"newest manifest: {manifest['anchor']}")
-    if checkpoint.gaps:
-        terminal.answer(f"gaps: {len(checkpoint.gaps):,}; '{PROGRAM} gaps' lists them")
-    for window in checkpoint.lent:
+    if gaps := open_gaps(checkpoint):
+        terminal.answer(f"gaps: {len(gaps):,}; '{PROGRAM} gaps' lists them")
+    for window in checkpoint.leased:
         terminal.answer(f"leased to slice {window}, until a run of it has finished")
     if late.count:
         terminal.answer(f"late events: {late.count:,}, at most {late.max_seconds:,.0f} s after their time")

@@ -146,7 +146,7 @@ class Trimmed:
         window: the interval.
         rows: how many rows these are; of a part of an interval that was cut since, an estimate.
         since: when they were read.
-        keys: their keys, packed as in `SinkProgress.seen`, where the sink has others in the interval, too.
+        keys: their keys, packed as in `Seen`, where the sink has others in the interval, too.
     """
 
     window: Window
@@ -171,6 +171,35 @@ class Trimming:
 
 
 @dataclass(frozen=True, slots=True)
+class SeenWindow:
+    """Keys of events that a sink has in a window, packed as in `Seen`."""
+
+    window: Window
+    keys: str
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Keys of events that a sink has: of each the first 96 bits in base64, sixteen characters.
+
+    With a million events in the rescan horizon, two of them agree in 96 bits with a probability below 10 to the minus
+    17. A window is in one entry of a kind at most, and entries are ascending.
+
+    Attributes:
+        hours: the keys of an hour, by its name (`2026-11-24T02`); kept for the rescan horizon, so that latecomers can
+            be told from events that the sink has.
+        gaps: windows in which the sink lacks what could not be read, with the keys of what could; kept until the sink
+            has the rest, however old they are. An entry is there even without keys.
+        refilled: windows that could not be read at first and were read after all, with the keys of what they hold;
+            kept for the rescan horizon: see `cfaudit_export.pipeline.dedup.refilled`.
+    """
+
+    hours: dict[str, str] = field(default_factory=dict)
+    gaps: tuple[SeenWindow, ...] = ()
+    refilled: tuple[SeenWindow, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Intent:
     """A promise written before a load: this batch is about to be in that sink.
 
@@ -179,7 +208,7 @@ class Intent:
         window: what is covered once the batch is loaded.
         rows: events in the batch.
         digest: SHA-256 of the staged file, hex.
-        seen: keys of the batch to be remembered once it is loaded, as in `SinkProgress.seen`.
+        seen: what is to be remembered once the batch is loaded.
         late_rows: how many of the rows are latecomers.
         trimming: what is trimmed, and what no longer, once the batch is loaded.
     """
@@ -188,7 +217,7 @@ class Intent:
     window: Window
     rows: int
     digest: str
-    seen: dict[str, str] = field(default_factory=dict)
+    seen: Seen = Seen()
     late_rows: int = 0
     trimming: Trimming = Trimming()
 
@@ -348,8 +377,8 @@ class SinkProgress:
 
     Attributes:
         covered: disjoint, ascending windows whose events (but for the gaps) are in the sink.
-        seen: keys of the events delivered since `seen_since`: hour (`2026-11-24T02`) to packed keys.
-        seen_since: from here on `seen` is complete; the next run reads from here again to find latecomers.
+        seen: what it remembers of the events that it has.
+        seen_since: from here on `seen.hours` is complete; the next run reads from here again to find latecomers.
         intents: batches on their way; settled before anything else.
         rows: events delivered since the beginning.
         quarantined: events the sink refused for good and that are quarantined.
@@ -363,7 +392,7 @@ class SinkProgress:
     """
 
     covered: tuple[Window, ...] = ()
-    seen: dict[str, str] = field(default_factory=dict)
+    seen: Seen = Seen()
     seen_since: datetime | None = None
     intents: tuple[Intent, ...] = ()
     rows: int = 0
@@ -392,11 +421,12 @@ class Checkpoint:
     Attributes:
         stream: which stream.
         sinks: progress by sink name.
-        gaps: what could not be read, ascending by window.
+        gaps: what is known of windows that could not be read, ascending; which sinks lack them is said
+            by their `seen.gaps`.
         lateness: how late events have been.
         tool: fingerprint of the source's tool when it was last used; a change is drift.
         updated_at: when it was last written.
-        lent: time leased to slices of the stream; only they export it, until it is released.
+        leased: time leased to slices of the stream; only they export it, until it is released.
         format: version of this document.
     """
 
@@ -406,8 +436,8 @@ class Checkpoint:
     lateness: Lateness = Lateness()
     tool: str | None = None
     updated_at: datetime = EPOCH
-    lent: tuple[Window, ...] = ()
-    format: int = 2
+    leased: tuple[Window, ...] = ()
+    format: int = 3
 
 
 @dataclass(frozen=True, slots=True)

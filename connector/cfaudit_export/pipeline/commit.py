@@ -14,6 +14,7 @@ from cfaudit_export.core.model import (
     Lateness,
     Proof,
     Receipt,
+    Seen,
     SinkProgress,
     Trimming,
     Unsealed,
@@ -31,7 +32,7 @@ class LoadedWindow:
     Attributes:
         sink: which sink.
         window: what it has.
-        seen: entries of `cfaudit_export.pipeline.dedup.seen` to be remembered.
+        seen: what is to be remembered of it.
         batch_id: whose intent is kept now.
         receipt: what the sink said.
         trimming: what is trimmed, and what no longer.
@@ -40,7 +41,7 @@ class LoadedWindow:
 
     sink: str
     window: Window
-    seen: dict[str, str] = field(default_factory=dict)
+    seen: Seen = field(default_factory=Seen)
     batch_id: str | None = None
     receipt: Receipt | None = None
     trimming: Trimming = field(default_factory=Trimming)

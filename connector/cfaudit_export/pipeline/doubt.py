@@ -13,7 +13,7 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from cfaudit_export.core.model import Batch, Receipt, Trimming, Window
+from cfaudit_export.core.model import Batch, Receipt, Seen, Trimming, Window
 from cfaudit_export.errors import SinkError, SinkRefusedError
 
 _LOG = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ class Answered:
         receipt: its word.
         batch: the batch; None where its staged file is lost.
         window: what the batch completes.
-        seen: entries of `cfaudit_export.pipeline.dedup.seen`.
+        seen: what is to be remembered of it.
         late_rows: how many of its events came late.
         trimming: what is trimmed with it, and what no longer.
     """
@@ -40,7 +40,7 @@ class Answered:
     receipt: Receipt
     batch: Batch | None
     window: Window
-    seen: dict[str, str]
+    seen: Seen
     late_rows: int
     trimming: Trimming
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
+from cfaudit_export.core.gaps import lacking
 from cfaudit_export.core.intervals import contains, intersect, subtract, union
 from cfaudit_export.core.model import EPOCH, MILLISECOND, Checkpoint, Gap, SinkProgress, Window, floor_ms
-from cfaudit_export.pipeline.dedup.seen import gap_windows
 from cfaudit_export.pipeline.dedup.trimmed import to_read
 
 FIRST_RUN = timedelta(days=30)
@@ -141,8 +141,8 @@ def plan_stream(checkpoint: Checkpoint | None, sinks: Iterable[str], request: Ru
         return _nothing(progress)
     if request.only_gaps:
         return _only_gaps(checkpoint, progress, Window(floor_ms(request.since) if request.since else EPOCH, before))
-    lent = checkpoint.lent if checkpoint else ()
-    missing = {name: subtract(_missing(one, known, request, before), lent) for name, one in progress.items()}
+    leased = checkpoint.leased if checkpoint else ()
+    missing = {name: subtract(_missing(one, known, request, before), leased) for name, one in progress.items()}
     rescan = {name: () if request.bounded else _rescan(one, before) for name, one in progress.items()}
     gaps: dict[str, tuple[Window, ...]] = dict.fromkeys(progress, ())
     if checkpoint and not request.bounded:
@@ -170,11 +170,11 @@ def _nothing(sinks: Iterable[str]) -> Plan:
 
 
 def _only_gaps(checkpoint: Checkpoint | None, progress: Mapping[str, SinkProgress], within: Window) -> Plan:
-    lacking = {name: intersect(gap_windows(one.seen), [within]) for name, one in progress.items()}
-    read = _all(lacking)
-    none: dict[str, tuple[Window, ...]] = dict.fromkeys(lacking, ())
+    gaps = {name: intersect(lacking(one), [within]) for name, one in progress.items()}
+    read = _all(gaps)
+    none: dict[str, tuple[Window, ...]] = dict.fromkeys(gaps, ())
     wanted = Window(read[0].since, read[-1].before) if read else None
-    return Plan(wanted, read, none, none, lacking, none, _shadowed(checkpoint), (), within.before, bounded=True)
+    return Plan(wanted, read, none, none, gaps, none, _shadowed(checkpoint), (), within.before, bounded=True)
 
 
 def _shadowed(checkpoint: Checkpoint | None) -> tuple[Window, ...]:
@@ -219,9 +219,9 @@ def _gaps(
     old = [gap for gap in checkpoint.gaps if not intersect([gap.window], near) and is_due(gap, request.now)]
     tried = [gap.window for gap in sorted(old, key=lambda gap: gap.last_tried_at)[: request.retry]]
     still_open = [gap.window for gap in checkpoint.gaps]
-    lacking = {name: gap_windows(progress.seen) for name, progress in sinks.items()}
+    lacked = {name: lacking(progress) for name, progress in sinks.items()}
     wanted = {
-        name: union(*intersect(windows, tried), *subtract(windows, still_open)) for name, windows in lacking.items()
+        name: union(*intersect(windows, tried), *subtract(windows, still_open)) for name, windows in lacked.items()
     }
     return {name: intersect(windows, [Window(EPOCH, before)]) for name, windows in wanted.items()}
 

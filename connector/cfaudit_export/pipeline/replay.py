@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from cfaudit_export.core.intervals import intersect
-from cfaudit_export.core.model import EPOCH, Batch, Receipt, SinkProgress, Stream, Unsealed, Window
+from cfaudit_export.core.model import EPOCH, Batch, Receipt, Seen, SinkProgress, Stream, Unsealed, Window
 from cfaudit_export.errors import CfauditError, ExitCode, SinkRefusedError, UsageError
 from cfaudit_export.pipeline.answer import load_into
-from cfaudit_export.pipeline.dedup.seen import pack, pack_gaps
+from cfaudit_export.pipeline.dedup.seen import merge, pack, pack_windows
 from cfaudit_export.pipeline.destination import fault
 from cfaudit_export.pipeline.ledger import Change, Ledger
 from cfaudit_export.pipeline.proving import unsealed_of
@@ -180,15 +180,15 @@ def _require_lack(ledger: Ledger, target: ReplayTarget, batches: list[Batch]) ->
         )
 
 
-def _known(aside: Quarantine, target: ReplayTarget, batch: Batch) -> dict[str, str]:
+def _known(aside: Quarantine, target: ReplayTarget, batch: Batch) -> Seen:
     """Return what another sink than the one that refused is to remember, should it be exported to itself one day.
 
     Of the window of the batch it has these events and lacks the others, as where there was a gap.
     """
     if target.name == target.refused_by:
-        return {}  # it has known them since they were first given to it
+        return Seen()  # it has known them since they were first given to it
     events = aside.events(batch)
-    return pack(events, EPOCH) | pack_gaps(events, [batch.window])
+    return replace(pack(events, EPOCH), gaps=pack_windows(events, [batch.window]))
 
 
 def _unsealed(target: ReplayTarget, batch: Batch | None, receipt: Receipt, window: Window) -> tuple[Unsealed, ...]:
@@ -208,13 +208,14 @@ def _replayed(
         return replace(one, quarantined=one.quarantined - batch.rows)
 
     def brought(one: SinkProgress) -> SinkProgress:
-        seen = one.seen | {place: one.seen.get(place, "") + keys for place, keys in known.items()}
+        had = {gap.window: gap.keys for gap in one.seen.gaps}
+        gaps = tuple(replace(gap, keys=had.get(gap.window, "") + gap.keys) for gap in known.gaps)
         rows, quarantined = one.rows + batch.rows - refused, one.quarantined + refused
         return replace(
             one,
             rows=rows,
             quarantined=quarantined,
-            seen=seen,
+            seen=merge(one.seen, replace(known, gaps=gaps)),
             replayed=batch.batch_id,
             proof=replace(one.proof, unsealed=(*one.proof.unsealed, *unsealed)),
             destination=one.destination or target.destination,

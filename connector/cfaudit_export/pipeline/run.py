@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 import pyarrow as pa
 
+from cfaudit_export.core.gaps import open_gaps
 from cfaudit_export.core.intervals import intersect, subtract, union
 from cfaudit_export.core.model import RunReport, Window
 from cfaudit_export.errors import CfauditError, ExitCode, worst
@@ -231,17 +232,17 @@ class _Run:
 
     def _report(self, plan: Plan | None) -> RunReport:
         sinks = tuple(sink_run.report() for sink_run in self._sink_runs.values())
-        checkpoint = self._ledger.checkpoint
+        gaps = open_gaps(self._ledger.checkpoint, self._sink_runs)
         codes = [sink.exit_code for sink in sinks]
         if self._error:
             codes.append(self._error.exit_code)
-        if checkpoint.gaps or any(map(self._is_refused, self._sink_runs)):
+        if gaps or any(map(self._is_refused, self._sink_runs)):
             codes.append(ExitCode.INCOMPLETE)
         left = [self._ledger.progress(name) for name in self._sink_runs]
         if overdue := max((one.overdue_rows(self._started_at) for one in left), default=0):
             _LOG.warning("columns are missing for more than a day", extra={"rows": overdue})
             codes += [ExitCode.INCOMPLETE] * self._context.fail_on_trimmed
-        if gaps := checkpoint.gaps:
+        if gaps:
             first, last = gaps[0].window.since, max(gap.window.before for gap in gaps)
             extent = {"gaps": len(gaps), "rows": sum(gap.rows for gap in gaps), "within": str(Window(first, last))}
             _LOG.warning("gaps remain", extra=extent)
@@ -257,7 +258,7 @@ class _Run:
             completed=max(self._completed.values(), default=0),
             still_trimmed=max((one.trimmed_rows for one in left), default=0),
             sinks=sinks,
-            gaps=checkpoint.gaps,
+            gaps=gaps,
             error=str(self._error) if self._error else None,
             exit_code=worst(codes),
             retry_after_seconds=self._error.retry_after_seconds if self._error else None,

@@ -85,11 +85,11 @@ def _lease(context: RunContext, waiting: LockWait) -> None:
     window = _time_of(context.stream)
     with _held(context.store, context.stream, waiting) as stream:
         ledger = Ledger(context.store, stream)
-        for other in ledger.checkpoint.lent:
+        for other in ledger.checkpoint.leased:
             if other != window and intersect([other], [window]):
                 _reclaim(context, ledger, other)
         if any(subtract([window], ledger.progress(sink).covered) for sink in context.sinks):
-            ledger.write(lambda checkpoint: _with_lent(checkpoint, [*checkpoint.lent, window]), context.clock())
+            ledger.write(lambda checkpoint: _with_leased(checkpoint, [*checkpoint.leased, window]), context.clock())
         Ledger(context.store, context.stream).write(_begin(ledger.checkpoint, window, context.sinks), context.clock())
 
 
@@ -155,8 +155,8 @@ def _released(own: Checkpoint) -> Change:
         for window in gained:
             inside = [gap for gap in own.gaps if intersect([gap.window], [window])]
             checkpoint = observe(window, inside, Lateness())(checkpoint)
-        left = [window for window in checkpoint.lent if window != own.stream.slice]
-        return _with_lent(replace(checkpoint, sinks=sinks, tool=checkpoint.tool or own.tool), left)
+        left = [window for window in checkpoint.leased if window != own.stream.slice]
+        return _with_leased(replace(checkpoint, sinks=sinks, tool=checkpoint.tool or own.tool), left)
 
     return change
 
@@ -199,8 +199,8 @@ def _placed(mine: SinkProgress, other: SinkProgress) -> SinkProgress:
     return replace(mine, destination=known.destination, marker=known.marker)
 
 
-def _with_lent(checkpoint: Checkpoint, windows: list[Window]) -> Checkpoint:
-    return replace(checkpoint, lent=tuple(sorted(set(windows))))
+def _with_leased(checkpoint: Checkpoint, windows: list[Window]) -> Checkpoint:
+    return replace(checkpoint, leased=tuple(sorted(set(windows))))
 
 
 @contextmanager

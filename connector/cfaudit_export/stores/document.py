@@ -5,7 +5,7 @@ stable order, a window is one text `since/before` (ISO 8601). A document that ca
 fresh start, because a fresh start would deliver everything twice.
 
 It is sealed (`seal`), so that an edited document, or one that a disk has changed, is refused. Documents of format 1 are
-not; they are read, and written in the present format when they are saved.
+not. Documents of earlier formats are read, and written in the present one when they are saved.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ import msgspec
 from cfaudit_export.core.model import EPOCH, Checkpoint, iso
 from cfaudit_export.core.seal import broken_seal, sealed
 from cfaudit_export.errors import CheckpointDamagedError
+from cfaudit_export.stores.upgrade import upgrade
 
-FORMAT = 2
+FORMAT = 3
 # Coverage ends before the moment at which it is written. Another clock may be ahead of ours, by no more than this.
 _AHEAD = timedelta(days=1)
 # Where the model has a window, and where several.
 _ONE = ("window", "slice")
-_SEVERAL = ("covered", "lent", "completed", "fresh", "listed")
+_SEVERAL = ("covered", "leased", "completed", "fresh", "listed")
 
 
 def encode(checkpoint: Checkpoint) -> bytes:
@@ -53,7 +54,7 @@ def decode(document: bytes, *, stream_id: str, where: str) -> Checkpoint:
         tree = msgspec.json.decode(document, type=dict[str, Any])
         _refuse_other_format(tree, where)
         _refuse_edited(tree, document, where)
-        tree = {name: value for name, value in tree.items() if name != "digest"} | {"format": FORMAT}
+        tree = {name: value for name, value in upgrade(tree).items() if name != "digest"} | {"format": FORMAT}
         checkpoint = msgspec.convert(_unfold(tree), Checkpoint, str_keys=True)
     except (ValueError, RecursionError) as error:
         raise _damaged(where, str(error)) from error

@@ -34,7 +34,7 @@ from cfaudit_export import (
     Stream,
     Window,
 )
-from cfaudit_export.core.model import Intent, Lateness, Proof, SinkProgress, Unsealed
+from cfaudit_export.core.model import Intent, Lateness, Proof, Seen, SeenWindow, SinkProgress, Unsealed
 from cfaudit_export.plugin.interfaces import BlobStore
 
 T = TypeVar("T")
@@ -52,9 +52,13 @@ def full_checkpoint(stream: Stream | None = None) -> Checkpoint:
             Window(_NOON - timedelta(days=400), _NOON),
             Window(_NOON + timedelta(hours=1), _NOON.replace(hour=20)),
         ),
-        seen={"2026-11-20T11": "AAECAwQ=", "2026-11-20T12": ""},
+        seen=Seen(
+            {"2026-11-20T11": "AAECAwQ=", "2026-11-20T12": ""},
+            gaps=(SeenWindow(window, "CQoL"),),
+            refilled=(SeenWindow(Window(_NOON - timedelta(hours=1), _NOON), ""),),
+        ),
         seen_since=_NOON - timedelta(hours=1, microseconds=1),
-        intents=(Intent("ab" * 16, window, 17, "cd" * 32, seen={"2026-11-20T12": "BQYH"}, late_rows=2),),
+        intents=(Intent("ab" * 16, window, 17, "cd" * 32, seen=Seen({"2026-11-20T12": "BQYH"}), late_rows=2),),
         rows=1 << 40,
         quarantined=3,
         proof=Proof(
@@ -89,7 +93,7 @@ def full_checkpoint(stream: Stream | None = None) -> Checkpoint:
         lateness=Lateness(5, 123.456789, {1: 2, 360: 2, -1: 1}),
         tool="sha256:1234",
         updated_at=_NOON + timedelta(microseconds=123456),
-        lent=(Window(_NOON - timedelta(days=500), _NOON - timedelta(days=450)),),
+        leased=(Window(_NOON - timedelta(days=500), _NOON - timedelta(days=450)),),
     )
 
 
@@ -201,7 +205,7 @@ class CheckpointStoreContract:
     def test_a_checkpoint_of_some_megabytes_comes_back(self, new_store: NewStore) -> None:
         """A rescan horizon of a busy account holds hundreds of thousands of keys."""
         seen = {f"2026-11-{day:02d}T{hour:02d}": "x" * 50_000 for day in (19, 20) for hour in range(24)}
-        checkpoint = replace(_checkpoint(1, 1), sinks={"s3": SinkProgress(seen=seen, seen_since=_NOON)})
+        checkpoint = replace(_checkpoint(1, 1), sinks={"s3": SinkProgress(seen=Seen(seen), seen_since=_NOON)})
         new_store().save(checkpoint, expected=None)
         assert _loaded(new_store, 1) == checkpoint
 

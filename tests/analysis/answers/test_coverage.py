@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cfaudit_export.analysis.answers.coverage import cover, reach
 from cfaudit_export.core.intervals import contains
-from cfaudit_export.core.model import EPOCH, Checkpoint, Gap, SinkProgress, Stream, Window
+from cfaudit_export.core.model import EPOCH, Checkpoint, Gap, Seen, SeenWindow, SinkProgress, Stream, Window
 
 ACCOUNT = "0f3c1e5a7b9d2468ace013579bdf2468"
 
@@ -24,7 +24,8 @@ PERIOD = span(100, 200)
 
 def checkpoint(*covered: Window, sink: str = "parquet", gaps: tuple[Gap, ...] = (), **stream: Any) -> Checkpoint:
     given_stream = Stream(**{"account_id": ACCOUNT, "source": "auditlogs"} | stream)
-    return Checkpoint(given_stream, {sink: SinkProgress(covered=covered)}, gaps)
+    seen = Seen(gaps=tuple(SeenWindow(one.window, "") for one in gaps))
+    return Checkpoint(given_stream, {sink: SinkProgress(covered, seen)}, gaps)
 
 
 def gap(since: float, before: float, rows: int = 1) -> Gap:

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from cfaudit_export.core.gaps import open_gaps
 from cfaudit_export.core.intervals import intersect, subtract, union
 from cfaudit_export.core.model import Checkpoint, Gap, SinkProgress, Stream, Window
 
@@ -138,5 +139,5 @@ def _stream(checkpoint: Checkpoint, name: str, progress: SinkProgress, period: W
         name,
         progress.covered[-1].before if progress.covered else None,
         subtract((period,), progress.covered),
-        tuple(gap for gap in checkpoint.gaps if intersect((gap.window,), (period,))),
+        tuple(gap for gap in open_gaps(checkpoint, [name]) if intersect((gap.window,), (period,))),
     )

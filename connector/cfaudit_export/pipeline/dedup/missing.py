@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from cfaudit_export.core.intervals import intersect, subtract
-from cfaudit_export.core.model import Gap, Lateness, SinkProgress, Trimming, Window
+from cfaudit_export.core.model import Gap, Lateness, Seen, SinkProgress, Trimming, Window
 from cfaudit_export.pipeline.dedup.refilled import carry_keys, keep_refilled, known_gaps, without_shadows
-from cfaudit_export.pipeline.dedup.seen import gap_windows, pack, pack_gaps, unseen, within
+from cfaudit_export.pipeline.dedup.seen import gap_windows, pack, pack_windows, unseen, within
 from cfaudit_export.pipeline.dedup.shadows import held_shadows, keep_shadows, remaining_shadows, replace_shadows
 from cfaudit_export.pipeline.dedup.trimmed import Delivered, completions, trimming, unread, without_delivered
 from cfaudit_export.plugin.interfaces import Extract
@@ -46,14 +46,14 @@ class NewRows:
 
     Attributes:
         window: the window of the sink that lies in the piece.
-        seen: entries of `cfaudit_export.pipeline.dedup.seen` to be remembered.
+        seen: what is to be remembered of it.
         late: what came late.
         known: windows of gaps of which the sink has the rows already, from another source.
         trimming: what is trimmed, and what no longer, once it is delivered.
     """
 
     window: Window
-    seen: dict[str, str]
+    seen: Seen
     late: Lateness
     known: tuple[Window, ...]
     trimming: Trimming
@@ -80,7 +80,7 @@ def new_rows_of(table: pa.Table, extract: Extract, need: SinkNeed) -> Iterator[t
         left = unread(progress.seen, events, held_shadows(progress.seen, need.account_id, window))
         delivered = Delivered(subtract([window], left), done.num_rows)
         trimmed = trimming(new, events, extract, progress, delivered)
-        keys = pack(new, since) | read
+        keys = replace(read, hours=pack(new, since).hours)
         if done.num_rows:
             new = pa.concat_tables([new, done]).sort_by("event_time")
         yield NewRows(window, keys, _lateness(late, extract.read_at), known, trimmed), new
@@ -98,7 +98,7 @@ def is_lacked(shares: Iterable[NewRows], gap: Gap) -> bool:
 
 def _new(
     rows: pa.Table, extract: Extract, need: SinkNeed, window: Window, known: tuple[Window, ...]
-) -> tuple[pa.Table, dict[str, str]]:
+) -> tuple[pa.Table, Seen]:
     """Return the rows that a sink lacks, and what to remember of the odd places in the window."""
     seen = need.progress.seen
     gaps = [gap for gap in extract.gaps if not intersect([gap.window], known)]
@@ -108,8 +108,8 @@ def _new(
     new = replace_shadows(lacking, held, remaining)
     odd = intersect([gap.window for gap in gaps], [window])
     had = (name for names in held.values() for name in names)
-    read = carry_keys(seen, keep_shadows(pack_gaps(rows, odd), remaining), had)
-    return new, read | keep_refilled(seen, rows, extract.refilled, (*odd, *known), window)
+    read = carry_keys(seen, keep_shadows(pack_windows(rows, odd), remaining), had)
+    return new, Seen(gaps=read, refilled=keep_refilled(seen, rows, extract.refilled, (*odd, *known), window))
 
 
 def _lateness(late: pa.Table, read_at: datetime) -> Lateness:

@@ -1,89 +1,82 @@
-"""Keys of delivered events: 96 bits of each key in base64, sixteen characters an event, in three sorts of entries.
-
-An hour, `2026-11-24T02`, holds the keys of its events; hours are kept for the rescan horizon, so that latecomers can
-be told from events that a sink has. With a million events in the horizon, two of them agree in 96 bits with a
-probability below 10 to the minus 17.
-
-A gap, `2026-11-24T02:13:05.123Z/2026-11-24T02:13:05.124Z`, holds the keys of what could be read in its window; it is
-kept as long as the sink lacks the rest. The entry is there even without keys: it is how a sink knows that it lacks
-something, however old, and after whichever sink the gap was healed for.
-
-The third sort is that of `refilled`.
-"""
+"""What a sink remembers of the events that it has (`Seen`): made, merged, forgotten, and compared with what is read."""
 
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from cfaudit_export.core.intervals import subtract, union
-from cfaudit_export.core.model import Window
+from cfaudit_export.core.model import Seen, SeenWindow, Window
 
 _PACKED = 16
 _HEX = 24
-_HOUR = len("2026-11-24T02")
 
 
-def unseen(table: pa.Table, seen: Mapping[str, str]) -> pa.Table:
-    """Return the events whose key is not among the packed ones."""
-    if not seen or not table.num_rows:
+def unseen(table: pa.Table, seen: Seen) -> pa.Table:
+    """Return the events whose key is not among those that are remembered of their time."""
+    if seen == Seen() or not table.num_rows:
         return table
-    first, last = (f"{at.as_py():%Y-%m-%dT%H}" for at in pc.min_max(table["event_time"]).values())
-    known = "".join(
-        keys for name, keys in seen.items() if name[:_HOUR] <= last and name.rpartition("/")[2][:_HOUR] >= first
-    )
+    first, last = (at.as_py() for at in pc.min_max(table["event_time"]).values())
+    hours = [keys for hour, keys in seen.hours.items() if _hour(first) <= hour <= _hour(last)]
+    windows = [
+        one.keys
+        for one in (*seen.gaps, *seen.refilled)
+        if _floor_hour(one.window.since) <= last and one.window.before >= _floor_hour(first)
+    ]
+    known = "".join((*hours, *windows))
     return table.filter(pc.invert(pc.is_in(_pack(table["event_key"]), value_set=_split(known.encode()))))
 
 
-def pack(table: pa.Table, since: datetime) -> dict[str, str]:
+def pack(table: pa.Table, since: datetime) -> Seen:
     """Return the packed keys, by hour, of the events from `since` on."""
     recent = table.filter(pc.greater_equal(table["event_time"], pa.scalar(since, table["event_time"].type)))
     if not recent.num_rows:
-        return {}
+        return Seen()
     packed = _pack(recent["event_key"])
     hours = pc.strftime(recent["event_time"], format="%Y-%m-%dT%H")
     by_hour = pa.table({"hour": hours, "key": packed}).group_by("hour").aggregate([("key", "list")])
-    return {
-        hour: "".join(keys)
-        for hour, keys in zip(by_hour["hour"].to_pylist(), by_hour["key_list"].to_pylist(), strict=True)
-    }
+    named = zip(by_hour["hour"].to_pylist(), by_hour["key_list"].to_pylist(), strict=True)
+    return Seen({hour: "".join(keys) for hour, keys in named})
 
 
-def pack_gaps(table: pa.Table, gaps: Iterable[Window]) -> dict[str, str]:
-    """Return the packed keys of the events that could be read in the windows of gaps, by gap."""
-    return {str(gap): "".join(_pack(within(table, [gap])["event_key"]).to_pylist()) for gap in gaps}
+def pack_windows(table: pa.Table, windows: Iterable[Window]) -> tuple[SeenWindow, ...]:
+    """Return the packed keys of the events in each of the windows."""
+    return tuple(SeenWindow(one, "".join(_pack(within(table, [one])["event_key"]).to_pylist())) for one in windows)
 
 
-def merge(seen: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
+def merge(seen: Seen, more: Seen) -> Seen:
     """Return both together: the keys of an hour add up, those of a window are replaced."""
-    added = {name: seen.get(name, "") + keys if len(name) == _HOUR else keys for name, keys in more.items()}
-    return dict(sorted({**seen, **added}.items()))
+    hours = {hour: seen.hours.get(hour, "") + keys for hour, keys in more.hours.items()}
+    return Seen(
+        dict(sorted({**seen.hours, **hours}.items())),
+        _replaced(seen.gaps, more.gaps),
+        _replaced(seen.refilled, more.refilled),
+    )
 
 
-def forget(seen: Mapping[str, str], before: datetime) -> dict[str, str]:
-    """Return what is left without the hours, and the filled windows, that end before; gaps stay."""
-    first = f"{before:%Y-%m-%dT%H}"
-    return {name: keys for name, keys in seen.items() if name.rpartition("=")[2] >= first or _is_gap(name)}
+def forget(seen: Seen, before: datetime) -> Seen:
+    """Return what is left without the hours, and the refilled windows, that end before; gaps stay."""
+    return replace(
+        seen,
+        hours={hour: keys for hour, keys in seen.hours.items() if hour >= _hour(before)},
+        refilled=tuple(one for one in seen.refilled if one.window.before >= _floor_hour(before)),
+    )
 
 
-def close_gaps(seen: Mapping[str, str], window: Window) -> dict[str, str]:
+def close_gaps(seen: Seen, window: Window) -> Seen:
     """Return what is left when a window was read again: gaps in it are over, those that reach beyond it are cut."""
-    left: dict[str, str] = {}
-    for name, keys in seen.items():
-        rest = [name] if not _is_gap(name) else map(str, subtract([_window(name)], [window]))
-        left.update(dict.fromkeys(rest, keys))
-    return left
+    left = (replace(one, window=rest) for one in seen.gaps for rest in subtract([one.window], [window]))
+    return replace(seen, gaps=_replaced((), left))
 
 
-def gap_keys(seen: Mapping[str, str]) -> Iterator[tuple[Window, set[str]]]:
-    """Yield each gap with the packed keys of what could be read in it."""
-    for name, keys in seen.items():
-        if _is_gap(name):
-            yield _window(name), split(keys)
+def gap_windows(seen: Seen) -> tuple[Window, ...]:
+    """Return the windows in which the sink lacks something that could not be read."""
+    return union(*(one.window for one in seen.gaps))
 
 
 def split(keys: str) -> set[str]:
@@ -94,11 +87,6 @@ def split(keys: str) -> set[str]:
 def packed(key: str) -> str:
     """Return one key packed."""
     return b64encode(bytes.fromhex(key[:_HEX])).decode()
-
-
-def gap_windows(seen: Mapping[str, str]) -> tuple[Window, ...]:
-    """Return the windows in which the sink lacks something that could not be read."""
-    return union(*(_window(name) for name in seen if _is_gap(name)))
 
 
 def within(table: pa.Table, windows: Iterable[Window]) -> pa.Table:
@@ -117,13 +105,18 @@ def within(table: pa.Table, windows: Iterable[Window]) -> pa.Table:
     return table.filter(inside)
 
 
-def _is_gap(name: str) -> bool:
-    return "/" in name
+def _replaced(one: Iterable[SeenWindow], other: Iterable[SeenWindow]) -> tuple[SeenWindow, ...]:
+    """Return the entries of both, ascending; of a window that both have, that of the other."""
+    by_window = {entry.window: entry for entry in (*one, *other)}
+    return tuple(by_window[window] for window in sorted(by_window))
 
 
-def _window(name: str) -> Window:
-    since, before = map(datetime.fromisoformat, name.split("/"))
-    return Window(since, before)
+def _hour(at: datetime) -> str:
+    return f"{at:%Y-%m-%dT%H}"
+
+
+def _floor_hour(at: datetime) -> datetime:
+    return at.replace(minute=0, second=0, microsecond=0)
 
 
 def _pack(keys: pa.ChunkedArray) -> pa.Array:

@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 
 from cfaudit_export.core.identity import shadow_key
 from cfaudit_export.core.intervals import intersect
-from cfaudit_export.core.model import MILLISECOND, Gap, Window
-from cfaudit_export.pipeline.dedup.seen import gap_keys, packed, within
+from cfaudit_export.core.model import MILLISECOND, Gap, Seen, SeenWindow, Window
+from cfaudit_export.pipeline.dedup.seen import packed, split, within
 from cfaudit_export.schema import SHADOW
 
 # Shadows stand in gaps of a millisecond. Gaps that touch are one in the memory of a sink; longer ones have none.
@@ -35,11 +35,12 @@ def name_shadows(gaps: Iterable[Gap], table: pa.Table) -> tuple[Gap, ...]:
     return tuple(replace(gap, shadows=tuple(within(shadows, [gap.window])["event_id"].to_pylist())) for gap in gaps)
 
 
-def held_shadows(seen: Mapping[str, str], account_id: str, window: Window) -> HeldShadows:
+def held_shadows(seen: Seen, account_id: str, window: Window) -> HeldShadows:
     """Return what a sink has of shadows in a window."""
     found: dict[datetime, tuple[str, ...]] = {}
-    for gap, keys in gap_keys(seen):
-        for inside in intersect([gap], [window]) if gap.duration <= _LONGEST_GAP else ():
+    for gap in seen.gaps:
+        keys = split(gap.keys)
+        for inside in intersect([gap.window], [window]) if gap.window.duration <= _LONGEST_GAP else ():
             for at in _milliseconds(inside):
                 found[at] = tuple(_had(keys, (shadow_key(account_id, at, number) for number in count())))
     return {at: names for at, names in found.items() if names}
@@ -66,14 +67,15 @@ def replace_shadows(new: pa.Table, held: HeldShadows, remaining: HeldShadows) ->
     return new.set_column(new.schema.get_field_index("replaces"), new.schema.field("replaces"), column)
 
 
-def keep_shadows(seen: Mapping[str, str], remaining: HeldShadows) -> dict[str, str]:
+def keep_shadows(gaps: Iterable[SeenWindow], remaining: HeldShadows) -> tuple[SeenWindow, ...]:
     """Return the entries of gaps with the keys of shadows that remain, though this reading cast none of its own."""
-    kept = dict(seen)
-    for gap, keys in gap_keys(seen):
-        for at, names in remaining.items():
-            if gap.since <= at < gap.before:
-                kept[str(gap)] += "".join(key for key in map(packed, names) if key not in keys)
-    return kept
+    kept = []
+    for gap in gaps:
+        had = split(gap.keys)
+        inside = (names for at, names in remaining.items() if gap.window.since <= at < gap.window.before)
+        more = (key for names in inside for key in map(packed, names) if key not in had)
+        kept.append(replace(gap, keys=gap.keys + "".join(more)))
+    return tuple(kept)
 
 
 def _had(keys: set[str], names: Iterable[str]) -> Iterator[str]:

@@ -11,7 +11,7 @@ where a piece does not bring them again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -20,8 +20,8 @@ import pyarrow.compute as pc
 
 from cfaudit_export.core.identity import completion_key
 from cfaudit_export.core.intervals import contains, intersect, subtract, union
-from cfaudit_export.core.model import EPOCH, MILLISECOND, SinkProgress, Trimmed, Trimming, Window, floor_ms
-from cfaudit_export.pipeline.dedup.seen import gap_keys, gap_windows, packed, split, within
+from cfaudit_export.core.model import EPOCH, MILLISECOND, Seen, SinkProgress, Trimmed, Trimming, Window, floor_ms
+from cfaudit_export.pipeline.dedup.seen import gap_windows, packed, split, within
 from cfaudit_export.pipeline.dedup.shadows import HeldShadows
 from cfaudit_export.plugin.interfaces import Extract
 
@@ -87,7 +87,7 @@ def completions(rows: pa.Table, new: pa.Table, progress: SinkProgress) -> pa.Tab
     return named.set_column(known.schema.get_field_index("replaces"), known.schema.field("replaces"), keys)
 
 
-def unread(seen: Mapping[str, str], events: pa.Table, held: HeldShadows) -> tuple[Window, ...]:
+def unread(seen: Seen, events: pa.Table, held: HeldShadows) -> tuple[Window, ...]:
     """Return the gaps of which a sink has events that a piece does not bring.
 
     Args:
@@ -97,9 +97,9 @@ def unread(seen: Mapping[str, str], events: pa.Table, held: HeldShadows) -> tupl
     """
     shadows = {packed(name) for names in held.values() for name in names}
     return tuple(
-        gap
-        for gap, keys in gap_keys(seen)
-        if keys - shadows - set(map(packed, within(events, [gap])["event_key"].to_pylist()))
+        gap.window
+        for gap in seen.gaps
+        if split(gap.keys) - shadows - set(map(packed, within(events, [gap.window])["event_key"].to_pylist()))
     )
 
 
