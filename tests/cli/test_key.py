@@ -42,7 +42,7 @@ def test_the_key_in_use_is_shown(cli: Cli, place: Path, monkeypatch: pytest.Monk
     ("given", "code", "said"),
     [
         (("key",), 2, "missing argument"),
-        (("key", "make"), 2, "expected one of new, show"),
+        (("key", "make"), 2, "expected one of new, show, rotate"),
         (("key", "new"), 2, "say where the signing key goes"),
         (("key", "show"), 2, "say which key"),
         (("key", "show", "--key-file", "gone"), 78, "cannot be used: no such file"),

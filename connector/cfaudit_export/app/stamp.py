@@ -1,12 +1,51 @@
-"""A document -> what a time stamping authority (RFC 3161) says of it."""
+"""A manifest -> what a time stamping authority (RFC 3161) says of it, kept beside it."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 from cfaudit_export.core.escape import shown
-from cfaudit_export.errors import SettingsError, TryAgainError
-from cfaudit_export.proof.timestamp import LARGEST, MEDIA_TYPE, require_answer, timestamp_query
+from cfaudit_export.errors import CfauditError, SettingsError, TryAgainError
+from cfaudit_export.proof.append import ManifestStore
+from cfaudit_export.proof.timestamp import LARGEST, MEDIA_TYPE, STAMP, require_answer, timestamp_query
 
 _SECONDS = 15.0
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class StampingStore:
+    """Keeps manifests in a store, each with a timestamp beside it. Fits `append.ManifestStore`.
+
+    A manifest counts without a timestamp too: where the authority gives none, that is logged, and changes nothing.
+
+    Attributes:
+        store: where they are kept.
+        url: the authority.
+    """
+
+    store: ManifestStore
+    url: str
+
+    def put_manifest(self, name: str, content: bytes) -> bool:
+        """Keep a manifest, and what the authority says of it; as `ManifestStore.put_manifest`."""
+        if not self.store.put_manifest(name, content):
+            return False
+        try:
+            self.store.put_manifest(name + STAMP, ask_timestamp(self.url, content))
+        except CfauditError as error:
+            _LOG.warning("manifest not stamped", extra={"manifest": name, "error": str(error)})
+        return True
+
+    def get_manifest(self, name: str) -> bytes | None:
+        """Return a manifest; as `ManifestStore.get_manifest`."""
+        return self.store.get_manifest(name)
+
+    def manifests(self, chain: str) -> Iterator[str]:
+        """Yield the names of the manifests of a chain; as `ManifestStore.manifests`."""
+        return (name for name in self.store.manifests(chain) if not name.endswith(STAMP))
 
 
 def ask_timestamp(url: str, document: bytes, seconds: float = _SECONDS) -> bytes:

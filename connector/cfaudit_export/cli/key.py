@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,29 +15,39 @@ from cfaudit_export.errors import ExitCode, UsageError
 from cfaudit_export.settings import Settings
 from cfaudit_export.settings.options import LOGS
 
-_ACTIONS = ("new", "show")
+if TYPE_CHECKING:
+    from cfaudit_export.proof.keys import SigningKey
+
+_ACTIONS = ("new", "show", "rotate")
 _EPILOG = """
 'new' writes a signing key (Ed25519, PKCS#8) into a file for its owner only,
 and prints the public key. Name the file in integrity.key_file or in
 CFAUDIT_SIGNING_KEY_FILE, and give the public key to those who verify. 'show'
 prints the public key of the key in use, or of --key-file.
 
+'rotate' makes a new key take the place of the one in use: it writes into each
+chain of manifests that the key was changed, signed by both. Then name the new
+file in the settings. Manifests that the old key signed before stay good, and
+either public key proves the whole chain. After an error, do it again.
+
 Keep the signing key away from the exported data: who has both can write both.
 
 Examples:
   cfaudit-export key new --out signing.pem > audit.pub
   cfaudit-export key show --key-file signing.pem > audit.pub
+  cfaudit-export key rotate --out next.pem > next.pub
 """
 
 
-@command(LOGS, epilog=_EPILOG)
+@command("state_dir", LOGS, epilog=_EPILOG)
 def key(
     shell: Shell,
     settings: Settings,
     *,
     action: Annotated[str, typer.Argument(help="what to do", metavar="|".join(_ACTIONS), show_default=False)],
     out: Annotated[
-        str | None, typer.Option("--out", help="file for the new signing key; there must be none", metavar="FILE")
+        str | None,
+        typer.Option("--out", help="file for the new signing key; with 'new' there must be none", metavar="FILE"),
     ] = None,
     key_file: Annotated[
         str | None,
@@ -45,7 +55,7 @@ def key(
     ] = None,
     json: Json = False,
 ) -> int:
-    """Create or show the key that signs manifests."""
+    """Create, show or change the key that signs manifests."""
     from cfaudit_export.proof.keys import load_key, new_key, write_key
 
     if action == "new":
@@ -60,8 +70,34 @@ def key(
             raise UsageError("say which key, as in --key-file signing.pem, or set integrity.key_file")
         found = load_key(named)
         shell.terminal.say(f"this is the public key of '{named}', with id {found.id}:")
+    elif action == "rotate":
+        if out is None:
+            raise UsageError("say where the new signing key goes, as in --out next.pem")
+        found = _rotated(shell, settings, Path(out).expanduser())
     else:
         raise UsageError(f"expected one of {', '.join(_ACTIONS)}, not '{action}'")
     public = found.public
     shell.terminal.answer(as_json({"id": public.id, "public_key": public.pem}) if json else public.pem)
     return ExitCode.OK
+
+
+def _rotated(shell: Shell, settings: Settings, path: Path) -> SigningKey:
+    """Change the key of every chain to the one in a file, which is made if it is not there; return it."""
+    from cfaudit_export.app.resolve import check_names, open_store
+    from cfaudit_export.app.rotate import rotate
+    from cfaudit_export.plugin.registry import load_plugins
+    from cfaudit_export.proof.keys import load_key, new_key, write_key
+
+    if settings.integrity.key_file is None:
+        raise UsageError("no key is set in integrity.key_file, so there is none to take the place of")
+    plugins = load_plugins(environ=shell.environ)
+    check_names(settings, plugins)
+    if not path.exists():
+        write_key(new_key(), path)
+    new, count = load_key(path), 0
+    for one in rotate(settings, plugins, open_store(settings, plugins), new, shell.clock):
+        count += 1
+        shell.terminal.say(f"{one.chain}: manifest {one.link.sequence} says that the key was changed")
+    shell.terminal.say(f"changed the key of {count} chains; set integrity.key_file to '{path}' before the next run")
+    shell.terminal.say(f"this is the public key of '{path}', with id {new.id}:")
+    return new

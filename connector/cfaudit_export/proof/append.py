@@ -152,11 +152,13 @@ def require_trusted(entry: Entry, before: Entry | None, keys: Sequence[SigningKe
         keys: what signs what is to follow; without any, nothing is refused.
 
     Raises:
-        SettingsError: it is one.
+        SettingsError: it is one, or hands over to a key that is not among them.
     """
+    name, change = name_of(entry.manifest.chain, entry.link.sequence), entry.manifest.key
+    if keys and change is not None and change.new not in {key.public.pem for key in keys}:
+        raise SettingsError(f"manifest '{name}' says that the key was changed; set integrity.key_file to the new one")
     if not keys or entry.signers or not (entry.is_signed or (before and before.is_signed)):
         return
-    name = name_of(entry.manifest.chain, entry.link.sequence)
     raise SettingsError(
         f"manifest '{name}' is not signed by the key that is set; use the same integrity.key_file for all that writes "
         "there, and change it with 'cfaudit-export key rotate'"

@@ -33,7 +33,7 @@ PLACED = frozenset({"batch_id", _KEPT})
 
 _HEX = re.compile(r"[0-9a-f]{64}")
 _ROUNDED = 2**53  # JSON readers hold numbers from here on only roughly
-_AT_ONCE = 8_192
+_AT_ONCE = 4_096
 _SAMPLE = 512
 _MICROSECONDS = pa.timestamp("us", tz="UTC")
 _SHORT = {"\b": r"\b", "\t": r"\t", "\n": r"\n", "\f": r"\f", "\r": r"\r"}
