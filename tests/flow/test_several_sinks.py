@@ -191,7 +191,7 @@ def test_what_splunk_refuses_is_listed_replayed_and_never_hidden(
     assert len(json.loads(machine.ask("replay", "--list", "--json").out)) == refused
     twice = machine.ask("replay", "--to", "parquet", of=(parquet,))
     assert twice.code == 2
-    assert "sink 'parquet' has these events from exports of its own" in twice.err
+    assert "sink 'parquet' has these events already, from exports of its own" in twice.err
     assert len(parquet.ids()) == EVENTS
 
     picky.behind.collector.fault_of = lambda _event: 0
