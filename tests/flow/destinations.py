@@ -52,6 +52,7 @@ class Destination:
         environ: variables that it needs.
         stored: reads the id and the spelling of every event that is there.
         behind: the server, the stand-in or the folder.
+        files: reads every file that is there but for notes and marks, by its name; for a sink that stores files.
     """
 
     sink: str
@@ -59,6 +60,7 @@ class Destination:
     environ: dict[str, str]
     stored: Callable[[], list[tuple[str, str]]]
     behind: Any
+    files: Callable[[], dict[str, bytes]] = dict
 
     def ids(self) -> list[str]:
         return sorted(event_id for event_id, _ in self.stored())
@@ -76,7 +78,13 @@ def folder(path: Path) -> Destination:
         files = sorted(path.rglob("*.parquet"))
         return [pair for file in files for pair in pairs(pq.read_table(file, partitioning=None))]
 
-    return Destination("parquet", {"path": str(path)}, {}, stored, path)
+    return Destination("parquet", {"path": str(path)}, {}, stored, path, lambda: files_in(path))
+
+
+def files_in(root: Path) -> dict[str, bytes]:
+    """Read the exported files and the manifests below a folder, by their names."""
+    found = (path for path in root.rglob("*") if path.suffix in {".parquet", ".json"})
+    return {str(path.relative_to(root)): path.read_bytes() for path in found}
 
 
 def bucket(place: Any, key_id: str, secret: str) -> Destination:
@@ -88,7 +96,12 @@ def bucket(place: Any, key_id: str, secret: str) -> Destination:
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
     }
-    return Destination("s3", options | {"prefix": place.prefix}, environ, lambda: pairs(place.events()), place)
+
+    def files() -> dict[str, bytes]:
+        keys = (key for key in place.listed() if key.endswith(".parquet") or "/manifests/" in key)
+        return {key.removeprefix(place.prefix): place.read(key) for key in keys}
+
+    return Destination("s3", options | {"prefix": place.prefix}, environ, lambda: pairs(place.events()), place, files)
 
 
 def table(standin: Any) -> Destination:

@@ -39,7 +39,8 @@ class Runner:
     def start(self, folder: Path, arguments: list[str], environ: dict[str, str], **when: Any) -> None:
         """Start it in a folder, which keeps what it says.
 
-        `when` may say to kill it, by `seconds` or by `step`; and that no file may grow beyond `largest_file_bytes`.
+        `when` may say to kill it, by `seconds` or by `step`, counted only below a function of the sealing that `within`
+        names; and that no file may grow beyond `largest_file_bytes`.
         """
         self._folder = folder
         for name in (OUT, ERR):  # it may be killed before it has opened them
@@ -47,7 +48,7 @@ class Runner:
         order = {"folder": str(folder), "arguments": arguments, "environ": {"HOME": str(folder)} | environ}
         assert self._process.stdin
         self._process.stdin.write(
-            json.dumps(dict.fromkeys(("seconds", "step", "largest_file_bytes")) | order | when) + "\n"
+            json.dumps(dict.fromkeys(("seconds", "step", "within", "largest_file_bytes")) | order | when) + "\n"
         )
         self._process.stdin.flush()
 

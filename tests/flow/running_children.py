@@ -1,8 +1,9 @@
 """A process that runs the whole program in children and lets them die; `test_crash.py` talks to it in JSON lines.
 
 An order holds a command line and variables, and when to kill: after so many seconds, or before the step of that
-number. A step is an entry to, or a return from, a function that writes something, or that asks for it: of the pipeline,
-the checkpoint store, or the sink. The answer is how the child ended, and how many steps it took if it lived to tell.
+number, of all or of those below a function of the sealing. A step is an entry to, or a return from, a function that
+writes something, or that asks for it: of the pipeline, the checkpoint store, or the sink. The answer is how the child
+ended, and how many steps it took if it lived to tell.
 
 A child has all modules of the program and nothing else of its parent, which never runs anything itself and so has no
 threads when it forks.
@@ -34,6 +35,7 @@ import cfaudit_export.pipeline.load
 import cfaudit_export.pipeline.quarantine
 import cfaudit_export.pipeline.replay
 import cfaudit_export.pipeline.run
+import cfaudit_export.pipeline.sealing
 import cfaudit_export.pipeline.stage
 import cfaudit_export.stores.file
 import cfaudit_parquet
@@ -44,13 +46,14 @@ from cfaudit_s3 import S3Config
 from cfaudit_s3.sink import S3Sink
 
 CORE = {
-    cfaudit_export.core.durable: {"new_file", "replace_file", "sync_folder"},
+    cfaudit_export.core.durable: {"new_file", "replace_file", "create_file", "_link", "sync_folder"},
     cfaudit_export.pipeline.run: {"run_stream", "_promise", "_load"},
     cfaudit_export.pipeline.deliver: {"_settle", "promise", "load", "_accept"},
     cfaudit_export.pipeline.ledger: {"write"},
     cfaudit_export.pipeline.load: {"load", "find"},
     cfaudit_export.pipeline.quarantine: {"add", "release", "sweep", "_write", "_remove"},
     cfaudit_export.pipeline.replay: {"replay_stream"},
+    cfaudit_export.pipeline.sealing: {"_settled", "_seal", "_written"},
     cfaudit_export.pipeline.stage: {"stage", "find", "remove", "sweep", "_write", "_discard"},
     cfaudit_export.stores.file: {"hold", "save", "_replace"},
 }
@@ -86,12 +89,23 @@ def is_step(code: CodeType) -> bool:
     return name in NAMES.get(file, ())
 
 
+def is_below(frame: FrameType | None, name: str) -> bool:
+    """Say whether a function was called by one of that name of the sealing, or is it."""
+    while frame is not None:
+        if frame.f_code.co_name == name and frame.f_code.co_filename == cfaudit_export.pipeline.sealing.__file__:
+            return True
+        frame = frame.f_back
+    return False
+
+
 @contextmanager
-def counted(fatal: int | None) -> Iterator[list[int]]:
-    """Count steps; have this process killed just before the given one."""
+def counted(fatal: int | None, within: str | None = None) -> Iterator[list[int]]:
+    """Count steps, perhaps only those below one; have this process killed just before the given one."""
     count = [0]
 
     def step() -> None:
+        if within and not is_below(sys._getframe(2), within):
+            return
         if count[0] == fatal:
             os.kill(os.getpid(), signal.SIGKILL)
         count[0] += 1
@@ -122,7 +136,7 @@ def live(order: dict[str, Any], answer: int) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))  # beyond it a write fails, as on a full disk
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
-    with counted(order["step"]) as count:
+    with counted(order["step"], order["within"]) as count:
         code = run_program(order["arguments"])
     sys.stdout.flush()
     os.write(answer, str(count[0]).encode())

@@ -6,6 +6,7 @@ known to be acknowledged. The default is a small sample; `pytest -m soak` kills 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import shutil
@@ -19,6 +20,10 @@ from typing import Any
 
 import pytest
 
+from cfaudit_export.proof.chain import FOLDER, link_to
+from cfaudit_export.proof.envelope import open_envelope, signers
+from cfaudit_export.proof.keys import load_key, new_key, write_key
+from cfaudit_export.proof.statement import parse_statement
 from cfaudit_sandbox import Sandbox, SandboxOptions, World
 
 EVENTS = 60
@@ -43,11 +48,14 @@ class Trial:
         self.folder.mkdir()
         self.runner = runner
         self.kills = 0
+        self.key_file = self.folder / "signing.pem"
+        write_key(new_key(), self.key_file)
 
     def command(self) -> tuple[Path, list[str], dict[str, str]]:
         """Return what a runner needs to run it."""
         settings = {f"sources.auditlogs.{key}": value for key, value in SETTINGS.items()}
         settings |= {f"sinks.{self.place.sink}.{key}": value for key, value in self.place.options.items()}
+        settings["integrity.key_file"] = str(self.key_file)
         world = self.sandbox.world
         arguments = ["run", "--sink", self.place.sink, "--server-url", self.sandbox.mcp_url, "--recover", "off"]
         arguments += ["--account", world.accounts[0].id, "--state-dir", "state", "--settle-lag", "0s", "--since", "3d"]
@@ -92,6 +100,27 @@ class Trial:
         assert Counter(text for _, text in dict.fromkeys(stored)) == truth, "events are missing, or strange"
         assert len(set(stored)) == len({event_id for event_id, _ in stored}) == EVENTS
         self.assert_repeated(Counter(event_id for event_id, _ in stored))
+        self.assert_sealed()
+
+    def assert_sealed(self) -> None:
+        """Assert that the chain of manifests is whole and signed, and names every batch and every file once."""
+        kept = sorted((self.folder / "state" / FOLDER).rglob("*.json"))  # where the sink stores no files
+        files = self.place.files() or {f"{FOLDER}/{path.name}": path.read_bytes() for path in kept}
+        documents = [files[name] for name in sorted(files) if name.startswith(FOLDER)]
+        key = load_key(self.key_file).public
+        previous, batches = None, []
+        for sequence, document in enumerate(documents, 1):
+            envelope = open_envelope(document)
+            manifest = parse_statement(envelope.payload)
+            assert (manifest.kind, manifest.sequence, manifest.previous) == ("seal", sequence, previous)
+            assert signers(envelope, {key.id: key}) == {key.id}
+            previous = link_to(sequence, document).sha256
+            batches += manifest.batches
+        assert len({one.batch_id for one in batches}) == len(batches)
+        assert sum(one.rows for one in batches) == EVENTS
+        named = {file.name: file.sha256 for one in batches for file in one.files}
+        there = {name: content for name, content in self.place.files().items() if name.endswith(".parquet")}
+        assert {name: hashlib.sha256(content).hexdigest() for name, content in there.items()} == named
 
     def assert_repeated(self, counts: Counter[str]) -> None:
         assert set(counts.values()) == {1}
@@ -143,6 +172,22 @@ def test_an_export_killed_at_any_step_is_completed_by_the_next(trial_of: Any, si
         if step % 2:
             trial.lose_disk()
         trial.assert_next_run_completes()
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(200, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("sink", ["parquet", "s3"])
+def test_a_run_killed_at_any_step_of_a_seal_leaves_one_chain(trial_of: Any, sink: str, kills: int) -> None:
+    steps = trial_of(sink).run(within="_seal").steps
+    assert steps > 10
+    chance = random.Random(f"{sink} seal")
+    killed = 0
+    while killed < kills:
+        trial = trial_of(sink)
+        order = list(range(steps)) if kills > steps else chance.sample(range(steps), 2)
+        for step in chance.sample(order, 2):  # the second time at a seal that finds what the first has left
+            trial.killed(step=step, within="_seal")
+        trial.assert_next_run_completes()
+        killed += trial.kills
 
 
 @pytest.mark.parametrize("kills", [2, pytest.param(200, marks=pytest.mark.soak)])
