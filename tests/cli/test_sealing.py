@@ -7,9 +7,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from cfaudit_export.parquet import read_notes, write_parquet
+from cfaudit_export.proof.envelope import open_envelope
 from cfaudit_export.proof.keys import load_key, new_key, write_key
+from cfaudit_export.proof.statement import parse_statement
 
 MANIFESTS = Path("out/_cfaudit/manifests")
 
@@ -78,3 +83,95 @@ def test_manifests_in_a_folder_cannot_be_locked(cli: Any, target: tuple[str, ...
     locked = cli(*target, "-o", "integrity.lock_days=30")
     assert locked.code == 78
     assert "integrity.lock_days is for manifests in S3" in locked.err
+
+
+# -- compact ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def exported(cli: Any, target: tuple[str, ...], key: tuple[str, ...]) -> tuple[str, ...]:
+    """The options of an export that made several files of each day, and sealed them."""
+    small = ("-o", "sources.auditlogs.piece_rows=20", "-o", "sources.auditlogs.page_size=20")
+    assert cli(*target, *key, *small, "--since", "40d", "--until", "1d").code == 0
+    return (*target, *key)
+
+
+def proved(cli: Any) -> tuple[int, str]:
+    result = cli("verify", "--data", "out", "--public-key", "public.pem")
+    return result.code, result.out
+
+
+def files() -> list[Path]:
+    return sorted(Path("out").rglob("*.parquet"))
+
+
+def test_merged_files_are_still_proved(cli: Any, exported: tuple[str, ...], key: tuple[str, ...]) -> None:
+    before = files()
+    assert proved(cli)[0] == 0
+    assert cli("compact", "--data", "out", *key).code == 0
+    assert len(files()) < len(before)
+    assert proved(cli) == (0, proved(cli)[1])
+    assert "none twice" in proved(cli)[1]
+    assert cli(*exported).code == 0  # the run goes on behind what `compact` wrote
+    assert proved(cli)[0] == 0
+    assert cli("compact", "--data", "out", *key).code == 0
+    assert proved(cli)[0] == 0
+
+
+def test_merged_files_of_an_unsigned_chain_are_named_too(cli: Any, target: tuple[str, ...]) -> None:
+    small = ("-o", "sources.auditlogs.piece_rows=20", "-o", "sources.auditlogs.page_size=20")
+    assert cli(*target, *small, "--since", "40d", "--until", "1d").code == 0
+    assert cli("compact", "--data", "out").code == 0
+    manifests = [
+        parse_statement(open_envelope(path.read_bytes()).payload) for path in sorted(MANIFESTS.rglob("*.json"))
+    ]
+    merged = [one for one in manifests if one.kind == "compaction"]
+    new = {replaced.new.name for one in merged for replaced in one.replaced if replaced.new}
+    assert new
+    assert new <= {str(path.relative_to("out")) for path in files()}
+    assert cli(*target).code == 0
+
+
+def test_a_file_that_was_changed_is_not_merged(cli: Any, exported: tuple[str, ...], key: tuple[str, ...]) -> None:
+    path = next(one for one in files() if len(list(one.parent.iterdir())) > 1)
+    table, notes = pq.read_table(path, partitioning=None), read_notes(str(path))
+    index = table.schema.get_field_index("action_type")
+    forged = table.set_column(index, table.schema.field(index), pa.repeat(pa.scalar("forged"), table.num_rows))
+    with path.open("wb") as file:
+        write_parquet(file, forged.schema, [forged], notes)
+    result = cli("compact", "--data", "out", *key)
+    assert result.code == 78
+    assert "its bytes are not those that were exported" in result.err
+    assert path.exists()
+
+
+def test_a_signed_chain_is_compacted_with_its_key_only(cli: Any, exported: tuple[str, ...]) -> None:
+    before = files()
+    result = cli("compact", "--data", "out")
+    assert result.code == 78
+    assert "set integrity.key_file" in result.err
+    assert files() == before
+
+
+def test_what_no_manifest_names_yet_is_not_merged(cli: Any, exported: tuple[str, ...], key: tuple[str, ...]) -> None:
+    shutil.rmtree(MANIFESTS)
+    MANIFESTS.mkdir()
+    before = files()
+    assert cli("compact", "--data", "out", *key).code == 0
+    assert files() == before
+    assert cli("compact", "--data", "out", "-o", "integrity.manifests=false").code == 0
+    assert len(files()) < len(before)
+
+
+def test_a_compaction_that_died_before_it_said_so_says_so_later(
+    cli: Any, exported: tuple[str, ...], key: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("cfaudit_export.analysis.files.sealed.append", die)
+        assert cli("compact", "--data", "out", *key).code != 0
+    assert any(path.name.startswith("merged-") for path in files())
+    assert cli("compact", "--data", "out", *key).code == 0
+    assert proved(cli)[0] == 0, proved(cli)[1]

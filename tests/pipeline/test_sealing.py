@@ -389,9 +389,9 @@ def test_a_slice_whose_manifest_cannot_be_written_is_not_finished(proved: Proved
     [part] = _slices(proved, 1)
     report = proved.run(part=part, store=Broken(proved.store))
     assert report.exit_code == ExitCode.SINK_DOWN
-    assert proved.rig.checkpoint().lent == (part,)
+    assert proved.rig.checkpoint().leased == (part,)
     assert proved.run(part=part).exit_code == ExitCode.OK
-    assert proved.rig.checkpoint().lent == ()
+    assert proved.rig.checkpoint().leased == ()
     assert len(_ends(proved, [part])) == 1
     proved.rig.assert_everything_once()
 

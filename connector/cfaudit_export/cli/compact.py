@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,6 +18,7 @@ from cfaudit_export.settings.options import LOGS
 
 if TYPE_CHECKING:
     from cfaudit_export.analysis.files.compact import Compacted
+    from cfaudit_export.analysis.files.sealed import SealedFiles
 
 _EPILOG = """
 Merges the files of each day that ended over --rescan ago. Rows do not change:
@@ -58,6 +60,7 @@ def compact(
         accounts=accounts(shell, settings, account),
         dry_run=dry_run,
         limits=limits(settings),
+        sealed=_sealed(shell, settings, Path(place.root)),
     ):
         done.append(one)
         if not json:
@@ -67,6 +70,17 @@ def compact(
     elif not done:
         shell.terminal.say("nothing to merge")
     return ExitCode.OK
+
+
+def _sealed(shell: Shell, settings: Settings, root: Path) -> SealedFiles | None:
+    """Return what manifests say of the files, unless the settings want none."""
+    from cfaudit_export.analysis.files.sealed import sealed_files
+    from cfaudit_export.proof.keys import load_key
+
+    integrity = settings.integrity
+    if integrity.manifests is False:
+        return None
+    return sealed_files(root, [load_key(integrity.key_file)] if integrity.key_file else [], shell.clock())
 
 
 def _said(one: Compacted, *, dry_run: bool) -> str:

@@ -20,7 +20,6 @@ import json
 import logging
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import reduce
@@ -30,17 +29,18 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from filelock import FileLock, Timeout
 
 from cfaudit_export.analysis.files.catalog import fault_of
 from cfaudit_export.analysis.files.columns import DAY, misfits, stored_columns
 from cfaudit_export.analysis.files.engine import Limits, import_duckdb, open_engine
 from cfaudit_export.analysis.files.footers import DataFile, inspect, streams
+from cfaudit_export.analysis.files.holding import held, translated
 from cfaudit_export.analysis.files.location import FoundFile, Location, damaged
 from cfaudit_export.analysis.files.merged import Merges
 from cfaudit_export.analysis.files.scan import Piece, Reading, rows_of
+from cfaudit_export.analysis.files.sealed import SealedFiles
 from cfaudit_export.core.durable import new_file, sync_folder
-from cfaudit_export.errors import LockedError, SettingsError, TryAgainError, UsageError
+from cfaudit_export.errors import SettingsError
 from cfaudit_export.parquet import MERGED_NOTE, MERGED_PREFIX, digest_of, write_parquet
 
 SMALL_BYTES = 64 << 20
@@ -49,7 +49,6 @@ SMALL_BYTES = 64 << 20
 _LOG = logging.getLogger(__name__)
 _GROUP_ROWS = 20_000
 _GROUP_BYTES = 32 << 20  # larger row groups would take too much memory of those who read them
-_LOCK = ".cfaudit-compact.lock"
 _KEPT = ("cfaudit_days", "cfaudit_attempt")
 
 
@@ -84,6 +83,7 @@ def compact(
     accounts: Collection[str] = (),
     dry_run: bool = False,
     limits: Limits | None = None,
+    sealed: SealedFiles | None = None,
 ) -> Iterator[Compacted]:
     """Merge the small files of every day that ended at least `settled` ago; yield each folder when it is done.
 
@@ -96,15 +96,16 @@ def compact(
         accounts: only these, by default all.
         dry_run: only say what would be done.
         limits: what it may use of the machine.
+        sealed: what manifests say of the files; by default nothing.
 
     Raises:
         LockedError: another process compacts there.
         CfauditError: a file cannot be read or written; what was merged before stays merged.
     """
     open_day = (now.astimezone(UTC) - settled).date().isoformat()
-    work = _Work(place, limits or Limits(), dry_run)
+    work = _Work(place, limits or Limits(), dry_run, sealed or SealedFiles())
     faults = []
-    with _held(work.root), _translated(work.root):
+    with held(work.root), translated(work.root):
         files, ignored = inspect(place, lambda _: True, work.limits)
         for one in ignored:
             _LOG.warning("skipped", extra={"file": one.name, "why": one.why})
@@ -127,37 +128,11 @@ class _Work:
     place: Location
     limits: Limits
     dry_run: bool
+    sealed: SealedFiles
 
     @property
     def root(self) -> Path:
         return Path(self.place.root)
-
-
-@contextmanager
-def _held(root: Path) -> Iterator[None]:
-    """Hold a lock that one process has at a time; the kernel frees it when its holder dies."""
-    lock = FileLock(root / _LOCK, timeout=0, fallback_to_soft=False)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise LockedError(f"another process compacts '{root}'; try again when it has ended") from None
-    except (OSError, NotImplementedError) as error:
-        raise UsageError(f"cannot write in '{root}': {error}") from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-@contextmanager
-def _translated(root: Path) -> Iterator[None]:
-    """Turn what the disk and the files say into an error that says what to do."""
-    try:
-        yield
-    except (pa.ArrowInvalid, import_duckdb().Error) as error:
-        raise SettingsError(f"a file in '{root}' cannot be read: {error}; it stays as it is") from error
-    except OSError as error:
-        raise TryAgainError(f"cannot compact '{root}': {error.strerror or error}; nothing is lost") from error
 
 
 def _folders(files: Iterable[DataFile]) -> dict[str, list[DataFile]]:
@@ -174,17 +149,21 @@ def _one_folder(work: _Work, members: list[DataFile]) -> Compacted:
     leftovers = [one for one in members if one.found.name in gone]
     # What a merged file says of batches is kept only if what it says of files is true.
     passed = gone | merges.refused
-    small = _fitting([one for one in members if one.found.name not in passed and _is_small(one)])
-    if len(small) < 2:
-        small = []
+    fitting = _fitting([one for one in members if one.found.name not in passed and _is_small(one)])
+    groups = work.sealed.groups(fitting)
+    small = [one for group in groups for one in group]
     after = 0
     if not work.dry_run:
         for hidden in folder.glob(f".{MERGED_PREFIX}*.tmp"):
             hidden.unlink()
+        _record_left(work, members, leftovers)
         _remove(folder, leftovers)
-        if small:
-            after = _merge(work, folder, small).stat().st_size
-            _remove(folder, small)
+        for group in groups:
+            work.sealed.require_intact(group)
+            target = _merge(work, folder, group)
+            work.sealed.record(target, group)
+            after += target.stat().st_size
+            _remove(folder, group)
     return Compacted(
         account_id=members[0].account_id,
         day=members[0].day,
@@ -194,6 +173,14 @@ def _one_folder(work: _Work, members: list[DataFile]) -> Compacted:
         bytes_before=sum(one.found.bytes for one in small),
         bytes_after=after,
     )
+
+
+def _record_left(work: _Work, members: list[DataFile], leftovers: list[DataFile]) -> None:
+    """Say of merged files what a run that died right after it made them did not say any more."""
+    for merged in members:
+        named = merged.merged or {}
+        if old := [one for one in leftovers if Path(one.found.path).name in named]:
+            work.sealed.record(Path(merged.found.path), old)
 
 
 def _damaged_in(work: _Work, members: list[DataFile], error: Exception) -> SettingsError:
