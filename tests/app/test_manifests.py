@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from cfaudit_export.app.manifests import manifest_places, transformed_by
+from cfaudit_export.app.stamp import StampingStore
 from cfaudit_export.errors import SettingsError, SinkError
 from cfaudit_export.plugin.records import TransformPlugin
 from cfaudit_export.plugin.registry import load_plugins
@@ -119,3 +120,19 @@ def test_transforms_are_named_with_a_digest_of_their_settings_without_secrets(tm
     assert one.startswith("mask:")
     assert said(fields=["actor_email"], salt="secret") == (one,)
     assert said(fields=["actor_id"]) != (one,)
+
+
+def test_a_timestamp_is_kept_under_the_same_lock_as_its_manifest(tmp_path: Path) -> None:
+    kept: list[tuple[str, int]] = []
+
+    class Shelf:
+        def put_manifest(self, name: str, content: bytes, lock_days: int | None = None) -> bool:
+            kept.append((name, lock_days or 0))
+            return True
+
+    found = places(tmp_path, {"shelf": Shelf()}, lock_days=30, timestamp_url="http://127.0.0.1:1/tsa")
+    assert isinstance(found["shelf"].store, StampingStore)
+    assert found["shelf"].store.put_manifest(NAME, b"x")  # no authority answers there
+    assert kept == [(NAME, 30)]
+    assert found["shelf"].store.store.put_manifest(f"{NAME}.tsr", b"x")
+    assert kept[1:] == [(f"{NAME}.tsr", 30)]
