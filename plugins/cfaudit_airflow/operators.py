@@ -116,7 +116,7 @@ class CloudflareAuditExportOperator(BaseOperator):  # type: ignore[misc]  # type
         with failing(hook.redact):
             assembly = self._assembly(hook, window)
         if window:
-            assembly = replace(assembly, latecomers=True)
+            assembly = replace(assembly, request=replace(assembly.request, latecomers=True))
             self._wait_until_settled(assembly, window[1])
         self._is_running = True
         try:

@@ -24,6 +24,7 @@ from measure import verdict
 
 from cfaudit_export.auth.token import TokenCredential
 from cfaudit_export.core.model import RunReport, Stream
+from cfaudit_export.pipeline.request import RunRequest
 from cfaudit_export.pipeline.run import run_stream
 from cfaudit_export.pipeline.run_context import RunContext
 from cfaudit_export.plugin.records import Recover, SourceContext
@@ -79,7 +80,7 @@ class Cron:
                 store=FileStore(self.root / "checkpoints"),
                 staging=self.root / "staging",
                 clock=lambda: self.at,
-                settle_lag=timedelta(0),
+                request=RunRequest(settle_lag=timedelta(0)),
             )
             return run_stream(job)
 

@@ -11,7 +11,8 @@ from cfaudit_export import Checkpoint, Gap, Stream, Window
 from cfaudit_export.core.gaps import lacking, open_gaps
 from cfaudit_export.core.intervals import union
 from cfaudit_export.core.model import Intent, Seen, SeenWindow, SinkProgress
-from cfaudit_export.pipeline.plan import RunRequest, plan_stream
+from cfaudit_export.pipeline.plan import plan_stream
+from cfaudit_export.pipeline.request import RunRequest
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
@@ -46,8 +47,8 @@ def test_what_is_listed_is_what_a_retry_reads(name: str) -> None:
     state, expected = STATES[name]
     listed = open_gaps(state)
     assert [gap.window for gap in listed] == expected
-    request = RunRequest(NOON + timedelta(days=1), None, None, timedelta(), only_gaps=True)
-    assert plan_stream(state, state.sinks, request).read == union(*expected)
+    request = RunRequest(settle_lag=timedelta(), only_gaps=True)
+    assert plan_stream(state, state.sinks, request, NOON + timedelta(days=1)).read == union(*expected)
 
 
 def test_a_part_of_a_gap_has_an_unknown_number_of_rows() -> None:

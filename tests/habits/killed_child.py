@@ -33,7 +33,7 @@ def main() -> int:
     )
     environ = {"CLOUDFLARE_API_TOKEN": "cfat_token"}
     assembly = compose(settings, load_plugins(environ={}), environ=environ, clock=lambda: NOW)
-    return int(export(replace(assembly, latecomers=True), ACCOUNT).exit_code)
+    return int(export(replace(assembly, request=replace(assembly.request, latecomers=True)), ACCOUNT).exit_code)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +18,7 @@ import pytest
 from cfaudit_export import Batch, Receipt, Rejected, Sink, SinkError, Stream, Window, read_batch
 from cfaudit_export.auth.token import TokenCredential
 from cfaudit_export.core.model import Checkpoint, RunReport
+from cfaudit_export.pipeline.request import RunRequest
 from cfaudit_export.pipeline.run import run_stream
 from cfaudit_export.pipeline.run_context import RunContext
 from cfaudit_export.pipeline.slices import LockWait, run_slice
@@ -130,7 +131,8 @@ class Rig:
         with closing(AuditLogsSource(AuditLogsConfig(**settings), context)) as source:
             connection = source.connect()
             store = job.pop("store", self.store)
-            given = {"settle_lag": timedelta(0), **({"since": part.since, "until": part.before} if part else {}), **job}
+            asked = {"settle_lag": timedelta(0), **({"since": part.since, "until": part.before} if part else {})}
+            asked |= {name: job.pop(name) for name in job.keys() & {one.name for one in fields(RunRequest)}}
             done = RunContext(
                 stream=replace(self.stream, slice=part),
                 connection=connection,
@@ -139,7 +141,8 @@ class Rig:
                 store=store,
                 staging=self.staging,
                 clock=lambda: self.now + self.ahead,
-                **given,
+                request=RunRequest(**asked),
+                **job,
             )
             report = run_slice(done, LockWait(0)) if part else run_stream(done)
         self.reports.append(report)

@@ -48,7 +48,7 @@ def test_another_destination_stops_with_both_ways_out_and_nothing_is_delivered(h
     before = half.checkpoint()
     words = refused(run(half, "elsewhere"))
     assert f"delivered to '{half.root / 'out'}'" in words
-    assert f"go on in '{half.root / 'elsewhere'}'" in words
+    assert f"is now set to '{half.root / 'elsewhere'}'" in words
     assert "--adopt-destination" in words
     assert "--since" in words
     assert half.rows("elsewhere") == []

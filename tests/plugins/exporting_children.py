@@ -21,6 +21,7 @@ from typing import Any
 import pyarrow as pa
 
 from cfaudit_export import CheckpointStore, Connection, Extract, LockedError, Sink, Stream, Window
+from cfaudit_export.pipeline.request import RunRequest
 from cfaudit_export.pipeline.run import run_stream
 from cfaudit_export.pipeline.run_context import RunContext
 
@@ -106,8 +107,10 @@ def export(destination: str, order: dict[str, Any]) -> int:
         store=store,
         staging=Path(order["staging"]),
         clock=lambda: now,
-        since=datetime.fromisoformat(order["since"]) if order["since"] else None,
-        adopt_destination=order.get("adopt", False),
+        request=RunRequest(
+            since=datetime.fromisoformat(order["since"]) if order["since"] else None,
+            adopt_destination=order.get("adopt", False),
+        ),
     )
     try:
         report = run_stream(job)

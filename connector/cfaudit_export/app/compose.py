@@ -17,6 +17,7 @@ from cfaudit_export.app.resolve import (
     check_names,
     offered_sources,
     open_store,
+    request_of,
     require_named_host,
     resolve_sink,
     resolve_source,
@@ -29,6 +30,7 @@ from cfaudit_export.auth.token import MissingCredential, NoCredential
 from cfaudit_export.core.model import Connection, Stream, Window, floor_ms
 from cfaudit_export.core.redaction import Redaction
 from cfaudit_export.errors import AccessError, AccountChoiceError, SettingsError, TryAgainError
+from cfaudit_export.pipeline.request import RunRequest
 from cfaudit_export.plugin.interfaces import CheckpointStore, Sink, Source
 from cfaudit_export.plugin.records import Credential, Recover, SinkPlugin, SourceContext, SourcePlugin
 from cfaudit_export.plugin.resources import SharedResources
@@ -69,8 +71,7 @@ class Assembly:
         environ: the variables; what observes runs takes its own from there.
         shared: what all sources share that use the credential.
         redact: returns a text without the secrets that are known so far.
-        only_gaps: read nothing but what earlier runs could not.
-        latecomers: look for latecomers before `until`, too: the run is one in a row of intervals.
+        request: what each run is asked for.
         filler: the same with the source that fills gaps, None without one.
         otherwise: the same with the source that goes on when this one is gone, where the settings leave the choice;
             see `cfaudit_export.app.failover`.
@@ -88,8 +89,7 @@ class Assembly:
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
     shared: SharedResources = field(default_factory=SharedResources, repr=False)
     redact: Callable[[str], str] = field(default=str, repr=False)
-    only_gaps: bool = False
-    latecomers: bool = False
+    request: RunRequest = field(default_factory=RunRequest)
     filler: Assembly | None = None
     otherwise: Assembly | None = None
 
@@ -170,6 +170,7 @@ def compose(
         redact=redact,
         environ=environ,
         asked_source=settings.source,
+        request=request_of(settings),
     )
     if (filler := settings.fill_gaps_from) is not None:
         assembly = dataclasses.replace(assembly, filler=_filler(assembly, filler, environ=environ, hide=hide))

@@ -67,7 +67,7 @@ def swapped(assembly: Assembly) -> Assembly:
     assert other is not None, "there is no other source"  # noqa: S101  # a fault of the caller
     # What runs are told to do may have been set since both were assembled.
     first = dataclasses.replace(assembly, otherwise=None)
-    return dataclasses.replace(other, only_gaps=assembly.only_gaps, latecomers=assembly.latecomers, otherwise=first)
+    return dataclasses.replace(other, request=assembly.request, otherwise=first)
 
 
 def is_gone(report: RunReport) -> bool:

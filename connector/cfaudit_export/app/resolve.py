@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from cfaudit_export.errors import SettingsError
+from cfaudit_export.pipeline.request import RunRequest
 from cfaudit_export.plugin.interfaces import CheckpointStore
 from cfaudit_export.plugin.records import SinkPlugin, SourcePlugin
 from cfaudit_export.settings import Settings
@@ -58,6 +59,18 @@ def resolve_source(settings: Settings, plugins: Plugins) -> tuple[SourcePlugin, 
         known = ", ".join(plugin.filters) or "none"
         raise SettingsError(f"source '{name}' cannot filter by '{unknown}'; it filters by: {known}")
     return plugin, config
+
+
+def request_of(settings: Settings) -> RunRequest:
+    """Return what runs with these settings are asked for."""
+    return RunRequest(
+        since=settings.since,
+        until=settings.until,
+        settle_lag=settings.settle_lag,
+        rescan=settings.rescan,
+        adopt_destination=settings.adopt_destination,
+        fail_on_trimmed=settings.fail_on_trimmed,
+    )
 
 
 def server_url_of(source: tuple[SourcePlugin, Any]) -> str:

@@ -67,7 +67,8 @@ def gaps(
 
 
 def _retry(shell: Shell, settings: Settings) -> list[ExitCode]:
-    assembly = replace(prepare(shell, settings), only_gaps=True)
+    assembly = prepare(shell, settings)
+    assembly = replace(assembly, request=replace(assembly.request, only_gaps=True))
     return [report.exit_code for report in export_all(shell, assembly, observed=False)]
 
 

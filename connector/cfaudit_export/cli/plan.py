@@ -72,14 +72,13 @@ def plan(
 
 
 def _plan(assembly: Assembly, connection: Connection) -> dict[str, Any]:
-    from cfaudit_export.pipeline.plan import RunRequest, plan_stream
+    from cfaudit_export.pipeline.plan import plan_stream
 
     settings = assembly.settings
     stream = assembly.stream(connection.account_id)
     found = assembly.store.load(stream.id)
     checkpoint = found.checkpoint if found else None
-    request = RunRequest(assembly.clock(), settings.since, settings.until, settings.settle_lag)
-    planned = plan_stream(checkpoint, settings.sink, request)
+    planned = plan_stream(checkpoint, settings.sink, assembly.request, assembly.clock())
     wanted = sum((window.duration for window in planned.read), timedelta())
     return {
         "stream": stream,

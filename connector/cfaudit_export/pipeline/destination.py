@@ -80,14 +80,14 @@ class Destinations:
     def _is_resolved(self, name: str) -> bool:
         """Do what the settings say about a destination that changed; False where they say nothing."""
         context, progress = self._context, self._ledger.progress(name)
-        destination = context.destinations.get(name)
-        if context.adopt_destination:
+        destination, request = context.destinations.get(name), context.request
+        if request.adopt_destination:
             kept = replace(progress, destination=destination, marker=None)
-        elif context.since is not None and not (context.latecomers or context.only_gaps or context.stream.slice):
+        elif request.begins_anew and not context.stream.slice:
             kept = SinkProgress(quarantined=progress.quarantined, replayed=progress.replayed, destination=destination)
         else:
             return False
-        facts = {"sink": name, "was": progress.destination, "is": destination, "adopted": context.adopt_destination}
+        facts = {"sink": name, "was": progress.destination, "is": destination, "adopted": request.adopt_destination}
         _LOG.warning("the destination changed", extra=facts)
         self._ledger.write(lambda checkpoint: _with(checkpoint, {name: kept}), context.clock())
         return True

@@ -11,38 +11,11 @@ from cfaudit_export.core.gaps import lacking
 from cfaudit_export.core.intervals import contains, intersect, subtract, union
 from cfaudit_export.core.model import EPOCH, MILLISECOND, Checkpoint, Gap, SinkProgress, Window, floor_ms
 from cfaudit_export.pipeline.dedup.trimmed import to_read
+from cfaudit_export.pipeline.request import RunRequest
 
 FIRST_RUN = timedelta(days=30)
 # How long a gap waits for its next try: for the first one, and so on; the last one comes again and again.
 _TRIES = (timedelta(hours=1), timedelta(hours=6), timedelta(days=1), timedelta(days=7))
-
-
-@dataclass(frozen=True, slots=True)
-class RunRequest:
-    """What a run is asked for.
-
-    Attributes:
-        now: the time of planning.
-        since: oldest moment wanted; None continues at the checkpoint, 30 days back without one.
-        until: newest moment wanted; None, or later than that, is `settle_lag` behind now.
-        settle_lag: how far behind now a run stops, because events arrive late.
-        retry: how many gaps behind the rescan horizon to try again, if it is time: those that have waited longest.
-        only_gaps: to try again every gap from `since` to `until`, and read nothing else.
-        latecomers: look for latecomers also before an `until`, as the next in a row of intervals does.
-    """
-
-    now: datetime
-    since: datetime | None
-    until: datetime | None
-    settle_lag: timedelta
-    retry: int = 0
-    only_gaps: bool = False
-    latecomers: bool = False
-
-    @property
-    def bounded(self) -> bool:
-        """Whether an end was asked for, so that nothing is read again."""
-        return self.until is not None and not self.latecomers
 
 
 How = Literal["extract", "reread", "complete"]
@@ -131,9 +104,9 @@ def _all(windows: Mapping[str, Iterable[Window]]) -> tuple[Window, ...]:
     return union(*(window for some in windows.values() for window in some))
 
 
-def plan_stream(checkpoint: Checkpoint | None, sinks: Iterable[str], request: RunRequest) -> Plan:
-    """Plan a run of one stream into these sinks."""
-    settled = floor_ms(request.now - request.settle_lag)
+def plan_stream(checkpoint: Checkpoint | None, sinks: Iterable[str], request: RunRequest, now: datetime) -> Plan:
+    """Plan a run of one stream into these sinks; `now` is the time of planning."""
+    settled = floor_ms(now - request.settle_lag)
     before = min(settled, floor_ms(request.until)) if request.until else settled
     known = checkpoint.sinks if checkpoint else {}
     progress = {name: known.get(name, SinkProgress()) for name in sinks}
@@ -146,7 +119,7 @@ def plan_stream(checkpoint: Checkpoint | None, sinks: Iterable[str], request: Ru
     rescan = {name: () if request.bounded else _rescan(one, before) for name, one in progress.items()}
     gaps: dict[str, tuple[Window, ...]] = dict.fromkeys(progress, ())
     if checkpoint and not request.bounded:
-        gaps = _gaps(checkpoint, progress, rescan, request, before)
+        gaps = _gaps(checkpoint, progress, rescan, before, retry=request.retry, now=now)
     trimmed = {name: () if request.bounded else to_read(one) for name, one in progress.items()}
     read = union(*_all(missing), *_all(rescan), *_all(gaps))
     return Plan(
@@ -211,13 +184,15 @@ def _gaps(
     checkpoint: Checkpoint,
     sinks: Mapping[str, SinkProgress],
     rescan: Mapping[str, tuple[Window, ...]],
-    request: RunRequest,
     before: datetime,
+    *,
+    retry: int,
+    now: datetime,
 ) -> dict[str, tuple[Window, ...]]:
     """Return per sink the windows of gaps to read: some that are still open, and what healed while it was away."""
     near = _all(rescan)
-    old = [gap for gap in checkpoint.gaps if not intersect([gap.window], near) and is_due(gap, request.now)]
-    tried = [gap.window for gap in sorted(old, key=lambda gap: gap.last_tried_at)[: request.retry]]
+    old = [gap for gap in checkpoint.gaps if not intersect([gap.window], near) and is_due(gap, now)]
+    tried = [gap.window for gap in sorted(old, key=lambda gap: gap.last_tried_at)[:retry]]
     still_open = [gap.window for gap in checkpoint.gaps]
     lacked = {name: lacking(progress) for name, progress in sinks.items()}
     wanted = {

@@ -24,7 +24,7 @@ from cfaudit_export.pipeline.deliver import Delivery, SinkPart
 from cfaudit_export.pipeline.ledger import Ledger
 from cfaudit_export.pipeline.load import SinkRun
 from cfaudit_export.pipeline.map import map_extract, transformed
-from cfaudit_export.pipeline.plan import Plan, PlanStep, RunRequest, plan_stream
+from cfaudit_export.pipeline.plan import Plan, PlanStep, plan_stream
 from cfaudit_export.pipeline.quarantine import quarantine_of
 from cfaudit_export.pipeline.run_context import RunContext, RunProgress
 from cfaudit_export.pipeline.sealing import Sealing
@@ -117,12 +117,9 @@ class _Run:
         context = self._context
         alive = [sink_run.name for sink_run in self._delivery.alive()]
         now = time_to_plan_by(
-            self._started_at, context.connection.clock_ahead_seconds, context.source, context.settle_lag
+            self._started_at, context.connection.clock_ahead_seconds, context.source, context.request.settle_lag
         )
-        request = RunRequest(
-            now, context.since, context.until, context.settle_lag, context.retry, context.only_gaps, context.latecomers
-        )
-        plan = plan_stream(self._ledger.checkpoint, alive, request)
+        plan = plan_stream(self._ledger.checkpoint, alive, context.request, now)
         _LOG.info("planned", extra={"wanted": str(plan.wanted), "windows": len(plan.read), "sinks": ",".join(alive)})
         return plan
 
@@ -219,8 +216,8 @@ class _Run:
         return ReadEntry(
             wanted.since if wanted else None,
             wanted.before if wanted else None,
-            context.settle_lag,
-            context.rescan,
+            context.request.settle_lag,
+            context.request.rescan,
             context.connection.clock_ahead_seconds,
         )
 
@@ -241,7 +238,7 @@ class _Run:
         left = [self._ledger.progress(name) for name in self._sink_runs]
         if overdue := max((one.overdue_rows(self._started_at) for one in left), default=0):
             _LOG.warning("columns are missing for more than a day", extra={"rows": overdue})
-            codes += [ExitCode.INCOMPLETE] * self._context.fail_on_trimmed
+            codes += [ExitCode.INCOMPLETE] * self._context.request.fail_on_trimmed
         if gaps:
             first, last = gaps[0].window.since, max(gap.window.before for gap in gaps)
             extent = {"gaps": len(gaps), "rows": sum(gap.rows for gap in gaps), "within": str(Window(first, last))}

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from cfaudit_export.core.model import Batch, Connection, Receipt, Stream
+from cfaudit_export.pipeline.request import RunRequest
 from cfaudit_export.plugin.interfaces import CheckpointStore, Sink, Source
 from cfaudit_export.proof.append import ManifestStore
 from cfaudit_export.proof.keys import SigningKey
@@ -74,16 +75,8 @@ class RunContext:
         store: holds the checkpoint and the lock.
         staging: folder for staged batches, of all streams; what sinks refuse for good is quarantined beside it.
         clock: the time, aware and UTC.
-        since: oldest moment wanted, None to continue at the checkpoint.
-        until: newest moment wanted, None for as new as is settled.
-        settle_lag: how far behind now to stop.
-        rescan: how far back to look again for latecomers.
+        request: what is asked for.
         destinations: where each sink delivers to, as it names it; a sink that names nothing is not in here.
-        adopt_destination: what sinks have is in other destinations now, because the data was moved there.
-        retry: how many gaps behind the horizon to try again.
-        only_gaps: read nothing but gaps, those between `since` and `until`.
-        latecomers: look for latecomers before `until`, too.
-        fail_on_trimmed: count too many trimmed rows, a day after they were delivered, as incomplete.
         transforms: applied to every table of events, in order.
         transformed_by: what manifests say of the transforms.
         manifests: by the names of sinks, where manifests of what they have are kept; other sinks have none.
@@ -101,16 +94,8 @@ class RunContext:
     store: CheckpointStore
     staging: Path
     clock: Callable[[], datetime]
-    since: datetime | None = None
-    until: datetime | None = None
-    settle_lag: timedelta = timedelta(minutes=5)
-    rescan: timedelta = timedelta(hours=6)
+    request: RunRequest = field(default_factory=RunRequest)
     destinations: Mapping[str, str] = field(default_factory=dict)
-    adopt_destination: bool = False
-    retry: int = 3
-    only_gaps: bool = False
-    latecomers: bool = False
-    fail_on_trimmed: bool = False
     transforms: tuple[Transform, ...] = ()
     transformed_by: tuple[str, ...] = ()
     manifests: Mapping[str, ManifestPlace] = field(default_factory=dict)
@@ -122,4 +107,4 @@ class RunContext:
 
     def horizon(self, before: datetime) -> datetime:
         """Return the whole hour from which on keys are remembered, by a run that reads up to `before`."""
-        return (before - self.rescan).replace(minute=0, second=0, microsecond=0)
+        return (before - self.request.rescan).replace(minute=0, second=0, microsecond=0)

@@ -54,14 +54,14 @@ class LockWait:
 
 
 def run_slice(context: RunContext, waiting: LockWait) -> RunReport:
-    """Run a slice once: `context.stream` has its time, and `context.since` and `context.until` are its ends.
+    """Run a slice once: `context.stream` has its time, and `since` and `until` of `context.request` are its ends.
 
     Raises:
         LockedError: this slice or the stream is held, or part of the time is leased to a slice that is running.
         CheckpointDamagedError: a checkpoint cannot be read.
         TryAgainError: the store of the checkpoint cannot be reached.
     """
-    settled, end = floor_ms(context.clock() - context.settle_lag), _time_of(context.stream).before
+    settled, end = floor_ms(context.clock() - context.request.settle_lag), _time_of(context.stream).before
     if settled < end:
         raise TryAgainError(
             f"slice '{context.stream.slice}' ends after '{iso(settled)}', the end of the settle lag; try again later",

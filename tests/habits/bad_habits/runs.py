@@ -118,7 +118,9 @@ class Machine:
 
     def run(self, *, only_gaps: bool = False, clock: Callable[[], datetime] = lambda: NOW, **more: Any) -> RunReport:
         """Run once, as `cfaudit-export run` does after it has read its settings; or `gaps --retry`."""
-        assembly = replace(self._assembly(more, clock), only_gaps=only_gaps, latecomers=self.latecomers)
+        assembly = self._assembly(more, clock)
+        request = replace(assembly.request, only_gaps=only_gaps, latecomers=self.latecomers)
+        assembly = replace(assembly, request=request)
         report = export(assembly, ACCOUNT)
         self.reports.append(report)
         return report
