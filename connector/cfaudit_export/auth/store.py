@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
 from cfaudit_export.auth.grants import Grant
-from cfaudit_export.core.durable import sync_folder
+from cfaudit_export.core.durable import replace_file
 from cfaudit_export.errors import AccessError, TryAgainError
 
 SERVICE = "cfaudit-export"
@@ -234,14 +233,5 @@ def _make_private(folder: Path) -> None:
 def _replace(path: Path, content: bytes) -> None:
     """Replace a file, so that a reader sees the old content or the new and a crash keeps one of them."""
     _make_private(path.parent)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".new")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+    hidden = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.new")
+    replace_file(path, lambda file: file.write(content), temporary=hidden)
