@@ -188,6 +188,19 @@ def test_readable_rows_among_nothing_but_odd_ones_are_found(world: dict[str, Any
     assert_read_completely(**world, edges=edges, page_size=1000, cursor="keyset")
 
 
+def test_equal_rows_of_one_millisecond_are_all_where_only_later_pages_are_larger() -> None:
+    end = datetime(2026, 12, 1, 9, 44, tzinfo=UTC)
+    world = world_of(end_at=end, seed=11, events=60, span_seconds=18_000.0, ties=0.4, twins=0.2)
+    times = Counter(datetime.fromisoformat(record["action"]["time"]) for record in world.records(world.accounts[0].id))
+    first = min(times)
+    assert times[first] > 2, "rows that the window has alone"
+    window = Window(first - timedelta(days=1), first + timedelta(hours=2))
+    with opened(world, page_size=25) as source:
+        extracts = list(source.extract([window]))
+    assert [gap for extract in extracts for gap in extract.gaps] == []
+    assert sum(extract.events.num_rows for extract in extracts) == times[first]
+
+
 def test_one_poison_row_costs_no_more_than_thirty_extra_calls() -> None:
     clean, odd = (
         world_of(events=20_000, span_seconds=30 * 86400.0),

@@ -124,8 +124,8 @@ async def is_whole(asker: Asker, query: Query, page: Page) -> bool:
     """Say whether a first page without a cursor shows every row of its question.
 
     The same rows come when they are asked for from the end on, which a page that is cut cannot do. Rows of one
-    millisecond that are equal to the letter do not show it: there a larger page, of more time, has to show that this
-    one was not cut.
+    millisecond that are equal to the letter do not show it: there a larger page, of more time, earlier or later, has to
+    show that this one was not cut.
     """
     other = await asker.ask(replace(query, direction="desc"))
     if isinstance(other, Page) and other.rows.num_rows == page.rows.num_rows:
@@ -133,9 +133,11 @@ async def is_whole(asker: Asker, query: Query, page: Page) -> bool:
             return True
         texts = (sorted(rows["event_raw"].to_pylist()) for rows in (page.rows, other.rows))
         if page.rows.num_rows and next(texts) == next(texts):
-            await asker.ask(replace(query, since_ms=max(query.since_ms - _MORE_MS, 0), direction="desc"))
-            if asker.habits.is_last(page):
-                return True
+            earlier = replace(query, since_ms=max(query.since_ms - _MORE_MS, 0), direction="desc")
+            for more in (earlier, replace(query, before_ms=query.before_ms + _MORE_MS)):
+                await asker.ask(more)
+                if asker.habits.is_last(page):
+                    return True
     asker.habits.cuts(page)
     return False
 
