@@ -15,9 +15,9 @@ Cli = Callable[..., Any]
 
 @pytest.fixture
 def out(exported: Any, tmp_path: Path) -> Path:
-    """The export, and beside each file another: the same events under other names."""
+    """The export without manifests, and beside each file another: the same events under other names."""
     folder = tmp_path / "out"
-    shutil.copytree(exported.out, folder)
+    shutil.copytree(exported.out, folder, ignore=shutil.ignore_patterns("_cfaudit"))
     for path in list(folder.rglob("*.parquet")):
         shutil.copy(path, path.with_name(f"{'0' * 32}.parquet"))
     return folder
