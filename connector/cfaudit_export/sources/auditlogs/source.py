@@ -161,9 +161,10 @@ class AuditLogsSource:
                 await queue.done()
                 first = options
 
-        for piece, recovered in produced(opened.portal, workers, work, waiting=max(workers // 4, 1)):
-            self._tally.tell(piece.rows.num_rows)
-            yield self._as_extract(piece, recovered, policy)
+        with closing(produced(opened.portal, workers, work, waiting=max(workers // 4, 1))) as pieces:
+            for piece, recovered in pieces:
+                self._tally.tell(piece.rows.num_rows)
+                yield self._as_extract(piece, recovered, policy)
 
     def guess_start(self, window: Window, count: int) -> datetime:
         """Return since when the newest events of a window are: exactly, or by the density before a rejected row."""

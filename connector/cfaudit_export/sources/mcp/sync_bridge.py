@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Generator
+from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import anyio
@@ -36,8 +38,13 @@ def produced(
             except BaseExceptionGroup as errors:
                 raise _first(errors) from errors
 
-    future = portal.start_task_soon(all_work)
+    def close() -> None:
+        receive.close()
+        send.close()
+
+    future: Future[None] | None = None
     try:
+        future = portal.start_task_soon(all_work)
         while True:
             try:
                 yield portal.call(receive.receive)  # without a name for it, which would keep it until the next one
@@ -45,11 +52,12 @@ def produced(
                 break
         future.result()
     finally:
-        future.cancel()
-        try:
-            portal.call(receive.aclose)
-        finally:
-            receive.close()  # where the portal has ended already
+        if future is not None:
+            future.cancel()
+        # Whatever ended this, and whether the work has begun or not: else the garbage collector finds them open.
+        with suppress(RuntimeError):  # the portal has ended already
+            portal.call(close)
+        close()
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
