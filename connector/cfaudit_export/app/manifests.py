@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from cfaudit_export.app.resolve import resolve_sink
-from cfaudit_export.app.stamp import StampingStore
 from cfaudit_export.errors import SettingsError
 from cfaudit_export.plugin.interfaces import Sink
 from cfaudit_export.settings import Settings
@@ -65,6 +64,8 @@ def manifest_places(
                 continue
             held = _held(store, settings.integrity.lock_days)
             if settings.integrity.timestamp_url:
+                from cfaudit_export.app.stamp import StampingStore  # which reads manifests, and so is heavy
+
                 held = StampingStore(held, settings.integrity.timestamp_url)
             places[name] = ManifestPlace(held, location, keys, in_sink=is_file_sink)
         yield places
