@@ -129,7 +129,7 @@ def test_the_other_source_goes_on_where_a_server_is_gone_in_the_midst_of_a_run(
         report = run(rig, account)
     else:
         assembly = workshop_of(rig)
-        half = replace(assembly, settings=replace(assembly.settings, until=rig.now - timedelta(hours=12)))
+        half = replace(assembly, request=replace(assembly.request, until=rig.now - timedelta(hours=12)))
         assert half.otherwise
         assert export(half, rig.stream.account_id).exit_code == 0
         rig.sandbox.codemode.isolates.spoil.append(('"action"', '"deed"'))

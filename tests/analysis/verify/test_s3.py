@@ -16,7 +16,8 @@ from cfaudit_export.analysis.verify.records import read_records
 from cfaudit_export.analysis.verify.verified import Verified
 from cfaudit_export.analysis.verify.verify import Asked, verify
 
-PREFIX = "logs/prod"
+# Servers of one process share their buckets.
+BUCKET, PREFIX = "proved-audit", "logs/prod"
 
 
 @pytest.fixture(scope="module")
@@ -47,21 +48,21 @@ def client(endpoint: str) -> Any:
 def uploaded(export: Any, client: Any, endpoint: str) -> Iterator[Callable[..., Verified]]:
     """Upload an export of three days; return what verifies the bucket."""
     export.days(3)
-    client.create_bucket(Bucket="audit")
+    client.create_bucket(Bucket=BUCKET)
     for path in export.root.rglob("*"):
         if path.is_file():
-            client.upload_file(str(path), "audit", f"{PREFIX}/{export.name(path)}")
-    client.put_object(Bucket="audit", Key=f"{PREFIX}/_cfaudit/batches/x.json", Body=b"{}")
-    client.put_object(Bucket="audit", Key=f"{PREFIX}/_cfaudit/manifests/", Body=b"")
+            client.upload_file(str(path), BUCKET, f"{PREFIX}/{export.name(path)}")
+    client.put_object(Bucket=BUCKET, Key=f"{PREFIX}/_cfaudit/batches/x.json", Body=b"{}")
+    client.put_object(Bucket=BUCKET, Key=f"{PREFIX}/_cfaudit/manifests/", Body=b"")
 
     def verified(**asked: Any) -> Verified:
-        place = open_location(f"s3://audit/{PREFIX}", {"endpoint_url": endpoint})
+        place = open_location(f"s3://{BUCKET}/{PREFIX}", {"endpoint_url": endpoint})
         return verify(place, read_records(place), Asked(keys=(export.keys[0].public,), **asked))
 
     yield verified
-    for one in client.list_objects_v2(Bucket="audit")["Contents"]:
-        client.delete_object(Bucket="audit", Key=one["Key"])
-    client.delete_bucket(Bucket="audit")
+    for one in client.list_objects_v2(Bucket=BUCKET)["Contents"]:
+        client.delete_object(Bucket=BUCKET, Key=one["Key"])
+    client.delete_bucket(Bucket=BUCKET)
 
 
 def test_a_bucket_is_proved_as_a_folder_is(export: Any, uploaded: Callable[..., Verified]) -> None:
@@ -72,12 +73,12 @@ def test_a_bucket_is_proved_as_a_folder_is(export: Any, uploaded: Callable[..., 
 
 def test_what_is_changed_in_a_bucket_shows(export: Any, uploaded: Callable[..., Verified], client: Any) -> None:
     one, other, third = [export.name(path) for path in export.files()]
-    client.delete_object(Bucket="audit", Key=f"{PREFIX}/{one}")
-    client.put_object(Bucket="audit", Key=f"{PREFIX}/{other}", Body=(export.root / other).read_bytes()[:-1] + b"x")
+    client.delete_object(Bucket=BUCKET, Key=f"{PREFIX}/{one}")
+    client.put_object(Bucket=BUCKET, Key=f"{PREFIX}/{other}", Body=(export.root / other).read_bytes()[:-1] + b"x")
     client.copy_object(
-        Bucket="audit", Key=f"{PREFIX}/{third}x.parquet", CopySource={"Bucket": "audit", "Key": f"{PREFIX}/{third}"}
+        Bucket=BUCKET, Key=f"{PREFIX}/{third}x.parquet", CopySource={"Bucket": BUCKET, "Key": f"{PREFIX}/{third}"}
     )
-    client.delete_object(Bucket="audit", Key=f"{PREFIX}/_cfaudit/manifests/{export.chain}/00000002.json")
+    client.delete_object(Bucket=BUCKET, Key=f"{PREFIX}/_cfaudit/manifests/{export.chain}/00000002.json")
     found = uploaded()
     assert found.exit_code == 1
     said = "\n".join(found.lines)
