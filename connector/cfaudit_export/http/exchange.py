@@ -2,8 +2,9 @@
 
 Every request of this program goes through one of the two transports here. An exchange is everything from looking up
 the name to the last byte of the reply; it ends after `seconds`, however slowly the peer answers. A reply is never more
-than `most_bytes` once it is decompressed, an error's reply never more than a megabyte. Proxies and certificates are
-those of the environment (`HTTPS_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`, `SSL_CERT_DIR`).
+than `most_bytes` once it is decompressed, where a request does not ask for less; an error's reply never more than a
+megabyte. Proxies and certificates are those of the environment (`HTTPS_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`,
+`SSL_CERT_DIR`).
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from cfaudit_export.errors import SettingsError
 from cfaudit_export.http.content_coding import CodingError, ContentCoding
 
 MOST_BYTES = 64_000_000
+MOST_BYTES_EXTENSION = "cfaudit.most_bytes"
+"""Extension of a request: the most bytes of its reply, where that is less than of others."""
 _MOST_ERROR_BYTES = 1_000_000
 _CONNECT_SECONDS = 15.0
 _PROXY_VARIABLES = "HTTP_PROXY, HTTPS_PROXY or ALL_PROXY"
@@ -128,7 +131,8 @@ class AsyncBoundedTransport(httpx2.AsyncBaseTransport):
             raise connecting.blamed(error) from error
         encodings = [one.strip().lower() for one in reply.headers.get("content-encoding", "").split(",") if one.strip()]
         headers = [(name, value) for name, value in reply.headers.raw if not encodings or not _is_of_coding(name)]
-        most = min(self.most_bytes, _MOST_ERROR_BYTES) if reply.status_code >= 400 else self.most_bytes
+        most = min(self.most_bytes, request.extensions.get(MOST_BYTES_EXTENSION, self.most_bytes))
+        most = min(most, _MOST_ERROR_BYTES) if reply.status_code >= 400 else most
         stream = _Body(reply, deadline, most, encodings)
         return httpx2.Response(reply.status_code, headers=headers, stream=stream, extensions=reply.extensions)
 

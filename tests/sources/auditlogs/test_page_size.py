@@ -70,3 +70,18 @@ def test_workers_that_are_refused_for_the_same_question_shrink_it_once() -> None
     size = PageSize()
     assert [size.shrink(64), size.shrink(64)] == [True, True]
     assert size.rows == 16
+
+
+@settings(max_examples=200)
+@given(SIZES, st.integers(1, 16))
+def test_with_large_rows_fewer_pages_are_on_their_way_and_none_is_read_that_would_not_fit(
+    row_bytes: int, workers: int
+) -> None:
+    size = PageSize()
+    assert size.at_once(workers) == workers, "nothing is known yet"
+    size.saw(10, 10 * row_bytes)
+    assert 1 <= size.at_once(workers) <= workers
+    assert (size.at_once(workers) - 1) * size.rows * row_bytes <= 2 * COMFORT_BYTES
+    assert size.at_once(workers) == workers or size.rows * row_bytes * workers > COMFORT_BYTES
+    assert PageSize.most_bytes(1) is None, "a single row may have what any reply may"
+    assert COMFORT_BYTES < (PageSize.most_bytes(2) or 0) <= 4 * COMFORT_BYTES

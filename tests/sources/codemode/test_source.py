@@ -173,6 +173,14 @@ def test_an_event_too_large_for_a_reply_becomes_a_gap_and_all_others_arrive() ->
     ]
 
 
+@pytest.mark.parametrize("others", [0, 9])
+def test_an_event_may_have_what_a_reply_may_have_though_pages_are_smaller(others: int) -> None:
+    world = world_of(events=others)
+    large = huge(1, "2026-11-19T12:00:00.500Z") | {"resource": {"value": "x" * 11_000_000}}
+    world.add(world.accounts[0].id, [large])
+    assert_complete(world, read(world))
+
+
 def test_an_event_too_large_for_a_reply_and_without_a_time_is_found_by_its_id_or_said_so() -> None:
     assert time_ms(None, "019a0000-1234-7000-8000-000000000000") == 0x019A00001234
     assert time_ms(None, "huge") is None

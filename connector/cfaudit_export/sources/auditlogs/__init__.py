@@ -31,13 +31,13 @@ class AuditLogsConfig:
         tool: name of the tool; empty finds it by its usual name, also behind a gateway's prefix.
         protocol: protocol revision; `auto` tries the newest first.
         concurrency: windows read at once.
-        page_size: rows asked for per call, at most 1000.
+        page_size: rows asked for per call, at most 1000; fewer are asked for where rows are large.
         piece_rows: events after which a piece of a window is handed on, staged and committed.
         budget_calls: upstream calls this process may spend in five minutes; 0 for no limit. Cloudflare blocks
             a user for five minutes above 1,200, dashboard and all; the default leaves half to others.
         timeout_seconds: longest time for one request, to the last byte of its reply.
         max_reply_bytes: largest reply that is read, decompressed, and three times the largest event of a stream; more
-            is a fault of the server.
+            is a fault of the server. Of several rows no more than 8 MB are read, and then fewer rows are asked for.
         retry_seconds: longest time spent on retrying one call that fails on the server's side, and on waiting for a
             server that cannot be reached when a run begins.
     """
@@ -53,7 +53,7 @@ class AuditLogsConfig:
     piece_rows: int = 20_000
     budget_calls: int = 600
     timeout_seconds: float = 60.0
-    max_reply_bytes: int = 64_000_000
+    max_reply_bytes: int = 20_000_000
     retry_seconds: float = 120.0
 
     def __post_init__(self) -> None:

@@ -142,13 +142,16 @@ class AuditLogsReader:
         sent_at = await self._budget.acquire(self._target.cost)
         async with self._places:
             try:
-                reply = await self._session.call(self._target.tool, {**self._target.arguments, **query.arguments()})
+                arguments = {**self._target.arguments, **query.arguments()}
+                most = self._size.most_bytes(query.limit)
+                reply = await self._session.call(self._target.tool, arguments, most_bytes=most)
             except CallFailedError as failure:
                 failure.sent_at = sent_at
                 return failure
         outcome = read_fault(reply.text) if reply.is_error else read_page(reply.text)
         if isinstance(outcome, Page):
             self._size.saw(outcome.rows.num_rows, len(reply.text))
+            self._places.total_tokens = self.readings.total_tokens = self._size.at_once(self._target.concurrency)
             outcome = replace(outcome, asked=query.limit)
         if isinstance(outcome, Page | Rejection):
             self._successes += 1

@@ -11,6 +11,7 @@ import anyio
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cfaudit_export.sources.auditlogs.brief import BriefPages, OutOfCallsError, brief
 from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA
 from cfaudit_export.sources.auditlogs.intervals import FilterFindings
 from cfaudit_export.sources.auditlogs.intervals import ValueReader as IntervalReading
@@ -31,7 +32,6 @@ from cfaudit_export.sources.paging.facets import (
     single,
     wanted_counts,
 )
-from cfaudit_export.sources.paging.page import Page
 from cfaudit_export.sources.paging.query import MOST_ROWS, Query, Rejection
 from cfaudit_export.sources.paging.reader import CursorDeadError
 from cfaudit_export.sources.paging.rows import between, last_ms
@@ -41,16 +41,8 @@ _AROUND_CALLS = 4  # that one question around rejected rows may cost
 _TYPES = {"raw_status_code": pa.int32()}
 
 
-class OutOfCallsError(Exception):
-    """What may be spent on a piece is spent."""
-
-
 class Rebuild:
-    """Reads what filters return over a piece.
-
-    Attributes:
-        calls: tool calls made so far.
-    """
+    """Reads what filters return over a piece."""
 
     def __init__(
         self, reader: AuditLogsReader, plain: Query, piece: Piece, ahead: FilterPrefetch, most_calls: int | None
@@ -65,21 +57,20 @@ class Rebuild:
             most_calls: calls that may be made; None for any number.
         """
         self._reader = reader
-        self._most_calls = most_calls
+        self._pages = BriefPages(reader, most_calls)
         self._ahead = ahead
         self._plain = plain
         self._piece = piece
-        self._rejected = RejectedRows(self._ask, replace(plain, padding=reader.exclusive))
-        self._texts = piece.rows["event_raw"]
+        self._rejected = RejectedRows(self._pages.page, replace(plain, padding=reader.exclusive))
+        self._texts = brief(piece.rows)["event_raw"]
         self._times = piece.rows["event_time"]
         self._holes = sorted((rejected.since_ms, rejected.before_ms) for rejected in piece.unreadable)
         rejected_rows = sorted((rejected.since_ms, rejected.before_ms, rejected.rows) for rejected in piece.unreadable)
         exclusive = replace(plain, padding=reader.exclusive)
         self._intervals = intervals(plain, exclusive, piece.rows, rejected_rows) if rejected_rows else ()
-        self._interval_reading = IntervalReading(self._ask, plain, _apart(piece))
+        self._interval_reading = IntervalReading(self._pages.page, plain, _apart(piece))
         self._readings: dict[str, FacetReading] = {}
         self._twins: list[Twins] = []
-        self.calls = 0
 
     async def read(self, facets: list[str], wanted: dict[str, tuple[str, ...]]) -> list[str]:
         """Read every facet, all at once, and return those for which there were calls; the reader bounds the rest."""
@@ -89,9 +80,14 @@ class Rebuild:
         self._twins = find_twins(self._texts, list(self._readings.values()))
         return [facet for facet in facets if facet in self._readings]
 
+    @property
+    def calls(self) -> int:
+        """Tool calls made so far."""
+        return self._pages.calls
+
     def may_spend(self, calls: int) -> bool:
         """Say whether so many calls may be made."""
-        return self._most_calls is None or self.calls + calls <= self._most_calls
+        return self._pages.may_spend(calls)
 
     async def _read_facet(self, facet: str, values: tuple[str, ...]) -> None:
         async with self._reader.readings:
@@ -213,7 +209,7 @@ class Rebuild:
 
     async def _having(self, one: Filter) -> pa.Table:
         """Read the rows of the piece that have a value."""
-        found, reached = await self._ahead.take(self._ask, one, self._plain)
+        found, reached = await self._ahead.take(self._pages.page, one, self._plain)
         if reached >= self._plain.before_ms:
             return found
         return pa.concat_tables([found, await self._matching((one,), replace(self._plain, since_ms=reached))])
@@ -235,19 +231,13 @@ class Rebuild:
             if reached < hole[0]:
                 await self._read(exclusive, parts)
             inside = replace(exclusive, since_ms=hole[0], before_ms=hole[1], limit=MOST_ROWS)
-            outcome = await self._ask(inside)
+            outcome = await self._pages.page(inside)
             self._rejected.note(inside, outcome)
-            found = await salvage(self._ask, inside, PAGE_SCHEMA.empty_table(), outcome=outcome)
+            found = await salvage(self._pages.page, inside, PAGE_SCHEMA.empty_table(), outcome=outcome)
             parts.append(found.select(NEEDED))
             position = hole[1]
         found = pa.concat_tables(parts)
         return between(found, plain.since_ms, plain.before_ms)
-
-    async def _ask(self, query: Query) -> Page | Rejection:
-        if not self.may_spend(1):
-            raise OutOfCallsError
-        self.calls += 1
-        return await self._reader.page(query)
 
     async def _read(self, query: Query, parts: list[pa.Table]) -> int | None:
         """Add all pages of a question to `parts`, or what lies before a refused one, and return that millisecond."""
@@ -255,7 +245,7 @@ class Rebuild:
         reached = query.since_ms
         while True:
             try:
-                outcome = await self._ask(query)
+                outcome = await self._pages.page(query)
             except CursorDeadError:
                 outcome = Rejection(())
             if isinstance(outcome, Rejection):

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cfaudit_export.core.escape import shown
+from cfaudit_export.errors import AccessError, AccountChoiceError, CfauditError, ProtocolError
 from cfaudit_export.sources.codemode.frame import Header
+from cfaudit_export.sources.mcp.failures import PERMISSION
 
 Kind = Literal[
     "throttled", "credential", "permission", "refused", "passing", "size", "cut", "account", "arguments", "foreign"
@@ -104,3 +106,27 @@ def _seconds(text: str | None) -> float | None:
 
 def _accounts(text: str) -> tuple[tuple[str, str], ...]:
     return tuple((account, shown(name)) for account, name in _LISTED.findall(text))
+
+
+def fault_error(fault: CodemodeFault, account: str | None) -> CfauditError:
+    """Return the error to end the run with."""
+    match fault.kind:
+        case "account":
+            return AccountChoiceError(fault.accounts)
+        case "credential":
+            return AccessError(
+                f"Cloudflare refuses the credential ({fault.message}); check the token, or sign in again"
+            )
+        case "permission":
+            return AccessError(
+                f"Cloudflare refuses to read audit logs with this credential ({fault.message}); it needs the "
+                f"permission '{PERMISSION}' on account '{account}'"
+            )
+        case "size":
+            return ProtocolError(
+                f"an event is too large for this server ({fault.message}); the source 'auditlogs' can read past it"
+            )
+        case "foreign":
+            return ProtocolError(f"the server does not let its code read the audit log any more: {fault.message}")
+        case _:
+            return ProtocolError(f"the server does not accept what it is asked: {fault.message}")

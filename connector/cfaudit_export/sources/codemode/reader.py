@@ -12,21 +12,18 @@ import anyio
 from cfaudit_export.core.escape import shown
 from cfaudit_export.core.model import from_ms, iso
 from cfaudit_export.errors import (
-    AccessError,
-    AccountChoiceError,
-    CfauditError,
     ProtocolError,
     SourceUnavailableError,
 )
 from cfaudit_export.plugin.records import Credential
 from cfaudit_export.sources.codemode.columns import time_ms
 from cfaudit_export.sources.codemode.decode import WHOLE_SCHEMA, decode_page
-from cfaudit_export.sources.codemode.fault import CodemodeFault, reply_fault, tool_fault
+from cfaudit_export.sources.codemode.fault import CodemodeFault, fault_error, reply_fault, tool_fault
 from cfaudit_export.sources.codemode.frame import CutError, Frame, Left, read_frame
 from cfaudit_export.sources.codemode.size import Size
 from cfaudit_export.sources.codemode.snippet import Parameters, write_code
 from cfaudit_export.sources.mcp.budget import WINDOW_SECONDS, CallBudget
-from cfaudit_export.sources.mcp.failures import PERMISSION, CallFailedError
+from cfaudit_export.sources.mcp.failures import CallFailedError
 from cfaudit_export.sources.mcp.retry import RetryPolicy
 from cfaudit_export.sources.mcp.session import Session
 from cfaudit_export.sources.paging.habits import Habits
@@ -104,12 +101,17 @@ class CodemodeReader:
             CursorDeadError: ask again from the start of the window.
             AccessError, ThrottledError, SourceUnavailableError, ProtocolError, SettingsError: there is no page.
         """
+        is_single = False
 
         def parameters() -> Parameters:
             rows, pages = min(self._size.rows, query.limit), min(self._size.pages, most_pages)
-            return Parameters(self._target.account, _asked(query, rows), query.cursor, pages, self._size.most)
+            most = self._size.most if is_single else self._size.most_of(rows)
+            return Parameters(self._target.account, _asked(query, rows), query.cursor, pages, most)
 
         frame, asked = await self._persist(parameters)
+        if frame.header.left is not None and asked.most < self._size.most:
+            is_single = True  # all that the page has is one row, which may be that large
+            frame, asked = await self._persist(parameters)
         if (left := frame.header.left) is not None:
             return [_without(left, asked.most)]
         if not frame.bodies:
@@ -192,7 +194,7 @@ class CodemodeReader:
 
     def _cut(self, error: CutError, asked: Parameters) -> CodemodeFault:
         """Ask for as little as arrives whole from now on; what is larger, a single event, the server leaves out."""
-        if self._size.most == asked.most:
+        if self._size.most >= asked.most:
             facts = {"server": self._target.url, "kept_bytes": error.kept}
             _LOG.warning("the server cuts long replies off; reading smaller pages, which takes more calls", extra=facts)
         if not self._size.cut(error.kept, asked.most):
@@ -251,30 +253,6 @@ class PagePrefetch:
             return 1
         left = self._pages * (self._range.before_ms - self._reached) / walked
         return max(int(left / self._workers), 1)
-
-
-def fault_error(fault: CodemodeFault, account: str | None) -> CfauditError:
-    """Return the error to end the run with."""
-    match fault.kind:
-        case "account":
-            return AccountChoiceError(fault.accounts)
-        case "credential":
-            return AccessError(
-                f"Cloudflare refuses the credential ({fault.message}); check the token, or sign in again"
-            )
-        case "permission":
-            return AccessError(
-                f"Cloudflare refuses to read audit logs with this credential ({fault.message}); it needs the "
-                f"permission '{PERMISSION}' on account '{account}'"
-            )
-        case "size":
-            return ProtocolError(
-                f"an event is too large for this server ({fault.message}); the source 'auditlogs' can read past it"
-            )
-        case "foreign":
-            return ProtocolError(f"the server does not let its code read the audit log any more: {fault.message}")
-        case _:
-            return ProtocolError(f"the server does not accept what it is asked: {fault.message}")
 
 
 def _asked(query: Query, rows: int) -> tuple[tuple[str, str], ...]:

@@ -7,6 +7,8 @@ MOST_BYTES = 12_000_000
 # A reply of every worker may wait here to be decoded, with four bytes a character if one of them is an emoji; and two
 # pages share the cost of a call well enough.
 COMFORT_BYTES = 2_500_000
+# Of several rows: before their size is known, each worker asks for a page of it.
+_MOST_BYTES_OF_SEVERAL = 5_000_000
 # Of a reply that must not be cut off: for its header, with the words of an error in it.
 _HEADER_BYTES = 2_000
 _LEAST_BYTES = 500
@@ -18,7 +20,7 @@ class Size:
     Attributes:
         rows: of a page.
         pages: of a call.
-        most: bytes of all pages of a call; the server leaves out what is beyond, and says so.
+        most: bytes of all pages of a call, be it a single row; the server leaves out what is beyond, and says so.
     """
 
     def __init__(self, page_size: int, pages_per_call: int) -> None:
@@ -27,6 +29,10 @@ class Size:
         self.rows = page_size
         self.pages = 1
         self.most = MOST_BYTES
+
+    def most_of(self, rows: int) -> int:
+        """Return how many bytes a reply to a question for pages of so many rows may have."""
+        return self.most if rows == 1 else min(self.most, _MOST_BYTES_OF_SEVERAL)
 
     def grow(self, pages: int, rows: int, reply_bytes: int) -> None:
         """Take note of a reply to a question for so many pages: ask for more next time, if that is comfortable."""

@@ -19,7 +19,7 @@ import httpx2
 import msgspec
 
 from cfaudit_export.core.escape import shown
-from cfaudit_export.http.exchange import AsyncBoundedTransport
+from cfaudit_export.http.exchange import MOST_BYTES_EXTENSION, AsyncBoundedTransport
 from cfaudit_export.http.retry_after import retry_after_seconds
 from cfaudit_export.sources.mcp.failures import CallFailedError, failure_of, says_session_ended
 
@@ -42,6 +42,7 @@ class FailedResponses(httpx2.AsyncBaseTransport):
         self.most_bytes = inner.most_bytes
         self._clock = clock
         self._by_request: dict[str, CallFailedError] = {}
+        self._most: dict[str, int] = {}  # bytes of the reply to a request, where it has a limit of its own
         self._step = ""
         self.discover_is_unheard = False  # a server was asked which revisions it knows, and has not answered
 
@@ -52,6 +53,12 @@ class FailedResponses(httpx2.AsyncBaseTransport):
     async def aclose(self) -> None:
         """Close the connections."""
         await self._inner.aclose()
+
+    def limit_call(self, arguments: Mapping[str, Any], most_bytes: int | None) -> None:
+        """Read no more than so many bytes of the replies to a call of a tool; None for as many as of others."""
+        self._most.pop(_key("tools/call", arguments), None)
+        if most_bytes is not None:
+            self._most[_key("tools/call", arguments)] = most_bytes
 
     def of_call(self, arguments: Mapping[str, Any]) -> CallFailedError | None:
         """Return why a call of a tool brought no reply, None when it brought one."""
@@ -70,6 +77,8 @@ class FailedResponses(httpx2.AsyncBaseTransport):
         self.discover_is_unheard |= method == "server/discover"
         if request.method == "GET" and "last-event-id" not in request.headers:
             return httpx2.Response(405)  # a stream for what the server has to say of its own accord, which is nothing
+        if key in self._most:
+            request.extensions = {**request.extensions, MOST_BYTES_EXTENSION: self._most[key]}
         try:
             with anyio.fail_after(_seconds_for(request, method)):
                 reply = await self._inner.handle_async_request(request)

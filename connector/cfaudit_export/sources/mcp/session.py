@@ -119,20 +119,28 @@ class Session:
             raise RuntimeError("open comes first")
         return self._link
 
-    async def call(self, tool: str, arguments: Mapping[str, Any]) -> ToolReply:
+    async def call(self, tool: str, arguments: Mapping[str, Any], *, most_bytes: int | None = None) -> ToolReply:
         """Call a tool, once; once more when the server turned out to have ended the session.
+
+        Args:
+            tool: its name.
+            arguments: what it is called with.
+            most_bytes: of the reply, where it may be less than other replies; calls in flight that are equal share it.
 
         Raises:
             CallFailedError: there is no reply of the tool.
             CfauditError: from the credential.
         """
         link = self._held
+        self._refusals.limit_call(arguments, most_bytes)
         try:
             return await self._asked(link, tool, arguments)
         except CallFailedError as failure:
             if not (failure.ended_session or link.is_broken):
                 raise
             _LOG.info("the server ended the session, opening another", extra={"reason": failure.detail})
+        finally:
+            self._refusals.limit_call(arguments, None)
         await self._replace(link)
         return await self._asked(self._held, tool, arguments)
 

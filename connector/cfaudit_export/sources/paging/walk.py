@@ -32,6 +32,7 @@ _TRIES, _EMPTY_PAGES = 3, 10  # that lead nowhere: questions from one moment; em
 _NOTHING = "the server returns rows of other times only"
 # What was learned is handed on at least so often, so that a run that is stopped again and again gets on.
 _MOST_CALLS, _MOST_SECONDS = 200, 60.0
+_LARGE_ROW_BYTES, _SMALLER = 8_000, 4  # pieces of rows so large are so much smaller
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +261,8 @@ class Walk:
         chain, (calls, at) = self._chain, self._told
         rows = chain.rows + sum(part.rows.num_rows for part in self._parts)
         size = chain.bytes + sum(part.rows.nbytes for part in self._parts)
-        if rows >= self._piece_rows or size >= self._options.piece_bytes:
+        is_large = size * (_SMALLER if size > rows * _LARGE_ROW_BYTES else 1) >= self._options.piece_bytes
+        if is_large or rows >= self._piece_rows:
             return True
         return self._asker.calls - calls >= _MOST_CALLS or self._clock() - at >= _MOST_SECONDS
 
@@ -291,10 +293,5 @@ class Walk:
         return Chain(self._question(self._at))
 
     def _question(self, since_ms: int) -> Query:
-        return Query(
-            since_ms,
-            self._range.before_ms,
-            self._options.page_size,
-            filters=self._options.filters,
-            padding=self._asker.reader.padding,
-        )
+        options, padding = self._options, self._asker.reader.padding
+        return Query(since_ms, self._range.before_ms, options.page_size, filters=options.filters, padding=padding)
