@@ -85,14 +85,24 @@ async def between_all(asker: Asker, question: Query, refused: Rejection, gaps: S
         tables += [page.rows] if isinstance(page, Page) else []
     number = 0
     for gap, other in pairwise(gaps):
-        page = await asker.ask(_between(question, gap, other))
-        number += run_length(issues, number) if isinstance(page, Page) and page.rows.num_rows else 1
+        behind = number + run_length(issues, number)
+        rows = issues[behind].index - issues[behind - 1].index - 1 if behind < len(issues) else 0
+        page = await _rows_between(asker, _between(question, gap, other), rows)
+        number = behind if isinstance(page, Page) and page.rows.num_rows else number + 1
         if not isinstance(page, Page) or number >= len(issues):
             return []
         if not _is_whole(page, issues[number].index - issues[number - 1].index - 1):
             return []
         tables.append(page.rows)
     return await parts_of(asker, counted, pa.concat_tables(tables), gaps) or []
+
+
+async def _rows_between(asker: Asker, stretch: Query, rows: int) -> Outcome:
+    """Read so many rows between two gaps, though a refused one may share its millisecond with the first or last."""
+    outcome = await asker.ask(stretch)
+    if not isinstance(outcome, Rejection) or not rows:
+        return outcome
+    return await asker.ask(replace(stretch, limit=rows, direction="desc" if not outcome.issues[0].index else "asc"))
 
 
 def _between(question: Query, gap: Gap, other: Gap) -> Query:
