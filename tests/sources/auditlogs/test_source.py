@@ -188,6 +188,11 @@ def test_readable_rows_among_nothing_but_odd_ones_are_found(world: dict[str, Any
     assert_read_completely(**world, edges=edges, page_size=1000, cursor="keyset")
 
 
+def test_rows_before_a_refused_one_are_read_where_what_ends_include_is_in_doubt() -> None:
+    world: dict[str, Any] = {"seed": 0, "events": 19, "span": 0.02, "poison": 3, "placement": "random", "ties": 0.0}
+    assert_read_completely(**world, edges=(False, False), page_size=20, cursor="keyset")
+
+
 def test_equal_rows_of_one_millisecond_are_all_where_only_later_pages_are_larger() -> None:
     end = datetime(2026, 12, 1, 9, 44, tzinfo=UTC)
     world = world_of(end_at=end, seed=11, events=60, span_seconds=18_000.0, ties=0.4, twins=0.2)
