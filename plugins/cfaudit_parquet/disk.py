@@ -8,7 +8,6 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
 
 from cfaudit_export import SinkError, SinkRefusedError
 from cfaudit_export.core.disk import REFUSALS
@@ -56,15 +55,6 @@ def remove(path: Path) -> None:
     """Remove a file where that is possible."""
     with suppress(OSError):  # the error that led here matters more
         path.unlink(missing_ok=True)
-
-
-@contextmanager
-def durable(path: Path) -> Iterator[IO[bytes]]:
-    """Open a new file; on leaving, its bytes are on the disk."""
-    with path.open("xb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
 
 
 @contextmanager

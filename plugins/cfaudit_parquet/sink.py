@@ -16,7 +16,6 @@ they said of their batches; a file so named counts as visible.
 from __future__ import annotations
 
 import json
-import os
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
@@ -27,16 +26,17 @@ from urllib.parse import quote
 
 from cfaudit_export import Batch, LoadUnknownError, Receipt, StoredFile, Window
 from cfaudit_export.core.disk import try_folder
-from cfaudit_export.core.durable import make_folder, sync_folder
+from cfaudit_export.core.durable import create_file, make_folder, new_file, sync_folder
 from cfaudit_export.parquet import StagedEvents, Written, digest_of, ids_by_day, write_parquet
 from cfaudit_export.proof.chain import FOLDER
 from cfaudit_export.proof.folder import ManifestFolder
 from cfaudit_parquet import ParquetConfig
-from cfaudit_parquet.disk import durable, folders_in, hashed, hidden_name, on_disk, remove, remove_hidden
+from cfaudit_parquet.disk import folders_in, hashed, hidden_name, on_disk, remove, remove_hidden
 from cfaudit_parquet.visible import Visible, days_of, find_file, require_events, require_own_word
 
 # Hidden, so that no reader takes it for data.
 _MARK = ".cfaudit-destination"
+_READABLE = 0o666  # less what the umask takes
 
 
 class ParquetSink:
@@ -110,18 +110,8 @@ class ParquetSink:
         """Leave a mark in the folder, unless there is one; as `Sink.mark`."""
         if (found := self.marked()) is not None:
             return found
-        hidden = self._root / f"{_MARK}.{uuid.uuid4().hex[:12]}.tmp"
         with on_disk(self._root):
-            with durable(hidden) as file:
-                file.write(f"{token}\n".encode())
-            try:
-                os.link(hidden, self._root / _MARK)
-            except FileExistsError:  # another run was faster
-                pass
-            except OSError:  # a file system without hard links
-                hidden.replace(self._root / _MARK)
-            hidden.unlink(missing_ok=True)
-            sync_folder(self._root)
+            create_file(self._root / _MARK, f"{token}\n".encode(), mode=_READABLE)
         return self.marked() or token
 
     def put_manifest(self, name: str, content: bytes) -> bool:
@@ -175,7 +165,7 @@ class ParquetSink:
                 unfinished.callback(remove, hidden)
                 with on_disk(self._root):
                     make_folder(hidden.parent)
-                    with durable(hidden) as file:
+                    with new_file(hidden, mode=_READABLE) as file:
                         note = {"cfaudit_digest": digests[day]}
                         written[day] = write_parquet(file, events.schema, groups, notes | note)
             if len(missing) > 1:  # the hidden names must outlive a power cut once the first file is visible

@@ -127,7 +127,6 @@ def _run(
         transforms=assembly.transforms,
         transformed_by=transformed_by(settings, assembly.plugins),
         manifests=manifests,
-        reset_proof=settings.reset_proof,
         after_load=assembly.plugins.after_load,
         progress=listeners.progress,
         trace=listeners.trace,

@@ -69,6 +69,7 @@ def request_of(settings: Settings) -> RunRequest:
         settle_lag=settings.settle_lag,
         rescan=settings.rescan,
         adopt_destination=settings.adopt_destination,
+        reset_proof=settings.reset_proof,
         fail_on_trimmed=settings.fail_on_trimmed,
     )
 

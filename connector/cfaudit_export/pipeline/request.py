@@ -19,6 +19,7 @@ class RunRequest:
         only_gaps: to try again every gap from `since` to `until`, and read nothing else.
         latecomers: look for latecomers also before an `until`, as the next in a row of intervals does.
         adopt_destination: what sinks have is in other destinations now, because the data was moved there.
+        reset_proof: begin manifests anew where they do not agree with the checkpoint.
         fail_on_trimmed: count too many trimmed rows, a day after they were delivered, as incomplete.
     """
 
@@ -30,6 +31,7 @@ class RunRequest:
     only_gaps: bool = False
     latecomers: bool = False
     adopt_destination: bool = False
+    reset_proof: bool = False
     fail_on_trimmed: bool = False
 
     @property

@@ -80,7 +80,6 @@ class RunContext:
         transforms: applied to every table of events, in order.
         transformed_by: what manifests say of the transforms.
         manifests: by the names of sinks, where manifests of what they have are kept; other sinks have none.
-        reset_proof: begin manifests anew where they do not agree with the checkpoint.
         after_load: told of every receipt.
         progress: told of every piece.
         trace: told of every step.
@@ -99,7 +98,6 @@ class RunContext:
     transforms: tuple[Transform, ...] = ()
     transformed_by: tuple[str, ...] = ()
     manifests: Mapping[str, ManifestPlace] = field(default_factory=dict)
-    reset_proof: bool = False
     after_load: Callable[[Batch, Receipt], None] = lambda _batch, _receipt: None
     progress: Callable[[RunProgress], None] = field(default=lambda _progress: None)
     trace: Trace = no_trace

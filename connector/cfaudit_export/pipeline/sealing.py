@@ -133,7 +133,7 @@ class Sealing:
         Raises:
             SettingsError: it is not.
         """
-        if not self._context.reset_proof:
+        if not self._context.request.reset_proof:
             raise SettingsError(
                 f"{why}, or go on with 'run --reset-proof', once, which records the break and may deliver events twice"
             )

@@ -12,14 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cfaudit_export.core.durable import PRIVATE, sync_folder
+from cfaudit_export.core.durable import create_file
 from cfaudit_export.errors import SettingsError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 _LARGEST = 64 << 10
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,20 +90,11 @@ def write_key(key: SigningKey, path: Path) -> None:
 
     pem = key._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())  # noqa: SLF001  # its own module
     try:
-        descriptor = os.open(path, _NEW, PRIVATE)
-    except FileExistsError:
-        raise SettingsError(f"'{path}' exists, and a key is never overwritten; choose another name") from None
+        is_new = create_file(path, pem)
     except OSError as error:
         raise _unusable(path, error) from error
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(pem)
-            file.flush()
-            os.fsync(file.fileno())
-        sync_folder(path.parent)
-    except OSError as error:
-        path.unlink(missing_ok=True)
-        raise _unusable(path, error) from error
+    if not is_new:
+        raise SettingsError(f"'{path}' exists, and a key is never overwritten; choose another name")
 
 
 def load_key(path: Path) -> SigningKey:
