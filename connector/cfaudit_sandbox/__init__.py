@@ -8,7 +8,7 @@ compare an export with, `Sandbox` serves it from a thread, `serve` in the foregr
 """
 
 from cfaudit_sandbox.serve import Sandbox, serve
-from cfaudit_sandbox.server.requests import RequestLog, Seen
+from cfaudit_sandbox.server.requests import RequestLog, SeenRequest
 from cfaudit_sandbox.world.composer import SandboxAccount
 from cfaudit_sandbox.world.drift import DRIFTS
 from cfaudit_sandbox.world.options import RUNTIME_KNOBS, SandboxOptions
@@ -28,7 +28,7 @@ __all__ = [
     "Sandbox",
     "SandboxAccount",
     "SandboxOptions",
-    "Seen",
+    "SeenRequest",
     "World",
     "serve",
 ]

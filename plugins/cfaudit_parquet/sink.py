@@ -173,7 +173,7 @@ class ParquetSink:
             unfinished.pop_all()
         with on_disk(self._root):
             for path in missing.values():
-                hidden_name(path, attempt).replace(path)
+                hidden_name(path, attempt).replace(path)  # durable once `load` syncs all the folders together
         return written
 
     def _stored(self, file: Path, rows: int, written: Written | None) -> StoredFile:

@@ -5,13 +5,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from cfaudit_export.app.health import Expected, Level, examine
+from cfaudit_export.app.health import ExpectedStreams, Level, examine
 from cfaudit_export.core.model import Checkpoint, Gap, Seen, SeenWindow, SinkProgress, Stream, Trimmed, Window
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 ACCOUNT = "a" * 32
-EXPECTED = Expected("auditlogs", max_lag=HOUR)
+EXPECTED = ExpectedStreams("auditlogs", max_lag=HOUR)
 
 
 def stream(account: str = ACCOUNT, source: str = "auditlogs", filters: tuple[tuple[str, str], ...] = ()) -> Stream:

@@ -95,14 +95,14 @@ def read(out: str) -> None:
     from cfaudit_export.analysis.files.engine import Limits, open_engine
     from cfaudit_export.analysis.files.footers import inspect
     from cfaudit_export.analysis.files.open import open_location
-    from cfaudit_export.analysis.files.scan import Piece, Reading, rows_of
+    from cfaudit_export.analysis.files.scan import FilePiece, Reading, rows_of
     from cfaudit_export.schema import schema
 
     place = open_location(out)
     files, _ = inspect(place, lambda _: True, Limits())
     with open_engine(Limits()) as connection:
         connection.register(
-            "files", rows_of(place, [Piece(one.found) for one in files], schema(), Reading(Limits().group_bytes))
+            "files", rows_of(place, [FilePiece(one.found) for one in files], schema(), Reading(Limits().group_bytes))
         )
         assert _checksum(connection, "files")[0]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import errno
 import logging
 import os
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from cfaudit_export import Checkpoint, Rejected, Stream, read_batch
-from cfaudit_export.core.durable import create_file, sync_folder
+from cfaudit_export.core.durable import create_file, put_in_place, replacing, sync_folder
 from cfaudit_export.pipeline.quarantine import quarantine_of
 from cfaudit_export.stores.file import FileStore
 from cfaudit_export.testing import make_batch
@@ -134,3 +135,58 @@ def test_there_is_one_place_that_syncs_folders() -> None:
     paths = [path for folder in ("connector", "plugins") for path in (ROOT / folder).rglob("*.py")]
     syncing = [path.name for path in paths if re.search(r"O_DIRECTORY|fsync\((?!.*fileno)", path.read_text("utf-8"))]
     assert syncing == ["durable.py"]
+
+
+def test_a_file_that_is_replaced_is_the_old_one_or_the_new_one(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.write_bytes(b"old")
+    with pytest.raises(ZeroDivisionError), replacing(path) as file:
+        file.write(b"%d" % (1 // 0))
+    assert path.read_bytes() == b"old"
+    with replacing(path) as file:
+        file.write(b"new")
+        assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"new"
+    assert [one.name for one in tmp_path.iterdir()] == [path.name]
+
+
+def test_what_cannot_take_its_place_is_gone(tmp_path: Path) -> None:
+    folder = tmp_path / "report.html"
+    (folder / "inside").mkdir(parents=True)
+    with pytest.raises(OSError, match="directory"), replacing(folder) as file:
+        file.write(b"new")
+    assert [one.name for one in tmp_path.iterdir()] == [folder.name]
+
+
+def test_a_new_name_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[bool] = []
+    fsync = os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda handle: (synced.append(stat.S_ISDIR(os.fstat(handle).st_mode)), fsync(handle))
+    )
+    with replacing(tmp_path / "one") as file:
+        file.write(b"1")
+    put_in_place(tmp_path / "one", tmp_path / "two")
+    assert synced == [False, True, True]
+
+
+def test_files_are_put_in_place_by_one_module() -> None:
+    """Any other would forget to sync the folder, or to remove what is left of a file that could not be written.
+
+    The Parquet sink renames the files of a batch one after the other, and syncs their folders together.
+    """
+    paths = [path for folder in ("connector", "plugins") for path in (ROOT / folder).rglob("*.py")]
+    renaming = {
+        path.relative_to(ROOT).as_posix()
+        for path in paths
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+        if node.func.attr in {"rename", "renames"} or (node.func.attr == "replace" and _is_of_a_file(node))
+    }
+    assert renaming == {"connector/cfaudit_export/core/durable.py", "plugins/cfaudit_parquet/sink.py"}
+
+
+def _is_of_a_file(call: ast.Call) -> bool:
+    """Tell `path.replace(target)` and `os.replace(path, target)` from the methods of texts and times."""
+    module = isinstance(call.func, ast.Attribute) and ast.unparse(call.func.value) in {"os", "shutil"}
+    return module or (len(call.args) == 1 and not call.keywords)

@@ -369,6 +369,16 @@ def test_a_file_is_short_or_says_why_not(module: Module) -> None:
     assert length <= LONGEST or module.name in LONGER
 
 
+def test_no_two_classes_have_one_name() -> None:
+    """A reader who finds a class by its name finds the right one; private ones are seen in their module only."""
+    places: dict[str, list[str]] = {}
+    for module in MODULES:
+        for node in module.tree.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(module.name)
+    assert {name: modules for name, modules in places.items() if len(modules) > 1} == {}
+
+
 def room_of(name: str) -> str:
     """Return the room of a module, or of one that a door hands on."""
     return max((room for room in RANKS if _within(name, (room,))), key=len)

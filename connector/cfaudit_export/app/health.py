@@ -40,7 +40,7 @@ _MEANINGS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
+class ExpectedStreams:
     """What ought to be up to date.
 
     Attributes:
@@ -108,7 +108,7 @@ _SEVERITY = (Level.OK, Level.WARNING, Level.UNKNOWN, Level.CRITICAL)
 
 def examine(
     checkpoints: Sequence[Checkpoint],
-    expected: Expected,
+    expected: ExpectedStreams,
     now: datetime,
     *,
     unreadable: Iterable[str] = (),
@@ -144,7 +144,7 @@ def examine(
     )
 
 
-def _is_expected(checkpoint: Checkpoint, expected: Expected) -> bool:
+def _is_expected(checkpoint: Checkpoint, expected: ExpectedStreams) -> bool:
     stream = checkpoint.stream
     return (
         stream.slice is None
@@ -154,7 +154,7 @@ def _is_expected(checkpoint: Checkpoint, expected: Expected) -> bool:
     )
 
 
-def _sinks(checkpoint: Checkpoint, expected: Expected) -> list[str]:
+def _sinks(checkpoint: Checkpoint, expected: ExpectedStreams) -> list[str]:
     return [name for name in checkpoint.sinks if not expected.sinks or name in expected.sinks]
 
 
@@ -163,7 +163,7 @@ def _lag(checkpoint: Checkpoint, sink: str, now: datetime) -> timedelta | None:
     return now - covered[-1].before if covered else None
 
 
-def _missing(streams: Sequence[Checkpoint], expected: Expected) -> Iterator[HealthFinding]:
+def _missing(streams: Sequence[Checkpoint], expected: ExpectedStreams) -> Iterator[HealthFinding]:
     known = {one.stream.account_id for one in streams}
     if not streams and not expected.accounts:
         yield HealthFinding(Level.CRITICAL, "nothing exported yet")
@@ -172,7 +172,7 @@ def _missing(streams: Sequence[Checkpoint], expected: Expected) -> Iterator[Heal
             yield HealthFinding(Level.CRITICAL, f"account {account} was never exported")
 
 
-def _of_stream(checkpoint: Checkpoint, expected: Expected, now: datetime) -> Iterator[HealthFinding]:
+def _of_stream(checkpoint: Checkpoint, expected: ExpectedStreams, now: datetime) -> Iterator[HealthFinding]:
     where = f"account {checkpoint.stream.account_id}"
     for name in expected.sinks or checkpoint.sinks:
         lag = _lag(checkpoint, name, now) if name in checkpoint.sinks else None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cfaudit_export.app.health import Expected, Health, Level, examine
+from cfaudit_export.app.health import ExpectedStreams, Health, Level, examine
 from cfaudit_export.app.resolve import offered_sources, open_store, resolve_source, server_url_of
 from cfaudit_export.app.sign_in import current_sign_in
 from cfaudit_export.auth import kept_grant
@@ -142,7 +142,7 @@ def _examined(shell: Shell, settings: Settings, max_lag: timedelta) -> Health:
     filters = tuple(sorted(settings.filters.items()))
     return examine(
         [one for one in found if isinstance(one, Checkpoint)],
-        Expected(plugin.log or plugin.name, filters, settings.named_accounts, settings.sink, max_lag),
+        ExpectedStreams(plugin.log or plugin.name, filters, settings.named_accounts, settings.sink, max_lag),
         now,
         unreadable=[str(one) for one in found if isinstance(one, CfauditError)],
         days_to_sign_in=min(ends, default=None),

@@ -64,15 +64,42 @@ def replace_file(path: Path, write: Callable[[IO[bytes]], object], *, temporary:
     Raises:
         OSError: it cannot be written; the old one is untouched.
     """
-    with new_file(temporary) as file:
+    with replacing(path, temporary=temporary) as file:
         write(file)
         os.fchmod(file.fileno(), mode)
+
+
+@contextmanager
+def replacing(path: Path, *, temporary: Path | None = None, mode: int = PRIVATE) -> Iterator[IO[bytes]]:
+    """Open a file that takes the place of another when the context ends well; else the other one is untouched.
+
+    Args:
+        path: the file.
+        temporary: the name of the new file until it is whole, in the same folder; one writer at a time uses it. By
+            default a hidden name that is used by nothing else.
+        mode: permissions of the file, less those that the umask takes.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    hidden = _hidden(path) if temporary is None else temporary
+    with new_file(hidden, mode=mode) as file:
+        yield file
     try:
-        temporary.replace(path)
+        put_in_place(hidden, path)
     except OSError:
         with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+            hidden.unlink(missing_ok=True)
         raise
+
+
+def put_in_place(hidden: Path, path: Path) -> None:
+    """Give a file that is whole and synced its name, also in the place of another; then a power cut keeps it.
+
+    Raises:
+        OSError: it cannot have the name, and keeps its own; or the folder cannot be synced.
+    """
+    hidden.replace(path)
     sync_folder(path.parent)
 
 
@@ -85,7 +112,7 @@ def create_file(path: Path, content: bytes, *, mode: int = PRIVATE) -> bool:
     Raises:
         OSError: it cannot be written; nothing is left of it.
     """
-    hidden = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
+    hidden = _hidden(path)
     try:
         with new_file(hidden, mode=mode) as file:
             file.write(content)
@@ -96,6 +123,10 @@ def create_file(path: Path, content: bytes, *, mode: int = PRIVATE) -> bool:
         left.unlink(missing_ok=True)
     sync_folder(path.parent)
     return is_new
+
+
+def _hidden(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
 
 
 def _link(hidden: Path, path: Path) -> bool:

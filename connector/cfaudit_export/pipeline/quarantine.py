@@ -28,7 +28,7 @@ from urllib.parse import quote, unquote
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cfaudit_export.core.durable import new_file, replace_file, sync_folder
+from cfaudit_export.core.durable import new_file, put_in_place, replace_file
 from cfaudit_export.core.model import MILLISECOND, Batch, Rejected, Stream, Window, floor_ms, iso
 from cfaudit_export.core.seal import broken_seal, sealed
 from cfaudit_export.errors import SinkError, StagingError
@@ -122,8 +122,7 @@ class Quarantine:
             text = json.dumps(words | {"sha256": digest_of(hidden)}, indent=2, ensure_ascii=True).encode()
             beside = path.with_suffix(".json")
             replace_file(beside, lambda file: file.write(sealed(text)), temporary=_hidden(beside))
-            hidden.replace(path)
-            sync_folder(path.parent)
+            put_in_place(hidden, path)
         except OSError as error:
             raise StagingError(f"cannot set events aside in '{path.parent}': {error.strerror or error}") from error
         self._keep(path)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cfaudit_export.core.durable import new_file, sync_folder
+from cfaudit_export.core.durable import new_file, put_in_place
 from cfaudit_export.core.model import Batch, Intent, Stream, Window
 from cfaudit_export.errors import StagingError
 from cfaudit_export.pipeline.answer import digest_of
@@ -112,8 +112,7 @@ def _write(table: pa.Table, path: Path) -> str:
         # Sinks read piece by piece; one piece of all rows would have to be held whole.
         writer.write_table(table, max_chunksize=_PIECE_ROWS)
     digest = digest_of(temporary)
-    temporary.rename(path)
-    sync_folder(path.parent)
+    put_in_place(temporary, path)
     return digest
 
 

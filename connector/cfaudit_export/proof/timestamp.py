@@ -32,7 +32,7 @@ _GRANTED = (0, 1)
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
+class StampQuery:
     """A request for a timestamp: its bytes, and the number that the answer must repeat."""
 
     content: bytes
@@ -46,7 +46,7 @@ class Authorities:
     certificates: tuple[Certificate, ...]
 
 
-def timestamp_query(document: bytes) -> Query:
+def timestamp_query(document: bytes) -> StampQuery:
     """Return a request for a timestamp of a document, with a random number in it.
 
     Raises:
@@ -54,10 +54,10 @@ def timestamp_query(document: bytes) -> Query:
     """
     library = _library()
     request = library.TimestampRequestBuilder().data(document).hash_algorithm(library.HashAlgorithm.SHA256).build()
-    return Query(request.as_bytes(), request.nonce)
+    return StampQuery(request.as_bytes(), request.nonce)
 
 
-def require_answer(answer: bytes, query: Query, document: bytes) -> None:
+def require_answer(answer: bytes, query: StampQuery, document: bytes) -> None:
     """Compare an answer with the request; whether its signature is true is up to who verifies.
 
     Raises:

@@ -17,7 +17,7 @@ from cfaudit_sandbox.server.app import GRANT_PARTS, challenge
 from cfaudit_sandbox.server.edge import Drop
 from cfaudit_sandbox.server.identity import NO_TOKEN, UNKNOWN_GRANT, Identities, Refusal, identify
 from cfaudit_sandbox.server.modern import VERSION
-from cfaudit_sandbox.server.requests import Seen
+from cfaudit_sandbox.server.requests import SeenRequest
 from cfaudit_sandbox.server.rpc import Form
 from cfaudit_sandbox.server.upstream import Caller
 
@@ -62,7 +62,7 @@ class CodeModeApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         request = Request(scope, receive)
-        seen = Seen(self._app.world.clock(), request.method, request.url.path)
+        seen = SeenRequest(self._app.world.clock(), request.method, request.url.path)
         response = await self._answer(request, seen)
         if not isinstance(response, StreamingResponse) and not seen.status:  # a stream notes its own end
             seen.status = 0 if isinstance(response, Drop) else response.status_code
@@ -72,7 +72,7 @@ class CodeModeApp:
     async def _metadata(self, scope: Scope, receive: Receive, send: Send) -> None:
         await (await self.authorization.answer(Request(scope, receive)))(scope, receive, send)
 
-    async def _answer(self, request: Request, seen: Seen) -> Response:
+    async def _answer(self, request: Request, seen: SeenRequest) -> Response:
         path = request.url.path
         is_api = path.startswith(_API) and path.endswith(_LOG)
         if not is_api and path != _MCP:
@@ -108,7 +108,7 @@ class CodeModeApp:
         is_ours = len(token.split(":")) == GRANT_PARTS
         return self.identities.caller(token) if caller is UNKNOWN_GRANT and not is_ours else caller
 
-    async def _speak(self, request: Request, caller: Caller, seen: Seen) -> Response:
+    async def _speak(self, request: Request, caller: Caller, seen: SeenRequest) -> Response:
         headers = request.headers
         accepts = "text/event-stream" in headers.get("accept", "")
         if self._is_first and headers.get("mcp-protocol-version") == VERSION and accepts:

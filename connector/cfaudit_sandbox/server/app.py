@@ -15,7 +15,7 @@ from cfaudit_sandbox.server.auditlogs import AuditLogs
 from cfaudit_sandbox.server.control import control
 from cfaudit_sandbox.server.edge import Drop, Edge
 from cfaudit_sandbox.server.identity import NO_TOKEN, UNKNOWN_GRANT, Identities, Refusal, identify
-from cfaudit_sandbox.server.requests import RequestLog, Seen
+from cfaudit_sandbox.server.requests import RequestLog, SeenRequest
 from cfaudit_sandbox.server.rpc import Exchange, Form, HttpReply, McpService, refusal
 from cfaudit_sandbox.server.upstream import Caller, Upstream
 from cfaudit_sandbox.world.world import World
@@ -99,14 +99,14 @@ class SandboxApp:
         if path == "/sandbox" or path.startswith("/sandbox/"):
             response = await control(self, request)
         else:
-            seen = Seen(self.world.clock(), request.method, path)
+            seen = SeenRequest(self.world.clock(), request.method, path)
             response = await self._answer(request, seen)
             if not isinstance(response, StreamingResponse):
                 seen.status = 0 if isinstance(response, Drop) else response.status_code
                 self.requests.note(seen)
         await response(scope, receive, send)
 
-    async def _answer(self, request: Request, seen: Seen) -> Response:
+    async def _answer(self, request: Request, seen: SeenRequest) -> Response:
         """Route as the server does: hosts and origins, API tokens on every path, then OAuth."""
         path = request.url.path
         early = self._before_auth(request) if path in MCP_PATHS else None
@@ -158,7 +158,7 @@ class SandboxApp:
         return json_answer(body, refused.status, headers)
 
     async def speak(
-        self, service: McpService, request: Request, caller: Caller, seen: Seen, form: Form = AUDITLOGS_FORM
+        self, service: McpService, request: Request, caller: Caller, seen: SeenRequest, form: Form = AUDITLOGS_FORM
     ) -> Response:
         """Let a caller speak MCP with a service: hand a POST to the era it belongs to."""
         if request.method != "POST":

@@ -12,7 +12,7 @@ _KEPT = 20_000
 
 
 @dataclass(slots=True)
-class Seen:
+class SeenRequest:
     """One HTTP request, as far as it got.
 
     Attributes:
@@ -48,10 +48,10 @@ class RequestLog:
     def reset(self) -> None:
         """Forget all requests."""
         with self._lock:
-            self._entries: deque[Seen] = deque(maxlen=_KEPT)
+            self._entries: deque[SeenRequest] = deque(maxlen=_KEPT)
             self._counts: Counter[str] = Counter()
 
-    def note(self, seen: Seen) -> None:
+    def note(self, seen: SeenRequest) -> None:
         """Add a request that has been answered."""
         with self._lock:
             self._entries.append(seen)
@@ -66,13 +66,13 @@ class RequestLog:
                 counts["tool_errors"] += seen.is_error
 
     @property
-    def entries(self) -> list[Seen]:
+    def entries(self) -> list[SeenRequest]:
         """All requests that are kept, oldest first."""
         with self._lock:
             return list(self._entries)
 
     @property
-    def calls(self) -> list[Seen]:
+    def calls(self) -> list[SeenRequest]:
         """The tool calls among them."""
         return [seen for seen in self.entries if seen.tool]
 

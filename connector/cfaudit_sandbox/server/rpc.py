@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
 from cfaudit_sandbox.server.pages import ToolText
-from cfaudit_sandbox.server.requests import Seen
+from cfaudit_sandbox.server.requests import SeenRequest
 from cfaudit_sandbox.server.upstream import Caller
 from cfaudit_sandbox.world.schema import ABSENT, Free, Shape, Text, issues, zod4
 from cfaudit_sandbox.world.text import js, js_pretty
@@ -61,9 +61,9 @@ class Exchange:
     service: McpService
     caller: Caller
     headers: Mapping[str, str]
-    seen: Seen
+    seen: SeenRequest
     keepalive_seconds: float
-    finish: Callable[[Seen], None] = field(repr=False)
+    finish: Callable[[SeenRequest], None] = field(repr=False)
     form: Form = Form()  # frozen
 
 

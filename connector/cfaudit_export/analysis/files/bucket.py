@@ -30,7 +30,7 @@ _PASSING = {"InternalError", "RequestTimeout", "ServiceUnavailable", "SlowDown",
 _STRANGE = "the answer is not one of S3: is there a proxy, a sign-in page or another server at that endpoint?"
 
 
-class Bucket:
+class BucketReader:
     """Reads a bucket; may be used by several threads.
 
     Attributes:

@@ -30,7 +30,7 @@ from cfaudit_export.analysis.files.footers import (
 from cfaudit_export.analysis.files.location import FoundFile, Location
 from cfaudit_export.analysis.files.merged import Merges
 from cfaudit_export.analysis.files.replacing import Replacements, replacements
-from cfaudit_export.analysis.files.scan import Piece, Reading, paths_by, rows_of
+from cfaudit_export.analysis.files.scan import FilePiece, Reading, paths_by, rows_of
 from cfaudit_export.core.escape import escaped
 
 _LOG = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ class FileCatalog:
     def rows(self, files: Iterable[DataFile]) -> ds.Dataset:
         """Return the rows of files; what keeps one from being read is noted in `failures`."""
         reading = Reading(self._limits.group_bytes, self._skip, self.failures.append)
-        return rows_of(self.place, [Piece(one.found, _bounds(one)) for one in files], event_columns(), reading)
+        return rows_of(self.place, [FilePiece(one.found, _bounds(one)) for one in files], event_columns(), reading)
 
     def _skip(self, found: FoundFile, why: str) -> None:
         _LOG.warning("skipped", extra={"file": found.name, "why": why})
@@ -164,7 +164,7 @@ class CatalogDataset(ds.FileSystemDataset):  # type: ignore[misc]  # pyarrow has
     def _folders(self, filter: Any) -> set[str]:  # noqa: A002  # as above
         """Return the folders whose names a filter does not rule out."""
         one_of_each = {one.folder: one for one in self._catalog.candidates}
-        pieces = [Piece(one.found, _by_name(one)) for one in one_of_each.values()]
+        pieces = [FilePiece(one.found, _by_name(one)) for one in one_of_each.values()]
         paths = paths_by(filter, pieces, event_columns())
         return {folder for folder, one in one_of_each.items() if one.found.path in paths}
 
@@ -189,7 +189,7 @@ def fault_of(place: Location, one: DataFile, limits: Limits, names: Collection[s
         OSError: it is not the file's fault.
     """
     try:
-        rows = rows_of(place, [Piece(one.found)], one.columns, Reading(limits.group_bytes))
+        rows = rows_of(place, [FilePiece(one.found)], one.columns, Reading(limits.group_bytes))
         wanted = [name for name in dict.fromkeys(one.columns.names) if not names or name in names]
         for batch in rows.scanner(columns=wanted).to_reader():
             require_text(batch.columns)

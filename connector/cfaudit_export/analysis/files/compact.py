@@ -37,7 +37,7 @@ from cfaudit_export.analysis.files.footers import DataFile, inspect, streams
 from cfaudit_export.analysis.files.holding import held, translated
 from cfaudit_export.analysis.files.location import FoundFile, Location, damaged
 from cfaudit_export.analysis.files.merged import Merges
-from cfaudit_export.analysis.files.scan import Piece, Reading, rows_of
+from cfaudit_export.analysis.files.scan import FilePiece, Reading, rows_of
 from cfaudit_export.analysis.files.sealed import SealedFiles
 from cfaudit_export.core.durable import new_file, sync_folder
 from cfaudit_export.errors import SettingsError
@@ -216,11 +216,11 @@ def _merge(work: _Work, folder: Path, files: list[DataFile]) -> Path:
     columns = stored_columns(one.columns for one in files)
     reading = Reading(work.limits.group_bytes)
     with open_engine(work.limits) as connection:
-        connection.register("files", rows_of(work.place, [Piece(one.found) for one in files], columns, reading))
+        connection.register("files", rows_of(work.place, [FilePiece(one.found) for one in files], columns, reading))
         with new_file(hidden, mode=_mode(files)) as file:
             write_parquet(file, columns, _groups(connection, columns), _notes(files, digest_of(_ids(connection))))
         connection.register(
-            "merged", rows_of(work.place, [Piece(FoundFile(hidden.name, str(hidden), 0))], columns, reading)
+            "merged", rows_of(work.place, [FilePiece(FoundFile(hidden.name, str(hidden), 0))], columns, reading)
         )
         if _checksum(connection, "files") != _checksum(connection, "merged"):
             hidden.unlink()

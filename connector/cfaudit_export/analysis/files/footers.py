@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from cfaudit_export.analysis.files.columns import converted, unlike
 from cfaudit_export.analysis.files.engine import Limits
 from cfaudit_export.analysis.files.location import FoundFile, Location
-from cfaudit_export.analysis.files.scan import Piece, Reading, rows_of
+from cfaudit_export.analysis.files.scan import FilePiece, Reading, rows_of
 from cfaudit_export.core.checksums import read_footer
 from cfaudit_export.core.escape import escaped
 from cfaudit_export.core.model import Window
@@ -239,7 +239,7 @@ def _unfit(place: Location, found: FoundFile, columns: pa.Schema, reading: Readi
     """
     if not (wanted := converted(columns)):
         return ""
-    for batch in rows_of(place, [Piece(found)], columns, reading).scanner(columns=wanted.names).to_reader():
+    for batch in rows_of(place, [FilePiece(found)], columns, reading).scanner(columns=wanted.names).to_reader():
         for one in wanted:
             try:
                 batch[one.name].cast(one.type)
@@ -260,7 +260,7 @@ def _read_times(place: Location, found: FoundFile, reading: Reading) -> tuple[da
     """Return the earliest and the latest time of the rows of a file, None where it has no times."""
     ends: list[datetime] = []
     columns = pa.schema([schema().field("event_time")])
-    for batch in rows_of(place, [Piece(found)], columns, reading).scanner().to_reader():
+    for batch in rows_of(place, [FilePiece(found)], columns, reading).scanner().to_reader():
         of_batch = pc.min_max(batch["event_time"])
         ends += [of_batch[end].as_py().astimezone(UTC) for end in ("min", "max") if of_batch[end].is_valid]
     return min(ends, default=None), max(ends, default=None)

@@ -17,7 +17,7 @@ import pyarrow as pa
 from cfaudit_export.analysis.files.engine import Limits, import_duckdb, open_engine
 from cfaudit_export.analysis.files.footers import DataFile
 from cfaudit_export.analysis.files.location import Location
-from cfaudit_export.analysis.files.scan import Piece, Reading, rows_of
+from cfaudit_export.analysis.files.scan import FilePiece, Reading, rows_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class Merges:
         reading = Reading(self._limits.group_bytes, failed=failures.append)
         with open_engine(self._limits) as connection:
             for name, some in (("held", [merged]), ("named", others)):
-                pieces = [Piece(one.found) for one in some]
+                pieces = [FilePiece(one.found) for one in some]
                 connection.register(name, rows_of(self._place, pieces, columns, reading))
             try:
                 missing = connection.execute("FROM named EXCEPT ALL FROM held LIMIT 1").fetchone()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from cfaudit_export.analysis.files.bucket import MOST_AT_ONCE, Bucket
+from cfaudit_export.analysis.files.bucket import MOST_AT_ONCE, BucketReader
 from cfaudit_export.analysis.files.location import S3, FoundFile, Location, is_visible
 from cfaudit_export.core.deadline import Deadline, DeadlineError
 from cfaudit_export.core.urls import check_secret_url
@@ -27,7 +27,7 @@ def open_bucket(url: str, options: Mapping[str, Any]) -> Location:
     silent_seconds = float(options.get("timeout_seconds", _SILENT_SECONDS))
     attempts = int(options.get("attempts", _ATTEMPTS))
     client = _client(options, silent_seconds, attempts)
-    bucket = Bucket(name, url, client, silent_seconds=silent_seconds, attempts=attempts)
+    bucket = BucketReader(name, url, client, silent_seconds=silent_seconds, attempts=attempts)
     return Location(
         url,
         f"{name}/{prefix}".rstrip("/"),
@@ -105,7 +105,7 @@ def _role(session: Any, options: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _listed(bucket: Bucket, prefix: str, wanted: Callable[[str], bool]) -> Iterator[FoundFile]:
+def _listed(bucket: BucketReader, prefix: str, wanted: Callable[[str], bool]) -> Iterator[FoundFile]:
     """Yield what is wanted of the whole list: with a thousand names an answer, that beats asking folder by folder."""
     below = f"{prefix}/" if prefix else ""
     listed = bucket.objects(below)
@@ -119,7 +119,7 @@ def _listed(bucket: Bucket, prefix: str, wanted: Callable[[str], bool]) -> Itera
             yield FoundFile(name, one["Key"], one["Size"], version=one["ETag"])
 
 
-def _below(bucket: Bucket, prefix: str) -> Iterator[FoundFile]:
+def _below(bucket: BucketReader, prefix: str) -> Iterator[FoundFile]:
     """Yield every object below a prefix."""
     below = f"{prefix}/" if prefix else ""
     for one in bucket.objects(below):

@@ -33,7 +33,7 @@ _WHOLE_BYTES = 256 << 10
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class FilePiece:
     """A file, and what is true of each of its rows."""
 
     found: FoundFile
@@ -59,7 +59,7 @@ class Reading:
     failed: Callable[[Exception], None] = lambda _: None
 
 
-def rows_of(place: Location, pieces: Iterable[Piece], columns: pa.Schema, reading: Reading) -> ds.Dataset:
+def rows_of(place: Location, pieces: Iterable[FilePiece], columns: pa.Schema, reading: Reading) -> ds.Dataset:
     """Return the rows of files: with these columns; what a file does not have is null."""
     return _Rows(place, tuple(pieces), columns, reading)
 
@@ -71,20 +71,20 @@ def checked_format() -> ds.ParquetFileFormat:
     )
 
 
-def paths_by(filter: ds.Expression | None, pieces: Iterable[Piece], columns: pa.Schema) -> set[str]:  # noqa: A002  # the name is pyarrow's
+def paths_by(filter: ds.Expression | None, pieces: Iterable[FilePiece], columns: pa.Schema) -> set[str]:  # noqa: A002  # the name is pyarrow's
     """Return the paths of the files that a filter does not rule out by what is true of their rows; none is opened."""
     some = [_fragment(one.found.path, one, LocalFileSystem()) for one in pieces]
     return {one.path for one in ds.FileSystemDataset(some, columns, checked_format()).get_fragments(filter)}
 
 
-def _fragment(source: Any, piece: Piece, filesystem: Any = None) -> Any:
+def _fragment(source: Any, piece: FilePiece, filesystem: Any = None) -> Any:
     return checked_format().make_fragment(source, filesystem, partition_expression=piece.bounds)
 
 
 class _Rows(ds.FileSystemDataset):  # type: ignore[misc]  # pyarrow has no types
     """The rows of files, as DuckDB and Arrow ask a dataset for them."""
 
-    def __init__(self, place: Location, pieces: Sequence[Piece], columns: pa.Schema, reading: Reading) -> None:
+    def __init__(self, place: Location, pieces: Sequence[FilePiece], columns: pa.Schema, reading: Reading) -> None:
         super().__init__([], columns, ds.ParquetFileFormat())
         self._place = place
         self._pieces = pieces
@@ -103,7 +103,7 @@ class _Rows(ds.FileSystemDataset):  # type: ignore[misc]  # pyarrow has no types
         dataset = ds.FileSystemDataset(fragments, self.schema, checked_format())
         return dataset.scanner(columns=columns, filter=filter, **options)
 
-    def _fits(self, piece: Piece, asked: _Asked) -> bool:
+    def _fits(self, piece: FilePiece, asked: _Asked) -> bool:
         with self._place.open(piece.found) as file:
             try:
                 metadata = read_footer(file).metadata
@@ -141,7 +141,7 @@ def _asked(schema: pa.Schema, columns: list[str] | None, filter: ds.Expression |
 @dataclass(frozen=True, slots=True)
 class _RemoteScan:
     place: Location
-    pieces: Sequence[Piece]
+    pieces: Sequence[FilePiece]
     asked: _Asked
     projected: pa.Schema
     reading: Reading
@@ -173,7 +173,7 @@ class _RemoteScan:
         for fragment in loaded.result():
             yield from self.asked.batches(fragment)
 
-    def _begun(self, piece: Piece) -> Iterator[Any]:
+    def _begun(self, piece: FilePiece) -> Iterator[Any]:
         """Return a file in parts, of which the first is there already."""
         parts = self._parts(piece)
         try:
@@ -182,7 +182,7 @@ class _RemoteScan:
             self.reading.skip(piece.found, str(error))
             return iter(())
 
-    def _parts(self, piece: Piece) -> Iterator[Any]:
+    def _parts(self, piece: FilePiece) -> Iterator[Any]:
         """Yield the file as fragments that hold so many of its row groups as may be in memory at once."""
         size, most = piece.found.bytes, self.reading.group_bytes
         with self.place.open(piece.found) as file:

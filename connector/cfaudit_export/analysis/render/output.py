@@ -1,14 +1,13 @@
-"""A file that is there whole or not at all."""
+"""A file that a person names for output: there whole or not at all."""
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from cfaudit_export.core import durable
+from cfaudit_export.core.durable import replacing
 from cfaudit_export.errors import UsageError
 
 _MODE = 0o640  # what is asked of the events is personal data as they are
@@ -23,12 +22,8 @@ def new_file(path: Path) -> Iterator[IO[bytes]]:
     """
     if path.is_dir() or not path.name:
         raise UsageError(f"cannot write '{path}': it is a folder; name a file in it")
-    hidden = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
     try:
-        with durable.new_file(hidden, mode=_MODE) as file:
+        with replacing(path, mode=_MODE) as file:
             yield file
-        hidden.replace(path)
     except OSError as error:
         raise UsageError(f"cannot write '{path}': {error.strerror or error}") from error
-    finally:
-        hidden.unlink(missing_ok=True)

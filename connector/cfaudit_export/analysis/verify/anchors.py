@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from cfaudit_export.analysis.verify.findings import Finding, invalid, manifest_label, note
-from cfaudit_export.analysis.verify.records import Record
+from cfaudit_export.analysis.verify.records import ManifestRecord
 from cfaudit_export.core.model import iso
 from cfaudit_export.proof.chain import Anchor
 
 
 def check_anchors(
-    chains: Mapping[str, Sequence[Record]], anchors: Sequence[Anchor], *, alone: bool
+    chains: Mapping[str, Sequence[ManifestRecord]], anchors: Sequence[Anchor], *, alone: bool
 ) -> Iterator[Finding]:
     """Yield the anchors that no manifest holds; `alone` if there is one chain."""
     sinks = {chain.partition("/")[2] for chain in chains}
@@ -35,14 +35,14 @@ def check_anchors(
         yield note("chain", f"{elsewhere:,} anchors are of chains of other sinks, and were not looked at")
 
 
-def anchored(records: Sequence[Record], anchors: Sequence[Anchor]) -> Record | None:
+def anchored(records: Sequence[ManifestRecord], anchors: Sequence[Anchor]) -> ManifestRecord | None:
     """Return the newest manifest of a chain that an anchor names, None if none does."""
     links = {anchor.link for anchor in anchors}
     return next((one for one in reversed(records) if one.link in links), None)
 
 
 def check_end(
-    chain: str, records: Sequence[Record], anchors: Sequence[Anchor], *, alone: bool, merged: bool
+    chain: str, records: Sequence[ManifestRecord], anchors: Sequence[Anchor], *, alone: bool, merged: bool
 ) -> Iterator[Finding]:
     """Yield what proves that a chain ends where it does, or that nothing does; `merged` if another chain says so."""
     newest = records[-1]

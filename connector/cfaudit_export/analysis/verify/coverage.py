@@ -17,7 +17,7 @@ EARLIEST, LATEST = from_ms(0), from_ms(253_402_300_799_000)
 
 
 @dataclass(frozen=True, slots=True)
-class Coverage:
+class ProvedCoverage:
     """What is proved of a stream.
 
     Attributes:
@@ -67,7 +67,7 @@ def cover(
     since: datetime | None,
     until: datetime | None,
     shaken: Collection[str],
-) -> Coverage:
+) -> ProvedCoverage:
     """Return what is proved of a stream between two times, by default from the first that is covered to the last.
 
     Args:
@@ -80,15 +80,15 @@ def cover(
     everything = union(*(window for one in manifests for window in one.covered))
     asked = _asked(everything, since, until)
     if asked is None:
-        return Coverage(stream, None, (), (), ())
+        return ProvedCoverage(stream, None, (), (), ())
     covered = intersect([asked], everything)
     gaps = tuple(one for one in _open_gaps(manifests) if intersect([one.window], [asked]))
     lost = [one.window for one in gaps]
     lost += [batch.window for one in manifests for batch in one.batches if batch.batch_id in shaken]
-    return Coverage(stream, asked, covered, subtract(covered, lost), gaps)
+    return ProvedCoverage(stream, asked, covered, subtract(covered, lost), gaps)
 
 
-def coverage_findings(coverage: Coverage, manifests: Sequence[Manifest], *, alone: bool) -> Iterator[Finding]:
+def coverage_findings(coverage: ProvedCoverage, manifests: Sequence[Manifest], *, alone: bool) -> Iterator[Finding]:
     """Yield what is missing of a stream; `alone` if no other stream is asked about."""
     of = "" if alone else f", account {coverage.stream.account_id}"
     if coverage.asked is None:

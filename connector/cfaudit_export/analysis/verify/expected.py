@@ -9,7 +9,7 @@ from datetime import date, timedelta
 from urllib.parse import unquote
 
 from cfaudit_export.analysis.verify.findings import Finding, invalid, manifest_label
-from cfaudit_export.analysis.verify.records import Record
+from cfaudit_export.analysis.verify.records import ManifestRecord
 from cfaudit_export.core.model import StoredFile, Stream, Window
 from cfaudit_export.proof.manifest import BatchEntry, Manifest, Replacement
 
@@ -58,7 +58,7 @@ class KnownFile:
 
 
 @dataclass(slots=True)
-class Expected:
+class ExpectedFiles:
     """What manifests say that is there.
 
     Attributes:
@@ -74,9 +74,9 @@ class Expected:
     findings: list[Finding] = field(default_factory=list)
 
 
-def expect(chains: Mapping[str, Sequence[Record]], *, alone: bool) -> Expected:
+def expect(chains: Mapping[str, Sequence[ManifestRecord]], *, alone: bool) -> ExpectedFiles:
     """Return what the manifests of all chains say that is there."""
-    found = Expected()
+    found = ExpectedFiles()
     labelled = [
         (one.manifest, manifest_label(chain, one.sequence, alone=alone))
         for chain, records in chains.items()
@@ -112,7 +112,7 @@ def _versions(manifests: Iterable[Manifest]) -> Iterator[tuple[tuple[str, str], 
                 yield (change.new.name, change.new.sha256), KnownFile(change.new, ids, only)
 
 
-def _add_batch(found: Expected, entry: BatchEntry, manifest: Manifest, label: str) -> None:
+def _add_batch(found: ExpectedFiles, entry: BatchEntry, manifest: Manifest, label: str) -> None:
     before = found.batches.get(entry.batch_id)
     stream = replace(manifest.stream, slice=None)
     if before is None:
@@ -126,7 +126,7 @@ def _add_batch(found: Expected, entry: BatchEntry, manifest: Manifest, label: st
 
 
 def _replace(
-    found: Expected, versions: Mapping[tuple[str, str], KnownFile], change: Replacement, label: str
+    found: ExpectedFiles, versions: Mapping[tuple[str, str], KnownFile], change: Replacement, label: str
 ) -> Iterator[Finding]:
     """Note what took the place of files; yield what cannot be so."""
     for old in change.old:

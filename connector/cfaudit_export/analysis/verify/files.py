@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from cfaudit_export.analysis.files.location import FoundFile, Location
-from cfaudit_export.analysis.verify.expected import Expected, KnownFile, Scope, account_in, is_before, is_between
+from cfaudit_export.analysis.verify.expected import ExpectedFiles, KnownFile, Scope, account_in, is_before, is_between
 from cfaudit_export.analysis.verify.findings import Finding, files_of, incomplete, invalid, note
 from cfaudit_export.core.escape import escaped
 from cfaudit_export.core.model import Window
@@ -36,7 +36,7 @@ class CheckedFiles:
 
 
 def check_files(
-    place: Location, expected: Expected, scope: Scope, covered: Mapping[str, Sequence[Window]]
+    place: Location, expected: ExpectedFiles, scope: Scope, covered: Mapping[str, Sequence[Window]]
 ) -> CheckedFiles:
     """Compare the files of a place with those that manifests name.
 
@@ -97,7 +97,7 @@ def sha256_of(place: Location, found: FoundFile) -> str:
 
 
 def _strangers(
-    place: Location, expected: Expected, there: Iterable[FoundFile], covered: Mapping[str, Sequence[Window]]
+    place: Location, expected: ExpectedFiles, there: Iterable[FoundFile], covered: Mapping[str, Sequence[Window]]
 ) -> list[Finding]:
     """Return what is to be said of files that no manifest names, or that another took the place of."""
     findings: list[Finding] = []

@@ -7,7 +7,7 @@ from datetime import timedelta
 from itertools import pairwise
 
 from cfaudit_export.analysis.verify.findings import Finding, incomplete, invalid, manifest_label
-from cfaudit_export.analysis.verify.records import Record
+from cfaudit_export.analysis.verify.records import ManifestRecord
 from cfaudit_export.core.intervals import contains
 from cfaudit_export.core.model import Window, iso
 from cfaudit_export.core.times import show_duration
@@ -16,7 +16,7 @@ from cfaudit_export.proof.chain import file_name
 _CLOCK_STEP = timedelta(minutes=5)  # a clock that is set right moves by less
 
 
-def check_links(chain: str, records: Sequence[Record], *, alone: bool) -> Iterator[Finding]:
+def check_links(chain: str, records: Sequence[ManifestRecord], *, alone: bool) -> Iterator[Finding]:
     """Yield what is wrong with the numbers and the order of a chain's manifests; `alone` if there is no other chain."""
     yield from _missing(chain, 0, records[0].sequence, alone=alone)
     for earlier, later in pairwise(records):
@@ -36,7 +36,9 @@ def check_links(chain: str, records: Sequence[Record], *, alone: bool) -> Iterat
                 )
 
 
-def check_resets(chain: str, records: Sequence[Record], period: Window | None, *, alone: bool) -> Iterator[Finding]:
+def check_resets(
+    chain: str, records: Sequence[ManifestRecord], period: Window | None, *, alone: bool
+) -> Iterator[Finding]:
     """Yield where a chain begins anew, because what the runs remembered was lost."""
     for record in records:
         found = record.manifest
@@ -46,7 +48,7 @@ def check_resets(chain: str, records: Sequence[Record], period: Window | None, *
             yield incomplete("chain", what, name=label)
 
 
-def check_merged(chains: Mapping[str, Sequence[Record]], *, alone: bool) -> Iterator[Finding]:
+def check_merged(chains: Mapping[str, Sequence[ManifestRecord]], *, alone: bool) -> Iterator[Finding]:
     """Yield the slices whose chains do not end as the chains say that took them back."""
     for chain, records in chains.items():
         for record in records:

@@ -19,7 +19,7 @@ _S3_THREADS = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class ManifestRecord:
     """A file that is named as a manifest.
 
     Attributes:
@@ -53,7 +53,7 @@ class Records:
         strangers: names of files that are no manifests.
     """
 
-    chains: Mapping[str, Sequence[Record]]
+    chains: Mapping[str, Sequence[ManifestRecord]]
     strangers: Sequence[str]
 
 
@@ -71,13 +71,13 @@ def read_records(place: Location) -> Records:
     hidden = {name for name in files if any(part.startswith(".") for part in name.split("/"))}
     strangers = sorted(files.keys() - named.keys() - stamps - hidden) if ours else []
 
-    def read(name: str) -> Record:
+    def read(name: str) -> ManifestRecord:
         stamp = _content(place, files[name + STAMP]) if name + STAMP in stamps else None
         return _record(*named[name], _content(place, files[name]), stamp)
 
     with ThreadPoolExecutor(os.cpu_count() if place.is_local else _S3_THREADS) as threads:
         some = list(threads.map(read, sorted(named, key=named.__getitem__)))
-    chains: dict[str, list[Record]] = {}
+    chains: dict[str, list[ManifestRecord]] = {}
     for one in some:
         chains.setdefault(one.chain, []).append(one)
     return Records(chains, strangers)
@@ -91,9 +91,9 @@ def _content(place: Location, found: FoundFile) -> bytes | None:
         return file.read(LARGEST + 1)
 
 
-def _record(chain: str, sequence: int, document: bytes | None, stamp: bytes | None) -> Record:
+def _record(chain: str, sequence: int, document: bytes | None, stamp: bytes | None) -> ManifestRecord:
     if document is None:
-        return Record(chain, Link(sequence, ""), fault=f"invalid format: it is larger than {LARGEST >> 20} MiB")
+        return ManifestRecord(chain, Link(sequence, ""), fault=f"invalid format: it is larger than {LARGEST >> 20} MiB")
     link = link_to(sequence, document)
     try:
         envelope = open_envelope(document)
@@ -101,9 +101,9 @@ def _record(chain: str, sequence: int, document: bytes | None, stamp: bytes | No
     except ValueError as error:
         said = escaped(str(error), 200)
         fault = said if said.endswith("names a file outside the data") else f"invalid format: {said}"
-        return Record(chain, link, fault=fault, stamp=stamp)
+        return ManifestRecord(chain, link, fault=fault, stamp=stamp)
     said_chain = chain_of(manifest.stream.id, manifest.sink)
     if (manifest.chain, manifest.sequence) != (chain, sequence) or said_chain != chain:
         fault = f"has been moved from its place, which is {escaped(manifest.chain, 80)}, number {manifest.sequence}"
-        return Record(chain, link, envelope, fault=fault, stamp=stamp)
-    return Record(chain, link, envelope, manifest, stamp=stamp)
+        return ManifestRecord(chain, link, envelope, fault=fault, stamp=stamp)
+    return ManifestRecord(chain, link, envelope, manifest, stamp=stamp)

@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 
 from cfaudit_export.analysis.files.engine import Limits, open_engine
 from cfaudit_export.analysis.files.location import FoundFile, Location
-from cfaudit_export.analysis.files.scan import Piece, Reading, rows_of
-from cfaudit_export.analysis.verify.expected import Expected, KnownBatch, KnownFile
+from cfaudit_export.analysis.files.scan import FilePiece, Reading, rows_of
+from cfaudit_export.analysis.verify.expected import ExpectedFiles, KnownBatch, KnownFile
 from cfaudit_export.analysis.verify.findings import Finding, incomplete, invalid, note
 from cfaudit_export.core.checksums import read_footer
 from cfaudit_export.core.escape import escaped
@@ -53,7 +53,7 @@ class CheckedRows:
 
 
 def check_files_rows(
-    place: Location, valid: Collection[tuple[KnownFile, FoundFile]], expected: Expected, limits: Limits
+    place: Location, valid: Collection[tuple[KnownFile, FoundFile]], expected: ExpectedFiles, limits: Limits
 ) -> CheckedRows:
     """Compare the rows of files, whose bytes were compared before, with what manifests say of their batches.
 
@@ -203,7 +203,7 @@ def _opened(batches: Mapping[str, KnownBatch], limits: Limits, *, ids_too: bool 
 def _tables(place: Location, found: FoundFile, limits: Limits) -> Iterator[pa.Table]:
     with place.open(found) as file:
         columns = read_footer(file).metadata.schema.to_arrow_schema().remove_metadata()
-    rows = rows_of(place, [Piece(found)], columns, Reading(limits.group_bytes))
+    rows = rows_of(place, [FilePiece(found)], columns, Reading(limits.group_bytes))
     scanner = rows.scanner(batch_size=_AT_ONCE, batch_readahead=_AHEAD)
     for batch in scanner.to_reader():
         if batch.num_rows:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
 from cfaudit_export.analysis.verify.findings import Finding, incomplete, invalid, manifest_label, note
-from cfaudit_export.analysis.verify.records import Record
+from cfaudit_export.analysis.verify.records import ManifestRecord
 from cfaudit_export.core.model import iso
 from cfaudit_export.core.times import show_duration
 from cfaudit_export.proof.timestamp import Authorities, stamped_at
@@ -15,7 +15,9 @@ _CLOCKS = timedelta(minutes=5)  # so far may clocks be apart
 _LATE = timedelta(days=1)
 
 
-def check_stamps(chain: str, records: Sequence[Record], authorities: Authorities, *, alone: bool) -> Iterator[Finding]:
+def check_stamps(
+    chain: str, records: Sequence[ManifestRecord], authorities: Authorities, *, alone: bool
+) -> Iterator[Finding]:
     """Yield the timestamps of a chain that are not true, or do not go with what manifests say of their time.
 
     A history that was written again later, with a stolen key, has late timestamps or none.

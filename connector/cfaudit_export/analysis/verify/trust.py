@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 
-from cfaudit_export.analysis.verify.records import Record
+from cfaudit_export.analysis.verify.records import ManifestRecord
 from cfaudit_export.proof.envelope import Envelope, signers
 from cfaudit_export.proof.keys import PublicKey, parse_public_key
 
@@ -25,14 +25,14 @@ class _Term:
     last: float = inf
 
 
-def distrusted(records: Sequence[Record], keys: Iterable[PublicKey]) -> dict[int, str]:
+def distrusted(records: Sequence[ManifestRecord], keys: Iterable[PublicKey]) -> dict[int, str]:
     """Return for each manifest of a chain that is not believed, by its number, why.
 
     Manifests that could not be read are left out: they have a fault of their own.
     """
     terms = _terms(records, {key.id: _Term(key) for key in keys})
     faults: dict[int, str] = {}
-    following: Record | None = None
+    following: ManifestRecord | None = None
     for record in reversed(records):
         if record.envelope is None or record.manifest is None:
             following = None
@@ -46,7 +46,7 @@ def distrusted(records: Sequence[Record], keys: Iterable[PublicKey]) -> dict[int
     return faults
 
 
-def _follows(later: Record, earlier: Record) -> bool:
+def _follows(later: ManifestRecord, earlier: ManifestRecord) -> bool:
     return (
         later.sequence == earlier.sequence + 1
         and later.manifest is not None
@@ -54,7 +54,7 @@ def _follows(later: Record, earlier: Record) -> bool:
     )
 
 
-def _terms(records: Sequence[Record], terms: dict[str, _Term]) -> Mapping[str, _Term]:
+def _terms(records: Sequence[ManifestRecord], terms: dict[str, _Term]) -> Mapping[str, _Term]:
     """Return the keys that are believed, with those that were handed over to, forwards and backwards."""
     changes = [one for one in records if one.manifest is not None and one.manifest.key is not None]
     while any(_hand_over(record, terms) for record in changes):
@@ -62,7 +62,7 @@ def _terms(records: Sequence[Record], terms: dict[str, _Term]) -> Mapping[str, _
     return terms
 
 
-def _hand_over(record: Record, terms: dict[str, _Term]) -> bool:
+def _hand_over(record: ManifestRecord, terms: dict[str, _Term]) -> bool:
     """Believe what a change of keys says, if one of them is believed and both have signed; say whether that is new."""
     assert record.manifest is not None  # noqa: S101  # the caller chose these
     assert record.envelope is not None  # noqa: S101  # likewise
@@ -84,7 +84,7 @@ def _hand_over(record: Record, terms: dict[str, _Term]) -> bool:
     return terms != before
 
 
-def _fault(record: Record, envelope: Envelope, terms: Mapping[str, _Term]) -> str:
+def _fault(record: ManifestRecord, envelope: Envelope, terms: Mapping[str, _Term]) -> str:
     """Return why a manifest is not signed by a key that is believed, empty if it is."""
     if not envelope.signatures:
         return "not signed"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from cfaudit_export.analysis.verify.coverage import Coverage
+from cfaudit_export.analysis.verify.coverage import ProvedCoverage
 from cfaudit_export.analysis.verify.findings import Finding, verdict
 from cfaudit_export.core.model import iso
 from cfaudit_export.core.times import show_duration
@@ -50,7 +50,7 @@ class Verified:
     """
 
     findings: tuple[Finding, ...]
-    coverage: tuple[Coverage, ...] = ()
+    coverage: tuple[ProvedCoverage, ...] = ()
     ends: tuple[End, ...] = ()
     manifests: int = 0
     valid_manifests: int = 0
@@ -109,7 +109,7 @@ class Verified:
         return f"{events}, {f'{doubles:,} twice' if doubles else 'none twice'}."
 
 
-def _asked(coverage: Coverage) -> str:
+def _asked(coverage: ProvedCoverage) -> str:
     about = f"account {coverage.stream.account_id}"
     if coverage.stream.filters:
         about += " with " + ", ".join(f"{name}={value}" for name, value in coverage.stream.filters)

@@ -16,11 +16,11 @@ from cfaudit_export.analysis.files.engine import Limits
 from cfaudit_export.analysis.files.location import Location
 from cfaudit_export.analysis.verify import coverage as cov
 from cfaudit_export.analysis.verify.anchors import anchored, check_anchors, check_end
-from cfaudit_export.analysis.verify.expected import Expected, KnownBatch, Scope, expect
+from cfaudit_export.analysis.verify.expected import ExpectedFiles, KnownBatch, Scope, expect
 from cfaudit_export.analysis.verify.files import CheckedFiles, check_files
 from cfaudit_export.analysis.verify.findings import Finding, incomplete, invalid, manifest_label
 from cfaudit_export.analysis.verify.links import check_links, check_merged, check_resets
-from cfaudit_export.analysis.verify.records import Record, Records
+from cfaudit_export.analysis.verify.records import ManifestRecord, Records
 from cfaudit_export.analysis.verify.rows import CheckedRows, check_extract, check_files_rows
 from cfaudit_export.analysis.verify.stamps import check_stamps
 from cfaudit_export.analysis.verify.trust import distrusted
@@ -137,7 +137,7 @@ class _Chains:
             self.findings.append(incomplete("manifest", "Signatures were not checked: no public key was given"))
         self.ends = [finding for chain, some in chains.items() for finding in self._end(chain, some, chains, asked)]
 
-    def _add(self, chain: str, some: Sequence[Record], asked: Asked) -> None:
+    def _add(self, chain: str, some: Sequence[ManifestRecord], asked: Asked) -> None:
         faults = {one.sequence: one.fault for one in some if one.fault}
         if asked.keys:
             faults |= distrusted(some, asked.keys)
@@ -156,7 +156,7 @@ class _Chains:
         self.valid += sum(label not in broken for label in labels)
 
     def _end(
-        self, chain: str, some: Sequence[Record], chains: Mapping[str, Sequence[Record]], asked: Asked
+        self, chain: str, some: Sequence[ManifestRecord], chains: Mapping[str, Sequence[ManifestRecord]], asked: Asked
     ) -> Iterator[Finding]:
         said = f"{chain}:{some[-1].link}"
         others = (one.manifest for name, records in chains.items() if name != chain for one in records if one.manifest)
@@ -164,7 +164,7 @@ class _Chains:
         return check_end(chain, some, asked.anchors, alone=self.alone, merged=merged)
 
 
-def _files(place: Location | None, expected: Expected, scope: Scope, believed: Sequence[Manifest]) -> CheckedFiles:
+def _files(place: Location | None, expected: ExpectedFiles, scope: Scope, believed: Sequence[Manifest]) -> CheckedFiles:
     if place is not None:
         return check_files(place, expected, scope, cov.covered_by_account(believed))
     unseen = [name for name in expected.files if scope.has(name)]
@@ -176,7 +176,7 @@ def _files(place: Location | None, expected: Expected, scope: Scope, believed: S
 
 
 def _rows(
-    place: Location | None, files: CheckedFiles, expected: Expected, asked: Asked, extract: Tables | None
+    place: Location | None, files: CheckedFiles, expected: ExpectedFiles, asked: Asked, extract: Tables | None
 ) -> CheckedRows:
     """Look at rows: those of files, and those of an extract."""
     stored = sum(known.file.rows for known, _ in files.valid)
@@ -198,7 +198,7 @@ def _rows(
     return checked
 
 
-def _without_files(expected: Expected, asked: Asked) -> dict[str, KnownBatch]:
+def _without_files(expected: ExpectedFiles, asked: Asked) -> dict[str, KnownBatch]:
     """Return the batches that are in no file and of which all events lie in the time that is asked about."""
     held = {id_ for known in expected.files.values() for id_ in known.batches}
     return {
@@ -219,7 +219,7 @@ def _lies_within(batch: KnownBatch, period: Window | None) -> bool:
     return period.since <= first and last < period.before
 
 
-def _end(chain: str, some: Sequence[Record], anchors: Sequence[Anchor]) -> End:
+def _end(chain: str, some: Sequence[ManifestRecord], anchors: Sequence[Anchor]) -> End:
     newest, held = some[-1], anchored(some, anchors)
     return End(
         chain,
