@@ -39,7 +39,7 @@ from cfaudit_export.analysis.files.location import FoundFile, Location, damaged
 from cfaudit_export.analysis.files.merged import Merges
 from cfaudit_export.analysis.files.scan import FilePiece, Reading, rows_of
 from cfaudit_export.analysis.files.sealed import SealedFiles
-from cfaudit_export.core.durable import new_file, sync_folder
+from cfaudit_export.core.durable import new_file, put_in_place, sync_folder
 from cfaudit_export.errors import SettingsError
 from cfaudit_export.parquet import MERGED_NOTE, MERGED_PREFIX, digest_of, write_parquet
 
@@ -225,8 +225,7 @@ def _merge(work: _Work, folder: Path, files: list[DataFile]) -> Path:
         if _checksum(connection, "files") != _checksum(connection, "merged"):
             hidden.unlink()
             raise SettingsError(f"merging would lose rows of '{target}'; nothing was changed, please report this")
-    hidden.replace(target)
-    sync_folder(folder)
+    put_in_place(hidden, target)
     return target
 
 
