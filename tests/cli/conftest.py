@@ -51,6 +51,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             monkeypatch.delenv(variable)
     for variable in ("HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME"):
         monkeypatch.setenv(variable, str(tmp_path / "home"))
+    monkeypatch.setenv("TZ", "UTC")  # times are shown in the time zone of the machine
     here = tmp_path / "here"
     here.mkdir()
     monkeypatch.chdir(here)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 
-from cfaudit_export.cli.exported import window
+from cfaudit_export.cli.periods import window, zone_of
 from cfaudit_export.cli.shell import Shell
 from cfaudit_export.cli.terminal import Terminal
 from cfaudit_export.errors import UsageError
@@ -130,10 +130,11 @@ def test_a_period_ends_where_a_fresh_export_does(
     exported: datetime | None, since: str, until: str | None, found: tuple[datetime, datetime]
 ) -> None:
     shell = Shell(Terminal(), {}, lambda: NOW, Path())
-    period = window(shell, since, until, exported)
+    period = window(shell, since, until, exported, zone=zone_of(shell, "UTC"))
     assert (period.since, period.before) == found
 
 
 def test_a_period_that_begins_in_the_future_is_none() -> None:
+    shell = Shell(Terminal(), {}, lambda: NOW, Path())
     with pytest.raises(UsageError, match="'2027-01-01' is not earlier than 'now'"):
-        window(Shell(Terminal(), {}, lambda: NOW, Path()), "2027-01-01", None, NOW)
+        window(shell, "2027-01-01", None, NOW, zone=zone_of(shell, "UTC"))

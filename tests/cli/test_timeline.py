@@ -68,7 +68,10 @@ def test_what_cannot_be_meant_is_said(cli: Cli, exported: Any) -> None:
     for arguments, message in (
         (("--around", "2026-11-01", "--since", "7d"), "give the period either by --around and --window"),
         (("--window", "2h"), "--window needs --around"),
-        (("--around", "lunch"), "--around: expected a time"),
+        (("--around", "lunsh"), "--around: expected a time such as 'yesterday lunch'"),
+        (("--around", "lunsh"), "not 'lunsh'; did you mean 'lunch'?"),
+        (("--around", "2026-11-01 noon", "--window", "0s"), "--window: "),
+        (("--around", "yesterday", "--since", "7d"), "give the period either by --around and --window"),
         (("--around", "2026-11-01", "--window", "2"), "--window: expected a duration"),
     ):
         result = cli("timeline", *exported.where, *arguments)

@@ -148,6 +148,7 @@ IN_CORE = {
     "model",
     "redaction",
     "seal",
+    "spoken",
     "suggest",
     "times",
     "urls",

@@ -188,7 +188,7 @@ def test_a_file_that_an_editor_began_with_a_mark_of_its_encoding_is_read(load: L
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"since": "yesterday"}, "--since: expected a time"),
+        ({"since": "yesterdy"}, "--since: expected a time"),
         ({"account": ["1234"]}, "--account: expected account ids"),
         ({"filters_action_result": "ok"}, "--result: expected one of success, failure, '', not 'ok'"),
     ],

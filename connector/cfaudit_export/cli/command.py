@@ -7,10 +7,12 @@ def run(shell: Shell, settings: Settings, *, json: Annotated[bool, typer.Option(
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo
 
 import typer
 
@@ -18,6 +20,7 @@ from cfaudit_export.app.log import logging_to
 from cfaudit_export.cli.help import HelpfulCommand
 from cfaudit_export.cli.shell import Shell
 from cfaudit_export.cli.terminal import Terminal
+from cfaudit_export.core.spoken import local_zone, understand
 from cfaudit_export.settings import OPTIONS, Given, Option, Settings, load_settings
 from cfaudit_export.settings.secret_values import secret_values, secret_variables
 
@@ -59,12 +62,14 @@ class Command:
                 return self.body(shell, **given)
             flags = {option.name: given.pop(option.name) for option in shared}
             config = given.pop("config")
+            now = shell.clock().astimezone(ZoneInfo(local_zone(shell.environ)))
             settings = load_settings(
                 Given(Path(config) if config else None, given.pop("option") or (), flags),
                 environ=shell.environ,
-                now=shell.clock(),
+                now=now,
                 directory=shell.directory,
             )
+            _tell_times(shell, flags, now)
             _hide(shell, secret_values(settings, shell.environ))
             with _logging(shell.terminal, settings):
                 return self.body(shell, settings, **given)
@@ -96,6 +101,15 @@ def flag(name: str, annotation: Any, default: Any, info: Any) -> inspect.Paramet
 def _hide(shell: Shell, secrets: Iterable[str]) -> None:
     for secret in secrets:
         shell.terminal.redaction.hide(secret)
+
+
+def _tell_times(shell: Shell, flags: Mapping[str, Any], now: datetime) -> None:
+    """Say what was understood of times that are given in words."""
+    for name in ("since", "until"):
+        if text := flags.get(name):
+            found = understand(text, now, ZoneInfo(str(now.tzinfo)))
+            if found.is_spoken:
+                shell.terminal.say(f"--{name} '{text}': {found.words}")
 
 
 def _parameter(option: Option) -> inspect.Parameter:

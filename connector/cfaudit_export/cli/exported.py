@@ -5,15 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cfaudit_export.app.resolve import open_store
+from cfaudit_export.cli.periods import WHICH
 from cfaudit_export.cli.shell import Shell
-from cfaudit_export.core.model import Checkpoint, Window, floor_ms
+from cfaudit_export.core.model import Checkpoint, Window
 from cfaudit_export.errors import CfauditError, UsageError
 from cfaudit_export.settings import ALL_ACCOUNTS, Settings, values
 
@@ -23,9 +24,7 @@ if TYPE_CHECKING:
     from cfaudit_export.analysis.files.engine import Limits
     from cfaudit_export.analysis.files.location import Location
 
-WHICH = "Which events"
 _PIPE_COLUMNS, _MOST_COLUMNS = 80, 110
-_STALE = timedelta(days=1)
 
 DataOption = Annotated[
     str | None,
@@ -40,70 +39,16 @@ AccountOption = Annotated[
     list[str] | None,
     typer.Option("--account", help="only this account; repeatable", metavar="ID", rich_help_panel=WHICH),
 ]
-Zone = Annotated[
-    str, typer.Option("--time-zone", help="time zone to show, such as Europe/Berlin (default: UTC)", metavar="ZONE")
-]
 Html = Annotated[
     str | None,
     typer.Option("--html", help="write one self-contained HTML file, and print its name", metavar="FILE"),
 ]
 
 
-def since_option(default: str) -> Any:
-    """Return the option `--since`."""
-    return typer.Option(
-        "--since", help=f"start of the period (default: {default})", metavar="TIME", rich_help_panel=WHICH
-    )
-
-
-def until_option(default: str = "end of the export if it is less than a day old, else now") -> Any:
-    """Return the option `--until`."""
-    return typer.Option(
-        "--until", help=f"end of the period, exclusive (default: {default})", metavar="TIME", rich_help_panel=WHICH
-    )
-
-
-def moment(option: str, text: str, now: datetime) -> datetime:
-    """Return the moment that an option gives.
-
-    Raises:
-        UsageError: it gives none.
-    """
-    try:
-        return floor_ms(values.moment(text, now))
-    except ValueError as error:
-        raise UsageError(f"{option}: {error}") from None
-
-
-def window(shell: Shell, since: str, until: str | None, exported: datetime | None = None) -> Window:
-    """Return the period that `--since` and `--until` give.
-
-    Without `--until` it ends where the export does, and is as long as asked for, so that what is not there yet is not
-    held against it. Where the export ended a day ago or more, or that is unknown, it ends now.
-
-    Raises:
-        UsageError: it is none.
-    """
-    now = floor_ms(shell.clock())
-    is_fresh = exported is not None and now - _STALE < exported <= now
-    end = moment("--until", until, now) if until else exported if exported and is_fresh else now
-    start = moment("--since", since, now if until else end)
-    if start >= end and not until:
-        end = now
-    if start >= end:
-        raise UsageError(f"--since must be earlier than --until, but '{since}' is not earlier than '{until or 'now'}'")
-    return Window(start, end)
-
-
 def ask(settings: Settings, period: Window, about: Sequence[str], zone: str) -> Question:
-    """Return the question that the options make.
+    """Return the question that the options make; `zone` is one that exists."""
+    from cfaudit_export.analysis.answers.question import Question
 
-    Raises:
-        UsageError: the time zone is none.
-    """
-    from cfaudit_export.analysis.answers.question import Question, time_zone
-
-    time_zone(zone)
     return Question(period, tuple(about), settings.filters, zone)
 
 

@@ -13,7 +13,8 @@ import typer
 from cfaudit_export.app.manifests import manifest_places
 from cfaudit_export.app.resolve import check_names, open_store, resolve_sink, secrets_of
 from cfaudit_export.cli.command import command
-from cfaudit_export.cli.exported import WHICH, AccountOption
+from cfaudit_export.cli.exported import AccountOption
+from cfaudit_export.cli.periods import WHICH
 from cfaudit_export.cli.run import Json
 from cfaudit_export.cli.shell import Shell
 from cfaudit_export.core.jsonable import as_json

@@ -12,7 +12,6 @@ from cfaudit_export.cli.exported import (
     AccountOption,
     DataOption,
     Html,
-    Zone,
     accounts,
     ask,
     limits,
@@ -20,10 +19,8 @@ from cfaudit_export.cli.exported import (
     remembered,
     save,
     show,
-    since_option,
-    until_option,
-    window,
 )
+from cfaudit_export.cli.periods import TIMES, Zone, since_option, until_option, window, zone_of
 from cfaudit_export.cli.proof import Anchors, Keys, proved
 from cfaudit_export.cli.run import Json
 from cfaudit_export.cli.shell import Shell
@@ -34,10 +31,10 @@ from cfaudit_export.settings import Settings
 from cfaudit_export.settings.options import FILTERS, LOGS
 
 _SINCE = "7d"
-_EPILOG = """
+_EPILOG = f"""
 Reads exported files and calls no server. What the data does not tell is shown
 as unknown. With the checkpoint of the export, the report says what is missing.
-
+{TIMES}
 With --html and without --json, only the name of the file is printed.
 
 Examples:
@@ -56,7 +53,7 @@ def report(
     account: AccountOption = None,
     since: Annotated[str, since_option(_SINCE)] = _SINCE,
     until: Annotated[str | None, until_option()] = None,
-    time_zone: Zone = "UTC",
+    time_zone: Zone = None,
     html: Html = None,
     json: Json = False,
     public_key: Keys = None,
@@ -72,9 +69,11 @@ def report(
     from cfaudit_export.analysis.answers.report import make_report
     from cfaudit_export.analysis.files.database import open_data
 
+    zone = zone_of(shell, time_zone)
     place = open_data_location(settings, data)
     known, about = remembered(shell, settings, place), accounts(shell, settings, account)
-    question = ask(settings, window(shell, since, until, known.until(about)), about, time_zone)
+    period = window(shell, since, until, known.until(about), zone=zone)
+    question = ask(settings, period, about, zone.key)
     proof = proved(place, public_key or (), anchor or (), question.period, about)
     with open_data(place, Window(EPOCH, question.period.before), about, limits=limits(settings)) as opened:
         now, then = (known.coverage(period, about, opened.accounts) for period in (question.period, question.before))

@@ -26,8 +26,9 @@ _LOG = logging.getLogger(__name__)
 
 _EXIT_CODES = "\n".join(f"  {code:>3}  {code.meaning}" for code in ExitCode)
 _RUN_EPILOG = f"""
-A TIME is ISO 8601, a date, or an age: 2026-11-20T08:30:00Z, 2026-11-20, 7d,
-12h. A DURATION is like 30s, 5m or 1h30m.
+A TIME is ISO 8601, a date, an age, or words: 2026-11-20T08:30:00Z, 2026-11-20,
+7d, 'yesterday', 'monday 14:00'. Without an offset, ISO 8601 is UTC here; words
+are in the time zone of this machine. A DURATION is like 30s, 5m or 1h30m.
 
 Each option is also a key of the TOML file and a variable: --settle-lag is
 settle_lag and CFAUDIT_SETTLE_LAG; --actor-email is actor_email in [filters]

@@ -14,14 +14,11 @@ from cfaudit_export.cli.command import command
 from cfaudit_export.cli.exported import (
     AccountOption,
     DataOption,
-    Zone,
     accounts,
     limits,
     open_data_location,
-    since_option,
-    until_option,
-    window,
 )
+from cfaudit_export.cli.periods import TIMES, Zone, since_option, until_option, window, zone_of
 from cfaudit_export.cli.rows import RawCsv, print_rows, text_form
 from cfaudit_export.cli.shell import Shell
 from cfaudit_export.errors import ExitCode, UsageError
@@ -33,19 +30,19 @@ if TYPE_CHECKING:
     from cfaudit_export.analysis.files.statement import Answer
 
 _FORMATS = ("table", "csv", "json", "ndjson", "parquet")
-_EPILOG = """
+_EPILOG = f"""
 The events are in the view 'audit_events', with the columns that
 'cfaudit-export schema' lists, and event_date, the day in UTC. Conditions on
 event_time, event_date and account_id skip whole files, as do --since, --until
 and --account. The SQL is DuckDB's; it can read the events, and nothing else.
 
 Without QUERY, statements are read from stdin, or typed at a prompt.
-
+{TIMES}
 Examples:
   cfaudit-export sql --data out "select count(*) from audit_events"
   cfaudit-export sql --data out --since 7d --format csv -O week.csv \\
     "select event_time, actor_email, action_description from audit_events"
-"""
+"""  # noqa: S608  # help, no query
 
 
 @command("state_dir", LOGS, epilog=_EPILOG)
@@ -58,7 +55,7 @@ def sql(
     account: AccountOption = None,
     since: Annotated[str | None, since_option("all")] = None,
     until: Annotated[str | None, until_option("now")] = None,
-    time_zone: Zone = "UTC",
+    time_zone: Zone = None,
     form: Annotated[
         str, typer.Option("--format", help="output format (default: table)", metavar="|".join(_FORMATS))
     ] = "table",
@@ -77,10 +74,11 @@ def sql(
         raise UsageError("--format parquet needs a file, as in -O answer.parquet")
     if form == "table" and output is not None:
         raise UsageError("--output needs a --format for files: csv, json, ndjson or parquet")
-    period = window(shell, since or "1970-01-01", until) if since or until else None
+    zone = zone_of(shell, time_zone)
+    period = window(shell, since or "1970-01-01", until, zone=zone) if since or until else None
     place = open_data_location(settings, data)
     with open_data(
-        place, period, accounts(shell, settings, account), time_zone=time_zone, limits=limits(settings)
+        place, period, accounts(shell, settings, account), time_zone=zone.key, limits=limits(settings)
     ) as opened:
         writer = _Writer(shell, opened, form, Path(output).expanduser() if output else None)
         if query is None and sys.stdin.isatty():

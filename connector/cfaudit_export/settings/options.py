@@ -67,7 +67,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "until",
-        values.moment,
+        values.end,
         "end of the time to export, exclusive",
         WHAT,
         "TIME",

@@ -15,8 +15,10 @@ from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 from cfaudit_export.core.model import UNNAMED_ACCOUNT
+from cfaudit_export.core.spoken import understand
 from cfaudit_export.core.times import parse_duration, parse_moment
 
 Reader = Callable[[Any, datetime], Any]
@@ -28,8 +30,9 @@ _TOML_TYPES = {dict: "table", list: "list", time: "time of day"}
 _RECOVER_MODES = ("auto", "off", "all")
 _SWITCH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 _LAST_PORT = 65_535
-# Nothing of interest is older, and counting back so far stays within the calendar.
-_OLDEST = datetime(1970, 1, 2, tzinfo=UTC)
+OLDEST = datetime(1970, 1, 2, tzinfo=UTC)
+"""Nothing of interest is older, and counting back so far stays within the calendar."""
+
 _LONGEST = timedelta(days=10_000)
 
 
@@ -62,13 +65,27 @@ def accounts(given: Any, now: datetime) -> tuple[str, ...]:
 
 
 def moment(given: Any, now: datetime) -> datetime:
-    """Read a time."""
+    """Read a time; of a period that is said in words, its start. Words are meant in the time zone of `now`."""
+    return _moment(given, now, ends=False)
+
+
+def end(given: Any, now: datetime) -> datetime:
+    """Read the time at which something ends, exclusive; of a period that is said in words, its end."""
+    return _moment(given, now, ends=True)
+
+
+def _moment(given: Any, now: datetime, *, ends: bool) -> datetime:
     if not isinstance(given, str | date):
         raise _expected("a time", given)
     try:
-        return max(parse_moment(given, now), _OLDEST)
+        return max(parse_moment(given, now), OLDEST)
     except OverflowError:
         raise _expected("a time", given) from None
+    except ValueError:
+        if not isinstance(given, str):
+            raise
+    found = understand(given, now, now.tzinfo if isinstance(now.tzinfo, ZoneInfo) else ZoneInfo("UTC"))
+    return max((ends and found.before) or found.since, OLDEST)
 
 
 def length(given: Any, _now: datetime) -> timedelta:
