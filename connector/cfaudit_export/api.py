@@ -8,9 +8,9 @@ for report in export_all(assembly):
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
-from dataclasses import replace
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from cfaudit_export.app.export import export
 from cfaudit_export.app.failover import candidates, choose
 from cfaudit_export.app.log import logging_through
 from cfaudit_export.app.ping import pinging
+from cfaudit_export.app.side_by_side import side_by_side
 from cfaudit_export.app.sign_in import current_sign_in
 from cfaudit_export.core.intervals import cut
 from cfaudit_export.core.jsonable import as_plain
@@ -34,12 +35,14 @@ from cfaudit_export.settings.secret_values import secret_values, secret_variable
 __all__ = [
     "UNKNOWN_ACCOUNT",
     "Assembly",
+    "EndedRun",
     "Given",
     "Redaction",
     "accounts",
     "as_plain",
     "compose_runs",
     "export_all",
+    "export_each",
     "logging_through",
     "prepare",
     "slices",
@@ -126,33 +129,65 @@ def _composed(
     return compose(settings, plugins, environ=environ, clock=clock, hide=hide)
 
 
+@dataclass(frozen=True, slots=True)
+class EndedRun:
+    """How the run of one account ended.
+
+    Attributes:
+        place: the place of the account among all that are exported.
+        report: what the run did.
+        checkpoint: the checkpoint that it left; None where there is none, or none that can be read.
+    """
+
+    place: int
+    report: RunReport
+    checkpoint: Checkpoint | None
+
+
 def export_all(assembly: Assembly, follow: Follow = unwatched, *, observed: bool = True) -> Iterator[RunReport]:
-    """Run one account after the other, each once, and yield how it went; one that fails does not stop the others.
+    """Run every account once, several side by side, and yield how each went; one that fails does not stop the others.
+
+    Reports come as the runs end. As many accounts are exported at once as the setting `parallel` says, those first
+    that have at most a day to read.
 
     For every caller, the metrics file, the collector and the monitor that the settings name hear of each run, and
     the log of how it ended. A caller that breaks off, and closes the iterator, is a failure for the monitor.
 
     Args:
         assembly: what runs are made of.
-        follow: opens for each account whom the run tells how it gets on, such as a progress bar.
+        follow: opens for each account whom the run tells how it gets on, such as a progress bar; where several
+            accounts are exported side by side it is called in their threads.
         observed: False leaves out what observes runs: for a run beside the regular ones.
 
     Raises:
         CfauditError: which accounts there are is asked for, and there is no answer.
     """
+    with closing(export_each(assembly, follow, observed=observed)) as runs:
+        for ended in runs:
+            yield ended.report
+
+
+def export_each(
+    assembly: Assembly, follow: Follow = unwatched, *, observed: bool = True
+) -> Generator[EndedRun, None, None]:
+    """Do what `export_all` does, and yield more of each run."""
     with ExitStack() as stack:
         observer, codes = Observer(), list[ExitCode]()
         if observed:
             told = _observed(assembly.settings, assembly.asked_source, assembly.environ, assembly.clock)
             observer, codes = stack.enter_context(told)
-        for account in stack.enter_context(accounts_of(assembly)):
+
+        def run(mine: Assembly, account: str) -> RunReport:
             with follow(account) as listeners:
-                report = export(assembly, account, replace(listeners, trace=observer.trace))
+                return export(mine, account, replace(listeners, trace=observer.trace))
+
+        accounts = stack.enter_context(accounts_of(assembly))
+        for place, report in stack.enter_context(closing(side_by_side(assembly, accounts, run))):
             _log_end(report)
             checkpoint, ends_at = checkpoint_of(assembly, report), _sign_in_ends_at(assembly, report)
             observer.ended(report, checkpoint, ends_at)
             codes.append(report.exit_code)
-            yield report
+            yield EndedRun(place, report, checkpoint)
 
 
 @contextmanager

@@ -24,6 +24,35 @@ from cfaudit_sandbox.oauth.server import OAuth
 
 EVENTS = 300
 
+_HANGING_SINK = """
+import time
+from dataclasses import dataclass
+from cfaudit_export import Receipt, SinkPlugin, hookimpl
+
+@dataclass(frozen=True)
+class Config:
+    pass
+
+class Sink:
+    def load(self, batch):
+        {hang}
+    def find(self, batch_id, window): return None
+    def close(self): pass
+
+@hookimpl
+def cfaudit_sinks():
+    yield SinkPlugin("hanging", Config, lambda config: Sink(), "hangs")
+"""
+_WAITS = 'print("loading", flush=True); time.sleep(600)'
+_DEAF = """
+        while True:
+            try:
+                print("loading", flush=True)
+                time.sleep(600)
+            except BaseException:
+                pass
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -163,3 +192,11 @@ def plugin(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call
         monkeypatch.setenv("PYTHONPATH", str(site))
 
     return install
+
+
+@pytest.fixture(params=["waits", "deaf"])
+def hanging(request: pytest.FixtureRequest, plugin: Callable[[str, str], None]) -> str:
+    """Install a sink that hangs when it loads: one that a signal ends, and one that listens to nothing."""
+    hang = {"waits": _WAITS, "deaf": _DEAF}[request.param]
+    plugin("hangingsink", _HANGING_SINK.replace("{hang}", hang.strip()))
+    return str(request.param)

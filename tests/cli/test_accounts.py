@@ -1,4 +1,4 @@
-"""Many accounts, over HTTP: all of a credential, one after the other, and each for itself."""
+"""Many accounts, over HTTP: all of a credential, and each for itself."""
 
 from __future__ import annotations
 
@@ -51,11 +51,14 @@ def test_all_accounts_of_the_credential_are_exported_and_a_table_has_a_row_for_e
     assert {tuple(line.split()[1:4]) for line in (first, second, third)} == {(str(EVENTS), str(EVENTS), "0")}
 
 
-def test_one_session_and_one_question_about_accounts_serve_all_of_them(cli: Any, three: Sandbox) -> None:
-    assert cli("run", *options(three)).code == 0
+@pytest.mark.parametrize(("parallel", "sessions"), [("1", 1), ("2", 3)])
+def test_a_session_for_each_that_reads_and_one_question_about_accounts_serve_all_of_them(
+    cli: Any, three: Sandbox, parallel: str, sessions: int
+) -> None:
+    assert cli("run", *options(three), "--parallel", parallel).code == 0
     asked = [seen.method for seen in three.requests.entries]
-    assert asked.count("tools/list") == 1
-    assert asked.count("initialize") + asked.count("server/discover") <= 2
+    assert asked.count("tools/list") == sessions
+    assert asked.count("initialize") + asked.count("server/discover") <= 2 * sessions
 
 
 def test_an_account_that_fails_stops_no_other_and_the_report_says_which(cli: Any, three: Sandbox, place: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from cfaudit_export.core.model import Connection, RunReport
 from cfaudit_export.errors import CfauditError, ExitCode
 from cfaudit_export.plugin.blame import report_to
 from cfaudit_export.plugin.interfaces import Sink, Source
+from cfaudit_export.plugin.resources import StopSignal
 
 if TYPE_CHECKING:
     from cfaudit_export.pipeline.run_context import ManifestPlace
@@ -22,16 +24,31 @@ _LOG = logging.getLogger(__name__)
 
 
 def export(assembly: Assembly, account: str, listeners: RunListeners | None = None) -> RunReport:
-    """Run one account once; what stops it is in the report, so that other accounts can follow."""
-    listeners = listeners or RunListeners()
+    """Run one account once; what stops it is in the report, so that other accounts can follow.
+
+    Raises:
+        StoppedError: the run was told to end. No observer hears of it.
+    """
+    listeners = _stoppable(assembly.shared.stop, listeners or RunListeners())
     with listeners.trace("run") as facts:
         report = _reported(assembly, account, lambda: _carried_through(assembly, account, listeners))
+        assembly.shared.stop.check()
         facts.update(account=report.stream.account_id, source=report.stream.source, stream=report.stream.id)
         facts.update(exit_code=int(report.exit_code), events=report.events, calls=report.calls)
     if report.error:
         assembly.shared.close()
     assembly.plugins.after_run(report)
     return report
+
+
+def _stoppable(stop: StopSignal, listeners: RunListeners) -> RunListeners:
+    """Return the listeners, and end the run where it tells them of something after it was told to end."""
+
+    def trace(step: str) -> AbstractContextManager[dict[str, Any]]:
+        stop.check()
+        return listeners.trace(step)
+
+    return replace(listeners, trace=trace)
 
 
 def _carried_through(assembly: Assembly, account: str, listeners: RunListeners) -> RunReport:
@@ -78,8 +95,10 @@ def _reported(assembly: Assembly, account: str, run: Callable[[], RunReport]) ->
     try:
         return run()
     except CfauditError as error:
+        assembly.shared.stop.check()
         said, code, retry_after = str(error), error.exit_code, error.retry_after_seconds
     except Exception as error:  # noqa: BLE001  # a fault met with one account is not to stop the others
+        assembly.shared.stop.check()  # what was being done was cancelled
         _LOG.exception("unexpected error")
         said, code = f"{type(error).__name__}; {report_to(error, 'with the traceback above')}", ExitCode.BUG
         retry_after = None

@@ -13,6 +13,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
@@ -148,6 +149,38 @@ def logging_through(log: Callable[[int, str], object]) -> Iterator[None]:
         own.propagate = propagated
         for one, level in before:
             one.setLevel(level)
+
+
+class AccountInLogs(logging.Filter):
+    """Adds to log records which account they are about, where several are exported side by side.
+
+    Attributes:
+        account: the account; of the context and not of the thread, so that what a session does for an account in a
+            thread of its own has it, too.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.account: ContextVar[str] = ContextVar("account", default="")
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let every record pass."""
+        account = self.account.get()
+        if account and not hasattr(record, "account") and record.name.startswith(PACKAGE):
+            record.account = account
+        return True
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Add it while the context lasts."""
+        handlers = [*logging.getLogger().handlers, *logging.getLogger(PACKAGE).handlers]
+        for handler in handlers:
+            handler.addFilter(self)
+        try:
+            yield
+        finally:
+            for handler in handlers:
+                handler.removeFilter(self)
 
 
 def _is_no_wire(record: logging.LogRecord) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -12,10 +12,12 @@ from cfaudit_export.app.accounts import accounts_of
 from cfaudit_export.app.compose import Assembly, connected, opened_sinks
 from cfaudit_export.app.failover import choose
 from cfaudit_export.app.resolve import capped_retry
+from cfaudit_export.app.side_by_side import in_order, side_by_side
 from cfaudit_export.app.sign_in import current_sign_in
+from cfaudit_export.cli.account_table import covered_until
 from cfaudit_export.cli.command import command
 from cfaudit_export.cli.login import described
-from cfaudit_export.cli.run import Json, covered_until, prepare
+from cfaudit_export.cli.run import Json, prepare
 from cfaudit_export.cli.shell import Shell
 from cfaudit_export.core.disk import REFUSALS, try_folder
 from cfaudit_export.core.jsonable import as_json
@@ -67,8 +69,10 @@ def check(shell: Shell, settings: Settings, *, json: Json = False) -> int:
 def _findings(assembly: Assembly) -> Iterator[CheckResult]:
     try:
         with accounts_of(assembly) as accounts:
-            for account in accounts:
-                yield from _sources(assembly, account)
+            looked_at = side_by_side(assembly, accounts, lambda mine, account: tuple(_sources(mine, account)))
+            with closing(looked_at):
+                for found in in_order(looked_at):
+                    yield from found
     except CfauditError as error:
         yield CheckResult("accounts", error.exit_code, str(error))
     yield _found("state folder", lambda: _writable(assembly.settings.state_dir))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import closing
 from datetime import timedelta
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ from cfaudit_export.api import slices
 from cfaudit_export.app.accounts import accounts_of
 from cfaudit_export.app.compose import Assembly, connected
 from cfaudit_export.app.failover import choose
+from cfaudit_export.app.side_by_side import in_order, side_by_side
 from cfaudit_export.cli.command import command
 from cfaudit_export.cli.run import Json, of_account, prepare
 from cfaudit_export.cli.shell import Shell
@@ -54,21 +56,29 @@ def plan(
         _tell_slices(shell, slices(assembly, count), json=json)
         return ExitCode.OK
     plans, codes = [], [ExitCode.OK]
-    with accounts_of(assembly) as accounts:
-        for account in accounts:
-            try:
-                chosen = choose(assembly, account)
-                with connected(chosen, account) as (_, connection):
-                    plans.append(_plan(chosen, connection))
-            except CfauditError as error:
-                shell.terminal.fail(of_account(account, error))
-                codes.append(error.exit_code)
+    with accounts_of(assembly) as accounts, closing(side_by_side(assembly, accounts, _planned)) as pairs:
+        for account, planned in zip(accounts, in_order(pairs), strict=True):
+            if isinstance(planned, CfauditError):
+                shell.terminal.fail(of_account(account, planned))
+                codes.append(planned.exit_code)
+            else:
+                plans.append(planned)
     if json:
         shell.terminal.answer(as_json(plans))
     else:
         for one in plans:
             _show_plan(shell, one)
     return worst(codes)
+
+
+def _planned(assembly: Assembly, account: str) -> dict[str, Any] | CfauditError:
+    """Return the plan of an account, or why there is none."""
+    try:
+        chosen = choose(assembly, account)
+        with connected(chosen, account) as (_, connection):
+            return _plan(chosen, connection)
+    except CfauditError as error:
+        return error
 
 
 def _plan(assembly: Assembly, connection: Connection) -> dict[str, Any]:

@@ -5,8 +5,9 @@ All of it fits into 80 columns: what is cut off is always the right end, where t
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from cfaudit_export.app.compose import RunListeners
@@ -14,21 +15,63 @@ from cfaudit_export.cli.terminal import Terminal
 from cfaudit_export.core.escape import escaped
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from cfaudit_export.pipeline.run_context import RunProgress
 
 
 _TITLE = 12
 
 
-@contextmanager
-def progress_bar(terminal: Terminal, title: str) -> Iterator[RunListeners]:
-    """Yield what a run reports to; the bar is there while the context lasts."""
-    if not terminal.is_interactive:
-        yield RunListeners()
-        return
+def progress_bar(terminal: Terminal, title: str) -> AbstractContextManager[RunListeners]:
+    """Return the context of a single bar; see `ProgressBars`."""
+    return ProgressBars(terminal).follow(title)
+
+
+class ProgressBars:
+    """One bar for each run that is going on; runs may be in threads of their own."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        self._terminal = terminal
+        self._turn = threading.Lock()
+        self._bars: Progress | None = None
+        self._shown = 0
+
+    @contextmanager
+    def follow(self, title: str) -> Iterator[RunListeners]:
+        """Yield what a run reports to; its bar is there while the context lasts."""
+        if not self._terminal.is_interactive:
+            yield RunListeners()
+            return
+        with self._turn:
+            bars = self._bars = self._bars or _started()
+            self._shown += 1
+            task = bars.add_task(escaped(title, _TITLE), total=1.0, facts="connecting")
+        counted: dict[str, Any] = {}
+
+        def counters(facts: dict[str, Any]) -> None:
+            counted.update(facts)
+            elapsed = next((one.elapsed for one in bars.tasks if one.id == task), None)
+            bars.update(task, facts=_facts(counted, elapsed or 0.0))
+
+        def progress(now: RunProgress) -> None:
+            bars.update(task, completed=now.covered_share)
+
+        try:
+            yield RunListeners(counters, progress)
+        finally:
+            with self._turn:
+                self._shown -= 1
+                if self._shown:
+                    bars.remove_task(task)
+                else:
+                    bars.stop()
+                    self._bars = None
+
+
+def _started() -> Progress:
     from rich.console import Console
-    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bar
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -37,19 +80,9 @@ def progress_bar(terminal: Terminal, title: str) -> Iterator[RunListeners]:
         TextColumn("{task.fields[facts]}", markup=False),
         TimeElapsedColumn(),
     )
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(escaped(title, _TITLE), total=1.0, facts="connecting")
-        counted: dict[str, Any] = {}
-
-        def counters(facts: dict[str, Any]) -> None:
-            counted.update(facts)
-            elapsed = bar.tasks[0].elapsed or 0.0
-            bar.update(task, facts=_facts(counted, elapsed))
-
-        def progress(now: RunProgress) -> None:
-            bar.update(task, completed=now.covered_share)
-
-        yield RunListeners(counters, progress)
+    bars = Progress(*columns, console=Console(stderr=True), transient=True)
+    bars.start()
+    return bars
 
 
 def _facts(counted: dict[str, Any], elapsed_seconds: float) -> str:

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from typing import Annotated
 
 import typer
 
 from cfaudit_export import api
-from cfaudit_export.api import compose_runs
+from cfaudit_export.api import EndedRun, compose_runs
 from cfaudit_export.app.compose import Assembly, RunListeners
+from cfaudit_export.cli.account_table import (
+    COLUMNS,
+    MOST_TOLD,
+    AccountRow,
+    account_row,
+    covered_until,
+    most_worth_a_look,
+    total_of,
+)
 from cfaudit_export.cli.command import command, log_form
-from cfaudit_export.cli.progress import progress_bar
+from cfaudit_export.cli.progress import ProgressBars
 from cfaudit_export.cli.shell import Shell
 from cfaudit_export.cli.terminal import PROGRAM
 from cfaudit_export.core.jsonable import as_json
@@ -72,43 +81,43 @@ def prepare(shell: Shell, settings: Settings, *, is_run: bool = False) -> Assemb
 
 
 def export_all(shell: Shell, assembly: Assembly, *, observed: bool = True) -> list[RunReport]:
-    """Export every account, one after the other, and say how each run ended; one that fails stops no other.
+    """Export every account, and say how each run ended; one that fails stops no other.
+
+    Returns:
+        The reports, in the order of the accounts.
 
     Raises:
         CfauditError: which accounts there are is asked for, and there is no answer.
     """
-    reports = []
+    bars, rows = ProgressBars(shell.terminal), dict[int, AccountRow]()
 
     def follow(account: str) -> AbstractContextManager[RunListeners]:
-        return progress_bar(shell.terminal, account or assembly.source_name)
+        return bars.follow(account or assembly.source_name)
 
-    for report in api.export_all(assembly, follow, observed=observed):
-        _tell(shell, assembly, report, api.checkpoint_of(assembly, report))
-        reports.append(report)
-    if len(reports) > 1:
-        _tell_all(shell, assembly, reports)
-    return reports
-
-
-def covered_until(checkpoint: Checkpoint | None, sink: str) -> str:
-    """Return up to when a sink has everything, for people."""
-    progress = checkpoint.sinks.get(sink) if checkpoint else None
-    return iso(progress.covered[-1].before) if progress and progress.covered else "-"
+    with closing(api.export_each(assembly, follow, observed=observed)) as runs:
+        for ended in runs:
+            _tell(shell, assembly, ended)
+            rows[ended.place] = account_row(ended.report, ended.checkpoint)
+    ordered = [rows[place] for place in sorted(rows)]
+    if len(ordered) > 1:
+        _tell_all(shell, assembly, ordered)
+    return [row.report for row in ordered]
 
 
-def _tell(shell: Shell, assembly: Assembly, report: RunReport, checkpoint: Checkpoint | None) -> None:
+def _tell(shell: Shell, assembly: Assembly, ended: EndedRun) -> None:
     """Say how a run ended: a table for people, a line for machines, faults for both."""
-    terminal, settings = shell.terminal, assembly.settings
+    terminal, report, checkpoint = shell.terminal, ended.report, ended.checkpoint
+    is_text = log_form(terminal, assembly.settings) == "text" and ended.place < MOST_TOLD
     rows = [
         (one.name, one.rows, len(one.locations), len(report.gaps), covered_until(checkpoint, one.name))
         for one in report.sinks
     ]
-    if log_form(terminal, settings) == "text" and rows:
+    if is_text and rows:
         source = report.stream.source
         sure = "" if report.extra.get("account_verified", True) else " (not verified)"
         terminal.say(f"account {report.stream.account_id}{sure}, {report.events:,} events read from {source}")
         terminal.table(("sink", ">rows", ">files", ">gaps", "covered until"), rows, answer=False)
-    if log_form(terminal, settings) == "text":
+    if is_text:
         if report.completed:
             terminal.say(f"{report.completed:,} trimmed events were delivered again with all columns")
         if report.still_trimmed:
@@ -140,24 +149,17 @@ def of_account(account: str, error: object) -> str:
     return f"account {account}: {error}" if account else str(error)
 
 
-def _tell_all(shell: Shell, assembly: Assembly, reports: Sequence[RunReport]) -> None:
+def _tell_all(shell: Shell, assembly: Assembly, rows: Sequence[AccountRow]) -> None:
     """Say how all accounts ended: one row each, and for machines which ones failed."""
     if log_form(shell.terminal, assembly.settings) == "text":
-        columns = ("account", ">events", ">rows", ">gaps", "covered until", ">exit", "why")
-        shell.terminal.table(columns, [_account_row(assembly, report) for report in reports], answer=False)
+        shown = most_worth_a_look(rows)
+        shell.terminal.table(COLUMNS, [row.cells for row in shown], answer=False)
+        if len(shown) < len(rows):
+            shell.terminal.say(total_of(rows))
         return
-    failed = [report.stream.account_id for report in reports if report.exit_code]
-    code = int(worst(report.exit_code for report in reports))
-    _LOG.info("all accounts finished", extra={"accounts": len(reports), "failed": failed, "exit_code": code})
-
-
-def _account_row(assembly: Assembly, report: RunReport) -> tuple[object, ...]:
-    checkpoint = api.checkpoint_of(assembly, report)
-    until = min((covered_until(checkpoint, sink.name) for sink in report.sinks), default="-")
-    rows = sum(sink.rows for sink in report.sinks)
-    why = report.error or next((f"{sink.name}: {sink.error}" for sink in report.sinks if sink.error), "")
-    facts = (report.stream.account_id, f"{report.events:,}", f"{rows:,}", len(report.gaps))
-    return (*facts, until, int(report.exit_code), why or (report.exit_code and report.exit_code.meaning) or "")
+    failed = [row.report.stream.account_id for row in rows if row.report.exit_code]
+    code = int(worst(row.report.exit_code for row in rows))
+    _LOG.info("all accounts finished", extra={"accounts": len(rows), "failed": failed, "exit_code": code})
 
 
 def _gaps_remain(report: RunReport) -> str:

@@ -14,9 +14,10 @@ from cfaudit_export.app.resolve import offered_sources, open_store, resolve_sour
 from cfaudit_export.app.sign_in import current_sign_in
 from cfaudit_export.auth import kept_grant
 from cfaudit_export.auth.token import VARIABLE
+from cfaudit_export.cli.account_table import covered_until
 from cfaudit_export.cli.command import command
 from cfaudit_export.cli.login import described
-from cfaudit_export.cli.run import Json, covered_until
+from cfaudit_export.cli.run import Json
 from cfaudit_export.cli.shell import Shell
 from cfaudit_export.cli.terminal import PROGRAM
 from cfaudit_export.core.gaps import open_gaps

@@ -151,7 +151,7 @@ class Dating(Protocol):
 
 
 class Sink(Protocol):
-    """Where events go. One instance serves one run; calls come from one thread at a time.
+    """Where events go. One instance serves one run, in one thread; other instances may be at work in other threads.
 
     A sink that can leave a mark in its destination, to tell it from an empty one of the same name (a disk that is not
     mounted, a bucket or table made anew), may also have `marked() -> str | None`, which returns the mark that is there,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+import threading
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -109,6 +110,7 @@ class Plugins:
     broken: tuple[Broken, ...] = ()
     conflicts: tuple[Conflict, ...] = ()
     disabled: tuple[Origin, ...] = ()
+    _turn: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def source(self, name: str) -> SourcePlugin:
         """Return the source of this name.
@@ -168,7 +170,8 @@ class Plugins:
     def _tell(self, hook: str, **facts: object) -> None:
         for plugin in self.loaded:
             try:
-                getattr(plugin.manager.hook, hook)(**facts)
+                with self._turn:  # accounts may be exported side by side
+                    getattr(plugin.manager.hook, hook)(**facts)
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # noqa: BLE001  # an observer may not even end the process

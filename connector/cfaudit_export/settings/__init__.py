@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cfaudit_export.core.model import iso
-from cfaudit_export.errors import SettingsError
+from cfaudit_export.errors import SettingsError, UsageError
 from cfaudit_export.settings.integrity import Integrity
 from cfaudit_export.settings.layers import (
     PLUGIN_TABLES,
@@ -97,6 +97,7 @@ class Settings:
     settle_lag: timedelta = timedelta(minutes=5)
     rescan: timedelta = timedelta(hours=6)
     max_wait: timedelta | None = None
+    parallel: int = 4
     recover: Mapping[str, Any] = field(default_factory=lambda: {"mode": "auto"})
     metrics_file: Path | None = None
     metrics_name: str | None = None
@@ -183,6 +184,8 @@ def load_settings(given: Given, *, environ: Mapping[str, str], now: datetime, di
     file = _find_file(given.config, environ, directory)
     layers = [flag_layer(given.flags), pair_layer(given.pairs), variable_layer(environ), file_layer(file)]
     said = [_read(layer, now) for layer in layers]
+    if said[0].get("slice") and said[0].get("parallel", 1) > 1:
+        raise UsageError("--slice is one time of one account; --parallel is for several accounts")
     source = next((one["source"] for one in said if "source" in one), None) or _source_meant(said)
     merged: Tree = {}
     for layer, values in reversed(list(zip(layers, said, strict=True))):

@@ -217,6 +217,9 @@ OPTIONS: tuple[Option, ...] = (
         source_key="concurrency",
     ),
     Option(
+        "parallel", values.accounts_at_once, "accounts to export in parallel, up to 64", HOW, "N", ("--parallel",), "4"
+    ),
+    Option(
         "metrics_file",
         values.path,
         "file for metrics, for Prometheus' node exporter",

@@ -23,6 +23,7 @@ from cfaudit_export.core.times import parse_duration, parse_moment
 
 Reader = Callable[[Any, datetime], Any]
 ALL_ACCOUNTS = ("all",)
+MOST_PARALLEL = 64
 
 _ACCOUNT = re.compile(r"[0-9a-f]{32}")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
@@ -101,6 +102,17 @@ def length(given: Any, _now: datetime) -> timedelta:
 def count(given: Any, _now: datetime) -> int:
     """Read a whole number from 1."""
     return _number(given, 1)
+
+
+def accounts_at_once(given: Any, _now: datetime) -> int:
+    """Read how many accounts are exported at once."""
+    try:
+        number = _number(given, 1)
+    except ValueError:
+        number = 0
+    if not 1 <= number <= MOST_PARALLEL:
+        raise _expected(f"a whole number from 1 to {MOST_PARALLEL}", given)
+    return number
 
 
 def days(given: Any, _now: datetime) -> int:

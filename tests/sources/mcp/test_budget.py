@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import anyio
 import pytest
 
+from cfaudit_export.core.model import Window
+from cfaudit_export.errors import ThrottledError
 from cfaudit_export.sources.mcp.budget import CallBudget
+
+START = datetime(2026, 11, 1, tzinfo=UTC)
 
 
 @dataclass
@@ -21,7 +27,9 @@ class Server:
     blocks: int = 0
 
     async def sleep(self, seconds: float) -> None:
-        self.now += seconds
+        until = self.now + seconds
+        await anyio.lowlevel.checkpoint()
+        self.now = max(self.now, until)
 
     def budget(self, budget: int = 0) -> CallBudget:
         return CallBudget(budget, None, now=lambda: self.now, sleep=self.sleep)
@@ -146,3 +154,64 @@ def test_what_a_block_teaches_of_the_budget_is_in_the_cost_that_is_counted_from_
     anyio.run(spending)
     assert server.now == 1_000.0 + 305
     assert budget.left() == 0
+
+
+def test_sources_beside_each_other_spend_one_budget_and_count_for_themselves() -> None:
+    server = Server(1_000)
+    first = server.budget(budget=10)
+    second = first.beside()
+
+    async def spending() -> None:
+        for _ in range(6):
+            await first.acquire(1)
+        for _ in range(4):
+            await second.acquire(1)
+
+    anyio.run(spending)
+    assert (first.left(), second.left()) == (0, 0)
+    assert (first.calls, second.calls) == (6, 4)
+    second.pause(30.0)
+    assert (first.pauses, second.pauses) == (1, 1), "all of them wait"
+    assert (first.throttles, second.throttles) == (0, 1), "and one was told"
+
+
+def test_threads_that_spend_one_budget_never_spend_more() -> None:
+    budget = CallBudget(100, 0.0, now=lambda: 1_000.0)
+
+    def spend_all() -> int:
+        own = budget.beside()
+
+        async def spending() -> None:
+            while True:
+                await own.acquire(1)
+
+        with pytest.raises(ThrottledError):
+            anyio.run(spending)
+        return own.calls
+
+    with ThreadPoolExecutor(8) as threads:
+        assert sum(threads.map(lambda _: spend_all(), range(8))) == 100
+    assert budget.left() == 0
+
+
+def test_a_backfill_leaves_the_calls_that_become_free_to_hourly_work() -> None:
+    server = Server(1_000)
+    backfill = server.budget(budget=10)
+    hourly = backfill.beside()
+    backfill.plan([Window(START, START + timedelta(days=30))])
+    hourly.plan([Window(START, START + timedelta(hours=7))])
+    order: list[str] = []
+
+    async def spend(name: str, budget: CallBudget, calls: int) -> None:
+        for _ in range(calls):
+            await budget.acquire(1)
+            order.append(name)
+
+    async def spending() -> None:
+        await spend("backfill", backfill, 10)
+        async with anyio.create_task_group() as both:
+            both.start_soon(spend, "backfill", backfill, 5)
+            both.start_soon(spend, "hourly", hourly, 5)
+
+    anyio.run(spending)
+    assert order[10:15].count("hourly") >= 4, "it asked later, and was first all the same"

@@ -13,6 +13,7 @@ from cfaudit_export.core.model import UNNAMED_ACCOUNT
 from cfaudit_export.errors import AccessError, AccountChoiceError, SettingsError
 from cfaudit_export.http.exchange import AsyncBoundedTransport
 from cfaudit_export.plugin.records import SourceContext
+from cfaudit_export.plugin.resources import FIRST_ACCOUNT
 from cfaudit_export.sources.auditlogs import AUDITLOGS_URL, CLOUDFLARE_API_URL, AuditLogsConfig
 from cfaudit_export.sources.auditlogs.contract import ToolFault, read_fault
 from cfaudit_export.sources.mcp.budget import CallBudget
@@ -61,7 +62,8 @@ class AccountFinder:
 
     def _pinned(self, account: str, *, is_known: bool) -> str:
         """Return the account of a credential that has one only; what it gives must not be taken for two accounts."""
-        first = self._context.shared.values.setdefault("pinned", account)
+        values = self._context.shared.values
+        first = values.setdefault("pinned", values.get(FIRST_ACCOUNT, account))
         if not is_known and first != account:
             raise SettingsError(
                 f"the credential belongs to one account, and the server does not say whether that is '{first}' or "

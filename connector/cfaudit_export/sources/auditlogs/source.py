@@ -139,9 +139,11 @@ class AuditLogsSource:
         piece_rows: int | None = None,
         kept: float = _KEPT,
     ) -> Generator[Extract, None, None]:
-        ranges = [Range(to_ms(window.since), to_ms(window.before)) for window in windows]
+        wanted = tuple(windows)
+        ranges = [Range(to_ms(window.since), to_ms(window.before)) for window in wanted]
         if not ranges:
             return
+        self._budget.plan(wanted)
         opened, workers = self._opened(), self._config.concurrency
         queue = WorkQueue(ranges, workers, WORTH_CALLS if policy.mode == "off" else _RECOVERY_WORTH_CALLS)
         rows = min(piece_rows or self._config.piece_rows, self._config.piece_rows)

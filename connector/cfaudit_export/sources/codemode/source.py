@@ -82,9 +82,11 @@ class CodeModeSource:
 
     def extract(self, windows: Iterable[Window]) -> Generator[Extract, None, None]:
         """Walk the windows with `concurrency` workers; a piece is an `Extract`."""
-        ranges = [Range(to_ms(window.since), to_ms(window.before)) for window in windows]
+        wanted = tuple(windows)
+        ranges = [Range(to_ms(window.since), to_ms(window.before)) for window in wanted]
         if not ranges:
             return
+        self._budget.plan(wanted)
         opened, workers = self._opened(), self._config.concurrency
         queue = WorkQueue(ranges, workers)
         options = WalkOptions(

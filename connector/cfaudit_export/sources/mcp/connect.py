@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Literal, Protocol
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
@@ -69,10 +69,11 @@ def opened_session(
         AccessError, ThrottledError, SourceUnavailableError, ProtocolError: the server does not open one.
     """
     waiting = f"retry policy for {name}"
-    retry = context.shared.values.setdefault(waiting, RetryPolicy(budget, server.retry_seconds, server.server_url))
+    retry = context.shared.own.setdefault(waiting, RetryPolicy(budget, server.retry_seconds, server.server_url))
 
     def enter(stack: ExitStack) -> tuple[BlockingPortal, Session]:
         portal = stack.enter_context(start_blocking_portal())
+        stack.enter_context(context.shared.stop.ending(lambda: _cancel_all(portal)))
         opening = open_session(
             url,
             context.credential,
@@ -87,5 +88,11 @@ def opened_session(
         return portal, stack.enter_context(portal.wrap_async_context_manager(opening))
 
     opened = context.shared.opened(name, enter)
-    context.shared.values.pop(waiting)
+    context.shared.own.pop(waiting)
     return opened
+
+
+def _cancel_all(portal: BlockingPortal) -> None:
+    """Cancel whatever a portal does; who waits for it in another thread is told at once."""
+    with suppress(RuntimeError):  # it has ended already
+        portal.start_task_soon(portal.stop, True)  # noqa: FBT003  # the signature is that of the library
