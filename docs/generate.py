@@ -59,6 +59,8 @@ PUBLIC = {
     "cfaudit_export.core.urls": "URLs",
     "cfaudit_export.core.redaction": "Hiding secrets",
     "cfaudit_export.http.echoes": "Secrets that servers repeat",
+    "cfaudit_export.http.aws": "Replies to boto3 that end",
+    "cfaudit_export.http.bounded_requests": "Replies to requests that end",
     "cfaudit_export.proof.chain": "Manifests: the chain",
     "cfaudit_export.proof.folder": "Manifests in a folder",
     "cfaudit_export.testing": "Suites for plugins",

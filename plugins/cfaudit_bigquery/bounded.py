@@ -11,6 +11,7 @@ from google.auth.transport.requests import AuthorizedSession
 
 from cfaudit_export.core.deadline import Deadline, DeadlineError
 from cfaudit_export.core.redaction import Redaction
+from cfaudit_export.http.bounded_requests import bound
 
 
 class BoundedSession(AuthorizedSession):
@@ -18,12 +19,14 @@ class BoundedSession(AuthorizedSession):
 
     Raises, beside what any session raises:
         requests.ReadTimeout: an exchange is not; what was asked for may have been done.
+        requests.exceptions.ContentDecodingError: an answer has more bytes than any of BigQuery has here.
     """
 
     def __init__(self, credentials: Credentials, seconds: float) -> None:
         super().__init__(credentials)  # type: ignore[no-untyped-call]  # Google's
         self._seconds = seconds
         self._redaction = Redaction()
+        bound(self)
 
     def request(self, *arguments: Any, **options: Any) -> requests.Response:
         """Send a request and read its answer to the end, without the token; as `requests.Session.request`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from cfaudit_export import SinkPlugin, hookimpl
 
@@ -25,9 +25,12 @@ class ParquetConfig:
 
     Attributes:
         path: folder for the data; made when missing, `~` is the home folder.
+        file_mode: who may read new files, as `chmod` has it: the owner (`0600`), a group too (`0640`), or every user of
+            the machine (`0644`); folders that are made likewise. The umask may take more away.
     """
 
     path: str
+    file_mode: Literal["0600", "0640", "0644"] = "0640"
 
 
 @hookimpl

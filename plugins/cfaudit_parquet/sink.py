@@ -36,7 +36,6 @@ from cfaudit_parquet.visible import Visible, days_of, find_file, require_events,
 
 # Hidden, so that no reader takes it for data.
 _MARK = ".cfaudit-destination"
-_READABLE = 0o666  # less what the umask takes
 
 
 class ParquetSink:
@@ -44,7 +43,8 @@ class ParquetSink:
 
     def __init__(self, config: ParquetConfig) -> None:
         self._root = Path(config.path).expanduser()
-        self._manifests = ManifestFolder(self._root / FOLDER)
+        self._mode = int(config.file_mode, 8)
+        self._manifests = ManifestFolder(self._root / FOLDER, self._mode)
 
     @cached_property
     def _program_version(self) -> str:
@@ -111,7 +111,7 @@ class ParquetSink:
         if (found := self.marked()) is not None:
             return found
         with on_disk(self._root):
-            create_file(self._root / _MARK, f"{token}\n".encode(), mode=_READABLE)
+            create_file(self._root / _MARK, f"{token}\n".encode(), mode=self._mode)
         return self.marked() or token
 
     def put_manifest(self, name: str, content: bytes) -> bool:
@@ -164,8 +164,8 @@ class ParquetSink:
                 hidden = hidden_name(missing[day], attempt)
                 unfinished.callback(remove, hidden)
                 with on_disk(self._root):
-                    make_folder(hidden.parent)
-                    with new_file(hidden, mode=_READABLE) as file:
+                    make_folder(hidden.parent, mode=self._mode)
+                    with new_file(hidden, mode=self._mode) as file:
                         note = {"cfaudit_digest": digests[day]}
                         written[day] = write_parquet(file, events.schema, groups, notes | note)
             if len(missing) > 1:  # the hidden names must outlive a power cut once the first file is visible

@@ -14,6 +14,7 @@ from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshabl
 from botocore.exceptions import NoCredentialsError
 from botocore.session import Session
 
+from cfaudit_export.http.aws import bound_replies
 from cfaudit_export.http.echoes import hide_session_tokens
 from cfaudit_s3 import S3Access, require_encryption
 from cfaudit_s3.answers import unmask
@@ -85,6 +86,7 @@ def _encrypted_client(session: Session, access: S3Access, *names: str, **options
     client = session.create_client(*names, **options)
     require_encryption(client.meta.endpoint_url, access)
     hide_session_tokens(client)
+    bound_replies(client, access.profile)
     return client
 
 

@@ -19,6 +19,7 @@ from botocore.parsers import ResponseParserError
 
 from cfaudit_export import CfauditError
 from cfaudit_export.core.deadline import Deadline, DeadlineError
+from cfaudit_export.http.aws import bound_replies
 from cfaudit_s3 import S3Access
 from cfaudit_s3.client import checksum_of, connect
 from cfaudit_s3.faults import code_of, is_foreign, judge, status_of
@@ -31,6 +32,10 @@ _CONFLICT_WAITS = (0.05, 0.1, 0.2, 0.4, 0.8)
 _SILENCES = 2
 _SLOWEST_BYTES = 32 << 10
 _LONGEST_PAUSE = 20.0  # of botocore, between two attempts
+# Far more than any object of an export that is read whole: notes, checkpoints, a day of a batch.
+_MOST_OBJECT_BYTES = 256 << 20
+# Of a thousand names each: the checkpoints, or the manifests of a chain, are far fewer.
+_MOST_PAGES = 1_000
 _CONFLICTS = {"ConditionalRequestConflict", "OperationAborted"}
 
 _VERBS = {
@@ -79,6 +84,7 @@ class Wire:
         self.faults = faults
         self._monotonic = monotonic
         self._heard: tuple[datetime, float] | None = None
+        self._close_replies: Callable[[], None] = lambda: None
 
     def now(self) -> datetime:
         """Return the time by the store's clock: the `Date` of its last answer (RFC 9110, 6.6.1) and what passed since.
@@ -154,14 +160,22 @@ class Wire:
                 raise self.error(_VERBS[operation], key, error, operation) from error
 
     def pages(self, prefix: str, **limits: Any) -> Iterator[dict[str, Any]]:
-        """Yield the pages of the list of all objects whose keys begin with the prefix."""
+        """Yield the pages of the list of all objects whose keys begin with the prefix.
+
+        Raises:
+            CfauditError: it cannot be listed, or the list has no end.
+        """
         listing = {"Bucket": self.access.bucket, "Prefix": prefix, **limits}
         try:
             found = iter(self._client.get_paginator("list_objects_v2").paginate(**listing))
-            while page := self._in_time(lambda: next(found, None)):
+            for _ in range(_MOST_PAGES):
+                page = self._in_time(lambda: next(found, None))
+                if page is None:
+                    return
                 yield page
         except (BotoCoreError, ClientError, DeadlineError, ResponseParserError, ValueError) as error:
             raise self.error("list", prefix, error, "list_objects_v2") from error
+        raise self.faults.failed(f"cannot list '{self.url(prefix)}': the list has more than {_MOST_PAGES:,} pages")
 
     def error(self, verb: str, key: str, error: Exception, operation: str = "") -> CfauditError:
         """Return the error that says what a fault means and what to do."""
@@ -173,6 +187,7 @@ class Wire:
         """Close the connections. May be called twice."""
         if "_client" in self.__dict__:
             self._client.close()
+            self._close_replies()
 
     @cached_property
     def _checksum(self) -> str:
@@ -185,6 +200,7 @@ class Wire:
         except (BotoCoreError, ValueError) as error:
             raise self.error("reach", "", error) from error
         client.meta.events.register("before-parse.s3.*", self._hear)
+        self._close_replies = bound_replies(client, self.access.profile)
         return client
 
     def _hear(self, response_dict: dict[str, Any], **_: Any) -> None:
@@ -201,7 +217,7 @@ class Wire:
         def exchange() -> dict[str, Any]:
             answer: dict[str, Any] = getattr(client, operation)(Bucket=self.access.bucket, **parameters)
             if operation == "get_object":
-                answer["Body"] = answer["Body"].read()
+                answer["Body"] = _read(answer["Body"])
             return answer
 
         return self._in_time(exchange, len(parameters.get("Body", b"")))
@@ -238,3 +254,16 @@ def _expected(operation: str, parameters: Mapping[str, Any], error: ClientError)
         return True
     conditional = "IfMatch" in parameters or "IfNoneMatch" in parameters
     return conditional and answer in _NO_CONDITION
+
+
+def _read(body: Any) -> bytes:
+    """Return the content of an object.
+
+    Raises:
+        ResponseParserError: it has no end.
+    """
+    content: bytes = body.read(_MOST_OBJECT_BYTES + 1)
+    body.close()
+    if len(content) > _MOST_OBJECT_BYTES:
+        raise ResponseParserError(f"the object is larger than {_MOST_OBJECT_BYTES:,} bytes")
+    return content

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any, Self
 
 from cfaudit_export import Batch, Rejected, SinkError
-from cfaudit_export.core.durable import sync_folder
+from cfaudit_export.core.durable import PRIVATE, sync_folder
 
 SUFFIX = ".splunk"
 _FORMAT = 1
@@ -40,7 +40,7 @@ class BatchProgress:
 
     def __enter__(self) -> Self:
         with self._on_disk():
-            self._file = self._path.open("a+b", buffering=0)
+            self._file = open(self._path, "a+b", buffering=0, opener=_private)
         try:
             self._read()
         except BaseException:
@@ -125,3 +125,7 @@ class BatchProgress:
                 f"cannot keep track of the load in '{self._path}': {reason}; make it writable or remove it, without it"
                 " the events that splunk has are sent again"
             ) from error
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, PRIVATE)

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from cfaudit_export import Checkpoint, Rejected, Stream, read_batch
-from cfaudit_export.core.durable import create_file, put_in_place, replacing, sync_folder
+from cfaudit_export.core.durable import create_file, make_folder, put_in_place, replacing, sync_folder
 from cfaudit_export.pipeline.quarantine import quarantine_of
 from cfaudit_export.stores.file import FileStore
 from cfaudit_export.testing import make_batch
@@ -192,3 +192,29 @@ def _is_of_a_file(call: ast.Call) -> bool:
     """Tell `path.replace(target)` and `os.replace(path, target)` from the methods of texts and times."""
     module = isinstance(call.func, ast.Attribute) and ast.unparse(call.func.value) in {"os", "shutil"}
     return module or (len(call.args) == 1 and not call.keywords)
+
+
+@pytest.mark.parametrize(("mode", "folders"), [(0o600, 0o700), (0o640, 0o750), (0o644, 0o755)])
+def test_every_folder_that_is_made_is_for_whom_its_files_are(tmp_path: Path, mode: int, folders: int) -> None:
+    before = os.umask(0)
+    try:
+        make_folder(tmp_path / "one" / "two", mode=mode)
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")} == {folders}
+
+
+def test_folders_are_made_in_one_place_where_their_mode_is_decided() -> None:
+    """`mkdir(parents=True, mode=...)` leaves those above to the umask."""
+    root = Path(__file__).parents[2]
+    found = [
+        path.relative_to(root).as_posix()
+        for folder in ("connector/cfaudit_export", "plugins")
+        for path in (root / folder).rglob("*.py")
+        if re.search(r"\bmkdir\(|makedirs\(", path.read_text(encoding="utf-8"))
+    ]
+    assert sorted(found) == [
+        "connector/cfaudit_export/analysis/files/engine.py",  # below one that mkdtemp has made
+        "connector/cfaudit_export/core/durable.py",
+        "connector/cfaudit_export/testing/sink_contract.py",
+    ]

@@ -21,6 +21,8 @@ OPENERS = {
         "request",
         "stream",
     },
+    "requests.adapters": {"HTTPAdapter"},
+    "botocore.httpsession": {"URLLib3Session"},
     "requests": {"Session", "get", "post", "put", "request"},
     "urllib.request": {"urlopen", "build_opener", "OpenerDirector"},
     "http.client": {"HTTPConnection", "HTTPSConnection"},
@@ -43,6 +45,8 @@ OPENERS = {
 """What opens connections, by module; a test below finds modules that are not here."""
 
 BOUNDED = {
+    "connector/cfaudit_export/http/aws.py": "its calls are made by `wire` and `bucket`, within a Deadline",
+    "connector/cfaudit_export/http/bounded_requests.py": "for sessions that are used within a Deadline",
     "connector/cfaudit_export/http/exchange.py": "the transports with an end, and the client of theirs",
     "connector/cfaudit_export/sources/mcp/session.py": "over AsyncBoundedTransport",
     "connector/cfaudit_export/sources/auditlogs/accounts.py": "over AsyncBoundedTransport",

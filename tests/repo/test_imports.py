@@ -21,6 +21,8 @@ PUBLIC = {
     "cfaudit_export.core.disk",
     "cfaudit_export.core.durable",
     "cfaudit_export.core.redaction",
+    "cfaudit_export.http.aws",
+    "cfaudit_export.http.bounded_requests",
     "cfaudit_export.http.echoes",
     "cfaudit_export.http.exchange",
     "cfaudit_export.parquet",
@@ -45,7 +47,7 @@ HOMES = {
     "authlib": ("cfaudit_export.auth", "cfaudit_export.sources", "cfaudit_sandbox"),
     # A report reads its files from where the S3 sink put them, with the credentials that this had.
     "boto3": ("cfaudit_s3", "cfaudit_export.analysis"),
-    "botocore": ("cfaudit_s3", "cfaudit_export.analysis"),
+    "botocore": ("cfaudit_s3", "cfaudit_export.analysis", "cfaudit_export.http.aws"),
     "cryptography": ("cfaudit_export.proof",),
     "duckdb": ("cfaudit_export.analysis",),
     "filelock": ("cfaudit_export.stores", "cfaudit_export.auth", "cfaudit_export.analysis"),
@@ -68,7 +70,7 @@ HOMES = {
     "platformdirs": ("cfaudit_export.settings",),
     "pluggy": ("cfaudit_export.plugin.hookspecs", "cfaudit_export.plugin.loader", "cfaudit_export.plugin.registry"),
     "pytest": ("cfaudit_export.testing",),
-    "requests": ("cfaudit_bigquery",),
+    "requests": ("cfaudit_bigquery", "cfaudit_export.http.bounded_requests", "cfaudit_export.metrics.otlp"),
     "rfc3161_client": ("cfaudit_export.proof.timestamp",),
     # A report is laid out where it is made, and printed by the command line.
     "rich": ("cfaudit_export.cli", "cfaudit_export.analysis"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cfaudit_export.core.escape import shown
 from cfaudit_export.errors import CfauditError, SettingsError, TryAgainError
@@ -19,7 +19,8 @@ _LOG = logging.getLogger(__name__)
 class StampingStore:
     """Keeps manifests in a store, each with a timestamp beside it. Fits `append.ManifestStore`.
 
-    A manifest counts without a timestamp too: where the authority gives none, that is logged, and changes nothing.
+    A manifest counts without a timestamp too: where the authority gives none, that is logged, and changes nothing. It
+    is not asked again then, so that one that is sick delays a run once.
 
     Attributes:
         store: where they are kept.
@@ -28,14 +29,18 @@ class StampingStore:
 
     store: ManifestStore
     url: str
+    _failed: list[CfauditError] = field(default_factory=list)
 
     def put_manifest(self, name: str, content: bytes) -> bool:
         """Keep a manifest, and what the authority says of it; as `ManifestStore.put_manifest`."""
         if not self.store.put_manifest(name, content):
             return False
+        if self._failed:
+            return True
         try:
             self.store.put_manifest(name + STAMP, ask_timestamp(self.url, content))
         except CfauditError as error:
+            self._failed.append(error)
             _LOG.warning("manifest not stamped", extra={"manifest": name, "error": str(error)})
         return True
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from cfaudit_export.auth.grants import Grant
-from cfaudit_export.core.durable import replace_file
+from cfaudit_export.core.durable import make_folder, replace_file
 from cfaudit_export.errors import AccessError, TryAgainError
 
 SERVICE = "cfaudit-export"
@@ -129,7 +129,7 @@ class GrantStore:
 
         path = self._dir / f"{_place(resource, profile)}.lock"
         with _disk_faults(path):
-            _make_private(self._dir)
+            make_folder(self._dir)
             lock = FileLock(path, timeout=wait_seconds, mode=0o600)
             try:
                 lock.acquire()
@@ -226,12 +226,8 @@ def _disk_faults(path: Path) -> Iterator[None]:
         raise TryAgainError(f"the sign-in cannot be kept in '{path}': {error.strerror}") from error
 
 
-def _make_private(folder: Path) -> None:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-
-
 def _replace(path: Path, content: bytes) -> None:
     """Replace a file, so that a reader sees the old content or the new and a crash keeps one of them."""
-    _make_private(path.parent)
+    make_folder(path.parent)
     hidden = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.new")
     replace_file(path, lambda file: file.write(content), temporary=hidden)

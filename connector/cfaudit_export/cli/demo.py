@@ -21,6 +21,7 @@ from cfaudit_export.cli.progress import progress_bar
 from cfaudit_export.cli.run import Json
 from cfaudit_export.cli.sandbox_options import knob_parameters, sandbox_options
 from cfaudit_export.cli.shell import Shell
+from cfaudit_export.core.durable import SHARED, make_folder
 from cfaudit_export.core.jsonable import as_json
 from cfaudit_export.core.model import RunReport, iso
 from cfaudit_export.errors import UsageError
@@ -144,8 +145,8 @@ def _prepared(directory: Path) -> Path:
         for name in _FOLDERS:
             if (directory / name).exists():
                 shutil.rmtree(directory / name)
-        directory.mkdir(parents=True, exist_ok=True)
-        mark.touch()
+        make_folder(directory, mode=SHARED)
+        mark.touch(mode=SHARED)
     except OSError as error:
         raise UsageError(f"'{directory}' cannot hold the demo: {error.strerror or error}") from None
     return directory

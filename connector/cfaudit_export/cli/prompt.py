@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cfaudit_export.analysis.files.statement import is_complete
 from cfaudit_export.cli.terminal import Terminal
+from cfaudit_export.core.durable import PRIVATE, make_folder
 from cfaudit_export.errors import CfauditError
 
 _FIRST = "sql> "
@@ -78,8 +79,8 @@ def _remembered(history: Path) -> Iterator[None]:
         yield
     finally:
         with suppress(OSError):
-            history.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            history.touch(mode=0o600)
+            make_folder(history.parent)
+            history.touch(mode=PRIVATE)
             readline.write_history_file(history)
 
 

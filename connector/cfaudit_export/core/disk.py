@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from cfaudit_export.core.durable import new_file, sync_folder
+from cfaudit_export.core.durable import SHARED, make_folder, new_file, sync_folder
 
 REFUSALS: Mapping[int, str] = MappingProxyType(
     {
@@ -48,7 +48,7 @@ def try_folder(root: Path) -> Tried:
     """
     new = [folder for folder in (root, *root.parents) if not folder.is_dir()]
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        make_folder(root, mode=SHARED)
         with tempfile.TemporaryDirectory(prefix=".cfaudit-check.", dir=root) as scratch:
             hidden = Path(scratch, ".check.tmp")
             with new_file(hidden) as file:

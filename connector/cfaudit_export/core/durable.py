@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import IO
 
 PRIVATE = 0o600
+SHARED = 0o640
+"""Of files with events in them, and of what is told of them: personal data, for their owner and a group of readers."""
 
 _LOG = logging.getLogger(__name__)
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -143,15 +145,25 @@ def _link(hidden: Path, path: Path) -> bool:
     return True
 
 
-def make_folder(folder: Path) -> None:
+def folder_mode(mode: int) -> int:
+    """Return the permissions of a folder whose files have these: who may read one may look for it."""
+    return mode | (mode & 0o444) >> 2
+
+
+def make_folder(folder: Path, *, mode: int = PRIVATE) -> None:
     """Make a folder and those above it that are missing, so that a power cut cannot undo it.
+
+    Args:
+        folder: the folder.
+        mode: permissions of the files in it, less those that the umask takes; each folder that is made has those of
+            `folder_mode`.
 
     Raises:
         OSError: one cannot be made.
     """
     if not folder.is_dir():
-        make_folder(folder.parent)
-        folder.mkdir(exist_ok=True)
+        make_folder(folder.parent, mode=mode)
+        folder.mkdir(exist_ok=True, mode=folder_mode(mode))
         sync_folder(folder.parent)
 
 

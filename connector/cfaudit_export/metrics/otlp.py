@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any
 
+import requests
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.metrics import Counter, MeterProvider
@@ -23,12 +24,14 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Status, StatusCode
 
 from cfaudit_export.core.deadline import Deadline, DeadlineError
+from cfaudit_export.http.bounded_requests import bound
 from cfaudit_export.metrics import PREFIX, Sample
 
 _LOG = logging.getLogger(__name__)
 
 NAME = "cfaudit-export"
 _TEMPORALITY = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"
+_CREDENTIALS = "_CREDENTIAL_PROVIDER"
 _TIMEOUT = "OTEL_EXPORTER_OTLP_TIMEOUT"
 # A collector that hangs, or answers a byte at a time, holds up a process so long at most, both signals together.
 _TIMEOUT_SECONDS, _MARGIN_SECONDS = 2.5, 0.5
@@ -47,6 +50,7 @@ class Otlp:
             environ: the variables.
         """
         self._timeout = _timeout_seconds(environ)
+        self._environ = environ
         self._is_sick = False
         self._metrics_url = f"{endpoint.rstrip('/')}/v1/metrics" if endpoint else None
         self._resource = _resource(environ)
@@ -56,7 +60,7 @@ class Otlp:
         self._tracing = TracerProvider(resource=self._resource, shutdown_on_exit=False)
         if environ.get("OTEL_TRACES_EXPORTER") != "none":
             url = f"{endpoint.rstrip('/')}/v1/traces" if endpoint else None
-            exporter = OTLPSpanExporter(endpoint=url, timeout=self._timeout)
+            exporter = OTLPSpanExporter(endpoint=url, timeout=self._timeout, session=_session(environ))
             # All in one request, so that a collector that hangs is waited for once.
             processor = BatchSpanProcessor(exporter, max_queue_size=_QUEUED_SPANS, max_export_batch_size=_QUEUED_SPANS)
             self._tracing.add_span_processor(processor)
@@ -107,7 +111,9 @@ class Otlp:
                 meter.create_gauge(metric.otel_name, metric.unit, metric.help).set(sample.value, labels)
         data = reader.get_metrics_data()
         if data is not None:
-            exporter = OTLPMetricExporter(endpoint=self._metrics_url, timeout=self._timeout)
+            exporter = OTLPMetricExporter(
+                endpoint=self._metrics_url, timeout=self._timeout, session=_session(self._environ)
+            )
             self._within(lambda: exporter.export(data))
             exporter.shutdown()
         provider.shutdown()
@@ -125,6 +131,11 @@ class Otlp:
             if not self._is_sick:
                 _LOG.warning("the OpenTelemetry collector takes too long", extra={"timeout_seconds": self._timeout})
         self._is_sick = deadline.left() < deadline.seconds / 2 or self._is_sick
+
+
+def _session(environ: Mapping[str, str]) -> requests.Session | None:
+    """Return a session whose replies end; None where the SDK is told to find one of another kind."""
+    return None if any(name.endswith(_CREDENTIALS) for name in environ) else bound(requests.Session())
 
 
 def _resource(environ: Mapping[str, str]) -> Resource:

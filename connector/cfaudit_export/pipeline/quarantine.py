@@ -28,7 +28,7 @@ from urllib.parse import quote, unquote
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cfaudit_export.core.durable import new_file, put_in_place, replace_file
+from cfaudit_export.core.durable import PRIVATE, make_folder, new_file, put_in_place, replace_file
 from cfaudit_export.core.model import MILLISECOND, Batch, Rejected, Stream, Window, floor_ms, iso
 from cfaudit_export.core.seal import broken_seal, sealed
 from cfaudit_export.errors import SinkError, StagingError
@@ -75,9 +75,9 @@ class Quarantine:
             for name in sorted(kept, key=lambda name: (name.endswith(_SUFFIX), name)):  # the reasons before the events
                 path = self.directory / name
                 if not path.exists() and (content := self.blobs.fetch(self.stream.id, name)) is not None:
-                    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                    make_folder(path.parent)
                     replace_file(path, partial(_write, content), temporary=_hidden(path))
-                    path.with_suffix(_KEPT).touch()
+                    path.with_suffix(_KEPT).touch(mode=PRIVATE)
         except OSError as error:
             raise StagingError(f"cannot fetch into '{self.directory}': {error.strerror or error}") from error
         for path in sorted(self.directory.glob(f"*/*{_SUFFIX}")):
@@ -115,7 +115,7 @@ class Quarantine:
             ],
         }
         try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_folder(path.parent)
             hidden = _hidden(path)
             with new_file(hidden) as file, pa.ipc.new_file(file, refused.schema) as writer:
                 writer.write_table(of_batch(refused, path.stem))
@@ -210,7 +210,7 @@ class Quarantine:
         try:
             for one in (path.with_suffix(".json"), path):
                 self.blobs.keep(self.stream.id, _name(one), one.read_bytes())
-            path.with_suffix(_KEPT).touch()
+            path.with_suffix(_KEPT).touch(mode=PRIVATE)
         except OSError as error:
             raise StagingError(f"cannot set events aside in '{path.parent}': {error.strerror or error}") from error
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cfaudit_export.core.durable import new_file, put_in_place
+from cfaudit_export.core.durable import make_folder, new_file, put_in_place
 from cfaudit_export.core.model import Batch, Intent, Stream, Window
 from cfaudit_export.errors import StagingError
 from cfaudit_export.pipeline.answer import digest_of
@@ -46,7 +46,7 @@ class Staging:
             return replace(found, window=window)
         path = self._path(batch_id)
         try:
-            self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_folder(self.directory)
             digest = _write(of_batch(table, batch_id), path)
         except OSError as error:
             _discard(path.with_suffix(_UNFINISHED))

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cfaudit_export.core.disk import REFUSALS
-from cfaudit_export.core.durable import create_file, make_folder
+from cfaudit_export.core.durable import SHARED, create_file, make_folder
 from cfaudit_export.errors import SinkError, SinkRefusedError
-
-_READABLE = 0o666  # less what the umask takes, as exported files: an auditor may be another user
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,16 +18,19 @@ class ManifestFolder:
 
     Attributes:
         root: the folder that has a folder for each chain.
+        mode: permissions of the manifests, less those that the umask takes, as of exported files: an auditor may be
+            another user.
     """
 
     root: Path
+    mode: int = SHARED
 
     def put_manifest(self, name: str, content: bytes) -> bool:
         """Keep a manifest; as `ManifestStore.put_manifest`."""
         path = self.root / name
         with _on_disk(self.root):
-            make_folder(path.parent)
-            return create_file(path, content, mode=_READABLE)
+            make_folder(path.parent, mode=self.mode)
+            return create_file(path, content, mode=self.mode)
 
     def get_manifest(self, name: str) -> bytes | None:
         """Return a manifest; as `ManifestStore.get_manifest`."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from cfaudit_export.core.disk import REFUSALS
-from cfaudit_export.core.durable import replace_file, sync_folder
+from cfaudit_export.core.durable import make_folder, replace_file
 from cfaudit_export.core.model import Checkpoint
 from cfaudit_export.errors import CfauditError, CheckpointConflictError, LockedError, SettingsError, TryAgainError
 from cfaudit_export.plugin.interfaces import Versioned
@@ -86,7 +86,7 @@ class FileStore:
         # No soft lock where the file system has no real one: it would outlive a crash.
         lock = FileLock(path, timeout=wait_seconds, mode=0o600, fallback_to_soft=False)
         try:
-            _make_private(self._directory)
+            make_folder(self._directory)
             lock.acquire()
         except Timeout:
             raise LockedError(
@@ -116,15 +116,6 @@ def _replace(path: Path, document: bytes) -> None:
     removed.
     """
     replace_file(path, lambda file: file.write(document), temporary=path.with_suffix(".json.tmp"))
-
-
-def _make_private(directory: Path) -> None:
-    """Make the folder and those above it that are missing, for their owner only."""
-    if directory.is_dir():
-        return
-    _make_private(directory.parent)
-    directory.mkdir(mode=0o700, exist_ok=True)
-    sync_folder(directory.parent)
 
 
 def _unusable(path: Path, verb: str, error: Exception) -> CfauditError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -12,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from cfaudit_export.analysis.files import scan
+from cfaudit_export.analysis.files import bucket, scan
 from cfaudit_export.analysis.files.database import open_data
 from cfaudit_export.analysis.files.engine import Limits
 from cfaudit_export.analysis.files.open import open_location
 from cfaudit_export.analysis.files.statement import answers
-from cfaudit_export.errors import AccessError, CfauditError, TryAgainError
+from cfaudit_export.errors import AccessError, CfauditError, SettingsError, TryAgainError
 
 MOMENT = datetime(2026, 11, 1, 12, tzinfo=UTC)
 LIST = """<?xml version="1.0"?><ListBucketResult><Name>audit</Name><IsTruncated>false</IsTruncated>
@@ -37,6 +38,7 @@ class Store:
         self.listing = LIST.format(key=path.relative_to(root).as_posix(), size=len(self.content)).encode()
         self.spoil: Callable[[str], str] = lambda _: ""
         self.over = threading.Event()
+        self.pages = 0
 
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         if "list-type=2" in request.path:
@@ -52,9 +54,13 @@ class Store:
         self, request: BaseHTTPRequestHandler, status: int, body: bytes, headers: dict[str, str], spoilt: str
     ) -> None:
         match spoilt:
-            case "drips at the head":
-                self.drip(request, b"HTTP/1.1 200 OK\r\nX-Slow: ")
+            case "drips at the head" | "lists without end":
+                (self.drip if spoilt.startswith("drips") else self.flood)(request, b"HTTP/1.1 200 OK\r\nX-Slow: ")
                 return
+            case "has one more page":
+                more = b"<IsTruncated>true</IsTruncated><NextContinuationToken>%d</NextContinuationToken>"
+                self.pages += 1
+                body = re.sub(b"<IsTruncated>.*</IsTruncated>", more % self.pages, body)
             case "another object":
                 headers = headers | {"ETag": '"two"'}
             case "another size":
@@ -78,6 +84,11 @@ class Store:
         else:
             request.wfile.write(body[: len(body) // 2] if spoilt == "ends early" else body)
             request.close_connection = spoilt == "ends early"
+
+    def flood(self, request: BaseHTTPRequestHandler, begin: bytes) -> None:
+        request.wfile.write(begin + b"no\r\n\r\n")
+        while not self.over.is_set():
+            request.wfile.write(self.listing * 1_000)
 
     def drip(self, request: BaseHTTPRequestHandler, begin: bytes) -> None:
         request.wfile.write(begin)
@@ -140,6 +151,20 @@ def test_a_store_that_drips_is_left_when_the_time_is_over(ask: Any, store: Store
     store.spoil = lambda kind: how if kind == place else ""
     with pytest.raises(TryAgainError, match=r"'s3://audit' cannot be reached: not finished within .* try again later"):
         ask()
+
+
+def test_a_list_without_end_is_left_before_it_fills_the_memory(ask: Any, store: Store) -> None:
+    store.spoil = lambda kind: "lists without end" if kind == "list" else ""
+    with pytest.raises(TryAgainError, match="the reply is larger than 4,000,000 bytes; try again later"):
+        ask()
+
+
+def test_a_list_with_one_more_page_each_time_is_left(ask: Any, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bucket, "_MOST_OBJECTS", 20)
+    store.spoil = lambda kind: "has one more page" if kind == "list" else ""
+    with pytest.raises(SettingsError, match="its list has more than 20 objects; name a longer prefix"):
+        ask()
+    assert store.pages == 21
 
 
 SPOILT: dict[tuple[str, str], tuple[type[CfauditError], str]] = {

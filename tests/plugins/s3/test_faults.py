@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 from cfaudit_export import Batch, LoadUnknownError, SinkError, SinkRefusedError, TryAgainError
 from cfaudit_export.errors import ExitCode
 from cfaudit_export.testing import make_batch
+from cfaudit_s3 import wire
 from cfaudit_s3.store import S3Store
 
 KEY_ID, SECRET = "AKIDFORTESTS", "secret-for-tests"
@@ -120,6 +123,31 @@ def test_an_answer_that_drips_holds_neither_sink_nor_store(place: Any, dripping:
     for ask in (lambda: store.load("0" * 16), lambda: list(store.streams())):
         with pytest.raises(TryAgainError, match="not finished within"):
             ask()
+
+
+def test_a_reply_or_a_list_without_end_fills_no_memory(
+    place: Any, behind: Any, weather: Any, pages: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weather.strike("", replace(pages["a page"], body=b"<ListBucketResult>" + b"<a/>" * 2_000_000))
+    store = S3Store(behind.store_config(attempts=1))
+    with pytest.raises(TryAgainError, match="the reply is larger than 4,000,000 bytes"):
+        list(store.streams())
+    document = replace(pages["a page with a tag"], body=b"[" * 2_000_000)
+    monkeypatch.setattr(wire, "_MOST_OBJECT_BYTES", 1_000_000)
+    weather.strike("", document)
+    with pytest.raises(TryAgainError, match="the object is larger than 1,000,000 bytes"):
+        store.load("0" * 16)
+    monkeypatch.setattr(wire, "_MOST_PAGES", 3)
+    told = itertools.count()
+    more = "<IsTruncated>true</IsTruncated><NextContinuationToken>%d</NextContinuationToken>"
+
+    def next_page(_seen: Any) -> Any:
+        listed = f"<Name>b</Name>{more % next(told)}"
+        return replace(pages["a page"], body=f"<ListBucketResult>{listed}</ListBucketResult>".encode())
+
+    weather.fate = next_page
+    with pytest.raises(TryAgainError, match="the list has more than 3 pages"):
+        list(store.streams())
 
 
 def test_a_bucket_whose_name_cannot_be_one_is_refused(place: Any, batch: Batch) -> None:

@@ -23,6 +23,8 @@ MOST_AT_ONCE = 16
 """How many exchanges there may be at once."""
 
 _T = TypeVar("_T")
+# Hourly files of a hundred accounts in a year; a list that goes on is one without an end.
+_MOST_OBJECTS = 1_000_000
 _REQUEST_BYTES = 4 << 20
 _SLOWEST_BYTES = 32 << 10  # a second
 _SILENCES = 2
@@ -56,7 +58,10 @@ class BucketReader:
         while page := self._exchange(lambda: next(pages, None)):
             if "Name" not in page or "IsTruncated" not in page:
                 raise TryAgainError(f"'{self.shown}' cannot be listed: {_STRANGE}")
-            found += [{"Size": 0, "ETag": ""} | one for one in page.get("Contents", ())]
+            found += [_known(one) for one in page.get("Contents", ())]
+            if len(found) > _MOST_OBJECTS:
+                more = f"more than {_MOST_OBJECTS:,} objects"
+                raise SettingsError(f"'{self.shown}' cannot be read: its list has {more}; name a longer prefix")
         return sorted(found, key=operator.itemgetter("Key"))
 
     def open(self, found: FoundFile) -> AbstractContextManager[OpenFile]:
@@ -128,6 +133,10 @@ class BucketReader:
         if status in {408, 429} or status >= 500 or code in _PASSING:
             return TryAgainError(f"'{self.shown}' cannot be read now: {words}; try again later")
         return SettingsError(f"'{self.shown}' cannot be read: {words}")
+
+
+def _known(listed: dict[str, Any]) -> dict[str, Any]:
+    return {"Key": listed["Key"], "Size": listed.get("Size", 0), "ETag": listed.get("ETag", "")}
 
 
 def _gone(found: FoundFile) -> OSError:

@@ -10,6 +10,7 @@ from cfaudit_export.analysis.files.location import S3, FoundFile, Location, is_v
 from cfaudit_export.core.deadline import Deadline, DeadlineError
 from cfaudit_export.core.urls import check_secret_url
 from cfaudit_export.errors import AccessError, SettingsError, TryAgainError, UsageError
+from cfaudit_export.http.aws import bound_replies
 from cfaudit_export.http.echoes import hide_session_tokens
 
 _CREDENTIAL_SECONDS = 60.0
@@ -67,6 +68,7 @@ def _client(options: Mapping[str, Any], silent_seconds: float, attempts: int) ->
         client = session.client("s3", **common, **role, config=config)
         hide_session_tokens(client)
         _require_encryption(client, options)
+        bound_replies(client, options.get("profile"))
         return client
 
     try:
@@ -94,6 +96,7 @@ def _role(session: Any, options: Mapping[str, Any]) -> dict[str, str]:
         sts = session.client("sts", region_name=session.region_name or "us-east-1")
         hide_session_tokens(sts)
         _require_encryption(sts, options)
+        bound_replies(sts, options.get("profile"))
         answer = sts.assume_role(RoleArn=options["role_arn"], RoleSessionName="cfaudit-export", **extra)
     except (BotoCoreError, ClientError) as error:
         raise AccessError(f"role '{options['role_arn']}' cannot be assumed: {error}") from error
