@@ -160,6 +160,13 @@ class StagingError(TryAgainError):
     """A batch cannot be staged on the local disk, for example because it is full."""
 
 
+# -- a plugin does what it may not ------------------------------------------------------------------
+
+
+class TransformError(CfauditError):
+    """A transform failed, or changed what tells events apart; nothing of its rows was delivered."""
+
+
 # -- a destination ---------------------------------------------------------------------------------
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from cfaudit_export.app.manifests import manifest_places, transformed_by
+from cfaudit_export.app.manifests import manifest_places
 from cfaudit_export.app.stamp import StampingStore
 from cfaudit_export.errors import SettingsError, SinkError
-from cfaudit_export.plugin.records import TransformPlugin
 from cfaudit_export.plugin.registry import load_plugins
 from cfaudit_export.proof.keys import new_key, write_key
 from cfaudit_export.settings import Settings
@@ -95,31 +93,6 @@ def test_a_faulty_sink_fails_alone_and_is_named(tmp_path: Path) -> None:
     ):
         with pytest.raises(SinkError, match="the sink failed with"):
             ask()
-
-
-@dataclass(frozen=True)
-class MaskConfig:
-    fields: tuple[str, ...] = ()
-    salt: str = field(default="", repr=False)
-
-
-@dataclass(frozen=True)
-class OneTransform:
-    """Plugins, of which one is looked up here."""
-
-    def transform(self, name: str) -> TransformPlugin:
-        return TransformPlugin(name, MaskConfig, lambda _config: lambda table: table, "masks")
-
-
-def test_transforms_are_named_with_a_digest_of_their_settings_without_secrets(tmp_path: Path) -> None:
-    def said(**table: Any) -> tuple[str, ...]:
-        settings = Settings(state_dir=tmp_path, transform=("mask",), transforms={"mask": table})
-        return transformed_by(settings, cast("Any", OneTransform()))
-
-    [one] = said(fields=["actor_email"])
-    assert one.startswith("mask:")
-    assert said(fields=["actor_email"], salt="secret") == (one,)
-    assert said(fields=["actor_id"]) != (one,)
 
 
 def test_a_timestamp_is_kept_under_the_same_lock_as_its_manifest(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from cfaudit_export.core.model import Checkpoint
 from cfaudit_export.errors import ExitCode
 from cfaudit_export.pipeline.plan import is_due
+from cfaudit_export.pipeline.transform import NamedTransform, Transforms
 from cfaudit_export.plugin.interfaces import Extract
 
 DAY = timedelta(days=1)
@@ -274,7 +275,9 @@ def test_a_piece_is_gone_from_memory_when_its_sinks_load_it(rig: Any, shelf: Any
             return super().load(batch)
 
     sink = Watchful()
-    report = rig.run({"shelf": sink}, {"piece_rows": 100, "page_size": 100}, transforms=(note,))
+    report = rig.run(
+        {"shelf": sink}, {"piece_rows": 100, "page_size": 100}, transforms=Transforms((NamedTransform("note", note),))
+    )
     assert len(tables) == report.windows > sink.loads > 4  # one is empty
     assert left == []
 

@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cfaudit_export.app.credentials import credential_of, require_credential
 from cfaudit_export.app.resolve import (
     check_names,
     offered_sources,
@@ -21,15 +22,14 @@ from cfaudit_export.app.resolve import (
     require_named_host,
     resolve_sink,
     resolve_source,
-    resolve_transform,
     secrets_of,
     server_url_of,
 )
-from cfaudit_export.auth import credential_for
-from cfaudit_export.auth.token import MissingCredential, NoCredential
+from cfaudit_export.app.transforms import transforms_of
+from cfaudit_export.core.identity_key import IdentityKey, load_identity_key
 from cfaudit_export.core.model import Connection, Stream, Window, floor_ms
 from cfaudit_export.core.redaction import Redaction
-from cfaudit_export.errors import AccessError, AccountChoiceError, SettingsError, TryAgainError
+from cfaudit_export.errors import AccountChoiceError, SettingsError
 from cfaudit_export.pipeline.request import RunRequest
 from cfaudit_export.plugin.interfaces import CheckpointStore, Sink, Source
 from cfaudit_export.plugin.records import Credential, Recover, SinkPlugin, SourceContext, SourcePlugin
@@ -39,9 +39,8 @@ from cfaudit_export.settings.secret_values import secret_values, secret_variable
 from cfaudit_export.stores.guarded import GuardedStore
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from cfaudit_export.pipeline.run_context import RunProgress, Trace
+    from cfaudit_export.pipeline.transform import Transforms
     from cfaudit_export.plugin.registry import Plugins
 
 
@@ -63,7 +62,8 @@ class Assembly:
         plugins: what is installed; its observers hear of every load and run.
         source: the chosen source and its settings.
         sinks: the chosen sinks and their settings, by name.
-        transforms: in the order in which they are applied.
+        transforms: what is applied to events.
+        identity: what makes the keys of events; None for keys that need no secret.
         store: holds the checkpoints.
         credential: who we are.
         clock: the time, aware and UTC.
@@ -81,7 +81,8 @@ class Assembly:
     plugins: Plugins
     source: tuple[SourcePlugin, Any] = field(repr=False)
     sinks: Mapping[str, tuple[SinkPlugin, Any]] = field(repr=False)
-    transforms: tuple[Callable[[pa.Table], pa.Table], ...]
+    transforms: Transforms
+    identity: IdentityKey | None
     store: CheckpointStore
     credential: Credential
     clock: Callable[[], datetime]
@@ -157,13 +158,14 @@ def compose(
     for _, config in (source, *sinks.values()):
         for secret in secrets_of(config):
             hide(secret)
-    credential = _credential(chosen, source, environ=environ, clock=clock, hide=hide)
+    credential = credential_of(chosen, source, environ=environ, clock=clock, hide=hide)
     assembly = Assembly(
         settings=chosen,
         plugins=plugins,
         source=source,
         sinks=sinks,
-        transforms=tuple(resolve_transform(settings, plugins, name) for name in settings.transform),
+        transforms=transforms_of(settings, plugins),
+        identity=load_identity_key(key_file) if (key_file := settings.identity.key_file) else None,
         store=GuardedStore(open_store(settings, plugins), redact, clock),
         credential=credential,
         clock=clock,
@@ -177,7 +179,7 @@ def compose(
     for name in others:
         other = _beside(assembly, settings.using(name), environ=environ, hide=hide)
         assembly = dataclasses.replace(assembly, otherwise=other)
-    _require_credential(assembly)
+    require_credential(assembly.credential, *([assembly.otherwise.credential] if assembly.otherwise else []))
     return assembly
 
 
@@ -264,35 +266,6 @@ def _beside(
     source = resolve_source(settings, assembly.plugins)
     for secret in secrets_of(source[1]):
         hide(secret)
-    credential = _credential(settings, source, environ=environ, clock=assembly.clock, hide=hide)
+    credential = credential_of(settings, source, environ=environ, clock=assembly.clock, hide=hide)
     shared = assembly.shared.beside()
     return dataclasses.replace(assembly, settings=settings, source=source, credential=credential, shared=shared)
-
-
-def _credential(
-    settings: Settings,
-    source: tuple[SourcePlugin, Any],
-    *,
-    environ: Mapping[str, str],
-    clock: Callable[[], datetime],
-    hide: Callable[[str], None],
-) -> Credential:
-    """Return the credential for the server of a source; one that is missing says so when it is asked for a token."""
-    if not source[0].needs_credential:
-        return NoCredential()
-    try:
-        return credential_for(settings, server_url_of(source), environ=environ, clock=clock, hide=hide)
-    except (AccessError, TryAgainError) as error:
-        return MissingCredential(error)
-
-
-def _require_credential(assembly: Assembly) -> None:
-    """Find out before anything is connected that no source has a credential.
-
-    Raises:
-        AccessError, TryAgainError: what is wrong with that of the last one.
-    """
-    candidates = [assembly] if assembly.otherwise is None else [assembly, assembly.otherwise]
-    missing = [one.credential.error for one in candidates if isinstance(one.credential, MissingCredential)]
-    if len(missing) == len(candidates):
-        raise missing[-1]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cfaudit_export.app.compose import Assembly, RunListeners, connected, opened_sinks
 from cfaudit_export.app.failover import COUNTERS, account_to_go_on_with, choose, is_gone, joined, swapped
-from cfaudit_export.app.manifests import manifest_places, transformed_by
+from cfaudit_export.app.manifests import manifest_places
 from cfaudit_export.core.model import Connection, RunReport
 from cfaudit_export.errors import CfauditError, ExitCode
 from cfaudit_export.plugin.blame import report_to
@@ -144,7 +144,7 @@ def _run(
         request=assembly.request,
         destinations=assembly.destinations,
         transforms=assembly.transforms,
-        transformed_by=transformed_by(settings, assembly.plugins),
+        identity=assembly.identity,
         manifests=manifests,
         after_load=assembly.plugins.after_load,
         progress=listeners.progress,

@@ -6,7 +6,6 @@ folder or a place that the S3 sink can write, or in the state folder.
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -69,18 +68,6 @@ def manifest_places(
                 held = StampingStore(held, settings.integrity.timestamp_url)
             places[name] = ManifestPlace(held, location, keys, in_sink=is_file_sink)
         yield places
-
-
-def transformed_by(settings: Settings, plugins: Plugins) -> tuple[str, ...]:
-    """Return what manifests say of the transforms: the name of each, and the digest of its settings without secrets."""
-    from cfaudit_export.plugin.registry import build_config
-
-    said = []
-    for name in settings.transform:
-        table = settings.transforms.get(name, {})
-        config = repr(build_config(plugins.transform(name), table, f"transforms.{name}", strict=False))
-        said.append(f"{name}:{hashlib.sha256(config.encode()).hexdigest()}")
-    return tuple(said)
 
 
 def _beside(settings: Settings, plugins: Plugins, stack: ExitStack) -> tuple[ManifestStore, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -15,11 +15,11 @@ from cfaudit_export.plugin.records import SinkPlugin, SourcePlugin
 from cfaudit_export.settings import Settings
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from cfaudit_export.plugin.registry import Plugins, Record
 
 DEFAULT_STORE = "file"
+OWN_TRANSFORMS = "transform"
+"""In the settings of a sink, and not of its plugin: transforms of what this sink gets."""
 
 
 def check_names(settings: Settings, plugins: Plugins) -> None:
@@ -118,6 +118,7 @@ def resolve_sink(
     """
     plugin = plugins.sink(name)
     table = settings.sinks.get(name, {}) if table is None else table
+    table = {key: value for key, value in table.items() if key != OWN_TRANSFORMS}
     config, wait = _config(plugin, table, f"sinks.{name}"), settings.max_wait
     return plugin, config if wait is None else capped_retry(config, wait.total_seconds())
 
@@ -133,13 +134,6 @@ def open_store(settings: Settings, plugins: Plugins) -> CheckpointStore:
     table = dict(settings.checkpoint)
     plugin = plugins.store(str(table.pop("store", DEFAULT_STORE)))
     return plugin.build(_config(plugin, table, "checkpoint"), settings.state_dir)
-
-
-def resolve_transform(settings: Settings, plugins: Plugins, name: str) -> Callable[[pa.Table], pa.Table]:
-    """Return a transform, built. Raises what `resolve_source` raises."""
-    plugin = plugins.transform(name)
-    config = _config(plugin, settings.transforms.get(name, {}), f"transforms.{name}")
-    return plugin.build(config)
 
 
 def _config(plugin: Record, table: Mapping[str, Any], where: str) -> Any:

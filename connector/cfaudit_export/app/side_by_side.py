@@ -17,7 +17,8 @@ from typing import Generic, TypeVar
 
 from cfaudit_export.app.compose import Assembly
 from cfaudit_export.app.log import AccountInLogs
-from cfaudit_export.app.resolve import open_store, resolve_transform
+from cfaudit_export.app.resolve import open_store
+from cfaudit_export.app.transforms import transforms_of
 from cfaudit_export.errors import CfauditError
 from cfaudit_export.plugin.resources import FIRST_ACCOUNT, StopSignal
 from cfaudit_export.stores.guarded import GuardedStore
@@ -147,7 +148,7 @@ def _own(assembly: Assembly, stop: StopSignal) -> Iterator[Assembly]:
     """Yield the assembly for one thread; what it opened is closed with the context."""
     settings, plugins = assembly.settings, assembly.plugins
     store = GuardedStore(open_store(settings, plugins), assembly.redact, assembly.clock)
-    transforms = tuple(resolve_transform(settings, plugins, name) for name in settings.transform)
+    transforms = transforms_of(settings, plugins)
     with ExitStack() as stack:
 
         def mine(one: Assembly) -> Assembly:

@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import pyarrow as pa
 
+from cfaudit_export.core.identity_key import IdentityKey
 from cfaudit_export.core.intervals import contains, intersect, subtract
 from cfaudit_export.core.model import MILLISECOND, Checkpoint, Connection, Gap, Lateness, Seen, Stream, Window, floor_ms
 from cfaudit_export.pipeline.commit import observe
 from cfaudit_export.pipeline.dedup.seen import merge, pack_windows
 from cfaudit_export.pipeline.ledger import Change
-from cfaudit_export.pipeline.map import map_extract, transformed
-from cfaudit_export.pipeline.run_context import Transform
+from cfaudit_export.pipeline.map import map_extract
+from cfaudit_export.pipeline.transform import NamedTransform, transformed
 from cfaudit_export.schema import SHADOW
 
 if TYPE_CHECKING:
@@ -179,6 +180,7 @@ class RereadOptions:
         stream: what was exported.
         connection: what the source found.
         transforms: applied as by the run that exported.
+        identity: what makes the keys of events.
         page_rows: rows of a page.
         by_filter: whether parts are read again by the values of a filter.
     """
@@ -186,7 +188,8 @@ class RereadOptions:
     source: Any
     stream: Stream
     connection: Connection
-    transforms: tuple[Transform, ...]
+    transforms: tuple[NamedTransform, ...]
+    identity: IdentityKey | None
     page_rows: int
     by_filter: bool
 
@@ -199,7 +202,7 @@ class RereadOptions:
         """Return the events of a window as an export has them, and what the source said."""
         source: Recounting = self.source
         extract = source.recount(window, self.page_rows, filters)
-        return transformed(map_extract(extract, self.stream, self.connection), self.transforms), extract
+        return transformed(map_extract(extract, self.stream, self.connection, self.identity), self.transforms), extract
 
 
 def compare(part: ComparedWindow, reading: RereadOptions, exported: Exported) -> Compared:

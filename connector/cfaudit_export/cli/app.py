@@ -40,7 +40,7 @@ COMMANDS = {
     "check": ("check", "Export", "Test the source and the sinks without exporting anything"),
     "status": ("status", "Export", "Show the progress of each stream and sink"),
     "verify": ("verify", "Export", "Prove exported files, or compare them with the source"),
-    "key": ("key", "Export", "Create, show or change the key that signs manifests"),
+    "key": ("key", "Export", "Create, show or change keys of proof and identity"),
     "gaps": ("gaps", "Export", "List the gaps, or try to read them again"),
     "replay": ("replay", "Export", "Load quarantined events again"),
     "events": ("events", "Ask the server", "Show the newest events from the server"),

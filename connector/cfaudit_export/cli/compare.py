@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,13 +14,14 @@ from cfaudit_export.api import compose_runs
 from cfaudit_export.app.accounts import accounts_of
 from cfaudit_export.app.compose import Assembly, connected
 from cfaudit_export.app.failover import choose
+from cfaudit_export.app.transforms import transforms_of
 from cfaudit_export.cli.exported import open_data_location, remembered
 from cfaudit_export.cli.run import of_account
 from cfaudit_export.cli.shell import Shell
 from cfaudit_export.core.jsonable import as_json
 from cfaudit_export.core.model import EPOCH, Checkpoint, Window, floor_ms, iso
 from cfaudit_export.errors import CfauditError, ExitCode, SettingsError, UsageError, worst
-from cfaudit_export.pipeline.ledger import Ledger
+from cfaudit_export.pipeline.ledger import Ledger, require_identity
 from cfaudit_export.settings import Settings
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ def _verified(
         if how.repair:  # what a run delivers meanwhile would be delivered again
             stack.enter_context(assembly.store.hold(stream.id))
         ledger = Ledger(assembly.store, stream)
+        require_identity(ledger.checkpoint, assembly.identity)
         sink = _sink(ledger.checkpoint, sinks)
         windows = _windows(assembly, ledger.checkpoint, sink)
         period = Window(windows[0].since, windows[-1].before) if windows else None
@@ -102,7 +104,11 @@ def _verified(
         parts = parts_of(windows, exported.hours(period) if period else {})
         chosen = parts if how.sample is None else sample(parts, how.sample, how.seed)
         page_rows = page_rows_of(getattr(assembly.source[1], "page_size", _PAGE_SIZE))
-        reading = RereadOptions(source, stream, connection, assembly.transforms, page_rows, by_filter=how.by_filter)
+        settings = replace(assembly.settings, sink=(sink,) if sink else ())
+        transforms = transforms_of(settings, assembly.plugins).upon(sink or "")
+        reading = RereadOptions(
+            source, stream, connection, transforms, assembly.identity, page_rows, by_filter=how.by_filter
+        )
         _say_cost(shell, assembly, reading, parts, chosen)
         compared = [compare(part, reading, exported) for part in chosen]
         if how.repair and sink is not None:

@@ -54,6 +54,7 @@ def events(
         str, typer.Option("--format", help="output format (default: table)", metavar="|".join(_FORMATS))
     ] = "table",
     raw_csv: RawCsv = False,
+    plain: Annotated[bool, typer.Option("--plain", help="without transforms, as the server sends them")] = False,
 ) -> int:
     """Show the newest events from the server.
 
@@ -74,7 +75,7 @@ def events(
     with accounts_of(assembly) as accounts:
         for account in accounts:
             with progress_bar(shell.terminal, account or settings.source) as listeners:
-                table, missing = _read(assembly, account, window, number, listeners)
+                table, missing = _read(assembly, account, window, number, listeners, plain=plain)
             tables.append(table)
             gaps += missing
     _show(shell, _newest_first(tables, number), form)
@@ -88,16 +89,21 @@ def _window(settings: Settings, now: datetime) -> Window:
     return Window(floor_ms(settings.since or before - _REACH), before)
 
 
-def _read(assembly: Assembly, account: str, window: Window, number: int, listeners: Any) -> tuple[pa.Table, list[Gap]]:
+def _read(
+    assembly: Assembly, account: str, window: Window, number: int, listeners: Any, *, plain: bool
+) -> tuple[pa.Table, list[Gap]]:
     """Return the newest events of an account, and what could not be read among them."""
     from cfaudit_export.pipeline.map import map_extract
+    from cfaudit_export.pipeline.transform import transformed
     from cfaudit_export.schema import schema
 
     assembly = choose(assembly, account)
     with connected(assembly, account, listeners) as (source, connection):
         stream = assembly.stream(connection.account_id)
         pieces = newest(source, window, number)
-        tables = [map_extract(piece, stream, connection) for piece in pieces]
+        transforms = () if plain else assembly.transforms.of_run
+        mapped = (map_extract(piece, stream, connection, assembly.identity) for piece in pieces)
+        tables = [transformed(one, transforms) for one in mapped]
     table = _newest_first([schema().empty_table(), *tables], number)
     oldest = table["event_time"][-1].as_py() if table.num_rows == number else window.since
     gaps = [gap for piece in pieces for gap in piece.gaps if gap.window.before > oldest]

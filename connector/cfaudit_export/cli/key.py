@@ -18,7 +18,7 @@ from cfaudit_export.settings.options import LOGS
 if TYPE_CHECKING:
     from cfaudit_export.proof.keys import SigningKey
 
-_ACTIONS = ("new", "show", "rotate")
+_ACTIONS = ("new", "show", "rotate", "identity")
 _EPILOG = """
 'new' writes a signing key (Ed25519, PKCS#8) into a file for its owner only,
 and prints the public key. Name the file in integrity.key_file or in
@@ -30,12 +30,17 @@ chain of manifests that the key was changed, signed by both. Then name the new
 file in the settings. Manifests that the old key signed before stay good, and
 either public key proves the whole chain. After an error, do it again.
 
+'identity' writes another kind of key, for identity.key_file: the secret from
+which event_key is made, so that the names in it cannot be guessed. Make one for
+all your exports, before the first, and keep a copy: it cannot be changed.
+
 Keep the signing key away from the exported data: who has both can write both.
 
 Examples:
   cfaudit-export key new --out signing.pem > audit.pub
   cfaudit-export key show --key-file signing.pem > audit.pub
   cfaudit-export key rotate --out next.pem > next.pub
+  cfaudit-export key identity --out identity.key
 """
 
 
@@ -47,7 +52,9 @@ def key(
     action: Annotated[str, typer.Argument(help="what to do", metavar="|".join(_ACTIONS), show_default=False)],
     out: Annotated[
         str | None,
-        typer.Option("--out", help="file for the new signing key; with 'new' there must be none", metavar="FILE"),
+        typer.Option(
+            "--out", help="file for the new key; with 'new' and 'identity' there must be none", metavar="FILE"
+        ),
     ] = None,
     key_file: Annotated[
         str | None,
@@ -55,7 +62,7 @@ def key(
     ] = None,
     json: Json = False,
 ) -> int:
-    """Create, show or change the key that signs manifests."""
+    """Create, show or change keys of proof and identity."""
     from cfaudit_export.proof.keys import load_key, new_key, write_key
 
     if action == "new":
@@ -70,6 +77,8 @@ def key(
             raise UsageError("say which key, as in --key-file signing.pem, or set integrity.key_file")
         found = load_key(named)
         shell.terminal.say(f"this is the public key of '{named}', with id {found.id}:")
+    elif action == "identity":
+        return _new_identity(shell, out, json=json)
     elif action == "rotate":
         if out is None:
             raise UsageError("say where the new signing key goes, as in --out next.pem")
@@ -78,6 +87,18 @@ def key(
         raise UsageError(f"expected one of {', '.join(_ACTIONS)}, not '{action}'")
     public = found.public
     shell.terminal.answer(as_json({"id": public.id, "public_key": public.pem}) if json else public.pem)
+    return ExitCode.OK
+
+
+def _new_identity(shell: Shell, out: str | None, *, json: bool) -> int:
+    """Write an identity key, and print its id."""
+    from cfaudit_export.core.identity_key import new_identity_key
+
+    if out is None:
+        raise UsageError("say where the identity key goes, as in --out identity.key")
+    made = new_identity_key(Path(out).expanduser())
+    shell.terminal.say(f"wrote the identity key to '{out}'; name it in identity.key_file, and keep a copy. Its id is:")
+    shell.terminal.answer(as_json({"id": made.id}) if json else made.id)
     return ExitCode.OK
 
 

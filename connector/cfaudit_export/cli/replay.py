@@ -12,6 +12,7 @@ import typer
 
 from cfaudit_export.app.manifests import manifest_places
 from cfaudit_export.app.resolve import check_names, open_store, resolve_sink, secrets_of
+from cfaudit_export.app.transforms import require_transformed
 from cfaudit_export.cli.command import command
 from cfaudit_export.cli.exported import AccountOption
 from cfaudit_export.cli.periods import WHICH
@@ -87,6 +88,7 @@ def replay(
 
     def load(aside: Quarantine, refused_by: str) -> ReplayReport:
         name = to or refused_by
+        require_transformed(settings, refused_by, name)
         plugin, config = resolve_sink(settings, plugins, name)
         for secret in secrets_of(config):
             shell.terminal.redaction.hide(secret)

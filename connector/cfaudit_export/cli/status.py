@@ -189,6 +189,7 @@ def _described(checkpoint: Checkpoint, now: datetime) -> dict[str, Any]:
         "lateness": checkpoint.lateness,
         "gaps": open_gaps(checkpoint),
         "leased": checkpoint.leased,
+        "identity_key": checkpoint.identity,
         "sinks": {
             name: _progress(progress, now) | {"manifest": _manifest(checkpoint, name)}
             for name, progress in checkpoint.sinks.items()
@@ -245,6 +246,8 @@ def _show(shell: Shell, checkpoint: Checkpoint) -> None:
     for name in checkpoint.sinks:
         if manifest := _manifest(checkpoint, name):
             terminal.answer(f"newest manifest: {manifest['anchor']}")
+    if checkpoint.identity:
+        terminal.answer(f"identity key: {checkpoint.identity}")
     if gaps := open_gaps(checkpoint):
         terminal.answer(f"gaps: {len(gaps):,}; '{PROGRAM} gaps' lists them")
     for window in checkpoint.leased:

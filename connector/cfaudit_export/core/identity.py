@@ -6,7 +6,7 @@ The canonical form of an event is the text
 
 each part written as a netstring (`5:hello`), an absent or empty one as `-`, joined by commas. `time` is whole
 nanoseconds since the epoch, so that `…00Z` and `…00.000Z` are one moment. The key is the first 128 bits of its
-SHA-256, in 32 hex digits.
+SHA-256, in 32 hex digits; where there is an identity key, its keyed BLAKE2b of 128 bits.
 
 `ordinal` is 0 for the first of several identical events, 1 for the second, and so on: two identical rows in one
 millisecond are two events. Identical events share their time, so the ordinals of a time depend on the events of that
@@ -24,6 +24,7 @@ from hashlib import sha256
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cfaudit_export.core.identity_key import IdentityKey
 from cfaudit_export.core.model import to_ms
 
 _PARTS = ("action_description", "resource_product", "resource_type", "actor_email", "key_token_name")
@@ -31,8 +32,8 @@ _FIRST = b"1:0"
 _NANOSECONDS = pa.timestamp("ns", tz="UTC")
 
 
-def event_keys(account_id: str, events: pa.Table) -> pa.Array:
-    """Return the key of every event, in the order of the table.
+def event_keys(account_id: str, events: pa.Table, key: IdentityKey | None = None) -> pa.Array:
+    """Return the key of every event, in the order of the table; with an identity key, made by that.
 
     `events` must hold all events of every time in it; it need not be sorted. `event_time` is required, the other
     parts may be missing columns. `key_token_name` stands for the token name where it is there, because the six-field
@@ -45,13 +46,16 @@ def event_keys(account_id: str, events: pa.Table) -> pa.Array:
     for index, ordinal in _repeated(canonical):
         number = b"%d" % ordinal
         texts[index] = texts[index].removesuffix(_FIRST) + b"%d:%b" % (len(number), number)
-    digests = hexlify(b"".join([sha256(text).digest() for text in texts]))
-    whole = pa.FixedSizeBinaryArray.from_buffers(pa.binary(64), len(texts), [None, pa.py_buffer(digests)])
-    return pc.cast(pc.cast(pc.binary_slice(whole, 0, 32), pa.binary()), pa.string())
+    digest = key.digest if key else _plain
+    digests = hexlify(b"".join(map(digest, texts)))
+    whole = pa.FixedSizeBinaryArray.from_buffers(pa.binary(32), len(texts), [None, pa.py_buffer(digests)])
+    return pc.cast(pc.cast(whole, pa.binary()), pa.string())
 
 
 def shadow_key(account_id: str, at: datetime, number: int) -> str:
     """Return the key of the shadow that stands for an unreadable row: its account, its millisecond, its number there.
+
+    All of these are in the row, so that nothing is given away, and no identity key is needed.
 
     Which of several rows of the millisecond gets which number makes no difference, as none of them can be read.
     """
@@ -61,6 +65,10 @@ def shadow_key(account_id: str, at: datetime, number: int) -> str:
 def completion_key(key: str) -> str:
     """Return the id of a row that takes the place of a trimmed one; `key` is that of both, and the id of the other."""
     return sha256(f"complete,{key}".encode()).hexdigest()[:32]
+
+
+def _plain(text: bytes) -> bytes:
+    return sha256(text).digest()[:16]
 
 
 def _canonical(account_id: str, events: pa.Table) -> pa.Array:

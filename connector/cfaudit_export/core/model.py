@@ -427,6 +427,7 @@ class Checkpoint:
         tool: fingerprint of the source's tool when it was last used; a change is drift.
         updated_at: when it was last written.
         leased: time leased to slices of the stream; only they export it, until it is released.
+        identity: id of the identity key that its events are known by; None for keys that need no secret.
         format: version of this document.
     """
 
@@ -437,6 +438,7 @@ class Checkpoint:
     tool: str | None = None
     updated_at: datetime = EPOCH
     leased: tuple[Window, ...] = ()
+    identity: str | None = None
     format: int = 3
 
 

@@ -23,7 +23,8 @@ from cfaudit_export.pipeline.plan import Plan
 from cfaudit_export.pipeline.proving import unsealed_of
 from cfaudit_export.pipeline.quarantine import Quarantine
 from cfaudit_export.pipeline.run_context import RunContext
-from cfaudit_export.pipeline.stage import Staging
+from cfaudit_export.pipeline.stage import Stagings
+from cfaudit_export.pipeline.transform import transformed
 from cfaudit_export.plugin.interfaces import Extract
 
 _LOG = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ class Delivery:
         self._sink_runs = sink_runs
         self._quarantine = quarantine
         self._places = Destinations(context, ledger)
-        self._staging = Staging(context.staging / context.stream.id)
+        self._stagings = Stagings(context.staging / context.stream.id, frozenset(context.transforms.of_sinks))
         self._doubts = {name: Doubt() for name in sink_runs}
 
     def alive(self) -> list[SinkRun]:
@@ -105,11 +106,11 @@ class Delivery:
             for intent in self._ledger.progress(sink_run.name).intents:
                 if not sink_run.error:
                     self._settle(sink_run, intent)
-        self._staging.sweep(set(self._ledger.promised()))
+        self._stagings.sweep(set(self._ledger.promised()))
 
     def _settle(self, sink_run: SinkRun, intent: Intent) -> None:
         """Load a promised batch again, or ask the sink for it where the staged file is lost."""
-        batch = self._staging.find(intent, self._ledger.earlier)
+        batch = self._stagings.of(sink_run.name).find(intent, self._ledger.earlier)
         receipt = sink_run.load(batch) if batch else sink_run.find(intent)
         if sink_run.error:
             return
@@ -150,15 +151,20 @@ class Delivery:
         staged: list[tuple[pa.Table, Batch]] = []
         for sink_run, need in self.needs(plan, horizon):
             for new_rows, new in new_rows_of(table, extract, need):
-                yield SinkPart(sink_run, new_rows, self._stage(new, new_rows.window, staged) if new.num_rows else None)
+                own = self._context.transforms.of_sink(sink_run.name)
+                rows = transformed(new, own) if new.num_rows else new
+                batch = self._stage(sink_run.name, rows, new_rows.window, staged) if rows.num_rows else None
+                yield SinkPart(sink_run, new_rows, batch)
 
-    def _stage(self, rows: pa.Table, window: Window, staged: list[tuple[pa.Table, Batch]]) -> Batch:
-        """Stage rows once, however many sinks lack them."""
-        for others, known in staged:
+    def _stage(self, sink: str, rows: pa.Table, window: Window, staged: list[tuple[pa.Table, Batch]]) -> Batch:
+        """Stage rows once, however many sinks lack them; those of a sink with transforms of its own apart."""
+        is_apart = sink in self._stagings.apart
+        for others, known in () if is_apart else staged:
             if all(others[name].equals(rows[name]) for name in ("event_id", "replaces")):
                 return replace(known, window=window)
-        batch = self._staging.stage(rows, self._context.stream, window, self._ledger.promised())
-        staged.append((rows, batch))
+        batch = self._stagings.of(sink).stage(rows, self._context.stream, window, self._promised(sink))
+        if not is_apart:
+            staged.append((rows, batch))
         return batch
 
     def load(self, parts: list[SinkPart], horizon: datetime) -> int:
@@ -206,8 +212,14 @@ class Delivery:
 
     def _forget(self, batch_ids: set[str]) -> None:
         """Remove staged batches that are promised to no sink any more."""
-        for batch_id in batch_ids - set(self._ledger.promised()):
-            self._staging.remove(batch_id)
+        for sink in ("", *self._stagings.apart):
+            for batch_id in batch_ids - set(self._promised(sink)):
+                self._stagings.of(sink).remove(batch_id)
+
+    def _promised(self, sink: str) -> dict[str, Intent]:
+        """Return what is promised to a sink that is apart, or to all that are not."""
+        apart = self._stagings.apart
+        return self._ledger.promised(but=self._ledger.checkpoint.sinks.keys() - {sink} if sink in apart else apart)
 
     def _accept(self, sink_run: SinkRun, answered: Answered) -> list[LoadedWindow]:
         """Return what counts as delivered with a sink's answer: its batch, and those that were in doubt until then."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
+from cfaudit_export.core.identity_key import IdentityKey
 from cfaudit_export.core.model import UNNAMED_ACCOUNT, Checkpoint, Intent, SinkProgress, Stream
 from cfaudit_export.errors import CheckpointDamagedError, SettingsError
 from cfaudit_export.plugin.interfaces import CheckpointStore
@@ -56,9 +57,10 @@ class Ledger:
         """Return what a sink has; a new sink has nothing."""
         return self.checkpoint.sinks.get(sink, SinkProgress())
 
-    def promised(self) -> dict[str, Intent]:
-        """Return the intents of all sinks by batch; sinks that share a batch promise the same file."""
-        return {intent.batch_id: intent for progress in self.checkpoint.sinks.values() for intent in progress.intents}
+    def promised(self, but: Container[str] = ()) -> dict[str, Intent]:
+        """Return the intents of sinks by batch, but for some; sinks that share a staged batch promise the same file."""
+        sinks = (progress for name, progress in self.checkpoint.sinks.items() if name not in but)
+        return {intent.batch_id: intent for progress in sinks for intent in progress.intents}
 
 
 def require_same_name(store: CheckpointStore, stream: Stream, *, is_named: bool, is_sure: bool = True) -> None:
@@ -102,6 +104,23 @@ def require_same_name(store: CheckpointStore, stream: Stream, *, is_named: bool,
     raise SettingsError(
         f"an account was exported before without its id; if it is '{stream.account_id}', {go_on}, as otherwise all its "
         f"events are delivered again; if it is another one, use --account {stream.account_id}"
+    )
+
+
+def require_identity(checkpoint: Checkpoint, key: IdentityKey | None) -> None:
+    """See whether events of a stream that has delivered some would get other keys than those had.
+
+    Raises:
+        SettingsError: they would: all of them would be taken for new ones.
+    """
+    has_some = any(one.rows or one.intents or one.quarantined for one in checkpoint.sinks.values())
+    if not has_some or checkpoint.identity == (key and key.id):
+        return
+    begun = f"with identity key {checkpoint.identity}" if checkpoint.identity else "without an identity key"
+    wanted = "set identity.key_file to that key" if checkpoint.identity else "remove identity.key_file"
+    raise SettingsError(
+        f"stream '{checkpoint.stream.id}' was begun {begun}; its events would be taken for new ones. Either {wanted}, "
+        "or begin a new export with another state_dir and another place"
     )
 
 

@@ -79,7 +79,7 @@ def following(sealed: Sealed, link: Link | None, read: ReadEntry | None, *, merg
         gaps_open=len(gaps),
         quarantined=progress.quarantined,
         replaces=tuple(replaces[:_MOST_REPLACED]),
-        transforms=sealed.context.transformed_by,
+        transforms=tuple(one.told for one in sealed.context.transforms.upon(sealed.sink)),
         fidelity=dict(sorted(fidelity.items())),
         tool=sealed.checkpoint.tool,
         merged_into=merged_into,

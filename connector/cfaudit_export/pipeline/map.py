@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
@@ -12,43 +12,30 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cfaudit_export.core.identity import event_keys, shadow_key
+from cfaudit_export.core.identity_key import IdentityKey
 from cfaudit_export.core.model import Connection, Stream
-from cfaudit_export.errors import PluginError, ProtocolError
-from cfaudit_export.pipeline.run_context import Transform
+from cfaudit_export.errors import ProtocolError
 from cfaudit_export.plugin.interfaces import Extract
 from cfaudit_export.schema import COLUMNS, SHADOW, schema
 
 
-def map_extract(extract: Extract, stream: Stream, connection: Connection) -> pa.Table:
+def map_extract(extract: Extract, stream: Stream, connection: Connection, key: IdentityKey | None = None) -> pa.Table:
     """Return the events and shadows as a table of the schema, ascending by time.
 
-    `fidelity` of an event is `trimmed` unless the source says otherwise, and `source` the stream's.
+    `fidelity` of an event is `trimmed` unless the source says otherwise, and `source` the stream's. With an
+    identity key, keys of events are made by it.
 
     Raises:
         ProtocolError: a required column is missing or holds nulls, or a column has a type that is not the schema's.
     """
     origin = _Origin(stream.source, connection, extract.read_at)
-    table = _table(extract.events, event_keys(connection.account_id, extract.events), "trimmed", origin)
+    table = _table(extract.events, event_keys(connection.account_id, extract.events, key), "trimmed", origin)
     if extract.shadows is not None and extract.shadows.num_rows:
         keys = _shadow_keys(connection.account_id, extract.shadows["event_time"].to_pylist())
         table = pa.concat_tables([table, _table(extract.shadows, keys, SHADOW, origin)]).sort_by("event_time")
     for column in COLUMNS:
         if column.required and table[column.name].null_count:
             raise ProtocolError(f"the source gave {table[column.name].null_count} events without '{column.name}'")
-    return table
-
-
-def transformed(table: pa.Table, transforms: Iterable[Transform]) -> pa.Table:
-    """Let the transforms of plugins at the rows, in order.
-
-    Raises:
-        PluginError: one changed the schema.
-    """
-    for transform in transforms:
-        changed = transform(table)
-        if changed.schema != table.schema:
-            raise PluginError("a transform changed the schema; it may only change, drop or add values")
-        table = changed
     return table
 
 

@@ -16,18 +16,19 @@ from cfaudit_export.core.intervals import intersect, subtract, union
 from cfaudit_export.core.model import RunReport, Window
 from cfaudit_export.errors import CfauditError, ExitCode, worst
 from cfaudit_export.pipeline.clocks import time_to_plan_by
-from cfaudit_export.pipeline.commit import settle_horizon, use_tool
+from cfaudit_export.pipeline.commit import settle_horizon, use_identity, use_tool
 from cfaudit_export.pipeline.dedup.again import known_gaps, part_of, unseen_windows
 from cfaudit_export.pipeline.dedup.seen import within
 from cfaudit_export.pipeline.dedup.trimmed import to_read
 from cfaudit_export.pipeline.deliver import Delivery, SinkPart
-from cfaudit_export.pipeline.ledger import Ledger
+from cfaudit_export.pipeline.ledger import Ledger, require_identity
 from cfaudit_export.pipeline.load import SinkRun
-from cfaudit_export.pipeline.map import map_extract, transformed
+from cfaudit_export.pipeline.map import map_extract
 from cfaudit_export.pipeline.plan import Plan, PlanStep, plan_stream
 from cfaudit_export.pipeline.quarantine import quarantine_of
 from cfaudit_export.pipeline.run_context import RunContext, RunProgress
 from cfaudit_export.pipeline.sealing import Sealing
+from cfaudit_export.pipeline.transform import transformed
 from cfaudit_export.plugin.interfaces import Completing, Extract, Rereading
 from cfaudit_export.proof.manifest import ReadEntry
 
@@ -81,6 +82,7 @@ class _Run:
     def conduct(self) -> RunReport:
         plan = None
         try:
+            require_identity(self._ledger.checkpoint, self._context.identity)
             with self._context.trace("settle"):
                 self._delivery.refuse_other_places()
                 self._sealing.compare()
@@ -111,7 +113,8 @@ class _Run:
             _LOG.info("continuing where another source stopped", extra={"was": was, "is": now})
         elif known and known != found:
             _LOG.warning("the source's tool has changed", extra={"was": known, "is": found})
-        self._ledger.write(use_tool(found), self._context.clock())
+        begun = use_identity(self._context.identity)
+        self._ledger.write(lambda checkpoint: begun(use_tool(found)(checkpoint)), self._context.clock())
 
     def _plan(self) -> Plan:
         context = self._context
@@ -180,9 +183,9 @@ class _Run:
 
     def _mapped(self, extract: Extract) -> pa.Table:
         with self._context.trace("map"):
-            return transformed(
-                map_extract(extract, self._context.stream, self._context.connection), self._context.transforms
-            )
+            context = self._context
+            mapped = map_extract(extract, context.stream, context.connection, context.identity)
+            return transformed(mapped, context.transforms.of_run)
 
     def _promise(self, extract: Extract, table: pa.Table, plan: Plan) -> _Promised:
         facts = {"events": extract.events.num_rows, "gaps": len(extract.gaps), "calls": extract.calls}

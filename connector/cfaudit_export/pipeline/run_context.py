@@ -9,15 +9,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
+from cfaudit_export.core.identity_key import IdentityKey
 from cfaudit_export.core.model import Batch, Connection, Receipt, Stream
 from cfaudit_export.pipeline.request import RunRequest
+from cfaudit_export.pipeline.transform import Transforms
 from cfaudit_export.plugin.interfaces import CheckpointStore, Sink, Source
 from cfaudit_export.proof.append import ManifestStore
 from cfaudit_export.proof.keys import SigningKey
 
-Transform = Callable[[pa.Table], pa.Table]
 Trace = Callable[[str], AbstractContextManager[dict[str, Any]]]
 """Told that a step begins; the step lasts as long as the context, and puts what is to be known of it into the dict."""
 
@@ -77,8 +76,8 @@ class RunContext:
         clock: the time, aware and UTC.
         request: what is asked for.
         destinations: where each sink delivers to, as it names it; a sink that names nothing is not in here.
-        transforms: applied to every table of events, in order.
-        transformed_by: what manifests say of the transforms.
+        transforms: what is applied to events.
+        identity: what makes the keys of events; None for keys that need no secret.
         manifests: by the names of sinks, where manifests of what they have are kept; other sinks have none.
         after_load: told of every receipt.
         progress: told of every piece.
@@ -95,8 +94,8 @@ class RunContext:
     clock: Callable[[], datetime]
     request: RunRequest = field(default_factory=RunRequest)
     destinations: Mapping[str, str] = field(default_factory=dict)
-    transforms: tuple[Transform, ...] = ()
-    transformed_by: tuple[str, ...] = ()
+    transforms: Transforms = field(default_factory=Transforms)
+    identity: IdentityKey | None = None
     manifests: Mapping[str, ManifestPlace] = field(default_factory=dict)
     after_load: Callable[[Batch, Receipt], None] = lambda _batch, _receipt: None
     progress: Callable[[RunProgress], None] = field(default=lambda _progress: None)

@@ -21,9 +21,9 @@ from datetime import timedelta
 from cfaudit_export.core.intervals import intersect, subtract, union
 from cfaudit_export.core.model import Checkpoint, Lateness, RunReport, SinkProgress, Stream, Window, floor_ms, iso
 from cfaudit_export.errors import CfauditError, LockedError, TryAgainError, worst
-from cfaudit_export.pipeline.commit import observe
+from cfaudit_export.pipeline.commit import observe, use_identity
 from cfaudit_export.pipeline.dedup.seen import forget, merge
-from cfaudit_export.pipeline.ledger import Change, Ledger
+from cfaudit_export.pipeline.ledger import Change, Ledger, require_identity
 from cfaudit_export.pipeline.run import conduct
 from cfaudit_export.pipeline.run_context import RunContext
 from cfaudit_export.pipeline.sealing import seal_rest
@@ -85,11 +85,15 @@ def _lease(context: RunContext, waiting: LockWait) -> None:
     window = _time_of(context.stream)
     with _held(context.store, context.stream, waiting) as stream:
         ledger = Ledger(context.store, stream)
+        require_identity(ledger.checkpoint, context.identity)
         for other in ledger.checkpoint.leased:
             if other != window and intersect([other], [window]):
                 _reclaim(context, ledger, other)
         if any(subtract([window], ledger.progress(sink).covered) for sink in context.sinks):
-            ledger.write(lambda checkpoint: _with_leased(checkpoint, [*checkpoint.leased, window]), context.clock())
+            begun = use_identity(context.identity)
+            ledger.write(
+                lambda checkpoint: begun(_with_leased(checkpoint, [*checkpoint.leased, window])), context.clock()
+            )
         Ledger(context.store, context.stream).write(_begin(ledger.checkpoint, window, context.sinks), context.clock())
 
 

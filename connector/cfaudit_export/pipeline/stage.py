@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -85,10 +86,39 @@ class Staging:
                 _discard(path)
 
     def _files(self) -> Iterator[Path]:
-        return self.directory.iterdir() if self.directory.is_dir() else iter(())
+        if not self.directory.is_dir():
+            return iter(())
+        return (path for path in self.directory.iterdir() if not path.is_dir())
 
     def _path(self, batch_id: str) -> Path:
         return self.directory / f"{batch_id}{_SUFFIX}"
+
+
+@dataclass(frozen=True, slots=True)
+class Stagings:
+    """The folders that hold the batches of one stream: one for most sinks, and one for each that has its own rows.
+
+    Attributes:
+        directory: the folder of the stream.
+        apart: sinks with transforms of their own: a batch has the same name for them, and other content.
+    """
+
+    directory: Path
+    apart: frozenset[str] = frozenset()
+
+    def of(self, sink: str) -> Staging:
+        """Return where the batches of a sink are staged."""
+        return Staging(self.directory / quote(sink, safe="") if sink in self.apart else self.directory)
+
+    def sweep(self, keep: set[str]) -> None:
+        """Remove what no intent names from all folders, also those of sinks that are no longer apart."""
+        for one in self._all():
+            one.sweep(keep)
+
+    def _all(self) -> Iterator[Staging]:
+        yield Staging(self.directory)
+        if self.directory.is_dir():
+            yield from (Staging(path) for path in self.directory.iterdir() if path.is_dir())
 
 
 def batch_id_of(table: pa.Table, stream: Stream) -> str:

@@ -6,19 +6,16 @@ Both are what `openssl` reads and writes. A key is known by the SHA-256 of its p
 from __future__ import annotations
 
 import hashlib
-import os
-import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cfaudit_export.core.durable import create_file
+from cfaudit_export.core.secret_file import read_secret_file, unusable
 from cfaudit_export.errors import SettingsError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-
-_LARGEST = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +89,7 @@ def write_key(key: SigningKey, path: Path) -> None:
     try:
         is_new = create_file(path, pem)
     except OSError as error:
-        raise _unusable(path, error) from error
+        raise unusable(path, error) from error
     if not is_new:
         raise SettingsError(f"'{path}' exists, and a key is never overwritten; choose another name")
 
@@ -107,7 +104,7 @@ def load_key(path: Path) -> SigningKey:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-    content = _content(path, private=True)
+    content = read_secret_file(path)
     try:
         key = load_pem_private_key(content, None)
     except TypeError:
@@ -125,7 +122,7 @@ def load_public_key(path: Path) -> PublicKey:
     Raises:
         SettingsError: it cannot be read, or holds no public Ed25519 key.
     """
-    content = _content(path, private=False)
+    content = read_secret_file(path, is_private=False)
     if b"PRIVATE KEY" in content:
         raise SettingsError(
             f"'{path}' holds a private key; give the public one, as 'cfaudit-export key show' prints it"
@@ -164,21 +161,3 @@ def _public(key: Ed25519PublicKey) -> PublicKey:
 
     der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return PublicKey(hashlib.sha256(der).hexdigest(), der, key)
-
-
-def _content(path: Path, *, private: bool) -> bytes:
-    try:
-        with path.open("rb") as file:
-            found = os.fstat(file.fileno())
-            content = file.read(_LARGEST + 1)
-    except OSError as error:
-        raise _unusable(path, error) from error
-    # systemd and Kubernetes hand out root's files by way of the group.
-    ours = found.st_uid == os.geteuid()
-    if private and found.st_mode & (stat.S_IRWXG * ours | stat.S_IRWXO):
-        raise SettingsError(f"others than its owner may read the key in '{path}'; run: chmod 600 '{path}'")
-    return content[:_LARGEST]
-
-
-def _unusable(path: Path, error: OSError) -> SettingsError:
-    return SettingsError(f"key file '{path}' cannot be used: {(error.strerror or 'unknown error').lower()}")

@@ -15,6 +15,7 @@ from typing import Any
 
 from cfaudit_export.core.model import iso
 from cfaudit_export.errors import SettingsError, UsageError
+from cfaudit_export.settings.identity import IdentitySettings
 from cfaudit_export.settings.integrity import Integrity
 from cfaudit_export.settings.layers import (
     PLUGIN_TABLES,
@@ -36,6 +37,7 @@ __all__ = [
     "AUTO",
     "OPTIONS",
     "Given",
+    "IdentitySettings",
     "Integrity",
     "Option",
     "Settings",
@@ -62,6 +64,7 @@ class Settings:
         sinks: settings of sinks by name.
         transforms: settings of transforms by name.
         integrity: what is set about proof.
+        identity: what is set about the identity of events.
         checkpoint: settings of the checkpoint store; `store` is its name.
         file: the TOML file that was read, None without one.
     """
@@ -104,6 +107,7 @@ class Settings:
     otlp_endpoint: str | None = None
     ping_url: str | None = field(default=None, repr=False)
     integrity: Integrity = field(default_factory=Integrity)
+    identity: IdentitySettings = field(default_factory=IdentitySettings)
     sql_memory_mb: int = 1024
     sql_threads: int | None = None
     sql_spill_mb: int = 10240
@@ -288,6 +292,7 @@ def _settled(merged: Tree, source: str, file: Path | None, now: datetime) -> Set
         "source": source,
         "recover": {"mode": "auto", **merged.get("recover", {})},
         "integrity": Integrity(**merged.get("integrity", {})),
+        "identity": IdentitySettings(**merged.get("identity", {})),
         "state_dir": merged.get("state_dir") or default_state_dir(),
     }
     return Settings(**merged, file=file)

@@ -16,6 +16,7 @@ HOW = "How"
 LOGS = "Logs"
 WATCH = "Watching"
 PROOF = "Proof"
+PRIVACY = "Privacy"
 ASK = "Asking the exported data"
 
 DEFAULT_PROFILE = "default"

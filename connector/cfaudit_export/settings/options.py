@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cfaudit_export.settings import values
 from cfaudit_export.settings.filters import FILTER_OPTIONS
+from cfaudit_export.settings.identity import IDENTITY_OPTIONS
 from cfaudit_export.settings.integrity import INTEGRITY_OPTIONS
 from cfaudit_export.settings.option import (
     ASK,
@@ -12,6 +13,7 @@ from cfaudit_export.settings.option import (
     HOW,
     LOGS,
     PREFIX,
+    PRIVACY,
     PROOF,
     SIGN_IN,
     WATCH,
@@ -29,6 +31,7 @@ __all__ = [
     "LOGS",
     "OPTIONS",
     "PREFIX",
+    "PRIVACY",
     "PROOF",
     "SIGN_IN",
     "WATCH",
@@ -247,6 +250,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("ping_url", values.text, "URL of a monitor, called when a run starts and when it ends", WATCH, "URL"),
     *INTEGRITY_OPTIONS,
+    *IDENTITY_OPTIONS,
     Option(
         "sql_memory_mb",
         values.count,

@@ -46,6 +46,7 @@ def secret_values(settings: Settings, environ: Mapping[str, str]) -> Iterator[st
         "client_secret_variable": settings.client_secret_variable,
         "client_secret_file": settings.client_secret_file,
         "timestamp_url": settings.integrity.timestamp_url,
+        "identity_secret_file": settings.identity.key_file,
     }
     for table in (*tables, own):
         yield from _in_table(table, environ)
