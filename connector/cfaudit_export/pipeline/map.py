@@ -31,7 +31,7 @@ def map_extract(extract: Extract, stream: Stream, connection: Connection, key: I
     origin = _Origin(stream.source, connection, extract.read_at)
     table = _table(extract.events, event_keys(connection.account_id, extract.events, key), "trimmed", origin)
     if extract.shadows is not None and extract.shadows.num_rows:
-        keys = _shadow_keys(connection.account_id, extract.shadows["event_time"].to_pylist())
+        keys = _shadow_keys(connection.account_id, _times(extract.shadows))
         table = pa.concat_tables([table, _table(extract.shadows, keys, SHADOW, origin)]).sort_by("event_time")
     for column in COLUMNS:
         if column.required and table[column.name].null_count:
@@ -59,6 +59,11 @@ def _table(rows: pa.Table, keys: pa.Array, fidelity: str, origin: _Origin) -> pa
         "ingested_at": _constant(origin.read_at, rows.num_rows, pa.timestamp("us", tz="UTC")),
     }
     return _fit({**given, **made}, rows.num_rows)
+
+
+def _times(rows: pa.Table) -> list[datetime]:
+    """Return when rows were; finer than a microsecond is cut."""
+    return rows["event_time"].cast(pa.timestamp("us", tz="UTC"), safe=False).to_pylist()  # type: ignore[no-any-return]  # pyarrow has no types
 
 
 def _shadow_keys(account_id: str, times: list[datetime]) -> pa.Array:

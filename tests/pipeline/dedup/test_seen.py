@@ -65,3 +65,11 @@ def test_rows_within_windows_are_those_whose_time_lies_in_one(rows: list, spans:
 def test_a_table_that_lies_in_a_window_is_not_copied() -> None:
     whole = table([(f"{number:032x}", number) for number in range(20)])
     assert within(whole, [Window(START, START + timedelta(minutes=20))]) is whole
+
+
+def test_times_finer_than_a_microsecond_lie_in_the_window_of_their_millisecond() -> None:
+    nanoseconds = pa.array([1_795_068_000_040_999_999, 1_795_068_000_041_000_000], pa.timestamp("ns", tz="UTC"))
+    rows = pa.table({"event_time": nanoseconds})
+    at = datetime(2026, 11, 19, 6, 0, 0, 40_000, tzinfo=UTC)
+    windows = [Window(at, at + timedelta(milliseconds=1)), Window(at, at + timedelta(milliseconds=2))]
+    assert [within(rows, [window]).num_rows for window in windows] == [1, 2]

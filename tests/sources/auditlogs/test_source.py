@@ -193,6 +193,11 @@ def test_rows_before_a_refused_one_are_read_where_what_ends_include_is_in_doubt(
     assert_read_completely(**world, edges=(False, False), page_size=20, cursor="keyset")
 
 
+def test_rows_before_a_refused_one_are_read_though_equal_ones_end_the_page_before() -> None:
+    world: dict[str, Any] = {"seed": 0, "events": 19, "span": 0.02, "poison": 3, "placement": "random", "ties": 0.9}
+    assert_read_completely(**world, edges=(False, False), page_size=3, cursor="keyset")
+
+
 def test_equal_rows_of_one_millisecond_are_all_where_only_later_pages_are_larger() -> None:
     end = datetime(2026, 12, 1, 9, 44, tzinfo=UTC)
     world = world_of(end_at=end, seed=11, events=60, span_seconds=18_000.0, ties=0.4, twins=0.2)

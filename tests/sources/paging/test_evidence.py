@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 import cfaudit_export
 from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA
-from cfaudit_export.sources.paging.evidence import Chain, Dark, Read, joined, placed
+from cfaudit_export.sources.paging.counted import placed
+from cfaudit_export.sources.paging.evidence import Chain, Dark, Read, joined
 from cfaudit_export.sources.paging.habits import Habits
 from cfaudit_export.sources.paging.page import Page
 from cfaudit_export.sources.paging.query import Issue, Query, Rejection, Unreadable

@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA
+from cfaudit_export.sources.paging.allowance import Allowance
 from cfaudit_export.sources.paging.evidence import Piece
 from cfaudit_export.sources.paging.facets import CANDIDATES
 from cfaudit_export.sources.paging.habits import Habits
-from cfaudit_export.sources.paging.inside import Allowance
 from cfaudit_export.sources.paging.page import Page
 from cfaudit_export.sources.paging.query import Issue, Padding, Query, Rejection
 from cfaudit_export.sources.paging.walk import Walk, WalkOptions, staggered

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from cfaudit_export.core.intervals import subtract, union
 from cfaudit_export.core.model import Seen, SeenWindow, Window
 
+_MICROSECONDS = pa.timestamp("us", tz="UTC")
 _PACKED = 16
 _HEX = 24
 
@@ -95,7 +96,8 @@ def within(table: pa.Table, windows: Iterable[Window]) -> pa.Table:
     if not table.num_rows or not windows:
         return table.slice(0, 0)
     times = table["event_time"]
-    first, last = (at.as_py() for at in pc.min_max(times).values())
+    # Times of a source may be finer than a datetime can be.
+    first, last = (at.cast(_MICROSECONDS, safe=False).as_py() for at in pc.min_max(times).values())
     if any(window.since <= first and last < window.before for window in windows):
         return table
     inside = pa.repeat(pa.scalar(value=False), table.num_rows)

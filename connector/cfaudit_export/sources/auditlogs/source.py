@@ -31,8 +31,8 @@ from cfaudit_export.sources.mcp.counters import Tally
 from cfaudit_export.sources.mcp.session import Session
 from cfaudit_export.sources.mcp.sync_bridge import produced
 from cfaudit_export.sources.mcp.tools import choose_tool, fingerprint, properties_of
+from cfaudit_export.sources.paging.allowance import Allowance
 from cfaudit_export.sources.paging.evidence import Piece
-from cfaudit_export.sources.paging.inside import Allowance
 from cfaudit_export.sources.paging.page import Page
 from cfaudit_export.sources.paging.query import Query, Rejection, Unreadable
 from cfaudit_export.sources.paging.recount import as_extract, read_back

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from cfaudit_export.sources.paging.asking import Asker
-from cfaudit_export.sources.paging.evidence import Dark, Part, placed
+from cfaudit_export.sources.paging.evidence import Dark, Part, split_at
 from cfaudit_export.sources.paging.page import Page
 from cfaudit_export.sources.paging.query import Issue, Padding, Query, Rejection, Unreadable
 from cfaudit_export.sources.paging.refused import run_length
@@ -94,12 +94,28 @@ async def parts_of(asker: Asker, counted: Count, rows: pa.Table, known: Sequence
         if not isinstance(await asker.ask(margin), Page):
             return None
     places = _apart(places, low, high)
-    rejected = Unreadable(low, high, sum(place[2] for place in places), "")
-    parts = placed(Dark(rejected, between(rows, low, high)), [place[:3] for place in places])
-    reasons = iter(place[3] for place in places)
-    return [
-        Dark(replace(one.unreadable, reason=next(reasons)), one.rows) if isinstance(one, Dark) else one for one in parts
-    ]
+    refused = [Unreadable(*place) for place in places]
+    return split_at(between(rows, low, high), low, high, refused)
+
+
+def placed(dark: Dark, places: Sequence[tuple[int, int, int]]) -> list[Part]:
+    """Cut a stretch down to where its refused rows are.
+
+    Args:
+        dark: the stretch, and all rows of it but the refused ones and those that `hidden` counts.
+        places: where the refused rows are, ascending and disjoint: first millisecond, the one after the last, and how
+            many rows.
+
+    Raises:
+        RuntimeError: the places do not account for every refused row; a fault of the caller.
+    """
+    if sum(rows for _, _, rows in places) != dark.unreadable.rows or (dark.unreadable.hidden and len(places) != 1):
+        raise RuntimeError("the places of refused rows do not add up")
+    refused, at = [], dark.since_ms
+    for since_ms, before_ms, rows in places:
+        refused.append(replace(dark.unreadable, since_ms=max(since_ms, at), before_ms=max(before_ms, at), rows=rows))
+        at = refused[-1].before_ms
+    return split_at(dark.rows, dark.since_ms, dark.before_ms, refused)
 
 
 def _places(counted: Count, times: Sequence[int], known: Sequence[Gap]) -> list[_Place]:

@@ -110,30 +110,24 @@ def clipped(parts: Sequence[Part], since_ms: int, before_ms: int) -> list[Part]:
     return kept
 
 
-def placed(dark: Dark, places: Sequence[tuple[int, int, int]]) -> list[Part]:
-    """Cut a stretch down to where its refused rows are.
+def split_at(rows: pa.Table, since_ms: int, before_ms: int, refused: Sequence[Unreadable]) -> list[Part]:
+    """Cut a stretch whose rows were counted into what is read and what is not.
 
     Args:
-        dark: the stretch, and all rows of it but the refused ones and those that `hidden` counts.
-        places: where the refused rows are, ascending and disjoint: first millisecond, the one after the last, and how
-            many rows.
-
-    Raises:
-        RuntimeError: the places do not account for every refused row; a fault of the caller.
+        rows: all its rows but the refused ones and those that are hidden between these.
+        since_ms: its first millisecond.
+        before_ms: the one after its last.
+        refused: where refused rows are, ascending and disjoint.
     """
-    if sum(rows for _, _, rows in places) != dark.unreadable.rows or (dark.unreadable.hidden and len(places) != 1):
-        raise RuntimeError("the places of refused rows do not add up")
     parts: list[Part] = []
-    at = dark.since_ms
-    for since_ms, before_ms, rows in places:
-        since = max(since_ms, at)
-        if since > at:
-            parts.append(Read(at, since, between(dark.rows, at, since), "counted"))
-        at = max(before_ms, at)
-        rejected = replace(dark.unreadable, since_ms=since, before_ms=at, rows=rows)
-        parts.append(Dark(rejected, between(dark.rows, since, at)))
-    if at < dark.before_ms:
-        parts.append(Read(at, dark.before_ms, between(dark.rows, at, dark.before_ms), "counted"))
+    at = since_ms
+    for one in refused:
+        if one.since_ms > at:
+            parts.append(Read(at, one.since_ms, between(rows, at, one.since_ms), "counted"))
+        parts.append(Dark(one, between(rows, one.since_ms, one.before_ms)))
+        at = one.before_ms
+    if at < before_ms:
+        parts.append(Read(at, before_ms, between(rows, at, before_ms), "counted"))
     return parts
 
 
@@ -146,9 +140,10 @@ class Chain:
         empties: pages without rows since the last one with rows.
     """
 
-    def __init__(self, query: Query) -> None:
-        """Begin with a question that has no cursor."""
+    def __init__(self, query: Query, trusted_ms: int | None = None) -> None:
+        """Begin with a question that has no cursor; a row that repeats in `trusted_ms` is known to be a twin."""
         self.query = query
+        self._trusted_ms = trusted_ms
         self.ended = False
         self.empties = 0
         self._since, self._before = query.since_ms, query.before_ms
@@ -241,6 +236,8 @@ class Chain:
             return None
         first = last_ms(rows) if self.is_backward else first_ms(rows)
         if first == last:
+            if first == self._trusted_ms:
+                return None
             tail = between(table, first, first + 1)["event_raw"]
             head = rows["event_raw"][rows.num_rows - 1 if self.is_backward else 0]
             return first if bool(pc.any(pc.equal(tail, head)).as_py()) else None

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from math import ceil, log2
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cfaudit_export.sources.paging.allowance import Allowance
 from cfaudit_export.sources.paging.asking import Asker, NoAnswer
+from cfaudit_export.sources.paging.cells import MOST_CELLS, read_cells
+from cfaudit_export.sources.paging.counted import placed
 from cfaudit_export.sources.paging.disambiguate import separate
-from cfaudit_export.sources.paging.evidence import Dark, Part, placed
+from cfaudit_export.sources.paging.evidence import Dark, Part
 from cfaudit_export.sources.paging.page import Page
 from cfaudit_export.sources.paging.query import MOST_ROWS, Issue, Padding, Query, Rejection
 from cfaudit_export.sources.paging.rows import NANOSECONDS, between
@@ -19,21 +23,6 @@ RefusedSpan = tuple[int, int, int]  # first millisecond, the one after the last,
 _DENSE = "the millisecond holds more rows than a page, and some of them may be missing"
 _HALVES = 26  # 18 hours; the millisecond within a longer stretch is not worth its calls
 _NO_MORE = Rejection((Issue(0, "", "no calls left"),))
-
-
-@dataclass(slots=True)
-class Allowance:
-    """Calls that may yet be spent on details of refused rows.
-
-    Attributes:
-        sharpening: calls for their very millisecond. Without, a gap reaches from one row read to the next.
-        separating: calls for readable rows between refused ones of one millisecond, by filters.
-        sifting: pages with many refused rows that may yet be tried by filters in vain.
-    """
-
-    sharpening: int = 200
-    separating: int = 400
-    sifting: int = 4
 
 
 class ChangedError(Exception):
@@ -71,15 +60,23 @@ class Inside:
         places = await self._places(dark, inner, is_counted=is_counted, floor=floor)
         if places is None and not forced:
             return None
+        edge = self._plain.padding.since_ms  # so far a question reaches into the millisecond before, finer times there
+        places = _disjoint([(max(one - edge, dark.since_ms), end, rows) for one, end, rows in places or ()])
         parts = placed(dark, places or [(dark.since_ms, dark.before_ms, dark.unreadable.rows)])
-        return [await self._seen(one, examples) if isinstance(one, Dark) else one for one in parts]
+        seen = [await self._seen(one, examples) if isinstance(one, Dark) else [one] for one in parts]
+        return [one for some in seen for one in some]
 
-    async def _seen(self, dark: Dark, examples: pa.Table) -> Dark:
+    async def _seen(self, dark: Dark, examples: pa.Table) -> Sequence[Part]:
         """Return a stretch with what can be told apart in it; one question shows a single millisecond."""
         is_dense = False
+        if dark.unreadable.hidden and dark.before_ms - dark.since_ms <= MOST_CELLS:
+            here = replace(self._plain, since_ms=dark.since_ms, before_ms=dark.before_ms)
+            cells = await read_cells(self._asker, here, examples=examples, allowance=self._allowance)
+            if cells is not None:
+                return cells
         if dark.unreadable.hidden and dark.before_ms - dark.since_ms == 1:
             dark, is_dense = await self._looked_at(dark)
-        return await self._separated(dark, examples, is_dense=is_dense)
+        return [await self._separated(dark, examples, is_dense=is_dense)]
 
     async def _looked_at(self, dark: Dark) -> tuple[Dark, bool]:
         """Count the refused rows of a single millisecond, and the readable ones between; True if it may hold more."""
@@ -161,7 +158,7 @@ class Inside:
             return whole
         ahead = await self._count(low)
         behind = total - ahead if 0 < ahead <= total else await self._count(last)
-        if not ahead and not behind:
+        if not ahead and not behind and self._exclusive.before_ms >= 0:  # else fractions of a millisecond are not met
             raise ChangedError
         if ahead + behind != total:
             return whole

@@ -20,12 +20,12 @@ def last_ms(rows: pa.Table) -> int:
     return int(pc.max(rows["event_time"]).value // NANOSECONDS)
 
 
-def last_whole_ms(rows: pa.Table) -> int | None:
-    """Return the last whole millisecond on which a row lies, None if there is none."""
+def whole_ms(rows: pa.Table) -> list[int]:
+    """Return the whole milliseconds on which rows lie, each once, the last one first."""
     times = rows["event_time"].cast(pa.int64())
     milliseconds = pc.divide(times, NANOSECONDS)
-    at_ms: int | None = pc.max(milliseconds.filter(pc.equal(pc.multiply(milliseconds, NANOSECONDS), times))).as_py()
-    return at_ms
+    on_one = milliseconds.filter(pc.equal(pc.multiply(milliseconds, NANOSECONDS), times))
+    return sorted(set(on_one.to_pylist()), reverse=True)
 
 
 def between(rows: pa.Table, since_ms: int, before_ms: int) -> pa.Table:

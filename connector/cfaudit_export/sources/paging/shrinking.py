@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import pyarrow as pa
 
+from cfaudit_export.sources.paging.allowance import Allowance
 from cfaudit_export.sources.paging.asking import Asker, NoAnswer
+from cfaudit_export.sources.paging.cells import read_cells
 from cfaudit_export.sources.paging.disambiguate import separate
 from cfaudit_export.sources.paging.evidence import Chain, Dark, Part
-from cfaudit_export.sources.paging.inside import Allowance
 from cfaudit_export.sources.paging.page import Page
-from cfaudit_export.sources.paging.query import Query, Rejection, Unreadable
+from cfaudit_export.sources.paging.query import MOST_ROWS, Query, Rejection, Unreadable
 from cfaudit_export.sources.paging.reader import CursorDeadError
 from cfaudit_export.sources.paging.rows import are_all, between
 
@@ -30,7 +31,8 @@ _DENSE = "the millisecond holds more rows than the server's page, and the server
 class Shrinking:
     """Asks for less and less time from a moment on."""
 
-    def __init__(self) -> None:
+    def __init__(self, allowance: Allowance) -> None:
+        self._allowance = allowance
         self._left = 0
         self._width = 0  # with which an answer was sound
         self._in_a_row = 1  # how many small questions to ask before a plain one is tried again
@@ -54,6 +56,8 @@ class Shrinking:
         for _ in range(_LEVELS_OF_THE_HOPELESS if asker.habits.hopeless else _LEVELS):
             width = max(width // _FACTOR, 1)
             less = replace(question, before_ms=question.since_ms + width)
+            if width == 1:
+                less = replace(less, limit=max(less.limit, MOST_ROWS))
             outcome = await asker.ask(less)
             if isinstance(outcome, Page):
                 chain = Chain(less)
@@ -66,10 +70,14 @@ class Shrinking:
                 reason, missing = outcome.reason, outcome.missing
             else:
                 reason, missing = outcome.issues[0].reason, len(outcome.issues)
-                rows = await _around(asker, less, outcome) if width == 1 else rows
+                if width == 1 and (cells := await self._cells(asker, less, rows)):
+                    return cells
             if width == 1:
                 break
         return [self._left_unread(asker, question, width, Unreadable(0, 0, missing, reason), rows)]
+
+    async def _cells(self, asker: Asker, question: Query, rows: pa.Table) -> list[Part] | None:
+        return await read_cells(asker, question, examples=rows, allowance=self._allowance)
 
     async def _more(self, asker: Asker, question: Query) -> list[Part]:
         """Return what further questions of the width that works show, until one shows nothing.
@@ -100,21 +108,6 @@ class Shrinking:
             width = min(max(width, _LEFT_MS[self._left]), end - at)
         self._left += 1
         return Dark(replace(why, since_ms=at, before_ms=at + width), between(rows, at, at + width))
-
-
-async def _around(asker: Asker, question: Query, refused: Rejection) -> pa.Table:
-    """Return the rows of a refused question before its first refused row, and those behind its last one."""
-    ahead, other = await _ahead(asker, question, refused), replace(question, direction="desc")
-    outcome = await asker.ask(other)
-    if isinstance(outcome, Rejection) and len(outcome.issues) == len(refused.issues):
-        ahead += await _ahead(asker, other, outcome)
-    return pa.concat_tables([asker.reader.empty, *ahead])
-
-
-async def _ahead(asker: Asker, question: Query, refused: Rejection) -> list[pa.Table]:
-    first = refused.issues[0].index
-    page = await asker.ask(replace(question, limit=first)) if first else None
-    return [page.rows] if isinstance(page, Page) else []
 
 
 async def dense(asker: Asker, question: Query, page: Page, allowance: Allowance) -> list[Part]:

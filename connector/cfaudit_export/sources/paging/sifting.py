@@ -15,12 +15,12 @@ from itertools import pairwise
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cfaudit_export.sources.paging.allowance import Allowance
 from cfaudit_export.sources.paging.asking import Asker
 from cfaudit_export.sources.paging.counted import Count, Gap, count, parts_of
 from cfaudit_export.sources.paging.disambiguate import Multiset
 from cfaudit_export.sources.paging.evidence import Part
 from cfaudit_export.sources.paging.facets import CANDIDATES, Filter, facet_of
-from cfaudit_export.sources.paging.inside import Allowance
 from cfaudit_export.sources.paging.page import Page
 from cfaudit_export.sources.paging.query import MOST_ROWS, Issue, Query, Rejection
 from cfaudit_export.sources.paging.rows import NANOSECONDS, ascending, between, first_ms, last_ms

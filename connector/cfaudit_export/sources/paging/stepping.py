@@ -14,9 +14,11 @@ from typing import Final, Literal
 
 import pyarrow as pa
 
+from cfaudit_export.sources.paging.allowance import Allowance
 from cfaudit_export.sources.paging.asking import Asker, NoAnswer
+from cfaudit_export.sources.paging.cells import MOST_CELLS, read_cells
 from cfaudit_export.sources.paging.evidence import Chain, Dark, Part, clipped
-from cfaudit_export.sources.paging.inside import Allowance, ChangedError, Inside
+from cfaudit_export.sources.paging.inside import ChangedError, Inside
 from cfaudit_export.sources.paging.page import Page
 from cfaudit_export.sources.paging.query import MOST_ROWS, Padding, Rejection, Unreadable
 from cfaudit_export.sources.paging.reader import CursorDeadError
@@ -39,10 +41,12 @@ class StepOutcome:
         parts: what is read and what is not, ascending and adjoining, from where the chain stood; none when the data
             changed meanwhile, so that the question should be asked anew.
         outcome: the answer to a fresh question from the end of `parts` on, where one was asked already.
+        doubted_ms: a millisecond in which a row repeats from page to page, which stopped the step.
     """
 
     parts: list[Part] = field(default_factory=list)
     outcome: Page | Rejection | None = None
+    doubted_ms: int | None = None
 
 
 async def step(
@@ -80,7 +84,9 @@ class _Stepping:
         limit = max(chain.query.limit, MOST_ROWS)
         self._plain = replace(chain.query, cursor=None, before_ms=stop_ms, limit=limit, padding=asker.reader.padding)
         self._inside = Inside(asker, self._plain, allowance)
+        self._allowance = allowance
         self._behind: Rejection | None = None
+        self._doubted: int | None = None
 
     async def run(self, rejection: Rejection, per_row: float) -> StepOutcome:
         if self._chain.query.limit < self._plain.limit:
@@ -92,7 +98,7 @@ class _Stepping:
                 return StepOutcome()
             rejection = further
         if not await self._read_before(rejection.issues[0].index):
-            return StepOutcome()
+            return StepOutcome(doubted_ms=self._doubted)
         low, has_rows = self._chain.reached, self._chain.last_ms is not None
         if low >= self._stop:  # the end has come nearer since the page was asked for
             return StepOutcome(clipped(self._chain.take(self._schema), 0, self._stop))
@@ -167,7 +173,8 @@ class _Stepping:
             if not isinstance(outcome, Page) or not outcome.rows.num_rows:
                 return False
             left -= len(outcome.unreadable)
-            if self._chain.shifted(outcome.rows) is not None:
+            self._doubted = self._chain.shifted(outcome.rows)
+            if self._doubted is not None:
                 return False
             left -= outcome.rows.num_rows
             if left > 0 and outcome.cursor is None:
@@ -204,12 +211,6 @@ class _Stepping:
         plain = replace(self._plain, since_ms=self._chain.reached, before_ms=at, direction="desc")
         # Where `since` excludes, a question reaches into the millisecond before, and positions count its rows too.
         left = None if plain.padding.since_ms else search.rows_behind(at)
-        exclusive = Padding(plain.padding.since_ms, self._asker.reader.exclusive.before_ms)
-        if left is not None and exclusive != plain.padding:
-            # Refused rows exactly at the moment are not met so; that none before it is left out, the number tells.
-            chain = Chain(replace(plain, padding=exclusive))
-            if await self._read_back(chain, search, left) is chain and chain.rows == left:
-                return chain
         return await self._read_back(Chain(plain), search, left)
 
     async def _read_back(self, chain: Chain, search: Search, left: int | None) -> Chain | Literal["more", "changed"]:
@@ -260,6 +261,12 @@ class _Stepping:
         if end <= low:  # nothing is refused any more
             return clipped(back.take(self._schema), low, at)
         empty = self._asker.reader.empty
+        examples = empty if self._chain.last_table is None else self._chain.last_table
+        if end - low <= MOST_CELLS:
+            here = replace(self._plain, since_ms=low, before_ms=end)
+            cells = await read_cells(self._asker, here, examples=examples, allowance=self._allowance)
+            if cells is not None:
+                return [*cells, *back.take(self._schema)]
         has_rows = self._chain.last_ms is not None
         ahead = self._chain.rows_of(self._schema, low) if has_rows else empty
         behind = empty if first is None else back.rows_of(self._schema, first)
@@ -270,7 +277,7 @@ class _Stepping:
         parts = await self._inside.parts(
             Dark(rejected, pa.concat_tables([ahead, behind])),
             (low + 1 if has_rows else low, end if first is None else first),
-            empty if self._chain.last_table is None else self._chain.last_table,
+            examples,
             is_counted=is_counted,
             forced=forced,
             floor=search.floor,

@@ -12,11 +12,11 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 
+from cfaudit_export.sources.paging.allowance import Allowance
 from cfaudit_export.sources.paging.asking import Asker, NoAnswer
 from cfaudit_export.sources.paging.bounds import learned_once
 from cfaudit_export.sources.paging.estimate import RemainingCalls
 from cfaudit_export.sources.paging.evidence import Chain, Part, Piece, clipped, joined
-from cfaudit_export.sources.paging.inside import Allowance
 from cfaudit_export.sources.paging.known import FEW, Known, around, between_all
 from cfaudit_export.sources.paging.page import Page
 from cfaudit_export.sources.paging.query import MOST_ROWS, Query, Rejection
@@ -83,22 +83,20 @@ class Walk:
         """Build a walk; `clock` counts seconds."""
         self._asker = Asker(reader)
         self._schema = reader.empty.schema
-        self._queue = queue
-        self._range = mine
-        self._options = options
+        self._queue, self._range, self._options = queue, mine, options
         self._clock = clock
         self._allowance = options.allowance or Allowance()
         self._piece_rows = options.first_rows or options.piece_rows
         self._known = Known(options.known)
-        self._shrinking = Shrinking()
+        self._shrinking = Shrinking(self._allowance)
         self._sifting = Sifting(self._allowance)
         self._remaining = RemainingCalls(mine.since_ms)
         self._parts: list[Part] = []
         self._at = mine.since_ms  # the end of `_parts`
+        self._trusted_ms: int | None = None
         self._chain = self._anew()
         self._outcome: Page | Rejection | None = None  # of the chain's question, where it was asked already
         self._tries = 0
-        self._trusted_ms = -1
         self._steps = 0
         self._per_row = 0.0  # milliseconds
         self._told = (0, clock())
@@ -147,10 +145,8 @@ class Walk:
     async def _page(self, page: Page) -> None:
         """Add a page to the chain, unless it contradicts the pages before."""
         chain = self._chain
-        first = chain.shifted(page.rows)
-        if first is not None and (first != chain.last_ms or first != self._trusted_ms):
-            self._trusted_ms = first
-            await self._again("the server repeats rows from page to page", first)
+        if (first := chain.shifted(page.rows)) is not None:
+            await self._doubted(first)
             return
         if chain.repeats(page.cursor) or chain.empties >= _EMPTY_PAGES:
             await self._less("the server's cursors lead back to pages already read, or to endless empty ones")
@@ -184,6 +180,11 @@ class Walk:
             self._chain = self._anew()
         else:
             await self._less("a millisecond holds more rows than the server's page, and the server gives no cursor")
+
+    async def _doubted(self, first_ms: int) -> None:
+        """Ask anew from a millisecond in which a row repeats; one that repeats again there is a twin."""
+        self._trusted_ms = first_ms
+        await self._again("the server repeats rows from page to page", first_ms)
 
     async def _again(self, reason: str, at_ms: int | None = None) -> None:
         """Ask anew from the last millisecond that is read for certain; not for ever."""
@@ -228,6 +229,8 @@ class Walk:
         )
         if done.parts:
             self._went_on(done)
+        elif done.doubted_ms is not None:
+            await self._doubted(done.doubted_ms)
         else:
             await self._again("the server's answers contradict each other")
 
@@ -290,7 +293,7 @@ class Walk:
         return piece
 
     def _anew(self) -> Chain:
-        return Chain(self._question(self._at))
+        return Chain(self._question(self._at), self._trusted_ms)
 
     def _question(self, since_ms: int) -> Query:
         options, padding = self._options, self._asker.reader.padding
