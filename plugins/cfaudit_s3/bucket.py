@@ -114,6 +114,18 @@ class Bucket:
         """Read an object; None when there is none."""
         return self._look("get_object", key)
 
+    def put(self, key: str, body: bytes, **options: Any) -> None:
+        """Put an object, in the place of one that is there."""
+        self._put(key, body, options)
+
+    def remove(self, key: str) -> None:
+        """Remove an object; one that is not there is fine. Where removing is not allowed or fails, that is an error."""
+        try:
+            self._wire.ask("delete_object", key)
+        except Declined as declined:
+            if declined.status != 404:
+                raise declined.error from declined
+
     def delete(self, key: str) -> bool:
         """Remove an object; False when that is not allowed or fails, which is never worth failing for."""
         with suppress(CfauditError):

@@ -38,7 +38,9 @@ from cfaudit_s3.upload import Upload
 from cfaudit_s3.wire import Faults
 
 _OWN_FOLDER = "_cfaudit/"  # who reads hive folders passes over names that begin with an underscore
+_ASIDE = f"{_OWN_FOLDER}erased/"
 _CHECK = b"cfaudit-export check"
+_PARQUET = "application/vnd.apache.parquet"
 
 
 class S3Sink:
@@ -141,6 +143,29 @@ class S3Sink:
         for key in self._bucket.keys(f"{self._manifests}{chain}/"):
             yield key.removeprefix(self._manifests)
 
+    def read_file(self, name: str) -> bytes | None:
+        """Return an object by its name below the prefix; as `Sink` says."""
+        found = self._bucket.get(f"{self._base}{name}")
+        return found.body if found else None
+
+    def write_file(self, name: str, content: bytes) -> None:
+        """Put an object in the place of another, and keep what that says of itself; as `Sink` says."""
+        key = f"{self._base}{name}"
+        there = self._bucket.head(key)
+        options: dict[str, Any] = {"ContentType": _PARQUET, "Metadata": dict(there.metadata) if there else {}}
+        if self._config.storage_class:
+            options["StorageClass"] = self._config.storage_class
+        self._bucket.put(key, content, **options)
+
+    def remove_file(self, name: str) -> None:
+        """Remove an object; as `Sink` says."""
+        self._bucket.remove(f"{self._base}{name}")
+
+    def files_aside(self) -> Iterator[str]:
+        """Yield the names of what waits to take the place of other objects; as `Sink` says."""
+        for key in self._bucket.keys(f"{self._base}{_ASIDE}"):
+            yield key.removeprefix(self._base)
+
     def close(self) -> None:
         """Close the connections; as `Sink.close`."""
         self._bucket.close()
@@ -185,7 +210,7 @@ class S3Sink:
 
     def _upload(self, key: str, said: Mapping[str, str]) -> Upload:
         options: dict[str, Any] = {
-            "ContentType": "application/vnd.apache.parquet",
+            "ContentType": _PARQUET,
             "Metadata": {f"cfaudit-{name.replace('_', '-')}": text for name, text in said.items()},
         }
         if self._config.storage_class:

@@ -7,13 +7,19 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
 
+from cfaudit_export import Window
+from cfaudit_export.core.intervals import union
 from cfaudit_export.proof.keys import load_key
+from cfaudit_export.stores.document import encode
+from cfaudit_export.stores.file import FileStore
 from cfaudit_sandbox import Sandbox, SandboxOptions, World
 
 Cli = Callable[..., Any]
@@ -100,7 +106,7 @@ def test_a_key_is_changed_and_either_half_proves_all(
 
     refused = run()
     assert refused.code == 78
-    assert "says that the key was changed; set integrity.key_file to the new one" in refused.err
+    assert "if the key was changed by 'key rotate', set integrity.key_file to the new one" in refused.err
     monkeypatch.setenv("CFAUDIT_SIGNING_KEY_FILE", "next.pem")
     done = run()
     assert done.code == 0, done.err
@@ -108,6 +114,56 @@ def test_a_key_is_changed_and_either_half_proves_all(
         done = cli(*VERIFY, "--public-key", public)
         assert done.code == 0, done.out
         assert "3 of 3 manifests valid" in done.out
+
+
+def test_a_run_without_its_key_is_refused_and_writes_nothing(
+    run: Cli, cli: Cli, signed: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run().code == 0
+    before = {path: path.read_bytes() for path in Path("state/checkpoints").glob("*.json")}
+    monkeypatch.delenv("CFAUDIT_SIGNING_KEY_FILE")
+    for words in ((), ("--reset-proof",)):
+        refused = run(*words)
+        assert refused.code == 78
+        assert "is signed, and no key is set; set integrity.key_file to that key, or export without" in refused.err
+    assert {path: path.read_bytes() for path in Path("state/checkpoints").glob("*.json")} == before
+    assert len(list(Path("out/_cfaudit/manifests").rglob("*.json"))) == 1
+    monkeypatch.setenv("CFAUDIT_SIGNING_KEY_FILE", "signing.pem")
+    assert run().code == 0
+    assert cli(*VERIFY, "--public-key", "audit.pub").code == 0
+
+
+def test_a_run_that_wants_no_manifests_needs_no_key_and_the_next_one_with_it_says_so(
+    run: Cli, cli: Cli, signed: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run().code == 0
+    monkeypatch.delenv("CFAUDIT_SIGNING_KEY_FILE")
+    assert run("-o", "integrity.manifests=false").code == 0
+    monkeypatch.setenv("CFAUDIT_SIGNING_KEY_FILE", "signing.pem")
+    refused = run()
+    assert refused.code == 78
+    assert "is not signed, as runs with integrity.key_file sign it" in refused.err
+    assert run("--reset-proof").code == 0
+    assert run().code == 0
+    done = cli(*VERIFY, "--public-key", "audit.pub")
+    assert "the chain begins anew at" in done.out
+    assert "INVALID" not in done.out
+
+
+def test_a_checkpoint_that_was_edited_by_who_has_not_the_key_is_refused(run: Cli, cli: Cli, signed: None) -> None:
+    """Also where the edit looks like the work of a run that died: coverage that the next manifest would claim."""
+    assert run().code == 0
+    [path] = Path("state/checkpoints").glob("*.json")
+    found = FileStore(path.parent).load(path.stem)
+    assert found is not None
+    progress = found.checkpoint.sinks["parquet"]
+    more = Window(progress.covered[-1].before, progress.covered[-1].before + timedelta(minutes=1))
+    proof = replace(progress.proof, covered=union(*progress.proof.covered, more), fresh=(more,))
+    edited = replace(progress, covered=union(*progress.covered, more), proof=proof)
+    path.write_bytes(encode(replace(found.checkpoint, sinks={"parquet": edited})))
+    for refused in (run(), cli("replay", "--state-dir", "state")):
+        assert refused.code == 78
+        assert "was changed since it was written, as its signature shows" in refused.err
 
 
 def test_what_cannot_be_rotated_is_explained(run: Cli, cli: Cli, place: Path) -> None:

@@ -29,6 +29,7 @@ import botocore.session
 
 import cfaudit_bigquery
 import cfaudit_export.core.durable
+import cfaudit_export.pipeline.agreement
 import cfaudit_export.pipeline.deliver
 import cfaudit_export.pipeline.ledger
 import cfaudit_export.pipeline.load
@@ -53,7 +54,8 @@ CORE = {
     cfaudit_export.pipeline.load: {"load", "find"},
     cfaudit_export.pipeline.quarantine: {"add", "release", "sweep", "_write", "_remove"},
     cfaudit_export.pipeline.replay: {"replay_stream"},
-    cfaudit_export.pipeline.sealing: {"_settled", "_seal", "_written"},
+    cfaudit_export.pipeline.sealing: {"_seal", "_written"},
+    cfaudit_export.pipeline.agreement: {"settled"},
     cfaudit_export.pipeline.stage: {"stage", "find", "remove", "sweep", "_write", "_discard"},
     cfaudit_export.stores.file: {"hold", "save", "_replace"},
 }

@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from cfaudit_export import SinkError, Window
-from cfaudit_export.core.intervals import cut, subtract
+from cfaudit_export.core.intervals import cut, subtract, union
 from cfaudit_export.core.model import Proof
-from cfaudit_export.errors import ExitCode
+from cfaudit_export.errors import ExitCode, SettingsError
 from cfaudit_export.pipeline.quarantine import quarantine_of
 from cfaudit_export.pipeline.replay import ReplayTarget, replay_stream
 from cfaudit_export.pipeline.run_context import ManifestPlace
@@ -319,13 +319,74 @@ def test_a_manifest_that_another_key_signed_is_not_followed(rig: Any) -> None:
     assert [entry.manifest.kind for entry in signed.entries()] == ["seal", "compaction", "seal"]
 
 
+def test_a_run_without_its_key_does_not_go_on_behind_what_is_signed(rig: Any) -> None:
+    signed = Proved(rig, (new_key(),))
+    signed.run()
+    before = rig.checkpoint().sinks
+    signed.later(events=5)
+    for more in ({}, {"reset_proof": True}):
+        report = Proved(rig).run(**more)
+        assert report.exit_code == ExitCode.SETTINGS
+        assert "is signed, and no key is set; set integrity.key_file to that key" in report.sinks[0].error
+        assert rig.checkpoint().sinks == before
+    shutil.rmtree(rig.root / "checkpoints")
+    assert Proved(rig).run().exit_code == ExitCode.SETTINGS
+    assert len(signed.entries()) == 1
+
+
+def test_a_slice_without_its_key_does_not_begin_a_chain_beside_a_signed_one(rig: Any) -> None:
+    Proved(rig, (new_key(),)).run()
+    proved = Proved(rig)
+    proved.later(events=5)
+    with pytest.raises(SettingsError, match="is signed, and no key is set"):
+        proved.run(part=Window(rig.now - HOUR, rig.now))
+
+
+def test_another_key_is_refused_and_a_lost_one_is_followed_by_a_new_one_that_says_so(rig: Any) -> None:
+    Proved(rig, (new_key(),)).run()
+    other = Proved(rig, (new_key(),))
+    other.later(events=5)
+    report = other.run()
+    assert report.exit_code == ExitCode.SETTINGS
+    assert "is not signed by the key that is set" in report.sinks[0].error
+    assert other.run(reset_proof=True).exit_code == ExitCode.OK
+    assert [entry.manifest.kind for entry in other.entries()] == ["seal", "reset", "seal"]
+    assert other.run().exit_code == ExitCode.OK
+
+
+def test_a_checkpoint_that_was_edited_to_cover_more_is_refused(proved: Proved) -> None:
+    """Its own digest may have been mended; the newest manifest knows better."""
+    proved.run()
+    proved.later(hours=3, events=20)
+    found = proved.rig.store.load(proved.rig.stream.id)
+    progress = found.checkpoint.sinks["parquet"]
+    skipped = Window(proved.rig.now - 2 * HOUR, proved.rig.now - HOUR)
+    edited = replace(progress, covered=union(*progress.covered, skipped))
+    proved.rig.store.save(replace(found.checkpoint, sinks={"parquet": edited}), expected=found.version)
+    report = proved.run()
+    assert report.exit_code == ExitCode.SETTINGS
+    assert "was edited: it covers other time than" in report.sinks[0].error
+    assert "restore it from a backup, or go on with 'run --reset-proof'" in report.sinks[0].error
+    assert len(proved.entries()) == 1
+    assert proved.run(reset_proof=True).exit_code == ExitCode.OK
+    assert proved.run().exit_code == ExitCode.OK
+
+
+def test_what_others_wrote_between_two_runs_keeps_what_the_checkpoint_covered(proved: Proved) -> None:
+    proved.run()
+    _append_compaction(proved, ())
+    proved.later(events=5)
+    assert proved.run().exit_code == ExitCode.OK
+    assert proved.run().exit_code == ExitCode.OK
+
+
 # -- what there was before manifests ------------------------------------------------------------------
 
 
 def test_time_that_was_exported_without_manifests_is_in_none(proved: Proved) -> None:
     proved.rig.run()
     before = proved.rig.checkpoint().sinks["parquet"].covered
-    assert proved.proof == Proof()
+    assert proved.proof == Proof(outside=before)
     proved.later(events=20)
     assert proved.run().exit_code == ExitCode.OK
     proved.later(events=20)
@@ -421,6 +482,26 @@ def _stop() -> None:
 
 
 # -- refused events -----------------------------------------------------------------------------------
+
+
+def test_refused_events_of_a_slice_are_sealed_by_the_replay(rig: Any, shelf: Any) -> None:
+    """The slice may never run again; the stream's chain names the new end of the slice's."""
+    proved = Proved(rig, (new_key(),))
+    sink = shelf(refuse=lambda event: "odd" if event["event_id"][0] in "0123" else None)
+    [part] = _slices(proved, 1)
+    proved.run(sinks={"picky": sink}, config=PIECES, part=part)
+    sink.refuse = lambda _event: None
+    stream = replace(rig.stream, slice=part)
+    target = ReplayTarget("picky", sink, "picky", manifests=ManifestPlace(proved.store, "out", proved.keys))
+    report = replay_stream(quarantine_of(rig.root, stream), target, store=rig.store, clock=lambda: rig.now)
+    assert report.rows > 50
+    chain = chain_of(stream.id, "picky")
+    newest = newest_entry(proved.store, chain, proved.keys)
+    assert newest is not None
+    assert sum(one.rows for one in newest.manifest.batches) == report.rows
+    assert newest.signers == {proved.keys[0].id}
+    assert rig.checkpoint().sinks["picky"].proof.merged[-1] == f"{chain}:{newest.link}"
+    assert proved.run(sinks={"picky": sink}).exit_code == ExitCode.OK
 
 
 def test_refused_events_that_are_replayed_are_in_the_next_manifest(rig: Any, shelf: Any) -> None:

@@ -37,8 +37,8 @@ PUBLIC = {
 }
 
 STEPS = {"plan", "map", "stage", "load", "commit"}
-# A run, a run of a slice, which begins and ends in the stream's checkpoint, and what seals the sinks of a run.
-CONDUCTORS = {"run", "slices", "deliver", "sealing"}
+# A run, a run of a slice, which begins and ends in the stream's checkpoint, a replay, and what seals their sinks.
+CONDUCTORS = {"run", "slices", "deliver", "sealing", "agreement", "replay"}
 
 # Heavy or delicate libraries, and the only places that know them. Others may be used wherever they help.
 HOMES = {

@@ -17,7 +17,7 @@ from cfaudit_export.app.credentials import credential_of, require_credential
 from cfaudit_export.app.resolve import (
     check_names,
     offered_sources,
-    open_store,
+    open_signed_store,
     request_of,
     require_named_host,
     resolve_sink,
@@ -166,7 +166,7 @@ def compose(
         sinks=sinks,
         transforms=transforms_of(settings, plugins),
         identity=load_identity_key(key_file) if (key_file := settings.identity.key_file) else None,
-        store=GuardedStore(open_store(settings, plugins), redact, clock),
+        store=GuardedStore(open_signed_store(settings, plugins), redact, clock),
         credential=credential,
         clock=clock,
         redact=redact,

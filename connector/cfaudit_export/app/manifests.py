@@ -66,7 +66,7 @@ def manifest_places(
                 from cfaudit_export.app.stamp import StampingStore  # which reads manifests, and so is heavy
 
                 held = StampingStore(held, settings.integrity.timestamp_url)
-            places[name] = ManifestPlace(held, location, keys, in_sink=is_file_sink)
+            places[name] = ManifestPlace(held, location, keys, in_sink=is_file_sink, signs_checkpoints=bool(keys))
         yield places
 
 
@@ -79,12 +79,22 @@ def _beside(settings: Settings, plugins: Plugins, stack: ExitStack) -> tuple[Man
     if path is None or not path.startswith(_S3):
         root = settings.state_dir if path is None else Path(path).expanduser()
         return ManifestFolder(root / FOLDER), str(root)
-    parts = urlsplit(path)
+    return cast("ManifestStore", open_bucket(settings, plugins, path, stack)), path
+
+
+def open_bucket(settings: Settings, plugins: Plugins, url: str, stack: ExitStack) -> Sink:
+    """Return the S3 sink for `s3://bucket/prefix`, with its other settings as they are; the stack closes it.
+
+    Raises:
+        PluginError: that sink is missing.
+        SettingsError: its settings make no sense.
+    """
+    parts = urlsplit(url)
     table = {**settings.sinks.get("s3", {}), "bucket": parts.netloc, "prefix": f"{parts.path.strip('/')}/".lstrip("/")}
     plugin, config = resolve_sink(settings, plugins, "s3", table)
     sink = plugin.build(config)
     stack.callback(sink.close)
-    return cast("ManifestStore", sink), path
+    return sink
 
 
 def _held(store: Any, lock_days: int | None) -> ManifestStore:

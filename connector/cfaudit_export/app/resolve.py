@@ -136,6 +136,26 @@ def open_store(settings: Settings, plugins: Plugins) -> CheckpointStore:
     return plugin.build(_config(plugin, table, "checkpoint"), settings.state_dir)
 
 
+def open_signed_store(settings: Settings, plugins: Plugins) -> CheckpointStore:
+    """Return the checkpoint store for who writes checkpoints: the key that signs manifests signs them, too.
+
+    Without a key, signed checkpoints are refused, unless no manifests are wanted: that is said on purpose.
+
+    Raises:
+        SettingsError: the key cannot be read.
+
+    And what `resolve_source` raises.
+    """
+    from cfaudit_export.stores.signed import SignedStore
+
+    store, key_file = open_store(settings, plugins), settings.integrity.key_file
+    if key_file is not None:
+        from cfaudit_export.proof.keys import load_key
+
+        return SignedStore(store, (load_key(key_file),))
+    return store if settings.integrity.manifests is False else SignedStore(store)
+
+
 def _config(plugin: Record, table: Mapping[str, Any], where: str) -> Any:
     """Return a plugin's settings; texts may stand for numbers, as variables and `-o` can give nothing else."""
     from cfaudit_export.plugin.registry import build_config  # the list of installed distributions is slow to import

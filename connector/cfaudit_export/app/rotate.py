@@ -16,6 +16,7 @@ from cfaudit_export.proof.append import append, newest_entry
 from cfaudit_export.proof.chain import Link, chain_of
 from cfaudit_export.proof.keys import SigningKey, load_key
 from cfaudit_export.proof.manifest import KeyEntry, Manifest
+from cfaudit_export.stores.signed import SignedStore
 
 if TYPE_CHECKING:
     from cfaudit_export.pipeline.run_context import ManifestPlace
@@ -37,10 +38,12 @@ def rotate(
 ) -> Iterator[Rotated]:
     """Append to each chain that the key is changed, signed by the old key and by the new one; yield each when done.
 
-    A chain that says so already is passed over, so that this may be done again after an error.
+    A chain that says so already is passed over, so that this may be done again after an error. Checkpoints are signed
+    by the new key once all chains of theirs are.
 
     Raises:
         SettingsError: no key is set, it is the new one, or a chain cannot be read or is signed by another key.
+        CheckpointConflictError: a run goes on meanwhile.
         SinkError: a chain cannot be read or written now.
     """
     if settings.integrity.key_file is None:
@@ -49,7 +52,7 @@ def rotate(
     if old.id == new.id:
         raise SettingsError("the new key is the one that is set in integrity.key_file; make another one")
     for stream_id in store.streams():
-        found = store.load(stream_id)
+        found = SignedStore(store, (new, old)).load(stream_id)
         for name, progress in (found.checkpoint.sinks if found else {}).items():
             if not progress.proof.sequence:
                 continue
@@ -61,6 +64,8 @@ def rotate(
             ):
                 if name in places:
                     yield Rotated(chain := chain_of(stream_id, name), _changed(places[name], chain, old, new, clock))
+        if found and found.checkpoint.signature is not None:
+            SignedStore(store, (new,)).save(found.checkpoint, expected=found.version)
 
 
 def _changed(place: ManifestPlace, chain: str, old: SigningKey, new: SigningKey, clock: Callable[[], datetime]) -> Link:

@@ -48,6 +48,8 @@ COMMANDS = {
     "timeline": ("timeline", "Ask the exported data", "Show who did what, step by step"),
     "sql": ("sql", "Ask the exported data", "Query exported data with SQL"),
     "compact": ("compact", "Ask the exported data", "Merge small files of past days"),
+    "retention": ("retention", "Ask the exported data", "Remove old days on purpose, on record"),
+    "erase": ("erase", "Ask the exported data", "Erase a person from exported files, on record"),
     "plugins": ("about", "Look inside", "List installed plugins, and why broken ones fail"),
     "schema": ("about", "Look inside", "Print the schema of exported events"),
 }

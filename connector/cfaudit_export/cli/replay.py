@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cfaudit_export.app.manifests import manifest_places
-from cfaudit_export.app.resolve import check_names, open_store, resolve_sink, secrets_of
-from cfaudit_export.app.transforms import require_transformed
+from cfaudit_export.app.resolve import check_names, open_signed_store, resolve_sink, secrets_of
+from cfaudit_export.app.transforms import require_transformed, transforms_of
 from cfaudit_export.cli.command import command
 from cfaudit_export.cli.exported import AccountOption
 from cfaudit_export.cli.periods import WHICH
@@ -78,7 +78,7 @@ def replay(
 
     plugins = load_plugins(environ=shell.environ)
     check_names(settings, plugins)
-    store = open_store(settings, plugins)
+    store = open_signed_store(settings, plugins)
     found = [(one, _quarantine(settings, one, store)) for one in _checkpoints(store, account)]
     if show:
         return _list(shell, found, json=json)
@@ -99,6 +99,7 @@ def replay(
         ):
             hide = shell.terminal.redaction
             target = ReplayTarget(name, opened, refused_by, destination, hide, places.get(name))
+            target = replace(target, transforms=transforms_of(settings, plugins))
             return replay_stream(aside, target, store=store, clock=shell.clock, after_load=plugins.after_load)
 
     return _tell(shell, [_attempt(load, aside, name, to or name) for aside, name in work], json=json)

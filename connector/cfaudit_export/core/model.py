@@ -360,6 +360,8 @@ class Proof:
         unsealed: batches that the next manifest names.
         listed: windows of the gaps that manifests have as open.
         merged: slices that were taken back since, as `<chain>:<sequence>:<sha256>` of their last manifest.
+        outside: time that is covered and that this chain does not say so of: delivered while no manifests were
+            written, or by a slice.
     """
 
     sequence: int = 0
@@ -369,6 +371,7 @@ class Proof:
     unsealed: tuple[Unsealed, ...] = ()
     listed: tuple[Window, ...] = ()
     merged: tuple[str, ...] = ()
+    outside: tuple[Window, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -429,6 +432,7 @@ class Checkpoint:
         leased: time leased to slices of the stream; only they export it, until it is released.
         identity: id of the identity key that its events are known by; None for keys that need no secret.
         format: version of this document.
+        signature: `<key id>:<base64>` by the key that signs manifests; None where none is set.
     """
 
     stream: Stream
@@ -440,6 +444,7 @@ class Checkpoint:
     leased: tuple[Window, ...] = ()
     identity: str | None = None
     format: int = 3
+    signature: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,10 +104,9 @@ def _waiting(progress: SinkProgress, one: LoadedWindow) -> Proof:
 
     Of time that was covered before, nothing is added: what was delivered there without manifests is in none.
     """
-    proof = progress.proof
+    proof, new = progress.proof, subtract([one.window], progress.covered)
     if one.unsealed is None:
-        return proof
-    new = subtract([one.window], progress.covered)
+        return replace(proof, outside=union(*proof.outside, *new))
     covered, fresh = union(*proof.covered, *new), union(*proof.fresh, *new)
     return replace(proof, covered=covered, fresh=fresh, unsealed=(*proof.unsealed, *one.unsealed))
 

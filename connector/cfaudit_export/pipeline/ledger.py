@@ -24,6 +24,7 @@ class Ledger:
     Attributes:
         checkpoint: what is remembered now, of the stream as it is read now.
         earlier: the stream as it was read when the checkpoint was written last: perhaps through another source.
+        was_signed: whether the checkpoint had a signature when it was read; a store that signs has verified it.
     """
 
     def __init__(self, store: CheckpointStore, stream: Stream) -> None:
@@ -37,6 +38,7 @@ class Ledger:
         found = store.load(stream.id)
         self.earlier = found.checkpoint.stream if found else stream
         self.checkpoint = replace(found.checkpoint, stream=stream) if found else Checkpoint(stream)
+        self.was_signed = found is not None and found.checkpoint.signature is not None
         self._version = found.version if found else None
 
     def write(self, change: Change, at: datetime) -> None:
@@ -49,7 +51,7 @@ class Ledger:
         changed = change(self.checkpoint)
         if changed == self.checkpoint:
             return
-        changed = replace(changed, updated_at=at)
+        changed = replace(changed, updated_at=at, signature=None)  # it is of what was before
         self._version = self._store.save(changed, expected=self._version)
         self.checkpoint = changed
 

@@ -2,18 +2,54 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
 from importlib.metadata import version
+from typing import Protocol
 
-from cfaudit_export.core.model import Checkpoint, Gap, Proof, SinkProgress
-from cfaudit_export.pipeline.run_context import RunContext
+from cfaudit_export.core.intervals import subtract, union
+from cfaudit_export.core.model import Checkpoint, Gap, Proof, SinkProgress, Stream
+from cfaudit_export.pipeline.request import RunRequest
+from cfaudit_export.pipeline.run_context import ManifestPlace
+from cfaudit_export.pipeline.transform import Transforms
 from cfaudit_export.proof.chain import Link
 from cfaudit_export.proof.manifest import BatchEntry, GapEntry, Kind, Manifest, ReadEntry
 from cfaudit_export.schema import SCHEMA_VERSION
 
 # The rows themselves name all that they replace.
 _MOST_REPLACED = 1_000
+
+
+class SealingContext(Protocol):
+    """What sealing is to know of a run, or of what seals without one; see `RunContext`."""
+
+    @property
+    def stream(self) -> Stream:
+        """Return whose events."""
+        ...
+
+    @property
+    def manifests(self) -> Mapping[str, ManifestPlace]:
+        """Return where manifests of sinks are kept."""
+        ...
+
+    @property
+    def clock(self) -> Callable[[], datetime]:
+        """Return what tells the time."""
+        ...
+
+    @property
+    def request(self) -> RunRequest:
+        """Return what is asked for."""
+        ...
+
+    @property
+    def transforms(self) -> Transforms:
+        """Return what is applied to events."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +64,7 @@ class Sealed:
         location: where the sink stores.
     """
 
-    context: RunContext
+    context: SealingContext
     checkpoint: Checkpoint
     sink: str
     chain: str
@@ -66,6 +102,7 @@ def following(sealed: Sealed, link: Link | None, read: ReadEntry | None, *, merg
     for one in proof.unsealed:
         fidelity.update(one.fidelity)
     replaces = [pair for one in proof.unsealed for pair in one.replaces]
+    left = replace(proof, fresh=())
     return _manifest(
         sealed,
         "seal",
@@ -84,12 +121,24 @@ def following(sealed: Sealed, link: Link | None, read: ReadEntry | None, *, merg
         tool=sealed.checkpoint.tool,
         merged_into=merged_into,
         merged_from=proof.merged,
+        checkpoint=covered_sha256(replace(progress, proof=left)),
     )
 
 
 def reset(sealed: Sealed, link: Link | None, why: str) -> Manifest:
     """Return the manifest that begins a chain anew behind what was found of it."""
-    return _manifest(sealed, "reset", link, reason=why)
+    left = replace(sealed.progress, proof=Proof())  # as it is remembered then
+    return _manifest(sealed, "reset", link, reason=why, checkpoint=covered_sha256(left))
+
+
+def covered_sha256(progress: SinkProgress) -> str:
+    """Return the digest of what a sink has by the checkpoint, hex: as long as no run goes on, that stays the same.
+
+    Time that waits for the next manifest, or that other chains tell of, is left out.
+    """
+    waits = [*progress.proof.fresh, *progress.proof.outside]
+    windows = union(*subtract(progress.covered, waits))
+    return hashlib.sha256("\n".join(map(str, windows)).encode()).hexdigest()
 
 
 def _manifest(sealed: Sealed, kind: Kind, link: Link | None, **says: object) -> Manifest:

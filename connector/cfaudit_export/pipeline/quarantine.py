@@ -238,7 +238,8 @@ class Quarantine:
 
 def quarantine_of(state_dir: Path, stream: Stream, store: object = None) -> Quarantine:
     """Return the quarantine of a stream below the state folder, and in the store where that has a place for it."""
-    store = getattr(store, "store", store)  # one that only passes checkpoints on
+    while hasattr(store, "store"):  # one that only passes checkpoints on
+        store = store.store
     blobs = cast("BlobStore", store) if hasattr(store, "keep") else None
     return Quarantine(state_dir / "quarantine" / stream.id, stream, blobs)
 

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from cfaudit_export.core.intervals import intersect
-from cfaudit_export.core.model import EPOCH, Batch, Receipt, Seen, SinkProgress, Stream, Unsealed, Window
-from cfaudit_export.errors import CfauditError, ExitCode, SinkRefusedError, UsageError
+from cfaudit_export.core.model import EPOCH, Batch, Checkpoint, Receipt, Seen, SinkProgress, Stream, Unsealed, Window
+from cfaudit_export.errors import CfauditError, ExitCode, SinkRefusedError, UsageError, worst
 from cfaudit_export.pipeline.answer import load_into
 from cfaudit_export.pipeline.dedup.seen import merge, pack, pack_windows
 from cfaudit_export.pipeline.destination import fault
 from cfaudit_export.pipeline.ledger import Change, Ledger
 from cfaudit_export.pipeline.proving import unsealed_of
 from cfaudit_export.pipeline.quarantine import Quarantine
+from cfaudit_export.pipeline.request import RunRequest
 from cfaudit_export.pipeline.run_context import ManifestPlace
+from cfaudit_export.pipeline.sealing import seal_rest, with_end
+from cfaudit_export.pipeline.transform import Transforms
 from cfaudit_export.plugin.interfaces import CheckpointStore, Sink
 
 _LOG = logging.getLogger(__name__)
@@ -33,6 +36,7 @@ class ReplayTarget:
         destination: where the sink delivers to, as it names it; None where it names nothing.
         redact: returns a text without secrets.
         manifests: where its manifests are kept, the next of which is to name what is loaded; None for none.
+        transforms: what was applied to the events, for its manifests to say.
     """
 
     name: str
@@ -41,6 +45,18 @@ class ReplayTarget:
     destination: str | None = None
     redact: Callable[[str], str] = str
     manifests: ManifestPlace | None = None
+    transforms: Transforms = field(default_factory=Transforms)
+
+
+@dataclass(frozen=True, slots=True)
+class _ReplaySealing:
+    """What sealing is to know of a replay. Fits `manifests.SealingContext`."""
+
+    stream: Stream
+    manifests: Mapping[str, ManifestPlace]
+    clock: Callable[[], datetime]
+    request: RunRequest
+    transforms: Transforms
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +138,43 @@ def replay_stream(
             report = replace(report, rows=report.rows + receipt.rows, refused=report.refused + len(receipt.rejected))
             _LOG.info("batch replayed", extra={"sink": target.name, "batch": batch.batch_id, "rows": receipt.rows})
         aside.sweep()
+        report = _with_proof(report, target, ledger, store, clock)
         # What was quarantined on another machine is counted, and not here.
         report = replace(report, left=ledger.progress(target.refused_by).quarantined)
         incomplete = (report.left or report.refused) and not report.error
         return replace(report, exit_code=ExitCode.INCOMPLETE) if incomplete else report
+
+
+def _with_proof(
+    report: ReplayReport,
+    target: ReplayTarget,
+    ledger: Ledger,
+    store: CheckpointStore,
+    clock: Callable[[], datetime],
+) -> ReplayReport:
+    """Seal what was loaded, as a slice may never run again; where that fails, the next run or replay does."""
+    if target.manifests is None or not ledger.progress(target.name).proof.unsealed:
+        return report
+    stream = ledger.checkpoint.stream
+    sealed = _ReplaySealing(stream, {target.name: target.manifests}, clock, RunRequest(), target.transforms)
+    try:
+        seal_rest(sealed, {target.name: target.sink}, ledger)
+        if stream.slice is not None:
+            _name_end(ledger.checkpoint, target.name, store, clock)
+    except CfauditError as error:
+        code = worst([report.exit_code, error.exit_code])
+        return replace(report, error=report.error or f"{error}; the events are delivered", exit_code=code)
+    return report
+
+
+def _name_end(own: Checkpoint, sink: str, store: CheckpointStore, clock: Callable[[], datetime]) -> None:
+    """Have the stream's next manifest name the new end of a slice's chain, if that was taken back before."""
+    whole = replace(own.stream, slice=None)
+    with store.hold(whole.id):
+        ledger = Ledger(store, whole)
+        if own.stream.slice in ledger.checkpoint.leased:
+            return  # its end is named when it is taken back
+        ledger.write(_set(sink, lambda one: with_end(one, own, sink)), clock())
 
 
 def discard_stream(aside: Quarantine, sink: str, *, store: CheckpointStore, clock: Callable[[], datetime]) -> int:

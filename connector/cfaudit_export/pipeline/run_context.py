@@ -53,6 +53,7 @@ class ManifestPlace:
         keys: what signs; without any they are chained, and not signed.
         in_sink: whether the sink itself keeps them, so that they cannot be written while it is down.
         most_unsealed: so many batches wait at most for the end of a run.
+        signs_checkpoints: whether the key signs checkpoints, too.
     """
 
     store: ManifestStore
@@ -60,6 +61,7 @@ class ManifestPlace:
     keys: tuple[SigningKey, ...] = ()
     in_sink: bool = False
     most_unsealed: int = 1_000
+    signs_checkpoints: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,26 +17,27 @@ from dataclasses import replace
 from cfaudit_export.core.intervals import subtract
 from cfaudit_export.core.model import Checkpoint, Proof, SinkProgress
 from cfaudit_export.errors import CfauditError, SettingsError, SinkError, SinkRefusedError
+from cfaudit_export.pipeline.agreement import BESIDE, Agreement, after, chain_in, conflict, path_of
 from cfaudit_export.pipeline.ledger import Change, Ledger
 from cfaudit_export.pipeline.load import SinkRun
-from cfaudit_export.pipeline.manifests import Sealed, entries, following, reset
-from cfaudit_export.pipeline.run_context import ManifestPlace, RunContext
-from cfaudit_export.proof.append import Entry, name_of, newest_entry, read_entry, require_trusted, write_entry
-from cfaudit_export.proof.chain import FOLDER, Link, chain_of
+from cfaudit_export.pipeline.manifests import Sealed, SealingContext, following
+from cfaudit_export.pipeline.run_context import ManifestPlace
+from cfaudit_export.plugin.interfaces import Sink
+from cfaudit_export.proof.append import read_entry, require_trusted, write_entry
+from cfaudit_export.proof.chain import Link, chain_of
 from cfaudit_export.proof.manifest import Manifest, ReadEntry
 
 _MOST_WAITING = 10  # times as many as may wait, where manifests cannot be written
-_BESIDE = ("compaction", "retention", "key")  # what others write into a chain between two runs
 _LOG = logging.getLogger(__name__)
 
 
-def seal_rest(context: RunContext, ledger: Ledger) -> None:
+def seal_rest(context: SealingContext, sinks: Mapping[str, Sink], ledger: Ledger) -> None:
     """Seal what waits of a stream that is not run.
 
     Raises:
         SinkError: it cannot be sealed now, or its manifests do not agree with its checkpoint.
     """
-    sink_runs = {name: SinkRun(name, sink) for name, sink in context.sinks.items()}
+    sink_runs = {name: SinkRun(name, sink) for name, sink in sinks.items()}
     sealing = Sealing(context, ledger, sink_runs)
     sealing.compare()
     sealing.finish(None)
@@ -48,10 +49,11 @@ def seal_rest(context: RunContext, ledger: Ledger) -> None:
 class Sealing:
     """The manifests of one stream in a run. What a manifest could not be written for stays unsealed."""
 
-    def __init__(self, context: RunContext, ledger: Ledger, sink_runs: Mapping[str, SinkRun]) -> None:
+    def __init__(self, context: SealingContext, ledger: Ledger, sink_runs: Mapping[str, SinkRun]) -> None:
         self._context = context
         self._ledger = ledger
         self._sink_runs = sink_runs
+        self._agreement = Agreement(context, ledger)
         self._compared: set[str] = set()
 
     def compare(self) -> None:
@@ -61,7 +63,7 @@ class Sealing:
             if sink_run.error:
                 continue
             try:
-                proof = self._settled(name, place)
+                proof = self._agreement.settled(name, place)
             except CfauditError as error:
                 sink_run.fail(error if isinstance(error, SinkError) else SinkRefusedError(str(error)))
                 continue
@@ -87,68 +89,6 @@ class Sealing:
             if read or proof.unsealed or proof.fresh:
                 self._seal(name, read)
 
-    # -- the checkpoint and the chain ---------------------------------------------------------------
-
-    def _settled(self, name: str, place: ManifestPlace) -> Proof:
-        """Return what is remembered of the chain, with what was written since.
-
-        Raises:
-            SettingsError: the chain is another one than the checkpoint knows, or cannot be read.
-            SinkError: it cannot be read now.
-        """
-        progress, chain = self._ledger.progress(name), self._chain(name)
-        proof, before = progress.proof, None
-        if proof.sequence:
-            before = read_entry(place.store, chain, proof.sequence, place.keys)
-            if before is None or before.link.sha256 != proof.sha256:
-                what = "is not there" if before is None else "is another one than was written"
-                return self._begin_anew(name, place, f"{self._path(name, proof.sequence)} {what}; restore it")
-        while entry := read_entry(place.store, chain, proof.sequence + 1, place.keys):
-            if not entry.follows(before.link if before else None):
-                why = f"{self._path(name, entry.link.sequence)} does not follow the one before it; restore both"
-                return self._begin_anew(name, place, why)
-            require_trusted(entry, before, place.keys)
-            if entry.manifest.kind in _BESIDE:
-                proof = replace(proof, sequence=entry.link.sequence, sha256=entry.link.sha256)
-            elif _is_ours(entry.manifest, proof):
-                proof = _sealed(proof, entry.manifest, entry.link)
-            else:
-                return self._of_others(name, place, entry)
-            before = entry
-        return proof
-
-    def _of_others(self, name: str, place: ManifestPlace, entry: Entry) -> Proof:
-        """Go on where a state folder was lost, and else refuse to."""
-        progress = self._ledger.progress(name)
-        if not (progress.proof.sequence or progress.proof.unsealed or progress.rows or progress.intents):
-            newest = newest_entry(place.store, self._chain(name), place.keys)
-            if newest and newest.manifest.kind == "reset":  # written by a run that died right then
-                return Proof(newest.link.sequence, newest.link.sha256)
-            return self._reset(name, place, "the checkpoint was lost")
-        return self._begin_anew(name, place, _conflict(self._path(name, entry.link.sequence)))
-
-    def _begin_anew(self, name: str, place: ManifestPlace, why: str) -> Proof:
-        """Begin anew where the run is told to.
-
-        Raises:
-            SettingsError: it is not.
-        """
-        if not self._context.request.reset_proof:
-            raise SettingsError(
-                f"{why}, or go on with 'run --reset-proof', once, which records the break and may deliver events twice"
-            )
-        return self._reset(name, place, f"asked for: {why}")
-
-    def _reset(self, name: str, place: ManifestPlace, why: str) -> Proof:
-        newest = newest_entry(place.store, self._chain(name), place.keys)
-        made = reset(self._sealed(name, place), newest.link if newest else None, why)
-        link = write_entry(place.store, made, place.keys)
-        if link is None:
-            raise SettingsError(_conflict(self._path(name, made.sequence)))
-        _LOG.warning("chain of manifests begins anew", extra={"sink": name, "manifest": link.sequence, "why": why})
-        proof = self._ledger.progress(name).proof
-        return Proof(link.sequence, link.sha256, fresh=(), unsealed=proof.unsealed)
-
     # -- one manifest --------------------------------------------------------------------------------
 
     def _seal(self, name: str, read: ReadEntry | None) -> None:
@@ -161,22 +101,22 @@ class Sealing:
         except CfauditError as error:
             self._not_written(name, error)
             return
-        proof = _sealed(self._ledger.progress(name).proof, made, link)
+        proof = after(self._ledger.progress(name).proof, made, link)
         self._ledger.write(_with(name, proof), self._context.clock())
-        sink_run.sealed(f"{self._chain(name)}:{link}")
+        sink_run.sealed(f"{chain_in(self._ledger, name)}:{link}")
 
     def _written(self, name: str, place: ManifestPlace, read: ReadEntry | None) -> tuple[Manifest, Link]:
         """Write the next manifest; where others wrote one meanwhile that may stand there, behind that."""
         sealed, proof = self._sealed(name, place), self._ledger.progress(name).proof
         link = Link(proof.sequence, proof.sha256) if proof.sequence else None
-        before = read_entry(place.store, self._chain(name), link.sequence, place.keys) if link else None
+        before = read_entry(place.store, chain_in(self._ledger, name), link.sequence, place.keys) if link else None
         while True:
             made = following(sealed, link, read, merged_into=self._merged_into(name))
             if (written := write_entry(place.store, made, place.keys)) is not None:
                 return made, written
             entry = read_entry(place.store, made.chain, made.sequence, place.keys)
-            if entry is None or entry.manifest.kind not in _BESIDE or not entry.follows(link):
-                raise SettingsError(_conflict(self._path(name, made.sequence)))
+            if entry is None or entry.manifest.kind not in BESIDE or not entry.follows(link):
+                raise SettingsError(conflict(path_of(self._context, self._ledger, name, made.sequence)))
             require_trusted(entry, before, place.keys)
             link, before = entry.link, entry
 
@@ -191,7 +131,7 @@ class Sealing:
             sink_run.fail(SinkRefusedError(str(error)) if is_for_good else error)
 
     def _sealed(self, name: str, place: ManifestPlace) -> Sealed:
-        return Sealed(self._context, self._ledger.checkpoint, name, self._chain(name), place.location)
+        return Sealed(self._context, self._ledger.checkpoint, name, chain_in(self._ledger, name), place.location)
 
     def _merged_into(self, name: str) -> str | None:
         """Return the chain that goes on with that of a slice once all of the slice is delivered."""
@@ -200,34 +140,22 @@ class Sealing:
             return None
         return chain_of(replace(stream, slice=None).id, name)
 
-    def _chain(self, name: str) -> str:
-        return chain_of(self._ledger.checkpoint.stream.id, name)
 
-    def _path(self, name: str, sequence: int) -> str:
-        """Return how a manifest is called in an error."""
-        return f"'{self._context.manifests[name].location}: {FOLDER}/{name_of(self._chain(name), sequence)}'"
+def with_end(progress: SinkProgress, own: Checkpoint, sink: str) -> SinkProgress:
+    """Return what a stream's checkpoint says of a sink, with the end of a slice's chain, which its next manifest names.
 
-
-def _is_ours(manifest: Manifest, proof: Proof) -> bool:
-    """Say whether a manifest seals what waits in the checkpoint, and so was written by a run that died right then."""
-    waiting = entries(proof)
-    is_known = manifest.kind == "seal" and all(one in waiting for one in manifest.batches)
-    return is_known and not subtract(manifest.covered_total, proof.covered)
-
-
-def _sealed(proof: Proof, manifest: Manifest, link: Link) -> Proof:
-    """Return what is remembered, and still waits, once a manifest is written."""
-    named = {one.batch_id for one in manifest.batches}
-    closed = {one.window for one in manifest.gaps_closed}
-    return Proof(
-        link.sequence,
-        link.sha256,
-        covered=proof.covered,
-        fresh=subtract(proof.fresh, manifest.covered),
-        unsealed=tuple(one for one in proof.unsealed if one.batch_id not in named),
-        listed=tuple(sorted({*proof.listed, *(one.window for one in manifest.gaps_opened)} - closed)),
-        merged=tuple(one for one in proof.merged if one not in manifest.merged_from),
-    )
+    Args:
+        progress: what it says.
+        own: the checkpoint of the slice.
+        sink: which sink.
+    """
+    proof = own.sinks[sink].proof
+    if not proof.sequence:
+        return progress
+    chain = chain_of(own.stream.id, sink)
+    end = f"{chain}:{proof.sequence}:{proof.sha256}"
+    merged = tuple(dict.fromkeys((*progress.proof.merged, end)))
+    return replace(progress, proof=replace(progress.proof, merged=merged))
 
 
 def _with(name: str, proof: Proof) -> Change:
@@ -238,10 +166,3 @@ def _with(name: str, proof: Proof) -> Change:
         return replace(checkpoint, sinks={**checkpoint.sinks, name: replace(progress, proof=proof)})
 
     return change
-
-
-def _conflict(path: str) -> str:
-    return (
-        f"{path} was written by another run; two state folders write one chain, or this one was restored from an older "
-        "copy: restore the newest copy of the state folder"
-    )

@@ -19,16 +19,26 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from cfaudit_export.core.intervals import intersect, subtract, union
-from cfaudit_export.core.model import Checkpoint, Lateness, RunReport, SinkProgress, Stream, Window, floor_ms, iso
+from cfaudit_export.core.model import (
+    Checkpoint,
+    Lateness,
+    Proof,
+    RunReport,
+    SinkProgress,
+    Stream,
+    Window,
+    floor_ms,
+    iso,
+)
 from cfaudit_export.errors import CfauditError, LockedError, TryAgainError, worst
+from cfaudit_export.pipeline.agreement import require_key
 from cfaudit_export.pipeline.commit import observe, use_identity
 from cfaudit_export.pipeline.dedup.seen import forget, merge
 from cfaudit_export.pipeline.ledger import Change, Ledger, require_identity
 from cfaudit_export.pipeline.run import conduct
 from cfaudit_export.pipeline.run_context import RunContext
-from cfaudit_export.pipeline.sealing import seal_rest
+from cfaudit_export.pipeline.sealing import seal_rest, with_end
 from cfaudit_export.plugin.interfaces import CheckpointStore
-from cfaudit_export.proof.chain import chain_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -58,6 +68,7 @@ def run_slice(context: RunContext, waiting: LockWait) -> RunReport:
 
     Raises:
         LockedError: this slice or the stream is held, or part of the time is leased to a slice that is running.
+        SettingsError: the stream's manifests are signed, and no key is set.
         CheckpointDamagedError: a checkpoint cannot be read.
         TryAgainError: the store of the checkpoint cannot be reached.
     """
@@ -86,6 +97,7 @@ def _lease(context: RunContext, waiting: LockWait) -> None:
     with _held(context.store, context.stream, waiting) as stream:
         ledger = Ledger(context.store, stream)
         require_identity(ledger.checkpoint, context.identity)
+        require_key(context, ledger)
         for other in ledger.checkpoint.leased:
             if other != window and intersect([other], [window]):
                 _reclaim(context, ledger, other)
@@ -109,7 +121,7 @@ def _reclaim(context: RunContext, ledger: Ledger, window: Window) -> None:
         other = Ledger(context.store, stream)
         if other.promised():
             raise LockedError(f"{blocked} has pending batches; run that slice first")
-        seal_rest(replace(context, stream=stream), other)
+        seal_rest(replace(context, stream=stream), context.sinks, other)
         ledger.write(_released(other.checkpoint), context.clock())
         other.write(_uncounted, context.clock())
     _LOG.info("slice released unfinished", extra={"slice": str(window)})
@@ -138,7 +150,8 @@ def _begin(stream: Checkpoint, window: Window, sinks: Iterable[str]) -> Change:
             progress, mine = stream.sinks.get(name, SinkProgress()), own.sinks.get(name, SinkProgress())
             covered = union(*mine.covered, *intersect([window], progress.covered))
             since = mine.seen_since or progress.seen_since
-            changed[name] = _placed(replace(mine, covered=covered, seen_since=since), progress)
+            proof = _with_outside(mine, covered)
+            changed[name] = _placed(replace(mine, covered=covered, seen_since=since, proof=proof), progress)
         return replace(own, sinks=changed)
 
     return change
@@ -155,7 +168,7 @@ def _released(own: Checkpoint) -> Change:
             if new := subtract(progress.covered, mine.covered):
                 gained = union(*gained, *new)
                 mine = _added(mine, progress)
-            sinks[name] = _with_end(mine, progress, chain_of(own.stream.id, name))
+            sinks[name] = with_end(mine, own, name)
         for window in gained:
             inside = [gap for gap in own.gaps if intersect([gap.window], [window])]
             checkpoint = observe(window, inside, Lateness())(checkpoint)
@@ -180,6 +193,7 @@ def _added(mine: SinkProgress, progress: SinkProgress) -> SinkProgress:
     taken = replace(
         mine,
         covered=union(*mine.covered, *progress.covered),
+        proof=_with_outside(mine, progress.covered),
         seen=forget(seen, since) if since else seen,
         seen_since=since,
         rows=mine.rows + progress.rows,
@@ -189,12 +203,9 @@ def _added(mine: SinkProgress, progress: SinkProgress) -> SinkProgress:
     return _placed(taken, progress)
 
 
-def _with_end(mine: SinkProgress, progress: SinkProgress, chain: str) -> SinkProgress:
-    """Return what a sink has, with the end of the slice's chain of manifests, which the stream's next one names."""
-    if not progress.proof.sequence:
-        return mine
-    proof, end = mine.proof, f"{chain}:{progress.proof.sequence}:{progress.proof.sha256}"
-    return replace(mine, proof=replace(proof, merged=tuple(dict.fromkeys((*proof.merged, end)))))
+def _with_outside(mine: SinkProgress, covered: Iterable[Window]) -> Proof:
+    """Return what the chain says, where time counts as covered that another chain says so of."""
+    return replace(mine.proof, outside=union(*mine.proof.outside, *subtract(covered, mine.covered)))
 
 
 def _placed(mine: SinkProgress, other: SinkProgress) -> SinkProgress:

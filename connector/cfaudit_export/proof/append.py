@@ -3,8 +3,9 @@
 Several programs write one chain: runs, and between them `compact` and others that change on purpose what was sealed. So
 a number may be taken when it is to be written. What is there is read then, and the next number is tried.
 
-Where a chain is signed, only what one of the given keys signed is followed: to go on behind anything else would vouch
-for it. A chain that was begun without a key may be signed from any number on, and is then signed for ever.
+Where a chain is signed, only what one of the given keys signed is followed, and only with a key: to go on behind
+anything else would vouch for it. A chain that was begun without a key may be signed from any number on, and is then
+signed for ever.
 """
 
 from __future__ import annotations
@@ -146,15 +147,22 @@ def append(
 def require_trusted(entry: Entry, before: Entry | None, keys: Sequence[SigningKey]) -> None:
     """Refuse to go on behind a manifest that others may have written: unsigned in a signed chain, or by another key.
 
+    Without a key, a signed manifest is refused: what follows it unsigned proves nothing, and breaks the chain.
+
     Args:
         entry: the manifest.
         before: the one before it.
-        keys: what signs what is to follow; without any, nothing is refused.
+        keys: what signs what is to follow.
 
     Raises:
         SettingsError: it is one, or hands over to a key that is not among them.
     """
     name, change = name_of(entry.manifest.chain, entry.link.sequence), entry.manifest.key
+    if not keys and (entry.is_signed or (before and before.is_signed)):
+        raise SettingsError(
+            f"manifest '{name}' is signed, and no key is set; set integrity.key_file to that key, or export without "
+            "manifests, which proves nothing from then on, by integrity.manifests = false"
+        )
     if keys and change is not None and change.new not in {key.public.pem for key in keys}:
         raise SettingsError(f"manifest '{name}' says that the key was changed; set integrity.key_file to the new one")
     if not keys or entry.signers or not (entry.is_signed or (before and before.is_signed)):

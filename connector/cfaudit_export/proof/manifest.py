@@ -112,6 +112,27 @@ class Replacement:
 
 
 @dataclass(frozen=True, slots=True)
+class ErasedEntry:
+    """An event of which something was erased.
+
+    Attributes:
+        event_id: which event.
+        batch_id: its batch.
+        columns: what was erased of it: columns that are null now.
+        leaf: the digest of its row as it was exported, hex, so that the digest of the batch can still be made; None
+            where what was erased could be guessed by it, as the bodies had no nonce.
+    """
+
+    event_id: str
+    batch_id: str
+    columns: tuple[str, ...]
+    leaf: str | None = None
+
+    def __post_init__(self) -> None:
+        _require_digest(self.leaf)
+
+
+@dataclass(frozen=True, slots=True)
 class KeyEntry:
     """A change of keys, signed by both: from the next manifest on, the new one signs alone.
 
@@ -152,12 +173,12 @@ class Manifest:
         fidelity: how many events were stored by how they were read.
         tool: fingerprint of the source's tool.
         replaced: files that others took the place of, or that were removed.
-        erased: ids of events whose bodies were removed.
+        erased: events of which something was erased.
         key: the change of keys.
         merged_into: of a slice's last manifest, the chain that goes on with it.
         merged_from: of a stream's manifest, `<chain>:<sequence>:<sha256>` of slices that were taken back.
         reason: why a chain begins anew, or why files were removed.
-        checkpoint: digest of what the run remembered, for the next to notice an older copy of that.
+        checkpoint: digest of the time that the checkpoint covered, for the next run to notice that it was edited.
     """
 
     kind: Kind
@@ -183,7 +204,7 @@ class Manifest:
     fidelity: dict[str, int] = field(default_factory=dict)
     tool: str | None = None
     replaced: tuple[Replacement, ...] = ()
-    erased: tuple[str, ...] = ()
+    erased: tuple[ErasedEntry, ...] = ()
     key: KeyEntry | None = None
     merged_into: str | None = None
     merged_from: tuple[str, ...] = ()

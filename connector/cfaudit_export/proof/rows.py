@@ -6,6 +6,9 @@ SHA-256 of their text, in hex. So an event whose body was erased or is withheld 
 JSON in a column `body_sha256`, stand for bodies that are null. A number that JSON readers would round is written as a
 text of its digits.
 
+A reader who knows all of a text but a name can guess the name by its SHA-256. So where a row has a `body_nonce`, bytes
+that cannot be guessed, in hex, its bodies enter as SHA-256 of nonce and text. The nonce goes when the bodies go.
+
 `rows_sha256` of a batch is the SHA-256 of its leaves, sorted and put one after the other; `ids_sha256` that of its
 event ids, sorted and joined by line ends.
 """
@@ -27,8 +30,13 @@ from cfaudit_export.schema import COLUMNS
 BODIES = tuple(sorted(column.name for column in COLUMNS if column.kind == "json"))
 """The columns that enter by the digest of their text."""
 
-_KEPT = "body_sha256"
-PLACED = frozenset({"batch_id", _KEPT})
+KEPT = "body_sha256"
+"""The column with the digests of bodies that were erased, as JSON."""
+
+NONCE = "body_nonce"
+"""The column with bytes that are hashed before the bodies of a row, in hex."""
+
+PLACED = frozenset({"batch_id", KEPT, NONCE})
 """Columns that say how a row is kept, not what happened; they are in no leaf."""
 
 _HEX = re.compile(r"[0-9a-f]{64}")
@@ -69,18 +77,19 @@ def _rows(events: pa.Table) -> pa.Array:
     """Return every event as canonical JSON."""
     names = sorted(set(events.column_names) - PLACED, key=lambda name: name.encode("utf-16-be"))
     kept = _kept(events)
-    members = [_members(name, events[name].combine_chunks(), kept.get(name)) for name in names]
+    nonces = events[NONCE].combine_chunks() if NONCE in events.column_names else None
+    members = [_members(name, events[name].combine_chunks(), kept.get(name), nonces) for name in names]
     first, *others = members
     joined = pc.binary_join_element_wise(first, *others, ",", null_handling="skip")
     return pc.binary_join_element_wise("{", joined, "}", "")
 
 
-def _members(name: str, column: Any, kept: Any) -> Any:
+def _members(name: str, column: Any, kept: Any, nonces: Any) -> Any:
     """Return `"name":value` of every event, null where the column is; `kept` are digests of bodies that are gone."""
     key = f'"{_escaped(name)}":'
     kind = column.type
     if name in BODIES:
-        hashed = _hashed(column)
+        hashed = _hashed(column) if nonces is None or nonces.null_count == len(nonces) else _salted(column, nonces)
         return _quoted(key, hashed if kept is None else pc.coalesce(hashed, kept))
     if pa.types.is_timestamp(kind):
         return _numbers(key, pc.cast(pc.cast(column, _MICROSECONDS), pa.int64()))
@@ -97,9 +106,9 @@ def _members(name: str, column: Any, kept: Any) -> Any:
 
 def _kept(events: pa.Table) -> dict[str, Any]:
     """Return for each body the digests that were kept when it was erased."""
-    if _KEPT not in events.column_names or events[_KEPT].null_count == events.num_rows:
+    if KEPT not in events.column_names or events[KEPT].null_count == events.num_rows:
         return {}
-    said = [_digests(text) for text in events[_KEPT].to_pylist()]
+    said = [_digests(text) for text in events[KEPT].to_pylist()]
     return {name: pa.array([one.get(name) for one in said], pa.string()) for name in BODIES}
 
 
@@ -128,6 +137,36 @@ def _hashed(column: Any) -> Any:
         return _hashed_each(column)
     coded = column.dictionary_encode()
     return _hashed_each(coded.dictionary).take(coded.indices)
+
+
+def _salted(column: Any, nonces: Any) -> Any:
+    """Return the SHA-256 of every text behind its nonce, hex; of one that is no nonce, as of a row without."""
+    digests = [
+        None if text is None else hashlib.sha256(_nonce(nonce) + text).hexdigest()
+        for text, nonce in zip(pc.cast(column, pa.binary()).to_pylist(), nonces.to_pylist(), strict=True)
+    ]
+    return pa.array(digests, pa.string())
+
+
+def _nonce(text: str | None) -> bytes:
+    try:
+        return bytes.fromhex(text or "")
+    except ValueError:
+        return b""
+
+
+def body_digests(events: pa.Table) -> list[dict[str, str]]:
+    """Return of every event the digests with which its bodies enter its leaf, by column; those that are null have none.
+
+    As JSON in the column `body_sha256` they stand for the bodies once these are erased.
+    """
+    nonces = events[NONCE].combine_chunks() if NONCE in events.column_names else pa.nulls(len(events), pa.string())
+    kept = _kept(events)
+    names = [name for name in BODIES if name in events.column_names]
+    columns = {name: _salted(events[name].combine_chunks(), nonces) for name in names}
+    columns |= {name: pc.coalesce(columns[name], kept[name]) for name in names if name in kept}
+    rows = zip(*(columns[name].to_pylist() for name in names), strict=True)
+    return [{name: digest for name, digest in zip(names, row, strict=True) if digest} for row in rows]
 
 
 def _repeats(column: Any) -> bool:

@@ -28,7 +28,7 @@ FORMAT = 3
 _AHEAD = timedelta(days=1)
 # Where the model has a window, and where several.
 _ONE = ("window", "slice")
-_SEVERAL = ("covered", "leased", "completed", "fresh", "listed")
+_SEVERAL = ("covered", "leased", "completed", "fresh", "listed", "outside")
 
 
 def encode(checkpoint: Checkpoint) -> bytes:

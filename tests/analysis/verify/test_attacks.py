@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import subprocess
 import sys
@@ -15,9 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from cfaudit_export import Window
+from cfaudit_export.core.model import StoredFile
 from cfaudit_export.proof.chain import Anchor
 from cfaudit_export.proof.keys import new_key
-from cfaudit_export.proof.manifest import KeyEntry
+from cfaudit_export.proof.manifest import BatchPart, ErasedEntry, KeyEntry, Replacement
 
 AUDITOR = Path(__file__).with_name("auditor.py")
 FIRST = datetime(2026, 11, 1, tzinfo=UTC)
@@ -102,6 +104,31 @@ def double(export: Any) -> None:
     export.seal(export.store(3, rows=2, seed=99, event_id=ids[4:6]))
 
 
+def forge_retention(export: Any, keys: tuple[Any, ...] | None = None) -> None:
+    """Remove a file, and write a record that this was on purpose; without the key."""
+    path = export.files()[1]
+    content = path.read_bytes()
+    batch = BatchPart(path.stem, 20, None)
+    old = StoredFile(export.name(path), len(content), hashlib.sha256(content).hexdigest(), 20)
+    path.unlink()
+    removed = (Replacement((old,), None, (batch,)),)
+    export.append(export.manifest(kind="retention", replaced=removed, reason="older than a year"), keys or [new_key()])
+
+
+def forge_erasure(export: Any) -> None:
+    """Change a row, and write a record that something of it was erased; without the key."""
+    path = export.files()[1]
+    content = path.read_bytes()
+    old = StoredFile(export.name(path), len(content), hashlib.sha256(content).hexdigest(), 20)
+    rewrite(export)
+    content = path.read_bytes()
+    new = replace(old, bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+    event_id = pq.read_table(path, columns=["event_id"], partitioning=None)["event_id"][0].as_py()
+    changed = (Replacement((old,), new, (BatchPart(path.stem, 20, None),)),)
+    erased = (ErasedEntry(event_id, path.stem, ("actor_email",)),)
+    export.append(export.manifest(kind="retention", replaced=changed, erased=erased), [])
+
+
 def other_key(export: Any) -> None:
     export.append(export.manifest(), [new_key()])
 
@@ -155,6 +182,14 @@ ATTACKS = {
     "other key": Attack(other_key, ("Manifest 00000005  INVALID: signature verification failed (key ",)),
     "retired key": Attack(
         retired_key, ("Manifest 00000007  INVALID: signature verification failed (key {k}… was retired by manifest 5)",)
+    ),
+    "forged retention": Attack(
+        forge_retention,
+        ("Manifest 00000005  INVALID: signature verification failed (key ", "{1}  INVALID: not found"),
+    ),
+    "forged erasure": Attack(
+        forge_erasure,
+        ("Manifest 00000005  INVALID: not signed", "{1}  INVALID: its bytes are not those that were exported"),
     ),
     "double": Attack(double, ("Event ",)),
     "clock back": Attack(

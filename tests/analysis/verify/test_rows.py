@@ -19,7 +19,7 @@ from cfaudit_export.analysis.verify.extract import read_extract
 from cfaudit_export.core.model import StoredFile
 from cfaudit_export.errors import SettingsError
 from cfaudit_export.proof.chain import link_to
-from cfaudit_export.proof.manifest import BatchPart, Replacement
+from cfaudit_export.proof.manifest import BatchPart, ErasedEntry, Replacement
 from cfaudit_export.proof.rows import leaves, rows_sha256
 
 FIRST = datetime(2026, 11, 1, tzinfo=UTC)
@@ -138,7 +138,11 @@ def test_bodies_that_were_erased_on_purpose_leave_rows_that_still_prove(export: 
     )
     pq.write_table(erased.replace_schema_metadata(None), path)
     change = Replacement((old,), stored(export, path), parts(path))
-    export.seal(kind="retention", replaced=(change,), erased=tuple(table["event_id"].to_pylist()))
+    gone = tuple(
+        ErasedEntry(event_id, path.stem, ("event_raw",), leaf.hex())
+        for event_id, leaf in zip(table["event_id"].to_pylist(), leaves(table), strict=True)
+    )
+    export.seal(kind="retention", replaced=(change,), erased=gone)
     found = export.verify()
     assert found.exit_code == 0, list(found.lines)
 

@@ -124,6 +124,7 @@ class SealedFiles:
                 gaps_open=before.gaps_open,
                 quarantined=before.quarantined,
                 replaced=(replaced,),
+                checkpoint=before.checkpoint,
             )
 
         append(ManifestFolder(self.root / FOLDER), chain, build, self.keys)

@@ -8,6 +8,7 @@ trust     which manifests are signed, by which keys
 links     which manifests follow each other
 stamps    which manifests an authority has stamped, and when
 expected  what manifests say that is there
+intended  what was removed or erased on purpose
 files     what is there
 rows      whether rows are those that were exported, and none is there twice
 extract   rows that were taken out of a warehouse

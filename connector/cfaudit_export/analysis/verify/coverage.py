@@ -26,6 +26,7 @@ class ProvedCoverage:
         covered: the parts of it that manifests cover.
         proved: those of which nothing is missing and no file is wrong.
         gaps: what the server did not return.
+        removed: the days of the time that was asked about of which files were removed on purpose.
     """
 
     stream: Stream
@@ -33,6 +34,7 @@ class ProvedCoverage:
     covered: tuple[Window, ...]
     proved: tuple[Window, ...]
     gaps: tuple[GapEntry, ...]
+    removed: tuple[Window, ...] = ()
 
     @property
     def asked_for(self) -> timedelta:
@@ -67,6 +69,8 @@ def cover(
     since: datetime | None,
     until: datetime | None,
     shaken: Collection[str],
+    *,
+    removed: Sequence[Window] = (),
 ) -> ProvedCoverage:
     """Return what is proved of a stream between two times, by default from the first that is covered to the last.
 
@@ -76,16 +80,19 @@ def cover(
         since: start of the time, None for the first that is covered.
         until: end of the time, None for the last.
         shaken: ids of batches that are not as they were.
+        removed: days of its account of which files were removed on purpose. Without `since` the time begins behind
+            those with which it would begin.
     """
     everything = union(*(window for one in manifests for window in one.covered))
-    asked = _asked(everything, since, until)
+    asked = _asked(subtract(everything, removed) or everything, since, until)
     if asked is None:
         return ProvedCoverage(stream, None, (), (), ())
     covered = intersect([asked], everything)
     gaps = tuple(one for one in _open_gaps(manifests) if intersect([one.window], [asked]))
     lost = [one.window for one in gaps]
     lost += [batch.window for one in manifests for batch in one.batches if batch.batch_id in shaken]
-    return ProvedCoverage(stream, asked, covered, subtract(covered, lost), gaps)
+    gone = intersect([asked], removed)
+    return ProvedCoverage(stream, asked, covered, subtract(covered, [*lost, *gone]), gaps, gone)
 
 
 def coverage_findings(coverage: ProvedCoverage, manifests: Sequence[Manifest], *, alone: bool) -> Iterator[Finding]:

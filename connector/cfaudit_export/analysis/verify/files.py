@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -27,12 +28,14 @@ class CheckedFiles:
         expected: how many were to be there.
         findings: what is wrong.
         shaken: ids of the batches of which a file is not valid.
+        unerased: ids of batches of which a file is as it was before something in it was erased.
     """
 
     valid: list[tuple[KnownFile, FoundFile]] = field(default_factory=list)
     expected: int = 0
     findings: list[Finding] = field(default_factory=list)
     shaken: set[str] = field(default_factory=set)
+    unerased: set[str] = field(default_factory=set)
 
 
 def check_files(
@@ -62,12 +65,23 @@ def check_files(
             )
         )
     for name, known in sorted(wanted.items()):
-        if fault := faults.get(name, "not found"):
+        fault = faults.get(name, "not found")
+        if fault and name in there and _is_before_erasure(place, expected, there[name]):
+            what = "has what a record says was erased: run 'cfaudit-export erase' again, or an older copy was restored"
+            checked.findings.append(incomplete("file", what, name=escaped(name)))
+            checked.unerased |= known.batches
+        elif fault:
             checked.findings.append(invalid("file", name, fault))
             checked.shaken |= known.batches
     checked.valid += [(known, found) for known, found in present if not faults[known.file.name]]
     checked.findings += _strangers(place, expected, there.values(), covered)
     return checked
+
+
+def _is_before_erasure(place: Location, expected: ExpectedFiles, found: FoundFile) -> bool:
+    """Say whether a file is one whose place another of the same name was to take."""
+    digests = expected.replaced.get(found.name, ())
+    return bool(digests) and not found.fault and sha256_of(place, found) in digests
 
 
 def _fault(place: Location, known: KnownFile, found: FoundFile) -> str:
@@ -101,27 +115,38 @@ def _strangers(
 ) -> list[Finding]:
     """Return what is to be said of files that no manifest names, or that another took the place of."""
     findings: list[Finding] = []
-    older = between = merged = 0
+    counted: Counter[str] = Counter()
     for found in there:
-        name = found.name
-        if name in expected.files:
+        if found.name in expected.files:
             continue
-        if digests := expected.replaced.get(name):
-            if not found.fault and sha256_of(place, found) in digests:
-                merged += 1
-            else:
-                findings.append(invalid("file", escaped(name), "its bytes are not those that were exported"))
-        elif is_before(name, windows := covered.get(account_in(name) or "", ())):
-            older += 1
-        elif is_between(name, windows):
-            between += 1
+        kind = _kind_of_stranger(place, expected, found, covered)
+        if kind in _STRANGERS:
+            counted[kind] += 1
         else:
-            findings.append(invalid("file", escaped(name), "no manifest names it"))
-    if older:
-        findings.append(note("file", f"Of before the first manifest, and not looked at: {files_of(older)}"))
-    if between:
-        what = f"Of days that no manifest covers, and not proved: {files_of(between)}"
-        findings.append(incomplete("file", what))
-    if merged:
-        findings.append(note("file", f"Still there though others hold their rows: {files_of(merged)}"))
+            findings.append(invalid("file", escaped(found.name), kind))
+    for kind, (make, text) in _STRANGERS.items():
+        if counted[kind]:
+            findings.append(make("file", text.format(files_of(counted[kind]))))
     return findings
+
+
+_STRANGERS: dict[str, tuple[Callable[[str, str], Finding], str]] = {
+    "older": (note, "Of before the first manifest, and not looked at: {}"),
+    "between": (incomplete, "Of days that no manifest covers, and not proved: {}"),
+    "removed": (note, "Still there though a record says that they were removed: {} (run 'retention' again)"),
+    "merged": (note, "Still there though others hold their rows: {}"),
+}
+
+
+def _kind_of_stranger(
+    place: Location, expected: ExpectedFiles, found: FoundFile, covered: Mapping[str, Sequence[Window]]
+) -> str:
+    """Return which of `_STRANGERS` a file is, or what is wrong with it."""
+    if digests := expected.replaced.get(found.name):
+        if found.fault or sha256_of(place, found) not in digests:
+            return "its bytes are not those that were exported"
+        return "removed" if expected.is_removed(found.name) else "merged"
+    windows = covered.get(account_in(found.name) or "", ())
+    if is_before(found.name, windows):
+        return "older"
+    return "between" if is_between(found.name, windows) else "no manifest names it"

@@ -161,9 +161,9 @@ class _Rows:
         self.counts[id_] += len(table)
         if (batch := self._batches.get(id_)) is None or batch.removed_rows:
             return
-        if batch.entry.rows_sha256 is not None:
-            self._leaves[id_] += b"".join(leaves(table))
-        if batch.entry.rows_sha256 is None or self._ids_too:
+        if batch.entry.rows_sha256 is not None and not batch.rests_on_record:
+            self._leaves[id_] += b"".join(_leaves(table, batch))
+        if batch.entry.rows_sha256 is None or self._ids_too or batch.rests_on_record:
             self._ids[id_] += table["event_id"].to_pylist()
         if self.counts[id_] == batch.entry.rows:
             joined = bytes(self._leaves.pop(id_, b""))
@@ -178,7 +178,7 @@ class _Rows:
         if id_ not in self._digests:  # some of its rows were removed on purpose, or it has none
             return ""
         of_rows, of_ids = self._digests[id_]
-        if batch.entry.rows_sha256 is not None and not ids_only:
+        if batch.entry.rows_sha256 is not None and not ids_only and not batch.rests_on_record:
             return "" if of_rows == batch.entry.rows_sha256 else "its rows are not those that were exported"
         if batch.entry.ids_sha256 not in {None, of_ids}:
             return "its events are not those that were exported"
@@ -192,6 +192,16 @@ class _Rows:
             yield invalid("event", f"Event {escaped(id_, 80)}", f"is there {times}, in {escaped(where, 300)}")
         if len(found) > _MOST_DOUBLES:
             yield invalid("event", "Events", f"more than {_MOST_DOUBLES:,} are there twice; the others are not listed")
+
+
+def _leaves(table: pa.Table, batch: KnownBatch) -> list[bytes]:
+    """Return the leaves of rows; of those of which something was erased, the leaves that they had before."""
+    found = leaves(table)
+    if batch.erased:
+        for at, event_id in enumerate(table["event_id"].to_pylist()):
+            if (entry := batch.erased.get(event_id)) is not None and entry.leaf is not None:
+                found[at] = bytes.fromhex(entry.leaf)
+    return found
 
 
 @contextmanager

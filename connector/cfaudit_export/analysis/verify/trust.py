@@ -2,7 +2,8 @@
 
 Keys that are believed are those that were given, and those to which one of them handed over: a manifest of kind `key`
 is signed by the old key and by the new one. From there on the old one signs nothing more. Manifests from before
-signing was switched on have no signature; a later one that is signed has the digest of the one before it.
+signing was switched on have no signature; a later one that is signed has the digest of the one before it. Behind the
+first that is signed, all are.
 """
 
 from __future__ import annotations
@@ -33,12 +34,15 @@ def distrusted(records: Sequence[ManifestRecord], keys: Iterable[PublicKey]) -> 
     terms = _terms(records, {key.id: _Term(key) for key in keys})
     faults: dict[int, str] = {}
     following: ManifestRecord | None = None
+    signed = (one.sequence for one in records if one.envelope and one.manifest and not _fault(one, one.envelope, terms))
+    first_signed = min(signed, default=0)
     for record in reversed(records):
         if record.envelope is None or record.manifest is None:
             following = None
             continue
         fault = _fault(record, record.envelope, terms)
-        if fault and not record.envelope.signatures and following is not None and _follows(following, record):
+        is_older = record.sequence < first_signed and not record.envelope.signatures
+        if fault and is_older and following is not None and _follows(following, record):
             fault = ""
         if fault:
             faults[record.sequence] = fault

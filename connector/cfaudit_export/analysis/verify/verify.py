@@ -6,7 +6,7 @@ and which of that time is covered.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -19,6 +19,7 @@ from cfaudit_export.analysis.verify.anchors import anchored, check_anchors, chec
 from cfaudit_export.analysis.verify.expected import ExpectedFiles, KnownBatch, Scope, expect
 from cfaudit_export.analysis.verify.files import CheckedFiles, check_files
 from cfaudit_export.analysis.verify.findings import Finding, incomplete, invalid, manifest_label
+from cfaudit_export.analysis.verify.intended import removal_findings, removed_days
 from cfaudit_export.analysis.verify.links import check_links, check_merged, check_resets
 from cfaudit_export.analysis.verify.records import ManifestRecord, Records
 from cfaudit_export.analysis.verify.rows import CheckedRows, check_extract, check_files_rows
@@ -26,7 +27,7 @@ from cfaudit_export.analysis.verify.stamps import check_stamps
 from cfaudit_export.analysis.verify.trust import distrusted
 from cfaudit_export.analysis.verify.verified import End, Verified
 from cfaudit_export.core.escape import escaped
-from cfaudit_export.core.model import Window
+from cfaudit_export.core.model import Stream, Window
 from cfaudit_export.proof.chain import Anchor
 from cfaudit_export.proof.keys import PublicKey
 from cfaudit_export.proof.manifest import Manifest
@@ -83,22 +84,21 @@ def verify(place: Location | None, records: Records, asked: Asked, extract: Tabl
     chains = _Chains(records, asked)
     if not records.chains:
         return Verified((incomplete("chain", "No manifests were found; nothing is proved"),))
-    expected = expect(records.chains, alone=chains.alone)
+    expected = expect(records.chains, alone=chains.alone, doubted=chains.doubted)
     scope = Scope(asked.period, frozenset(asked.accounts))
     files = _files(place, expected, scope, chains.believed)
     rows = _rows(place, files, expected, asked, extract)
     streams = cov.by_stream(chains.believed)
-    shaken = files.shaken | rows.shaken
-    found = [
-        (one, cov.cover(one, streams.get(one, ()), asked.since, asked.until, shaken))
-        for one in cov.of_accounts(streams, asked.accounts)
-    ]
+    shaken, removed = files.shaken | rows.shaken, removed_days(expected.removals)
+    found = [(one, _cover(one, streams, asked, shaken, removed)) for one in cov.of_accounts(streams, asked.accounts)]
     lacking = [
         finding
         for stream, coverage in found
         for finding in cov.coverage_findings(coverage, streams.get(stream, ()), alone=len(found) == 1)
     ]
-    findings = [*chains.findings, *expected.findings, *files.findings, *rows.findings, *lacking, *chains.ends]
+    lost = [window for _, one in found for window in one.removed] if asked.period else []
+    told = removal_findings(expected.removals, scope, lost)
+    findings = [*chains.findings, *expected.findings, *files.findings, *rows.findings, *lacking, *told, *chains.ends]
     return Verified(
         findings=tuple(findings),
         coverage=tuple(coverage for _, coverage in found),
@@ -112,6 +112,17 @@ def verify(place: Location | None, records: Records, asked: Asked, extract: Tabl
     )
 
 
+def _cover(
+    stream: Stream,
+    streams: Mapping[Stream, Sequence[Manifest]],
+    asked: Asked,
+    shaken: Collection[str],
+    removed: Mapping[str, Sequence[Window]],
+) -> cov.ProvedCoverage:
+    gone = removed.get(stream.account_id, ())
+    return cov.cover(stream, streams.get(stream, ()), asked.since, asked.until, shaken, removed=gone)
+
+
 class _Chains:
     """What is to be said of the manifests alone.
 
@@ -121,6 +132,7 @@ class _Chains:
         findings: what is wrong.
         ends: what is to be said of where they end.
         valid: how many manifests are whole, signed and in order.
+        doubted: chain and number of those that are not believed.
     """
 
     def __init__(self, records: Records, asked: Asked) -> None:
@@ -129,6 +141,7 @@ class _Chains:
         self.believed: list[Manifest] = []
         self.findings = [invalid("manifest", escaped(name), "no manifest is named so") for name in records.strangers]
         self.valid = 0
+        self.doubted: set[tuple[str, int]] = set()
         for chain, some in chains.items():
             self._add(chain, some, asked)
         self.findings += check_merged(chains, alone=self.alone)
@@ -141,6 +154,7 @@ class _Chains:
         faults = {one.sequence: one.fault for one in some if one.fault}
         if asked.keys:
             faults |= distrusted(some, asked.keys)
+        self.doubted |= {(chain, number) for number in faults}
         self.findings += [
             invalid("manifest", manifest_label(chain, number, alone=self.alone), faults[number])
             for number in sorted(faults)
