@@ -21,6 +21,7 @@ from cfaudit_export.app.export import export
 from cfaudit_export.app.failover import candidates, choose
 from cfaudit_export.app.log import logging_through
 from cfaudit_export.app.ping import pinging
+from cfaudit_export.app.shared_budget import sharing_budget
 from cfaudit_export.app.side_by_side import side_by_side
 from cfaudit_export.app.sign_in import current_sign_in
 from cfaudit_export.core.intervals import cut
@@ -126,7 +127,7 @@ def _composed(
     if needs_sink and not settings.sink:
         installed = ", ".join(plugins.sinks) or "none"
         raise SettingsError(f"no sink is set; name one, as in --sink parquet (installed: {installed})")
-    return compose(settings, plugins, environ=environ, clock=clock, hide=hide)
+    return sharing_budget(compose(settings, plugins, environ=environ, clock=clock, hide=hide))
 
 
 @dataclass(frozen=True, slots=True)

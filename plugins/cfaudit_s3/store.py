@@ -119,6 +119,26 @@ class S3Store:
         if not self._bucket.delete(key) and self._bucket.head(key):
             raise TryAgainError(f"'{self._bucket.url(key)}' cannot be removed; grant s3:DeleteObject, then run again")
 
+    def find_shared(self, name: str) -> tuple[bytes, str] | None:
+        """Return a document of all workers; as `SharedDocuments.find_shared`."""
+        found = self._bucket.get(self._shared_key(name))
+        return None if found is None else (bytes(found.body), found.etag)
+
+    def swap_shared(self, name: str, content: bytes, *, expected: str | None) -> bool:
+        """Replace a document of all workers; as `SharedDocuments.swap_shared`."""
+        self._require_conditions()
+        key = self._shared_key(name)
+        if expected is None:
+            return self._bucket.put_new(key, content) is not None
+        return self._bucket.put_over(key, content, expected) is not None
+
+    def shared_now(self) -> float:
+        """Return the time by the store's clock; as `SharedDocuments.shared_now`."""
+        return self._bucket.now().timestamp()
+
+    def _shared_key(self, name: str) -> str:
+        return f"{self._config.prefix}shared/{name}.json"
+
     def _blob_key(self, stream_id: str, name: str) -> str:
         return f"{self._config.prefix}{stream_id}.quarantine/{name}"
 

@@ -40,8 +40,8 @@ def test_every_option_has_help_and_a_flag_that_shows_no_secret() -> None:
     about_machines = {"sql_memory_mb", "sql_threads", "sql_spill_mb"}
     secret = {"token_file", "token_keyring", "ping_url"}
     about_proof = {one.key for one in OPTIONS if one.key.startswith("integrity.")}
-    about_identity = {"identity.key_file"}
-    without = secret | about_servers | about_machines | about_proof | about_identity
+    about_others = {"identity.key_file", "budget.store", "budget.name", "budget.fallback_workers"}
+    without = secret | about_servers | about_machines | about_proof | about_others
     assert {one.key for one in OPTIONS if not one.flags} == without
 
 

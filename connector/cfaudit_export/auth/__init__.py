@@ -68,6 +68,16 @@ def credential_for(
     raise AccessError(f"no credential for '{server_url}'; run: {login_command(settings.profile)}, or set {VARIABLE}")
 
 
+def budget_owner(settings: Settings, credential: Credential) -> str:
+    """Return what tells whose budget of calls a credential spends, without its secret: a digest, or a sign-in's name.
+
+    Two tokens of one user are told apart, although they spend one budget.
+    """
+    if isinstance(credential, TokenCredential):
+        return credential.fingerprint
+    return f"{credential.kind} {settings.profile}"
+
+
 def header_values(headers: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:
     """Return headers with the values of the variables that are named for them.
 

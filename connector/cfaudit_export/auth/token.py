@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import stat
@@ -35,6 +36,11 @@ class TokenCredential:
     def kind(self) -> str:
         """The kind that the prefix tells, `token` without one."""
         return next((kind for prefix, kind in _KINDS.items() if self._token.startswith(prefix)), "token")
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of the token, from which it cannot be found."""
+        return hashlib.sha256(b"cfaudit-export budget\0" + self._token.encode()).hexdigest()
 
     async def token(self) -> str | None:
         """Return the token."""

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
+from cfaudit_export.plugin.shared_documents import SharedBudget
+
 T = TypeVar("T")
 
 FIRST_ACCOUNT = "first account"
@@ -68,12 +70,14 @@ class SharedResources:
             the accounts. Set with `setdefault`, or as a whole.
         own: what outlives a failure, and is about these sessions only.
         stop: tells what waits here that the run is to end.
+        budget: where workers share the budget of calls; None where each process has its own.
     """
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
         self.own: dict[str, Any] = {}
         self.stop = StopSignal()
+        self.budget: SharedBudget | None = None
         self._open: dict[str, tuple[Any, ExitStack]] = {}
         self._is_kept = False
 
@@ -92,7 +96,7 @@ class SharedResources:
             stop: tells it to end, where that is another signal than of this one.
         """
         other = SharedResources()
-        other.values, other.stop = self.values, stop or self.stop
+        other.values, other.stop, other.budget = self.values, stop or self.stop, self.budget
         return other
 
     def release(self, name: str) -> None:

@@ -15,6 +15,8 @@ from typing import Any
 
 from cfaudit_export.core.model import iso
 from cfaudit_export.errors import SettingsError, UsageError
+from cfaudit_export.settings.budget import Budget
+from cfaudit_export.settings.folders import default_state_dir, find_file
 from cfaudit_export.settings.identity import IdentitySettings
 from cfaudit_export.settings.integrity import Integrity
 from cfaudit_export.settings.layers import (
@@ -45,8 +47,6 @@ __all__ = [
     "load_settings",
 ]
 
-APPLICATION = "cfaudit-export"
-FILE_NAME = "cfaudit.toml"
 AUTO = "auto"
 # What a server URL, or a second source for gaps, is meant for where no source is named.
 _USUAL_SOURCE = "auditlogs"
@@ -64,6 +64,7 @@ class Settings:
         sinks: settings of sinks by name.
         transforms: settings of transforms by name.
         integrity: what is set about proof.
+        budget: what is set about the budget of calls.
         identity: what is set about the identity of events.
         checkpoint: settings of the checkpoint store; `store` is its name.
         file: the TOML file that was read, None without one.
@@ -101,6 +102,7 @@ class Settings:
     rescan: timedelta = timedelta(hours=6)
     max_wait: timedelta | None = None
     parallel: int = 4
+    budget: Budget = field(default_factory=Budget)
     recover: Mapping[str, Any] = field(default_factory=lambda: {"mode": "auto"})
     metrics_file: Path | None = None
     metrics_name: str | None = None
@@ -185,7 +187,7 @@ def load_settings(given: Given, *, environ: Mapping[str, str], now: datetime, di
         UsageError: a flag has a value it cannot have.
         SettingsError: a key is unknown, a value does not fit, the file cannot be read.
     """
-    file = _find_file(given.config, environ, directory)
+    file = find_file(given.config, environ, directory)
     layers = [flag_layer(given.flags), pair_layer(given.pairs), variable_layer(environ), file_layer(file)]
     said = [_read(layer, now) for layer in layers]
     if said[0].get("slice") and said[0].get("parallel", 1) > 1:
@@ -214,24 +216,6 @@ def _refuse_half_a_choice(said: Sequence[Mapping[str, Any]]) -> None:
         )
     if any("fill_gaps_from" in one for one in said):
         raise SettingsError(f"fill_gaps_from needs a first source that is named, not '{AUTO}' (there are {listed})")
-
-
-def default_state_dir() -> Path:
-    """Return the folder of this user for what is remembered between runs."""
-    import platformdirs
-
-    return platformdirs.user_state_path(APPLICATION)
-
-
-def _find_file(named: Path | None, environ: Mapping[str, str], directory: Path) -> Path | None:
-    import platformdirs
-
-    if named is not None:
-        return named.expanduser()
-    if variable := environ.get("CFAUDIT_CONFIG"):
-        return Path(variable).expanduser()
-    folders = (directory, platformdirs.user_config_path(APPLICATION))
-    return next((path for folder in folders if (path := folder / FILE_NAME).is_file()), None)
 
 
 def _read(layer: Layer, now: datetime) -> dict[str, Any]:
@@ -292,6 +276,7 @@ def _settled(merged: Tree, source: str, file: Path | None, now: datetime) -> Set
         "source": source,
         "recover": {"mode": "auto", **merged.get("recover", {})},
         "integrity": Integrity(**merged.get("integrity", {})),
+        "budget": Budget(**merged.get("budget", {})),
         "identity": IdentitySettings(**merged.get("identity", {})),
         "state_dir": merged.get("state_dir") or default_state_dir(),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cfaudit_export.settings import values
+from cfaudit_export.settings.budget import BUDGET_OPTIONS
 from cfaudit_export.settings.filters import FILTER_OPTIONS
 from cfaudit_export.settings.identity import IDENTITY_OPTIONS
 from cfaudit_export.settings.integrity import INTEGRITY_OPTIONS
@@ -222,6 +223,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "parallel", values.accounts_at_once, "accounts to export in parallel, up to 64", HOW, "N", ("--parallel",), "4"
     ),
+    *BUDGET_OPTIONS,
     Option(
         "metrics_file",
         values.path,

@@ -24,6 +24,7 @@ from cfaudit_export.core.times import parse_duration, parse_moment
 Reader = Callable[[Any, datetime], Any]
 ALL_ACCOUNTS = ("all",)
 MOST_PARALLEL = 64
+_LONGEST_LABEL = 200
 
 _ACCOUNT = re.compile(r"[0-9a-f]{32}")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
@@ -96,6 +97,14 @@ def length(given: Any, _now: datetime) -> timedelta:
     found = parse_duration(given.strip())
     if found > _LONGEST:
         raise _expected("a duration of at most 10000d", given)
+    return found
+
+
+def label(given: Any, now: datetime) -> str:
+    """Read a name that may be part of others."""
+    found = text(given, now)
+    if len(found) > _LONGEST_LABEL:
+        raise _expected(f"a name of at most {_LONGEST_LABEL} characters", given)
     return found
 
 

@@ -20,6 +20,7 @@ from cfaudit_export.core.model import Checkpoint
 from cfaudit_export.errors import CfauditError, CheckpointConflictError, LockedError, SettingsError, TryAgainError
 from cfaudit_export.plugin.interfaces import Versioned
 from cfaudit_export.stores.document import decode, encode, version_of
+from cfaudit_export.stores.shared_files import SharedFiles
 
 _STREAM_ID = re.compile(r"[0-9a-f]{16}")
 # A save takes milliseconds; who waits longer waits for a disk that hangs.
@@ -31,6 +32,7 @@ class FileStore:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._shared = SharedFiles(directory / "shared")
 
     def load(self, stream_id: str) -> Versioned | None:
         """Return the checkpoint of a stream, None when there is none."""
@@ -76,6 +78,18 @@ class FileStore:
             stream_id, dot, suffix = name.partition(".")
             if dot and suffix == "json" and _STREAM_ID.fullmatch(stream_id):
                 yield stream_id
+
+    def find_shared(self, name: str) -> tuple[bytes, str] | None:
+        """Return a document of all workers; as `SharedDocuments.find_shared`."""
+        return self._shared.find_shared(name)
+
+    def swap_shared(self, name: str, content: bytes, *, expected: str | None) -> bool:
+        """Replace a document of all workers; as `SharedDocuments.swap_shared`."""
+        return self._shared.swap_shared(name, content, expected=expected)
+
+    def shared_now(self) -> float:
+        """Return the time; as `SharedDocuments.shared_now`."""
+        return self._shared.shared_now()
 
     def _path(self, stream_id: str) -> Path:
         return self._directory / f"{stream_id}.json"

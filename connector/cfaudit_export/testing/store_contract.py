@@ -36,6 +36,7 @@ from cfaudit_export import (
 )
 from cfaudit_export.core.model import Intent, Lateness, Proof, Seen, SeenWindow, SinkProgress, Unsealed
 from cfaudit_export.plugin.interfaces import BlobStore
+from cfaudit_export.testing.shared_contract import SharedDocumentsContract
 
 T = TypeVar("T")
 NewStore = Callable[[], CheckpointStore]
@@ -97,7 +98,7 @@ def full_checkpoint(stream: Stream | None = None) -> Checkpoint:
     )
 
 
-class CheckpointStoreContract:
+class CheckpointStoreContract(SharedDocumentsContract):
     """Tests of `cfaudit_export.CheckpointStore`; a subclass gives the fixture `new_store`."""
 
     @pytest.fixture

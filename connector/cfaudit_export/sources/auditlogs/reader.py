@@ -139,8 +139,9 @@ class AuditLogsReader:
                     raise fault_error(outcome)
 
     async def _ask(self, query: Query) -> Page | Rejection | ToolFault | CallFailedError:
-        sent_at = await self._budget.acquire(self._target.cost)
         async with self._places:
+            # Here, right before it is sent: what is drawn of a shared budget is good for some seconds only.
+            sent_at = await self._budget.acquire(self._target.cost)
             try:
                 arguments = {**self._target.arguments, **query.arguments()}
                 most = self._size.most_bytes(query.limit)

@@ -161,8 +161,9 @@ class CodemodeReader:
                 raise fault_error(fault, self._target.account)
 
     async def _ask(self, asked: Parameters) -> Frame | CodemodeFault | CallFailedError:
-        sent_at = await self._budget.acquire(asked.pages)
         async with self._places:
+            # Here, right before it is sent: what is drawn of a shared budget is good for some seconds only.
+            sent_at = await self._budget.acquire(asked.pages)
             try:
                 arguments = {**self._target.arguments, "code": write_code(asked)}
                 reply = await self._session.call(self._target.tool, arguments)

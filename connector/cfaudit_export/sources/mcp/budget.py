@@ -8,17 +8,23 @@ there are more (developers.cloudflare.com/fundamentals/api/reference/limits).
 
 from __future__ import annotations
 
+import os
+import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import nullcontext
 from datetime import timedelta
+from functools import partial
 
 import anyio
+import anyio.to_thread
 
 from cfaudit_export.core.model import Window
 from cfaudit_export.errors import ThrottledError
 from cfaudit_export.plugin.records import SourceContext
+from cfaudit_export.plugin.shared_documents import SharedBudget
 from cfaudit_export.sources.mcp.call_window import WINDOW_SECONDS, CallWindow
+from cfaudit_export.sources.mcp.shared_quota import SharedQuota
 
 __all__ = ["WINDOW_SECONDS", "CallBudget", "shared_budget"]
 
@@ -28,9 +34,17 @@ _HOURLY = timedelta(days=1)
 
 def shared_budget(context: SourceContext, budget_calls: int) -> CallBudget:
     """Return the budget of a source, with its own counters; the first source of a process sets how many calls."""
-    made = CallBudget(budget_calls, context.max_wait_seconds)
+    made = CallBudget(budget_calls, context.max_wait_seconds, quota=_quota(context.shared.budget, budget_calls))
     budget: CallBudget = context.shared.values.setdefault("budget", made)
     return budget.beside()
+
+
+def _quota(shared: SharedBudget | None, budget_calls: int) -> SharedQuota | None:
+    """Return what all workers share; None where they share nothing, or calls are not limited."""
+    if shared is None or not budget_calls:
+        return None
+    worker = f"{socket.gethostname()} {os.getpid()}"
+    return SharedQuota(shared.store, shared.name, budget_calls, worker=worker, fallback_workers=shared.fallback_workers)
 
 
 class CallBudget:
@@ -54,6 +68,7 @@ class CallBudget:
         now: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
         window: CallWindow | None = None,
+        quota: SharedQuota | None = None,
     ) -> None:
         """Build a budget.
 
@@ -63,8 +78,10 @@ class CallBudget:
             now: a monotonic clock in seconds.
             sleep: waits that many seconds.
             window: the calls that other sources spend, too; in place of the numbers and the clock.
+            quota: the calls that other workers draw, too.
         """
         self._window = window or CallWindow(budget_calls, max_wait_seconds, now)
+        self._quota = quota
         self._sleep = sleep
         self._waited_before = self._window.waited_seconds
         self.now = self._window.now
@@ -76,7 +93,7 @@ class CallBudget:
 
     def beside(self) -> CallBudget:
         """Return the budget for another source: the same calls and pauses, and counters of its own."""
-        return CallBudget(0, None, sleep=self._sleep, window=self._window)
+        return CallBudget(0, None, sleep=self._sleep, window=self._window, quota=self._quota)
 
     @property
     def pauses(self) -> int:
@@ -90,7 +107,8 @@ class CallBudget:
 
     def left(self) -> int | None:
         """Return how many upstream calls may go out at once; None without a budget."""
-        return self._window.left()
+        left = self._window.left()
+        return left if left is None or self._quota is None else min(left, self._quota.left())
 
     def spare(self, kept: float = 0.5) -> int | None:
         """Return how many upstream calls are left while a share of the budget is kept; None without a budget."""
@@ -121,7 +139,7 @@ class CallBudget:
             ThrottledError: it would take longer than the run may wait.
         """
         window = self._window
-        if delay := window.spend(cost, is_backfill=self.is_backfill):
+        if delay := await self._spent(cost):
             with nullcontext() if self.is_backfill else window.hourly_waits():
                 while delay:
                     if not self.affords(delay):
@@ -131,9 +149,20 @@ class CallBudget:
                             retry_after_seconds=delay,
                         )
                     await self.wait(delay, "throttled" if window.is_paused else "budget spent")
-                    delay = window.spend(cost, is_backfill=self.is_backfill)
+                    delay = await self._spent(cost)
         self.calls += cost > 0
         return self.now()
+
+    async def _spent(self, cost: int) -> float:
+        """Count a call that may go out now, and return 0; or return how many seconds it has to wait first."""
+        window, is_backfill = self._window, self.is_backfill
+        quota = self._quota
+        if quota is not None and cost and (quota.has_news or not window.delay(cost, is_backfill=is_backfill)):
+            # The store may take its time. What was drawn is drawn, also where the caller is gone meanwhile.
+            draw = partial(quota.draw, window.counted(cost), is_backfill=is_backfill)
+            if delay := await anyio.to_thread.run_sync(draw, abandon_on_cancel=True):
+                return delay
+        return window.spend(cost, is_backfill=is_backfill)
 
     def served(self, cost: int) -> None:
         """Note that a call of at most `cost` upstream calls was answered, and not refused for being one too many."""
@@ -155,4 +184,7 @@ class CallBudget:
 
         A call sent at `sent_at` that was refused like another one before it tells of the same block, and nothing new.
         """
-        self.throttles += self._window.pause(seconds, sent_at)
+        is_news = self._window.pause(seconds, sent_at, learns=self._quota is None)
+        self.throttles += is_news
+        if is_news and self._quota is not None:
+            self._quota.blocked(seconds)

@@ -89,12 +89,16 @@ class CallWindow:
             self._share = share
             self._in_window = sum(self.counted(cost) for _at, cost in self._spent)
 
+    def delay(self, cost: int, *, is_backfill: bool) -> float:
+        """Return how many seconds a call has to wait, 0 for none."""
+        with self._turn:
+            delay = self._delay(cost)
+            return _YIELD_SECONDS if not delay and is_backfill and self._hourly_waiting else delay
+
     def spend(self, cost: int, *, is_backfill: bool) -> float:
         """Count a call that may go out now, and return 0; or return how many seconds it has to wait first."""
         with self._turn:
-            delay = self._delay(cost)
-            if not delay and is_backfill and self._hourly_waiting:
-                delay = _YIELD_SECONDS
+            delay = self.delay(cost, is_backfill=is_backfill)
             if not delay:
                 self._spent.append((self.now(), cost))
                 self._in_window += self.counted(cost)
@@ -127,8 +131,11 @@ class CallWindow:
         with self._turn:
             self._hourly_waiting += more
 
-    def pause(self, seconds: float, sent_at: float | None) -> bool:
-        """Hold all calls for so long, as `CallBudget.pause`; return whether that is news."""
+    def pause(self, seconds: float, sent_at: float | None, *, learns: bool = True) -> bool:
+        """Hold all calls for so long, as `CallBudget.pause`; return whether that is news.
+
+        What one of several workers was served teaches nothing: `learns` says whether it is all that was served.
+        """
         with self._turn:
             if sent_at is not None and sent_at <= self._blocked_at:
                 return False
@@ -140,7 +147,7 @@ class CallWindow:
                     extra={"calls_assumed": self._in_window},
                 )
                 self.assume(1)
-            if seconds >= _LEAST_BLOCK_SECONDS and not self.is_paused:
+            if learns and seconds >= _LEAST_BLOCK_SECONDS and not self.is_paused:
                 self._learn()
             self._blocked_at = self.now()
             self._paused_until = max(self._paused_until, self.now() + seconds)
