@@ -122,6 +122,7 @@ LAYERS = (
     ("cfaudit_sandbox",),
     ("cfaudit_export.pipeline.dedup", "cfaudit_export.analysis.files"),
     ("cfaudit_export.pipeline", "cfaudit_export.analysis.answers", "cfaudit_export.analysis.verify"),
+    ("cfaudit_export.analysis.rules",),
     ("cfaudit_export.testing", "cfaudit_export.analysis.render"),
     ("cfaudit_export.analysis",),
     ("cfaudit_export.app",),

@@ -45,6 +45,7 @@ COMMANDS = {
     "replay": ("replay", "Export", "Load quarantined events again"),
     "events": ("events", "Ask the server", "Show the newest events from the server"),
     "report": ("report", "Ask the exported data", "Summarise a period: activity, actors, failures, changes"),
+    "findings": ("findings", "Ask the exported data", "Show what deserves a look: suspicious changes, with reasons"),
     "timeline": ("timeline", "Ask the exported data", "Show who did what, step by step"),
     "sql": ("sql", "Ask the exported data", "Query exported data with SQL"),
     "compact": ("compact", "Ask the exported data", "Merge small files of past days"),

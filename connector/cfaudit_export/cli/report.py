@@ -68,7 +68,10 @@ def report(
     """
     from cfaudit_export.analysis.answers.report import make_report
     from cfaudit_export.analysis.files.database import open_data
+    from cfaudit_export.analysis.rules.findings import find
+    from cfaudit_export.analysis.rules.load import load_rules
 
+    rules = load_rules(settings.rules)
     zone = zone_of(shell, time_zone)
     place = open_data_location(settings, data)
     known, about = remembered(shell, settings, place), accounts(shell, settings, account)
@@ -78,23 +81,26 @@ def report(
     with open_data(place, Window(EPOCH, question.period.before), about, limits=limits(settings)) as opened:
         now, then = (known.coverage(period, about, opened.accounts) for period in (question.period, question.before))
         made = make_report(opened, question, coverage=now, coverage_before=then, now=shell.clock())
+        found = find(opened, question, rules, now=shell.clock())
     if proof:
         made = replace(made, proof=proof.state)
     if html:
+        from cfaudit_export.analysis.render.findings import section
         from cfaudit_export.analysis.render.report_page import report_page
 
-        save(report_page(made), html)
+        save(report_page(made, [section(found, question)]), html)
         shell.terminal.say(f"wrote '{html}'")
     if json:
         from cfaudit_export.analysis.render.jsonable import tree
 
-        shell.terminal.answer(as_json(tree(made)))
+        shell.terminal.answer(as_json({"findings": tree(found), **tree(made)}))
     elif html:
         shell.terminal.answer(html)
     else:
+        from cfaudit_export.analysis.render.findings import first_block
         from cfaudit_export.analysis.render.terminal import render_report
 
-        show(render_report(made))
+        show(render_report(made, first_block(found, question)))
     if proof and proof.exit_code == ExitCode.CHANGED:
         return ExitCode.CHANGED
     return ExitCode.INCOMPLETE if fail_on_gaps and not now.is_complete else ExitCode.OK

@@ -73,17 +73,23 @@ def timeline(
     """
     from cfaudit_export.analysis.answers.timeline import GAP, Focus, make_timeline
     from cfaudit_export.analysis.files.database import open_data
+    from cfaudit_export.analysis.rules.findings import find, history_start
+    from cfaudit_export.analysis.rules.load import load_rules
+    from cfaudit_export.cli.findings import marks
 
+    rules = load_rules(settings.rules)
     zone = zone_of(shell, time_zone)
     place = open_data_location(settings, data)
     known, about = remembered(shell, settings, place), accounts(shell, settings, account)
     period = chosen(shell, (around, length, since, until), _SINCE, known.until(about), zone)
     question = ask(settings, period, about, zone.key)
     proof = proved(place, public_key or (), anchor or (), period, about)
-    with open_data(place, Window(period.since - GAP, period.before + GAP), about, limits=limits(settings)) as opened:
+    history = Window(history_start(period.since), period.before + GAP)
+    with open_data(place, history, about, limits=limits(settings)) as opened:
         coverage = known.coverage(period, about, opened.accounts)
         focus = Focus(actor, resource, period.since + period.duration / 2 if around else None)
-        made = make_timeline(opened, question, focus, coverage=coverage, now=shell.clock())
+        marked = marks(find(opened, question, rules, now=shell.clock()))
+        made = make_timeline(opened, question, focus, coverage=coverage, now=shell.clock(), findings=marked)
     if proof:
         made = replace(made, proof=proof.state)
     if html:

@@ -29,6 +29,7 @@ from cfaudit_export.settings.layers import (
     variable_layer,
 )
 from cfaudit_export.settings.options import DEFAULT_PROFILE, OPTIONS, Option
+from cfaudit_export.settings.rules import RuleSettings
 from cfaudit_export.settings.values import ALL_ACCOUNTS
 
 AUTO_SOURCES = ("codemode", "auditlogs")
@@ -42,6 +43,7 @@ __all__ = [
     "IdentitySettings",
     "Integrity",
     "Option",
+    "RuleSettings",
     "Settings",
     "default_state_dir",
     "load_settings",
@@ -66,6 +68,7 @@ class Settings:
         integrity: what is set about proof.
         budget: what is set about the budget of calls.
         identity: what is set about the identity of events.
+        rules: what is set about rules.
         checkpoint: settings of the checkpoint store; `store` is its name.
         file: the TOML file that was read, None without one.
     """
@@ -110,6 +113,7 @@ class Settings:
     ping_url: str | None = field(default=None, repr=False)
     integrity: Integrity = field(default_factory=Integrity)
     identity: IdentitySettings = field(default_factory=IdentitySettings)
+    rules: RuleSettings = field(default_factory=RuleSettings)
     sql_memory_mb: int = 1024
     sql_threads: int | None = None
     sql_spill_mb: int = 10240
@@ -278,6 +282,7 @@ def _settled(merged: Tree, source: str, file: Path | None, now: datetime) -> Set
         "integrity": Integrity(**merged.get("integrity", {})),
         "budget": Budget(**merged.get("budget", {})),
         "identity": IdentitySettings(**merged.get("identity", {})),
+        "rules": RuleSettings(**merged.get("rules", {})),
         "state_dir": merged.get("state_dir") or default_state_dir(),
     }
     return Settings(**merged, file=file)

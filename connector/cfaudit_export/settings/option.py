@@ -18,6 +18,7 @@ WATCH = "Watching"
 PROOF = "Proof"
 PRIVACY = "Privacy"
 ASK = "Asking the exported data"
+RULES = "Rules and findings"
 
 DEFAULT_PROFILE = "default"
 

@@ -22,6 +22,7 @@ from cfaudit_export.settings.option import (
     WHERE,
     Option,
 )
+from cfaudit_export.settings.rules import RULE_OPTIONS
 from cfaudit_export.settings.sign_in import SIGN_IN_OPTIONS
 
 __all__ = [
@@ -270,6 +271,7 @@ OPTIONS: tuple[Option, ...] = (
         "MB",
         default="10240",
     ),
+    *RULE_OPTIONS,
     Option(
         "log_format",
         values.choice("text", "json"),

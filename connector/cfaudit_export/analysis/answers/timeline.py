@@ -30,7 +30,7 @@ MOST_EVENTS = 200_000
 _TARGETS = 3
 _ACTOR_COLUMNS = ("actor_email", "actor_id", "actor_token_name", "actor_token_id", "actor_type")
 _RESOURCE_COLUMNS = ("resource_id", "zone_name", "zone_id", "resource_type", "resource_product")
-_ALIKE = ("action", "description", "product", "type", "result")
+_ALIKE = ("action", "description", "product", "type", "result", "findings")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,7 @@ class TimelineStep:
         result: `success`, `failure`, ...; `unknown`.
         targets: some names of zones, or ids of resources, that it was done to.
         more_targets: how many there are beside them.
+        findings: what deserves a look about it: `high: DNSSEC switched off`.
     """
 
     first: datetime
@@ -75,6 +76,7 @@ class TimelineStep:
     result: str
     targets: tuple[str, ...]
     more_targets: int
+    findings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,15 +136,23 @@ class Timeline:
 
 
 def make_timeline(
-    data: EventDatabase, question: Question, focus: Focus, *, coverage: Coverage, now: datetime
+    data: EventDatabase,
+    question: Question,
+    focus: Focus,
+    *,
+    coverage: Coverage,
+    now: datetime,
+    findings: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Timeline:
-    """Return the timeline.
+    """Return the timeline; `findings` are what deserves a look, by id of the event.
 
     Raises:
         UsageError: there are more than `MOST_EVENTS` events.
         CfauditError: the data cannot be read.
     """
     rows = _events(data, question, focus)
+    for row in rows:
+        row["findings"] = (findings or {}).get(row["event_id"], ())
     has_focus = focus.actor is not None or focus.resource is not None
     others = [row for row in rows if not row["in_focus"]] if focus.around and has_focus else []
     return Timeline(
@@ -168,7 +178,8 @@ def _events(data: EventDatabase, question: Question, focus: Focus) -> list[dict[
             values[f"focus_{name}"] = wanted.lower()
     in_focus = " AND ".join(f"coalesce(({match}), FALSE)" for match in matches)
     rows = data.ask(
-        f"""SELECT event_time AS time, {in_focus} AS in_focus, {WHO}, {HOW}, {ACTION} AS action, {RESULT} AS result,
+        f"""SELECT event_id, event_time AS time, {in_focus} AS in_focus, {WHO}, {HOW},
+            {ACTION} AS action, {RESULT} AS result,
             nullif(action_description, '') AS description, nullif(resource_product, '') AS product,
             nullif(resource_type, '') AS type, coalesce(zone_name, resource_id) AS target,
             nullif(actor_ip_address, '') AS address

@@ -76,7 +76,9 @@ def _given(column: str) -> str:
 
 
 _TOKEN = f"coalesce({_given('actor_token_name')}, {_given('actor_token_id')})"
-_THING = "lower(concat_ws('/', resource_product, resource_type))"
+THING = "lower(concat_ws('/', resource_product, resource_type))"
+"""Product and type of the resource, as one text in lower case."""
+
 _DELETES = "'^(delete|remove|revoke|destroy)(d|s|ed)?\\b'"
 
 ACTOR_KIND = f"""CASE
@@ -114,6 +116,6 @@ _SORTS = {
 }
 SENSITIVE_SORT = f"""CASE
     WHEN {SIGN_IN} OR coalesce(action_type, '') = 'view' THEN NULL
-    {" ".join(f"WHEN regexp_matches({_THING}, '{pattern}') THEN '{sort}'" for sort, pattern in _SORTS.items())}
+    {" ".join(f"WHEN regexp_matches({THING}, '{pattern}') THEN '{sort}'" for sort, pattern in _SORTS.items())}
     WHEN coalesce(action_type, '') = 'delete' OR {BY_DESCRIPTION} THEN 'deletes'
     END"""

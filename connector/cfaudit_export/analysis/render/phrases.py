@@ -35,7 +35,7 @@ class Remark:
 
 def remarks(report: Report) -> list[Remark]:
     """Return what must be known before the numbers of a report are believed."""
-    found = [*_on_coverage(report.coverage, report.question), *_on_data(report)]
+    found = [*on_coverage(report.coverage, report.question), *_on_data(report)]
     if report.incomparable:
         found.append(Remark(f"no comparison: {report.incomparable}"))
     return [*found, *on_ignored(report.ignored)]
@@ -43,7 +43,7 @@ def remarks(report: Report) -> list[Remark]:
 
 def timeline_remarks(timeline: Timeline) -> list[Remark]:
     """Return what must be known before a timeline is believed."""
-    found = list(_on_coverage(timeline.coverage, timeline.question))
+    found = list(on_coverage(timeline.coverage, timeline.question))
     if not timeline.sessions:
         found.append(Remark("there are no such events in the period"))
     return [*found, *on_ignored(timeline.ignored)]
@@ -82,7 +82,8 @@ def step(one: TimelineStep) -> str:
     what = one.description or f"{one.action} {thing}"
     times = f"{one.count:,} x " if one.count > 1 else ""
     more = f" and {one.more_targets:,} more" if one.more_targets else ""
-    return f"{times}{what}" + (f": {', '.join(one.targets)}{more}" if one.targets else "")
+    marks = f"  [{'; '.join(one.findings)}]" if one.findings else ""
+    return f"{times}{what}" + (f": {', '.join(one.targets)}{more}" if one.targets else "") + marks
 
 
 def on_ignored(ignored: Sequence[Ignored]) -> list[Remark]:
@@ -140,7 +141,8 @@ def filters(question: Question) -> str:
     return ", ".join([*accounts, *(f"{name}={value}" for name, value in sorted(question.filters.items()))])
 
 
-def _on_coverage(coverage: Coverage, question: Question) -> Iterator[Remark]:
+def on_coverage(coverage: Coverage, question: Question) -> Iterator[Remark]:
+    """Yield what is to be said about how much of the period was exported."""
     for account in coverage.unknown[:_LISTED]:
         yield Remark(f"coverage of account {account} is unknown: {coverage.reason}", is_warning=True)
     if not coverage.unknown and not coverage.streams:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from cfaudit_export.analysis.answers.facts import Change, Report
@@ -25,8 +25,8 @@ _CREDENTIALS = {
 }
 
 
-def report_page(report: Report) -> str:
-    """Return the report as HTML.
+def report_page(report: Report, first: Iterable[Section] = ()) -> str:
+    """Return the report as HTML; `first` are sections before its own.
 
     Raises:
         SettingsError: what draws it is not installed.
@@ -41,7 +41,7 @@ def report_page(report: Report) -> str:
         made_at=phrases.moment(report.question, report.made_at),
         remarks=phrases.remarks(report),
         tiles=[(name, phrases.number(one.count), _against(one)) for name, one in counts],
-        sections=list(_sections(report)),
+        sections=[*first, *_sections(report)],
     )
 
 

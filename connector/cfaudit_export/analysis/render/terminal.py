@@ -25,8 +25,8 @@ _SHADES = " ░▒▓█"
 _STYLES = {FAILED: "bold red", NEW: "bold yellow"}
 
 
-def render_report(report: Report) -> Group:
-    """Return the report as rich shows it."""
+def render_report(report: Report, first: Iterable[Any] = ()) -> Group:
+    """Return the report as rich shows it; `first` comes before its sections."""
     head = [Line("Audit report", "bold"), Line(phrases.period(report.question))]
     if asked := phrases.filters(report.question):
         head.append(Line(f"only {asked}"))
@@ -34,7 +34,7 @@ def render_report(report: Report) -> Group:
     if report.proof:
         head.append(Line(f"proof: {report.proof}"))
     parts = [part for title, body in _sections(report) for part in (Text(), Line(title, "bold"), body)]
-    return Group(*head, *parts)
+    return Group(*head, *first, *parts)
 
 
 def render_timeline(timeline: Timeline) -> Group:

@@ -1,0 +1,1 @@
+"""Accounts as they are every week, and attacks that are planted in them."""
