@@ -43,7 +43,7 @@ CONDUCTORS = {"run", "slices", "deliver", "sealing", "agreement", "replay"}
 # Heavy or delicate libraries, and the only places that know them. Others may be used wherever they help.
 HOMES = {
     "airflow": ("cfaudit_airflow",),
-    "anyio": ("cfaudit_export.http.exchange", "cfaudit_export.sources", "cfaudit_export.auth"),
+    "anyio": ("cfaudit_export.http.exchange", "cfaudit_export.sources", "cfaudit_export.auth", "cfaudit_export.serve"),
     "authlib": ("cfaudit_export.auth", "cfaudit_export.sources", "cfaudit_sandbox"),
     # A report reads its files from where the S3 sink put them, with the credentials that this had.
     "boto3": ("cfaudit_s3", "cfaudit_export.analysis"),
@@ -57,15 +57,17 @@ HOMES = {
         "cfaudit_export.sources",
         "cfaudit_export.auth",
         "cfaudit_sandbox",
+        "cfaudit_export.serve.jwt",
         "cfaudit_export.app.ping",
         "cfaudit_export.app.stamp",
         "cfaudit_splunk",
     ),
     "isal": ("cfaudit_splunk",),
     "jinja2": ("cfaudit_export.analysis",),
+    "joserfc": ("cfaudit_export.serve.jwt",),
     "keyring": ("cfaudit_export.auth",),
-    "mcp": ("cfaudit_export.sources", "cfaudit_export.auth", "cfaudit_sandbox"),
-    "mcp_types": ("cfaudit_export.sources", "cfaudit_export.auth", "cfaudit_sandbox"),
+    "mcp": ("cfaudit_export.sources", "cfaudit_export.auth", "cfaudit_export.serve", "cfaudit_sandbox"),
+    "mcp_types": ("cfaudit_export.sources", "cfaudit_export.auth", "cfaudit_export.serve", "cfaudit_sandbox"),
     "opentelemetry": ("cfaudit_export.metrics.otlp",),
     "platformdirs": ("cfaudit_export.settings",),
     "pluggy": ("cfaudit_export.plugin.hookspecs", "cfaudit_export.plugin.loader", "cfaudit_export.plugin.registry"),
@@ -74,9 +76,9 @@ HOMES = {
     "rfc3161_client": ("cfaudit_export.proof.timestamp",),
     # A report is laid out where it is made, and printed by the command line.
     "rich": ("cfaudit_export.cli", "cfaudit_export.analysis"),
-    "starlette": ("cfaudit_sandbox",),
+    "starlette": ("cfaudit_sandbox", "cfaudit_export.serve"),
     "typer": ("cfaudit_export.cli",),
-    "uvicorn": ("cfaudit_sandbox",),
+    "uvicorn": ("cfaudit_sandbox", "cfaudit_export.serve.web"),
     "vl_convert": ("cfaudit_export.analysis",),
 }
 
@@ -86,9 +88,11 @@ WITH = {
     "botocore": "boto3",
     "cryptography": "authlib",
     "google": "google-cloud-bigquery",
+    "joserfc": "authlib",
     "markupsafe": "jinja2",
     "mcp_types": "mcp",
     "opentelemetry": "opentelemetry-sdk",
+    "pydantic": "mcp",
     "requests": "google-cloud-bigquery",
     "rfc3161_client": "rfc3161-client",
     "vl_convert": "vl-convert-python",
@@ -99,6 +103,7 @@ ASYNC = (
     "cfaudit_export.http.exchange",
     "cfaudit_export.sources",
     "cfaudit_export.auth",
+    "cfaudit_export.serve",
     "cfaudit_sandbox",
     "cfaudit_export.plugin.records",
 )
@@ -126,7 +131,7 @@ LAYERS = (
     ("cfaudit_export.testing", "cfaudit_export.analysis.render"),
     ("cfaudit_export.analysis",),
     ("cfaudit_export.app",),
-    ("cfaudit_export.api",),
+    ("cfaudit_export.api", "cfaudit_export.serve"),
     ("cfaudit_export.cli",),
     ("cfaudit_export.__main__",),
 )

@@ -48,6 +48,7 @@ COMMANDS = {
     "findings": ("findings", "Ask the exported data", "Show what deserves a look: suspicious changes, with reasons"),
     "timeline": ("timeline", "Ask the exported data", "Show who did what, step by step"),
     "sql": ("sql", "Ask the exported data", "Query exported data with SQL"),
+    "mcp": ("mcp", "Ask the exported data", "Serve exported data to AI assistants (MCP)"),
     "compact": ("compact", "Ask the exported data", "Merge small files of past days"),
     "retention": ("retention", "Ask the exported data", "Remove old days on purpose, on record"),
     "erase": ("erase", "Ask the exported data", "Erase a person from exported files, on record"),

@@ -135,8 +135,14 @@ class FileCatalog:
     def forget(self) -> None:
         """List anew at the next question: what was listed is not there any more."""
         self._list()
-        there = {one.found.name for one in self.candidates}
-        self._looked = {name: facts for name, facts in self._looked.items() if name in there}
+        there = {one.found.name: one.found for one in self.candidates}
+        # What could not be read may have been repaired since, and a name may stand for another file.
+        self._looked = {
+            name: facts
+            for name, facts in self._looked.items()
+            if isinstance(facts, DataFile) and there.get(name) == facts.found
+        }
+        self.__dict__.pop("listing", None)
 
 
 class CatalogDataset(ds.FileSystemDataset):  # type: ignore[misc]  # pyarrow has no types

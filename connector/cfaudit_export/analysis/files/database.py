@@ -100,6 +100,11 @@ class EventDatabase:
         return min((one.first for one in self.listing.files if one.first), default=None)
 
     @property
+    def last(self) -> datetime | None:
+        """Return the time of the latest event, None if there is none or it is unknown."""
+        return max((one.last for one in self.listing.files if one.last), default=None)
+
+    @property
     def accounts(self) -> tuple[str, ...]:
         """Return the accounts that have files."""
         return tuple(sorted({one.account_id for one in self.listing.files}))

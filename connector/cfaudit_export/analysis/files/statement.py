@@ -46,14 +46,33 @@ def answers(data: EventDatabase, text: str) -> Iterator[Answer]:
         raise _wrong(data, error) from error
 
 
+def select(data: EventDatabase, text: str, batch_rows: int = _BATCH_ROWS) -> Answer:
+    """Return the answer of one SELECT; nothing else is run. Take it before the next.
+
+    Raises:
+        UsageError: it is none, or wrong.
+        CfauditError: the data cannot be read.
+    """
+    duckdb = import_duckdb()
+    try:
+        found = data.connection.extract_statements(text)
+        if len(found) != 1 or found[0].type != duckdb.StatementType.SELECT:
+            raise UsageError("SQL: expected one SELECT")
+        reader = data.stoppable(partial(_run, data, found[0], batch_rows))
+        columns = _distinct(reader.schema)
+        return Answer(columns, _batches(data, reader, columns))
+    except (duckdb.Error, OSError, pa.ArrowException, MemoryError) as error:
+        raise _wrong(data, error) from error
+
+
 def is_complete(text: str) -> bool:
     """Say whether a text that is being typed ends its last statement, by a semicolon outside of quotes and comments."""
     bare = re.sub(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*(?:\n|$)|/\*.*?\*/", " ", text, flags=re.DOTALL)
     return bare.rstrip().endswith(";") and not set(bare) & {"'", '"'}
 
 
-def _run(data: EventDatabase, statement: Any) -> pa.RecordBatchReader:
-    return data.connection.sql(statement.query).to_arrow_reader(_BATCH_ROWS)
+def _run(data: EventDatabase, statement: Any, batch_rows: int = _BATCH_ROWS) -> pa.RecordBatchReader:
+    return data.connection.sql(statement.query).to_arrow_reader(batch_rows)
 
 
 def _run_guarded(data: EventDatabase, statement: Any) -> pa.RecordBatchReader:
