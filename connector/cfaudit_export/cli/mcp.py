@@ -17,6 +17,7 @@ from cfaudit_export.core.urls import without_secrets
 from cfaudit_export.errors import ExitCode, SettingsError, UsageError
 from cfaudit_export.settings import Settings, values
 from cfaudit_export.settings.options import LOGS
+from cfaudit_export.settings.rules import RuleSettings
 
 if TYPE_CHECKING:
     from cfaudit_export.serve.web import WebAccess
@@ -128,6 +129,10 @@ def mcp(
         raise UsageError("choose either --stdio or --http")
     # Who starts a server for itself means its own days; of callers over HTTP nothing is known.
     zone = "UTC" if http else local_zone(shell.environ)
+    if settings.rules != RuleSettings():
+        from cfaudit_export.analysis.rules.load import load_rules
+
+        load_rules(settings.rules)  # what is wrong with own rules is for who starts the server, not for who asks it
     order = ServeOrder(settings, _place(settings, place), _account(shell, account), not no_sql, compat, zone)
     if http is None:
         return _standard(shell, order)

@@ -59,6 +59,7 @@ class Archive:
         self._data: EventDatabase | None = None
         self._memory: Remembered | None = None
         self._read_at = 0.0
+        self._connections: list[Any] = []
 
     def __enter__(self) -> Self:
         return self
@@ -86,6 +87,26 @@ class Archive:
             self._data = open_data(place, None, pinned, limits=served_limits(self.order))
             self._read_at = self._ticks()
         return self._data
+
+    @contextmanager
+    def apart(self) -> Iterator[EventDatabase]:
+        """Open the events once more, for a question that keeps tables of them: those vanish with it.
+
+        Raises:
+            CfauditError: they cannot be read.
+        """
+        whole = self.data
+        with EventDatabase(whole.place, whole.catalog, limits=served_limits(self.order)) as data:
+            self._connections.append(data.connection)
+            try:
+                yield data
+            finally:
+                self._connections.remove(data.connection)
+
+    def interrupt(self) -> None:
+        """Stop what is being asked; from another thread."""
+        for one in [*self._connections, *([self._data.connection] if self._data else [])]:
+            one.interrupt()
 
     @property
     def memory(self) -> Remembered:
@@ -196,8 +217,7 @@ def bounded(archive: Archive, seconds: float) -> Iterator[None]:
         # Once is not enough: DuckDB forgets what came before it has begun.
         while not done.wait(_AGAIN_SECONDS):
             with suppress(Exception):
-                connection: Any = archive.data.connection
-                connection.interrupt()
+                archive.interrupt()
 
     watcher = Thread(target=watch, daemon=True)
     watcher.start()

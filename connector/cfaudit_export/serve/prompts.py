@@ -63,8 +63,8 @@ PROMPTS = {
             {"when": _WHEN, "time_zone": _ZONE},
             (),
             "Were there any suspicious changes made to my Cloudflare account around {when} (time zone {time_zone})? "
-            "Ask audit_timeline for that time, audit_report for what is unusual in it, and audit_event for each event "
-            "that matters. Say what happened in order, who did it, from where and by which credential, and "
+            "Ask audit_findings for that time, then audit_timeline for the order of what happened, and audit_event for "
+            "each event that matters. Say what happened in order, who did it, from where and by which credential, and "
             "what to do next.",
         ),
         PromptSpec(

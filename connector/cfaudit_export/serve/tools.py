@@ -84,6 +84,20 @@ TOOLS: tuple[ToolSpec, ...] = (
         {"max_bytes": _MAX_BYTES},
     ),
     ToolSpec(
+        "audit_findings",
+        "What deserves a look",
+        "What rules find suspicious: episodes of one actor in order, the worst first; each finding with its rule, why "
+        "it was raised, who, when, from where, what to do, and the event_ids to look at with audit_event.",
+        {
+            **_period("24h"),
+            "severity": _text("Only findings of at least this severity", enum=["low", "medium", "high"]),
+            "actor": _ACTOR,
+            "time_zone": _ZONE,
+            "account": _ACCOUNT,
+            "max_bytes": _MAX_BYTES,
+        },
+    ),
+    ToolSpec(
         "audit_timeline",
         "Who did what, step by step",
         "Sessions of each actor and credential in order, repeated steps folded with a count. For the sequence of "

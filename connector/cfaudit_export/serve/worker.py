@@ -99,10 +99,12 @@ def _tools() -> Mapping[str, Tool]:
     from cfaudit_export.serve.answers.events import answer_event, answer_events
     from cfaudit_export.serve.answers.holdings import answer_coverage
     from cfaudit_export.serve.answers.sql import answer_sql
+    from cfaudit_export.serve.answers.suspicions import answer_findings
     from cfaudit_export.serve.answers.timelines import answer_report, answer_timeline
 
     return {
         "audit_coverage": answer_coverage,
+        "audit_findings": answer_findings,
         "audit_timeline": answer_timeline,
         "audit_report": answer_report,
         "audit_events": answer_events,

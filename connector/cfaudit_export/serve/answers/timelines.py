@@ -18,7 +18,6 @@ from cfaudit_export.serve.tools import DEFAULT_BYTES
 
 _DAY, _WEEK = timedelta(hours=24), timedelta(days=7)
 _STEPS = (40, 12, 4)
-_TEMPORARY = ("observed", "past")
 
 
 def answer_timeline(archive: Archive, arguments: Mapping[str, Any]) -> AnswerDraft:
@@ -85,13 +84,10 @@ def answer_report(archive: Archive, arguments: Mapping[str, Any]) -> AnswerDraft
         CfauditError: the data cannot be read.
     """
     what = asked(archive, arguments, _WEEK)
-    question, data = _question(what), archive.data
+    question = _question(what)
     now, then = (archive.coverage(period, what.accounts) for period in (question.period, question.before))
-    try:
+    with archive.apart() as data:
         made = make_report(data, question, coverage=now, coverage_before=then, now=archive.now)
-    finally:
-        for name in _TEMPORARY:  # they hold every event of the period
-            data.run(f"DROP TABLE IF EXISTS {name}")
     return AnswerDraft(
         head(archive, what), _facts(made, what), _lists(made, what), _totals(made), made.totals.events.count
     )
