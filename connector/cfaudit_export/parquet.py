@@ -32,7 +32,7 @@ _GROUP_ROWS = 50_000
 _GROUP_BYTES = 32 << 20
 
 # Columns whose values hardly repeat, and those of them that let no reader skip a part of a file.
-_LONG = frozenset({"resource_request", "resource_response", "resource_value", "event_raw", "event_key"})
+_LONG = frozenset({"resource_request", "resource_response", "resource_value", "event_raw", "event_key", "body_nonce"})
 _DISTINCT = _LONG | {"event_id", "event_time", "resource_id", "raw_cf_ray_id", "raw_uri", "replaces"}
 _DELTAS = {
     "event_id": "DELTA_LENGTH_BYTE_ARRAY",

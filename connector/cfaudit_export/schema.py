@@ -114,6 +114,12 @@ COLUMNS: tuple[Column, ...] = (
         "how it was delivered",
         "The batch that brought it, by which manifests name it; null in what earlier versions wrote.",
     ),
+    Column(
+        "body_nonce",
+        "string",
+        "computed",
+        "With an identity key, hex of bytes that manifests hash before the JSON columns; null where those were erased.",
+    ),
 )
 
 

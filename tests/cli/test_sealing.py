@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,29 @@ def test_what_no_manifest_names_yet_is_not_merged(cli: Any, exported: tuple[str,
     assert files() == before
     assert cli("compact", "--data", "out", "-o", "integrity.manifests=false").code == 0
     assert len(files()) < len(before)
+
+
+def test_files_from_a_time_without_manifests_are_merged_with_each_other_in_the_end(
+    cli: Any, target: tuple[str, ...], key: tuple[str, ...]
+) -> None:
+    """While a run may still name them, they wait; when two whole runs have not, none will."""
+    small = ("-o", "sources.auditlogs.piece_rows=20", "-o", "sources.auditlogs.page_size=20")
+    off = ("-o", "integrity.manifests=false", "--since", "40d", "--until", "20d")
+    assert cli(*target, *small, *off).code == 0
+    before = files()
+    assert cli(*target, *small, *key).code == 0
+    assert cli("compact", "--data", "out", *key).code == 0
+    assert {*before} <= {*files()}
+    for path in before:
+        an_age_ago = path.stat().st_mtime - 7_200
+        os.utime(path, (an_age_ago, an_age_ago))
+    assert cli("compact", "--data", "out", *key).code == 0  # one run is not enough: it may have died
+    assert {*before} <= {*files()}
+    assert cli(*target, *key).code == 0
+    assert cli("compact", "--data", "out", *key).code == 0
+    merged = {path for path in before if not path.exists()}
+    assert merged
+    assert all(list(path.parent.glob("merged-*")) for path in merged)
 
 
 def test_a_compaction_that_died_before_it_said_so_says_so_later(

@@ -35,13 +35,13 @@ def test_version_1_has_only_grown() -> None:
 @pytest.mark.parametrize(
     ("columns", "complaint"),
     [
-        (COLUMNS[:-1], "'batch_id' was removed or moved"),
+        (COLUMNS[:-1], "'body_nonce' was removed or moved"),
         (COLUMNS[1:], "'event_id' was removed or moved"),
         ((*COLUMNS[:4], NEW, *COLUMNS[4:]), "'account_name' was removed or moved"),
         ((COLUMNS[1], COLUMNS[0], *COLUMNS[2:]), "'event_id' was removed or moved"),
         ((replace(COLUMNS[0], kind="int32"), *COLUMNS[1:]), "type of column 'event_id'"),
-        ((*COLUMNS[:-1], replace(COLUMNS[-1], kind="json")), "type of column 'batch_id'"),
-        ((*COLUMNS[:-1], replace(COLUMNS[-1], required=True)), "'batch_id'"),
+        ((*COLUMNS[:-1], replace(COLUMNS[-1], kind="json")), "type of column 'body_nonce'"),
+        ((*COLUMNS[:-1], replace(COLUMNS[-1], required=True)), "'body_nonce'"),
         ((replace(COLUMNS[0], required=False), *COLUMNS[1:]), "'event_id'"),
         ((*COLUMNS, replace(NEW, required=True)), "new column 'extra' must be nullable"),
     ],

@@ -42,7 +42,7 @@ def test_the_six_fields_leave_the_rest_null_and_stand_in_the_event(tmp_path: Pat
 
 def test_a_whole_record_fills_every_column(tmp_path: Path) -> None:
     events = read_batch(make_batch(tmp_path, rows=200, shape="whole"))
-    assert [name for name in events.column_names if events[name].null_count == 200] == ["replaces"]
+    assert [name for name in events.column_names if events[name].null_count == 200] == ["replaces", "body_nonce"]
     for name in ("event_raw", "resource_request", "resource_response", "resource_value"):
         for text in events[name].to_pylist():
             json.loads(text)

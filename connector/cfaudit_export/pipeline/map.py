@@ -23,7 +23,7 @@ def map_extract(extract: Extract, stream: Stream, connection: Connection, key: I
     """Return the events and shadows as a table of the schema, ascending by time.
 
     `fidelity` of an event is `trimmed` unless the source says otherwise, and `source` the stream's. With an
-    identity key, keys of events are made by it.
+    identity key, keys of events are made by it, and nonces for the digests of their bodies.
 
     Raises:
         ProtocolError: a required column is missing or holds nulls, or a column has a type that is not the schema's.
@@ -33,6 +33,10 @@ def map_extract(extract: Extract, stream: Stream, connection: Connection, key: I
     if extract.shadows is not None and extract.shadows.num_rows:
         keys = _shadow_keys(connection.account_id, _times(extract.shadows))
         table = pa.concat_tables([table, _table(extract.shadows, keys, SHADOW, origin)]).sort_by("event_time")
+    if key is not None:
+        at = table.column_names.index("body_nonce")
+        nonces = pa.array([key.nonce(one).hex() for one in table["event_id"].to_pylist()], pa.string())
+        table = table.set_column(at, table.schema.field(at), nonces)
     for column in COLUMNS:
         if column.required and table[column.name].null_count:
             raise ProtocolError(f"the source gave {table[column.name].null_count} events without '{column.name}'")

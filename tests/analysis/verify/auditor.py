@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 root, key, wrong, holes = Path(sys.argv[1]), Path(sys.argv[2]).read_text(), [], []
+PLACED = ("batch_id", "body_nonce", "body_sha256")
 BODIES = ("event_raw", "resource_request", "resource_response", "resource_value")
 sha = lambda data: hashlib.sha256(data).hexdigest()  # noqa: E731  # sixty lines are few
 
@@ -29,12 +30,14 @@ def signed(pem: str, payload: bytes, signatures: list[dict[str, str]]) -> bool:
 
 
 def leaf(row: dict[str, object]) -> bytes:
-    there = {name: value for name, value in row.items() if value is not None and name != "batch_id"}
-    said = {name: sha(str(value).encode()) if name in BODIES else value for name, value in there.items()}
+    there = {name: value for name, value in row.items() if value is not None and name not in PLACED}
+    salt = bytes.fromhex(str(row.get("body_nonce") or ""))
+    said = {name: sha(salt + str(value).encode()) if name in BODIES else value for name, value in there.items()}
+    said |= json.loads(str(row.get("body_sha256") or "{}"))
     return hashlib.sha256(json.dumps(said, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()).digest()
 
 
-files, batches, covered, rows, seen = {}, {}, [], {}, set()
+files, batches, covered, rows, seen, erased = {}, {}, [], {}, set(), {}
 for folder in sorted((root / "_cfaudit/manifests").glob("*/*")):
     before, trusted, number = None, key, 0
     for number, path in enumerate(sorted(folder.glob("*.json")), 1):
@@ -54,6 +57,9 @@ for folder in sorted((root / "_cfaudit/manifests").glob("*/*")):
                 files.pop(old["name"], None)
             if replaced["new"]:
                 files[replaced["new"]["name"]] = digests[replaced["new"]["name"]]
+            erased |= {} if replaced["new"] else {(part["batch_id"], ""): None for part in replaced["parts"]}
+        for one in said.get("erased", []):  # its leaf as it was; without one, its batch rests on the record
+            erased.setdefault((one["batch_id"], one["event_id"]), one["leaf"])
         for batch in said["batches"]:
             batches[batch["batch_id"]] = batch["rows_sha256"]
             files |= {file["name"]: digests[file["name"]] for file in batch["files"]}
@@ -68,16 +74,16 @@ for name, digest in files.items():
     for column in ("event_time", "ingested_at"):
         table = table.set_column(table.column_names.index(column), column, table[column].cast("int64"))
     for row in table.to_pylist():
-        rows.setdefault(row["batch_id"], []).append(leaf(row))
+        was = erased.get((row["batch_id"], row["event_id"]))
+        rows.setdefault(row["batch_id"], []).append(bytes.fromhex(was) if was else leaf(row))
         wrong += [f"{row['event_id']}: is there twice"] if row["event_id"] in seen else []
         seen.add(row["event_id"])
-wrong += [f"{id_}: other rows" for id_, digest in batches.items() if sha(b"".join(sorted(rows.get(id_, [])))) != digest]
+rests = {id_ for (id_, _), was in erased.items() if not was}
+rows = {id_: sha(b"".join(sorted(some))) for id_, some in rows.items()}
+wrong += [f"{id_}: other rows" for id_ in batches.keys() - rests if rows.get(id_) != batches[id_]]
 covered.sort()
 for earlier, later in zip(covered, covered[1:]):  # noqa: B905, RUF007  # of two lists, one is shorter
-    holes += (
-        [f"{earlier[1]} to {later[0]}: not covered"]
-        if later[0] > max(end for _, end in covered if _ <= earlier[0])
-        else []
-    )
+    if later[0] > max(end for start, end in covered if start <= earlier[0]):
+        holes.append(f"{earlier[1]} to {later[0]}: not covered")
 print("\n".join(wrong + holes))
 sys.exit(1 if wrong else 65 if holes else 0)

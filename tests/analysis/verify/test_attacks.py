@@ -16,6 +16,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from cfaudit_export import Window
+from cfaudit_export.analysis.files.open import open_location
+from cfaudit_export.analysis.removal.erase import erase
+from cfaudit_export.analysis.removal.person import Person
+from cfaudit_export.analysis.removal.record import Work
+from cfaudit_export.analysis.removal.storage import FolderStorage
+from cfaudit_export.analysis.removal.trusted import require_trusted_chains
 from cfaudit_export.core.model import StoredFile
 from cfaudit_export.proof.chain import Anchor
 from cfaudit_export.proof.keys import new_key
@@ -207,7 +213,21 @@ def rotate(export: Any) -> None:
     export.keys = (old, new)
 
 
-NO_ATTACKS: dict[str, Callable[[Any], object]] = {"nothing": lambda export: export, "rotate": rotate}
+def erase_with_key(export: Any) -> None:
+    """Erase an actor on record, as the command does."""
+    keys = export.keys
+    trusted = require_trusted_chains(open_location(str(export.root)), keys)
+    work = Work(FolderStorage(export.root), keys, lambda: export.clock)
+    emails = pq.read_table(export.files()[1], columns=["actor_email"], partitioning=None)["actor_email"].to_pylist()
+    assert list(erase(trusted, work, Person((next(one for one in emails if one),))))
+
+
+NO_ATTACKS: dict[str, Callable[[Any], object]] = {
+    "nothing": lambda export: export,
+    "rotate": rotate,
+    "retention on record": lambda export: forge_retention(export, export.keys),
+    "erasure on record": erase_with_key,
+}
 # What the auditor's program does not look for: it is short.
 BEYOND = {"clock back"}
 
@@ -234,7 +254,7 @@ def test_an_attack_shows(export: Any, name: str) -> None:
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
-@pytest.mark.parametrize("name", ["nothing", "rotate", *(name for name in ATTACKS if name not in BEYOND)])
+@pytest.mark.parametrize("name", [*NO_ATTACKS, *(name for name in ATTACKS if name not in BEYOND)])
 def test_the_program_of_an_auditor_comes_to_the_same_verdict(export: Any, name: str, tmp_path: Path) -> None:
     attacked(export, ATTACKS[name] if name in ATTACKS else Attack(NO_ATTACKS[name], ()))
     keys = export.keys[:1]

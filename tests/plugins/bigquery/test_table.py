@@ -77,7 +77,7 @@ def test_a_table_does_not_grow_where_that_is_not_wanted(standin: Any, batch: Bat
     standin.make_table(FIELDS[:-2])
     sink = standin.sink(create=False)
     for ask in (sink.check, lambda: sink.load(batch)):
-        with pytest.raises(SinkRefusedError, match="lacks the columns replaces, batch_id; .*create = true"):
+        with pytest.raises(SinkRefusedError, match="lacks the columns batch_id, body_nonce; .*create = true"):
             ask()
     assert standin.tables()["proj.audit.events"]["schema"]["fields"] == FIELDS[:-2]
 

@@ -3,7 +3,8 @@
 Before files are merged, their bytes are compared with what their manifests say. When the merged file is there, and
 before the others are removed, a manifest of kind `compaction` names both, and the rows of each batch in the new one. A
 crash before that leaves all files; the next run writes the manifest then. Files that no manifest names yet wait: the
-manifest that will name them would name files that are gone.
+manifest that will name them would name files that are gone. A file that is older than two whole runs of its stream
+which did not name it, or than the end of its slice, was stored while no manifests were written: none will name it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from cfaudit_export.proof.manifest import BatchPart, Manifest, Replacement
 from cfaudit_export.proof.rows import leaves, rows_sha256
 from cfaudit_export.schema import SCHEMA_VERSION
 
+_CLOCKS = timedelta(hours=1)  # so far may those of this machine and of the disk's be apart
 _ABOVE = 4  # so many folders above the data are looked at for manifests
 _LOG = logging.getLogger(__name__)
 
@@ -45,12 +47,14 @@ class SealedFiles:
         files: by name, each with its chain.
         keys: what signs.
         now: the time.
+        closed: by stream, the time of which every file is named that ever will be.
     """
 
     root: Path | None = None
     files: dict[str, tuple[StoredFile, str]] = field(default_factory=dict)
     keys: tuple[SigningKey, ...] = ()
     now: datetime | None = None
+    closed: dict[str, datetime] = field(default_factory=dict)
 
     def groups(self, files: Sequence[DataFile]) -> list[list[DataFile]]:
         """Return the files that may be merged with each other, each at least two."""
@@ -62,15 +66,20 @@ class SealedFiles:
             elif (known := self.files.get(self._name(one.found.path))) is not None:
                 # Only the column tells the rows of batches apart once they are in one file.
                 found[known[1] if "batch_id" in one.columns.names else ""].append(one)
-            elif "batch_id" in one.columns.names:
+            elif "batch_id" in one.columns.names and not self._stays_unnamed(one):
                 waiting += 1
-            else:  # of a version that wrote no manifests
+            else:  # of a version, or a time, that wrote no manifests
                 found[""].append(one)
         if waiting:
             _LOG.info("files are not merged: no manifest names them yet", extra={"files": waiting})
         if self.root is not None:  # those that cannot be told apart are named by manifests, and stay as they are
             found[""] = [one for one in found[""] if self._name(one.found.path) not in self.files]
         return [group for group in found.values() if len(group) > 1]
+
+    def _stays_unnamed(self, one: DataFile) -> bool:
+        closed = self.closed.get(one.notes.get("cfaudit_stream", ""))
+        written_at = datetime.fromtimestamp(Path(one.found.path).stat().st_mtime, UTC)
+        return closed is not None and written_at < closed - _CLOCKS
 
     def require_intact(self, files: Iterable[DataFile]) -> None:
         """Compare files with what their manifests say.
@@ -150,6 +159,7 @@ def sealed_files(data: Path, keys: Sequence[SigningKey], now: datetime) -> Seale
         return SealedFiles()
     store = ManifestFolder(root / FOLDER)
     files: dict[str, tuple[StoredFile, str]] = {}
+    closed: dict[str, datetime] = {}
     for folder in sorted((root / FOLDER).glob("*/*")):
         chain = f"{folder.parent.name}/{folder.name}"
         newest = newest_entry(store, chain, keys)
@@ -157,11 +167,21 @@ def sealed_files(data: Path, keys: Sequence[SigningKey], now: datetime) -> Seale
             continue
         if newest.is_signed and not keys:
             raise SettingsError("the manifests there are signed; set integrity.key_file, as for the runs that export")
+        ends: list[datetime] = []
         for sequence in range(1, newest.link.sequence + 1):
             entry = read_entry(store, chain, sequence, keys)
             if entry is not None:  # if not, that is for `verify` to tell
                 _apply(entry.manifest, files)
-    return SealedFiles(root, files, tuple(keys), now)
+                ends += _ends(entry.manifest)
+        if len(ends) > 1:
+            closed[folder.parent.name] = sorted(ends)[-2]
+    return SealedFiles(root, files, tuple(keys), now, closed)
+
+
+def _ends(manifest: Manifest) -> list[datetime]:
+    """Return when a run ended whose manifest names all that was delivered; twice for the last run of a slice."""
+    is_end = manifest.kind == "seal" and manifest.read is not None
+    return [manifest.sealed_at] * (2 if is_end and manifest.merged_into else is_end)
 
 
 def _apply(manifest: Manifest, files: dict[str, tuple[StoredFile, str]]) -> None:

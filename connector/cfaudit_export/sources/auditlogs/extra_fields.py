@@ -14,7 +14,7 @@ from cfaudit_export.sources.auditlogs.decode import FIELDS
 _ALIASES = {"id": "event_id"}
 _OURS = {
     *("event_id", "event_key", "event_time", "account_id", "fidelity", "source", "ingested_at", "event_raw"),
-    *("replaces", "batch_id"),
+    *("replaces", "batch_id", "body_nonce"),
 }
 _KINDS = {column.name: column.kind for column in COLUMNS if column.name not in _OURS | FIELDS.keys()}
 
