@@ -9,10 +9,11 @@ in nothing but time and target are one step, with a count.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from cfaudit_export.analysis.answers.before_after import BodyChange, changes_before
 from cfaudit_export.analysis.answers.coverage import Coverage
 from cfaudit_export.analysis.answers.queries import HOW, WHO, actor, credential
 from cfaudit_export.analysis.answers.question import Question
@@ -26,6 +27,9 @@ GAP = timedelta(minutes=30)
 
 MOST_EVENTS = 200_000
 """How many events a timeline is made of at most; more cannot be read by a person."""
+
+COMPARED = 200
+"""How many changes are compared with the event before at most: of the first steps of one event."""
 
 _TARGETS = 3
 _ACTOR_COLUMNS = ("actor_email", "actor_id", "actor_token_name", "actor_token_id", "actor_type")
@@ -55,6 +59,7 @@ class TimelineStep:
     Attributes:
         first: when it was done first.
         last: when it was done last.
+        event_id: of the first event.
         count: how often.
         action: `create`, `update`, `delete`, ...; `unknown`.
         description: what was done, as the records describe it.
@@ -64,10 +69,12 @@ class TimelineStep:
         targets: some names of zones, or ids of resources, that it was done to.
         more_targets: how many there are beside them.
         findings: what deserves a look about it: `high: DNSSEC switched off`.
+        change: what it changed, of a step of one event; None where there is nothing to compare with.
     """
 
     first: datetime
     last: datetime
+    event_id: str
     count: int
     action: str
     description: str | None
@@ -77,6 +84,7 @@ class TimelineStep:
     targets: tuple[str, ...]
     more_targets: int
     findings: tuple[str, ...] = ()
+    change: BodyChange | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +161,7 @@ def make_timeline(
     rows = _events(data, question, focus)
     for row in rows:
         row["findings"] = (findings or {}).get(row["event_id"], ())
+    sessions = _sessions((row for row in rows if row["in_focus"]), question)
     has_focus = focus.actor is not None or focus.resource is not None
     others = [row for row in rows if not row["in_focus"]] if focus.around and has_focus else []
     return Timeline(
@@ -162,8 +171,18 @@ def make_timeline(
         made_at=now,
         ignored=data.listing.ignored,
         coverage=coverage,
-        sessions=_sessions((row for row in rows if row["in_focus"]), question),
+        sessions=_compared(data, sessions),
         others=_sessions(others, question),
+    )
+
+
+def _compared(data: EventDatabase, sessions: tuple[ActorSession, ...]) -> tuple[ActorSession, ...]:
+    """Return sessions whose first steps of one event say what they changed."""
+    single = [step.event_id for session in sessions for step in session.steps if step.count == 1][:COMPARED]
+    found = changes_before(data, single)
+    return tuple(
+        replace(one, steps=tuple(replace(step, change=found.get(step.event_id)) for step in one.steps))
+        for one in sessions
     )
 
 
@@ -242,6 +261,7 @@ def _step(rows: list[Mapping[str, Any]]) -> TimelineStep:
     return TimelineStep(
         first=rows[0]["time"],
         last=rows[-1]["time"],
+        event_id=rows[0]["event_id"],
         count=len(rows),
         **{name: rows[0][name] for name in _ALIKE},
         targets=tuple(targets[:_TARGETS]),

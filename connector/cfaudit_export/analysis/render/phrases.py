@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from cfaudit_export.analysis.answers.before_after import DiffLine
 from cfaudit_export.analysis.answers.coverage import Coverage
 from cfaudit_export.analysis.answers.facts import Change, Outcome, Report
 from cfaudit_export.analysis.answers.question import Question
@@ -16,6 +17,7 @@ from cfaudit_export.core.times import show_duration
 
 UNKNOWN = "unknown"
 _LISTED = 3
+_DIFFERENCES = 6
 
 FIDELITY = {
     "full": "whole records",
@@ -84,6 +86,20 @@ def step(one: TimelineStep) -> str:
     more = f" and {one.more_targets:,} more" if one.more_targets else ""
     marks = f"  [{'; '.join(one.findings)}]" if one.findings else ""
     return f"{times}{what}" + (f": {', '.join(one.targets)}{more}" if one.targets else "") + marks
+
+
+def differences(one: TimelineStep) -> list[str]:
+    """Return what a step changed, a line for each value, as in `~ ttl: 300 -> 60`."""
+    if one.change is None or not one.change.lines:
+        return []
+    lines = [_line(line) for line in one.change.lines[:_DIFFERENCES]]
+    left = len(one.change.lines) - len(lines) + one.change.left_out
+    return [*lines, *([f"and {left:,} more"] if left else [])]
+
+
+def _line(one: DiffLine) -> str:
+    values = " -> ".join(value for value in (one.old, one.new) if value)
+    return f"{one.sign} {one.path or 'value'}: {values}"
 
 
 def on_ignored(ignored: Sequence[Ignored]) -> list[Remark]:

@@ -121,6 +121,8 @@ def _session(session: ActorSession, question: Question) -> Iterator[Any]:
             yield Line(f"{done}  {FAILED}", _STYLES[FAILED], indent=12)
         else:
             yield Line(done, indent=12)
+        for line in phrases.differences(step):
+            yield Line(f"            {line}", "dim", indent=14)
     if len(session.steps) > _STEPS:
         yield Line(f"  and {len(session.steps) - _STEPS:,} more steps", "dim")
 

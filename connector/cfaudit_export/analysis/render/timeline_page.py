@@ -45,6 +45,7 @@ def _described(session: ActorSession, timeline: Timeline) -> dict[str, Any]:
             phrases.moment(timeline.question, step.first, "%H:%M:%S"),
             phrases.step(step),
             FAILED if step.result == "failure" else "",
+            phrases.differences(step),
         )
         for step in session.steps[:_MOST_STEPS]
     ]
