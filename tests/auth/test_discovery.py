@@ -117,6 +117,15 @@ def test_metadata_of_another_issuer_is_refused(server: Scripted, issuer: object)
         found_at(f"{server.url}/mcp")
 
 
+@pytest.mark.parametrize(("document", "asked"), [("/mcp/", "/mcp"), ("/mcp", "/mcp/")])
+def test_a_document_about_the_place_with_a_slash_more_or_less_is_about_it(
+    server: Scripted, document: str, asked: str
+) -> None:
+    server.page(f"POST {asked}", status=401, www_authenticate="Bearer")
+    server.page(f"{RESOURCE}{asked}", {"resource": f"{{url}}{document}", "authorization_servers": ["{url}"]})
+    assert found_at(f"{server.url}{asked}").audience == f"{server.url}{document}"
+
+
 def test_a_bare_slash_does_not_make_another_issuer(server: Scripted) -> None:
     server.page(f"{RESOURCE}/mcp", {"resource": "{url}/mcp", "authorization_servers": ["{url}/"]})
     assert found_at(f"{server.url}/mcp").issuer == server.url

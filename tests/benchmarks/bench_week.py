@@ -31,6 +31,7 @@ from cfaudit_export.plugin.records import Recover, SourceContext
 from cfaudit_export.sources.auditlogs import AuditLogsConfig
 from cfaudit_export.sources.auditlogs.source import AuditLogsSource
 from cfaudit_export.sources.mcp.budget import CallBudget
+from cfaudit_export.sources.paging.facets import CANDIDATES
 from cfaudit_export.stores.file import FileStore
 from cfaudit_parquet import ParquetConfig
 from cfaudit_parquet.sink import ParquetSink
@@ -40,6 +41,7 @@ START = datetime(2026, 11, 20, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 ODD = "delegated-service"
 _THROTTLE_CALLS = 1_200
+_UPSTREAM = 3  # calls of the API that a tool call costs with a token, on servers that look it up each time
 _COLUMNS = ["event_id", "replaces", "fidelity", "action_type"]
 _ARRIVING_SECONDS = 0.2  # in which every call that is on its way arrives and is answered
 
@@ -127,6 +129,8 @@ def week(hours: int, events: int) -> None:
 
 def comes_back(odd: int, token: str, budget: int, first: int, later: int) -> None:
     print(f"\n{odd} refused rows in 300 events of 2.4 h, {token} token, budget {budget or 'unlimited'}")
+    values = sum(map(len, CANDIDATES.values()))
+    print(f"  bound of a run with columns: {values} values to ask for, {_UPSTREAM * values} upstream calls")
     with tempfile.TemporaryDirectory() as folder:
         poison = {ODD: odd} if odd else {}
         cron = made(Path(folder), events=300, span_seconds=2.4 * 3_600, poison=poison)

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow.dataset as ds
 import pytest
 
+from cfaudit_export.errors import ExitCode
 from cfaudit_sandbox import Sandbox, SandboxOptions, World
 
 EVENTS = 300
@@ -217,3 +218,29 @@ def test_a_slice_needs_both_its_ends(cli: Any, target: tuple[str, ...]) -> None:
     assert result.line == (
         "cfaudit-export: a slice needs since and until, as 'cfaudit-export plan --slices' gives them"
     )
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("--rescan", "99999d"),
+        ("--rescan", "999999999d"),
+        ("--settle-lag", "99999d"),
+        ("--since", "0001-01-01"),
+        ("--since", "9999-12-31T23:59:59.999999Z"),
+        ("--until", "0001-01-01T00:00:00Z"),
+        ("--max-wait", "99999999d"),
+        *(
+            ("-o", f"sources.auditlogs.{name}={value}")
+            for name in ("timeout_seconds", "retry_seconds", "budget_calls", "page_size")
+            for value in ("nan", "-inf", "1e400", "-1", "99999999999999999999")
+        ),
+    ],
+    ids=" ".join,
+)
+def test_no_value_of_a_setting_is_a_fault_of_the_program(
+    cli: Any, target: tuple[str, ...], given: tuple[str, str]
+) -> None:
+    result = cli(*target, "--recover", "off", *given, "--log-format", "text")
+    assert result.code in (ExitCode.OK, ExitCode.USAGE, ExitCode.SETTINGS), result.err
+    assert "Traceback" not in result.err

@@ -67,6 +67,17 @@ def test_rows_that_came_trimmed_are_completed_when_there_are_calls_to_spare(rig:
     assert rig.run(recover="auto").sinks[0].rows == 0
 
 
+def test_columns_that_lack_for_a_day_are_a_warning_or_where_that_is_asked_for_a_failure(
+    rig: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert rig.run(recover="auto", config=POOR, fail_on_trimmed=True).exit_code == ExitCode.OK
+    rig.now += DAY + HOUR
+    assert rig.run(recover="auto", config=POOR).exit_code == ExitCode.OK
+    assert "columns are missing for more than a day" in caplog.messages
+    assert rig.run(recover="auto", config=POOR, fail_on_trimmed=True).exit_code == ExitCode.INCOMPLETE
+    assert rig.run(recover="auto", fail_on_trimmed=True).exit_code == ExitCode.OK
+
+
 def test_rows_beside_gaps_are_completed_within_the_budget_of_a_user(rig_of: Callable[..., Any]) -> None:
     rig = rig_of(events=200, span_seconds=4 * 3600.0, ties=0.0, twins=0.0, poison={"delegated-service": 4})
     rig.run(recover="auto", token="user", config={"budget_calls": 320}, max_wait=0.0)

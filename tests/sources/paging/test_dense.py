@@ -197,7 +197,7 @@ def test_small_dense_logs_are_read_completely(world: World) -> None:
 
 
 @pytest.mark.soak
-@settings(max_examples=20_000, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=4_000, deadline=None, suppress_health_check=list(HealthCheck))
 @given(WORLDS)
 def test_thousands_of_small_dense_logs_are_read_completely(world: World) -> None:
     assert_read_completely(world)
