@@ -58,6 +58,7 @@ PUBLIC = {
     "cfaudit_export.core.durable": "Durable files and folders",
     "cfaudit_export.core.urls": "URLs",
     "cfaudit_export.core.redaction": "Hiding secrets",
+    "cfaudit_export.core.secret_file": "Files of secrets",
     "cfaudit_export.http.echoes": "Secrets that servers repeat",
     "cfaudit_export.http.aws": "Replies to boto3 that end",
     "cfaudit_export.http.bounded_requests": "Replies to requests that end",

@@ -21,6 +21,7 @@ PUBLIC = {
     "cfaudit_export.core.disk",
     "cfaudit_export.core.durable",
     "cfaudit_export.core.redaction",
+    "cfaudit_export.core.secret_file",
     "cfaudit_export.http.aws",
     "cfaudit_export.http.bounded_requests",
     "cfaudit_export.http.echoes",
@@ -48,7 +49,7 @@ HOMES = {
     # A report reads its files from where the S3 sink put them, with the credentials that this had.
     "boto3": ("cfaudit_s3", "cfaudit_export.analysis"),
     "botocore": ("cfaudit_s3", "cfaudit_export.analysis", "cfaudit_export.http.aws"),
-    "cryptography": ("cfaudit_export.proof",),
+    "cryptography": ("cfaudit_export.proof", "cfaudit_redact"),
     "duckdb": ("cfaudit_export.analysis",),
     "filelock": ("cfaudit_export.stores", "cfaudit_export.auth", "cfaudit_export.analysis"),
     "google": ("cfaudit_bigquery",),

@@ -33,7 +33,7 @@ def transforms_of(settings: Settings, plugins: Plugins, *, with_sinks: bool = Tr
     def named(names: tuple[str, ...]) -> tuple[NamedTransform, ...]:
         for name in names:
             if name not in built:
-                built[name] = _built(settings, plugins, name)
+                built[name] = built_transform(settings, plugins, name)
         return tuple(built[name] for name in names)
 
     sinks = settings.sink if with_sinks else ()
@@ -79,7 +79,13 @@ def require_transformed(settings: Settings, refused_by: str, to: str) -> None:
             )
 
 
-def _built(settings: Settings, plugins: Plugins, name: str) -> NamedTransform:
+def built_transform(settings: Settings, plugins: Plugins, name: str) -> NamedTransform:
+    """Return a transform, built.
+
+    Raises:
+        PluginError: it is missing, broken or in conflict.
+        SettingsError: its settings do not fit it.
+    """
     from cfaudit_export.pipeline.transform import NamedTransform
     from cfaudit_export.plugin.registry import build_config
 

@@ -52,6 +52,8 @@ COMMANDS = {
     "compact": ("compact", "Ask the exported data", "Merge small files of past days"),
     "retention": ("retention", "Ask the exported data", "Remove old days on purpose, on record"),
     "erase": ("erase", "Ask the exported data", "Erase a person from exported files, on record"),
+    "pseudonym": ("pseudonym", "Look inside", "Show the pseudonyms of a person"),
+    "reveal": ("pseudonym", "Look inside", "Decrypt values in a text from stdin"),
     "plugins": ("about", "Look inside", "List installed plugins, and why broken ones fail"),
     "schema": ("about", "Look inside", "Print the schema of exported events"),
 }

@@ -21,7 +21,8 @@ from cfaudit_export.cli.shell import Shell
 from cfaudit_export.core.jsonable import as_json
 from cfaudit_export.core.model import EPOCH, Checkpoint, Window, floor_ms, iso
 from cfaudit_export.errors import CfauditError, ExitCode, SettingsError, UsageError, worst
-from cfaudit_export.pipeline.ledger import Ledger, require_identity
+from cfaudit_export.pipeline.begun import require_identity
+from cfaudit_export.pipeline.ledger import Ledger
 from cfaudit_export.settings import Settings
 
 if TYPE_CHECKING:

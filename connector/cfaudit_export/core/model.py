@@ -418,6 +418,21 @@ class SinkProgress:
 
 
 @dataclass(frozen=True, slots=True)
+class Applied:
+    """A transform that events of a stream went through.
+
+    Attributes:
+        digest: SHA-256 of its settings without secrets, hex.
+        since: when a run applied it with these settings first.
+        memo: what the transform itself wants to have remembered; nothing secret.
+    """
+
+    digest: str
+    since: datetime
+    memo: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Checkpoint:
     """All that is remembered of a stream between two runs.
 
@@ -430,6 +445,7 @@ class Checkpoint:
         tool: fingerprint of the source's tool when it was last used; a change is drift.
         updated_at: when it was last written.
         leased: time leased to slices of the stream; only they export it, until it is released.
+        transforms: what its events went through, by the names of transforms.
         identity: id of the identity key that its events are known by; None for keys that need no secret.
         format: version of this document.
         signature: `<key id>:<base64>` by the key that signs manifests; None where none is set.
@@ -442,6 +458,7 @@ class Checkpoint:
     tool: str | None = None
     updated_at: datetime = EPOCH
     leased: tuple[Window, ...] = ()
+    transforms: dict[str, Applied] = field(default_factory=dict)
     identity: str | None = None
     format: int = 3
     signature: str | None = None

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from cfaudit_export.core.identity_key import IdentityKey
 from cfaudit_export.core.intervals import intersect, subtract, union
 from cfaudit_export.core.model import (
     Checkpoint,
@@ -155,11 +154,6 @@ def settle_horizon(sinks: Iterable[str], seen_since: datetime) -> Change:
 def use_tool(fingerprint: str) -> Change:
     """Remember what the source's tool looks like."""
     return lambda checkpoint: replace(checkpoint, tool=fingerprint)
-
-
-def use_identity(key: IdentityKey | None) -> Change:
-    """Remember by which identity key the events of the stream are known."""
-    return lambda checkpoint: replace(checkpoint, identity=key.id if key else None)
 
 
 def _added(one: Lateness, other: Lateness) -> Lateness:

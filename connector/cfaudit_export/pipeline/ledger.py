@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
-from cfaudit_export.core.identity_key import IdentityKey
 from cfaudit_export.core.model import UNNAMED_ACCOUNT, Checkpoint, Intent, SinkProgress, Stream
 from cfaudit_export.errors import CheckpointDamagedError, SettingsError
 from cfaudit_export.plugin.interfaces import CheckpointStore
@@ -106,23 +105,6 @@ def require_same_name(store: CheckpointStore, stream: Stream, *, is_named: bool,
     raise SettingsError(
         f"an account was exported before without its id; if it is '{stream.account_id}', {go_on}, as otherwise all its "
         f"events are delivered again; if it is another one, use --account {stream.account_id}"
-    )
-
-
-def require_identity(checkpoint: Checkpoint, key: IdentityKey | None) -> None:
-    """See whether events of a stream that has delivered some would get other keys than those had.
-
-    Raises:
-        SettingsError: they would: all of them would be taken for new ones.
-    """
-    has_some = any(one.rows or one.intents or one.quarantined for one in checkpoint.sinks.values())
-    if not has_some or checkpoint.identity == (key and key.id):
-        return
-    begun = f"with identity key {checkpoint.identity}" if checkpoint.identity else "without an identity key"
-    wanted = "set identity.key_file to that key" if checkpoint.identity else "remove identity.key_file"
-    raise SettingsError(
-        f"stream '{checkpoint.stream.id}' was begun {begun}; its events would be taken for new ones. Either {wanted}, "
-        "or begin a new export with another state_dir and another place"
     )
 
 

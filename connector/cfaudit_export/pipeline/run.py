@@ -15,13 +15,14 @@ from cfaudit_export.core.gaps import open_gaps
 from cfaudit_export.core.intervals import intersect, subtract, union
 from cfaudit_export.core.model import RunReport, Window
 from cfaudit_export.errors import CfauditError, ExitCode, worst
+from cfaudit_export.pipeline.begun import begin, require_identity, require_same_pseudonyms, say_notes
 from cfaudit_export.pipeline.clocks import time_to_plan_by
-from cfaudit_export.pipeline.commit import settle_horizon, use_identity, use_tool
+from cfaudit_export.pipeline.commit import settle_horizon, use_tool
 from cfaudit_export.pipeline.dedup.again import known_gaps, part_of, unseen_windows
 from cfaudit_export.pipeline.dedup.seen import within
 from cfaudit_export.pipeline.dedup.trimmed import to_read
 from cfaudit_export.pipeline.deliver import Delivery, SinkPart
-from cfaudit_export.pipeline.ledger import Ledger, require_identity
+from cfaudit_export.pipeline.ledger import Ledger
 from cfaudit_export.pipeline.load import SinkRun
 from cfaudit_export.pipeline.map import map_extract
 from cfaudit_export.pipeline.plan import Plan, PlanStep, plan_stream
@@ -83,6 +84,7 @@ class _Run:
         plan = None
         try:
             require_identity(self._ledger.checkpoint, self._context.identity)
+            require_same_pseudonyms(self._ledger.checkpoint, self._context.transforms.all)
             with self._context.trace("settle"):
                 self._delivery.refuse_other_places()
                 self._sealing.compare()
@@ -113,7 +115,7 @@ class _Run:
             _LOG.info("continuing where another source stopped", extra={"was": was, "is": now})
         elif known and known != found:
             _LOG.warning("the source's tool has changed", extra={"was": known, "is": found})
-        begun = use_identity(self._context.identity)
+        begun = begin(self._context.identity, self._context.transforms.all, self._started_at)
         self._ledger.write(lambda checkpoint: begun(use_tool(found)(checkpoint)), self._context.clock())
 
     def _plan(self) -> Plan:
@@ -234,6 +236,7 @@ class _Run:
         sinks = tuple(sink_run.report() for sink_run in self._sink_runs.values())
         gaps = open_gaps(self._ledger.checkpoint, self._sink_runs)
         codes = [sink.exit_code for sink in sinks]
+        say_notes(self._context.transforms.all)
         if self._error:
             codes.append(self._error.exit_code)
         if gaps or any(map(self._is_refused, self._sink_runs)):

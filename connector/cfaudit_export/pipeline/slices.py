@@ -32,9 +32,10 @@ from cfaudit_export.core.model import (
 )
 from cfaudit_export.errors import CfauditError, LockedError, TryAgainError, worst
 from cfaudit_export.pipeline.agreement import require_key
-from cfaudit_export.pipeline.commit import observe, use_identity
+from cfaudit_export.pipeline.begun import begin, require_identity, require_same_pseudonyms
+from cfaudit_export.pipeline.commit import observe
 from cfaudit_export.pipeline.dedup.seen import forget, merge
-from cfaudit_export.pipeline.ledger import Change, Ledger, require_identity
+from cfaudit_export.pipeline.ledger import Change, Ledger
 from cfaudit_export.pipeline.run import conduct
 from cfaudit_export.pipeline.run_context import RunContext
 from cfaudit_export.pipeline.sealing import seal_rest, with_end
@@ -98,11 +99,12 @@ def _lease(context: RunContext, waiting: LockWait) -> None:
         ledger = Ledger(context.store, stream)
         require_identity(ledger.checkpoint, context.identity)
         require_key(context, ledger)
+        require_same_pseudonyms(ledger.checkpoint, context.transforms.all)
         for other in ledger.checkpoint.leased:
             if other != window and intersect([other], [window]):
                 _reclaim(context, ledger, other)
         if any(subtract([window], ledger.progress(sink).covered) for sink in context.sinks):
-            begun = use_identity(context.identity)
+            begun = begin(context.identity, context.transforms.all, context.clock())
             ledger.write(
                 lambda checkpoint: begun(_with_leased(checkpoint, [*checkpoint.leased, window])), context.clock()
             )

@@ -173,6 +173,7 @@ def _times(checkpoint: Checkpoint) -> Iterator[datetime]:
         yield from (one.since for one in progress.trimmed)
         yield from (at for one in progress.proof.unsealed for at in (one.first, one.last) if at)
         yield from (one.since for intent in progress.intents for one in intent.trimming.added)
+    yield from (one.since for one in checkpoint.transforms.values())
     for gap in checkpoint.gaps:
         yield gap.first_seen_at
         yield gap.last_tried_at
