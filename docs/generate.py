@@ -7,6 +7,7 @@ import inspect
 import io
 import os
 import re
+import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import redirect_stdout
@@ -30,8 +31,9 @@ _OURS = "cfaudit-export"
 _COMMANDS = """\
 # Commands
 
-Options without a command are those of `run`. What people read goes to stderr; stdout has only answers, as a table or
-with `--json`.
+Options without a command are those of `run`: `cfaudit-export --sink s3` is `cfaudit-export run --sink s3`. What people
+read goes to stderr; stdout has only answers, as a table or with `--json`. `cfaudit-export --install-completion` lets
+the shell complete commands and options (bash, zsh, fish).
 """
 _SETTINGS = """\
 # Settings
@@ -90,9 +92,49 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def _commands() -> str:
-    parts = [_COMMANDS]
-    for name, (_, _, summary) in COMMANDS.items():
-        parts.append(f"\n## {name}\n\n{summary}.\n\n```text\n{_help(name)}```\n")
+    listed = [(f"[`{name}`](#{name})", summary) for name, (_, _, summary) in COMMANDS.items()]
+    parts = [_COMMANDS, "\n", _table(("command", "does"), listed)]
+    parts += [f"\n## {name}\n\n{_command(_help(name))}" for name in COMMANDS]
+    return "".join(parts)
+
+
+def _command(text: str) -> str:
+    """Return the help of a command as a page shows it: prose, tables of options, examples as code."""
+    usage, _, rest = text.partition("\n")
+    parts = [f"```text\n{usage.removeprefix('Usage: ').strip()}\n```\n"]
+    sections = re.split(r"^(\S.*):\n", rest, flags=re.MULTILINE)
+    parts.append(_prose(sections[0]))
+    for title, body in zip(sections[1::2], sections[2::2], strict=True):
+        options, _, after = body.partition("\n\n")
+        parts += [f"\n**{title}**\n\n{_options(options)}", _prose(after)]
+    return "".join(parts)
+
+
+def _options(text: str) -> str:
+    """Return a list of options as a table; a line that begins further in continues the one above."""
+    rows: list[list[str]] = []
+    for line in text.strip("\n").split("\n"):
+        found = re.fullmatch(r"  (\S.*?)(?:  +(\S.*))?", line)
+        if found and not line.startswith("   "):
+            rows.append([found[1], found[2] or ""])
+        elif rows:
+            rows[-1][1] = f"{rows[-1][1]} {line.strip()}".strip()
+    cells = [(f"`{flag}`".replace("|", "\\|"), about.replace("|", "\\|")) for flag, about in rows]
+    return _table(("option", "what it does"), cells)
+
+
+def _prose(text: str) -> str:
+    """Return what a help says beside its options: paragraphs, and what is laid out there as code."""
+    parts = []
+    for part in re.split(r"\n{2,}", textwrap.dedent(text).strip("\n")):
+        head = re.match(r"(Examples?|Exit codes):\n", part)
+        if head:
+            code = textwrap.dedent(part[head.end() :]).rstrip()
+            parts.append(f"\n**{head[1]}**\n\n```text\n{code}\n```\n")
+        elif "\n  " in part or part.startswith("  "):
+            parts.append(f"\n```text\n{part.rstrip()}\n```\n")
+        elif part.strip():
+            parts.append("\n" + "\n".join(textwrap.wrap(" ".join(part.split()).replace("<", "&lt;"), 118)) + "\n")
     return "".join(parts)
 
 
@@ -211,3 +253,7 @@ if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
     for file, page in pages().items():
         (FOLDER / file).write_text(page, encoding="utf-8")
+    if "--pictures" in sys.argv:
+        import pictures  # beside this file, and slow: it runs the program
+
+        pictures.make()

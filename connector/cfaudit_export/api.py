@@ -89,6 +89,8 @@ def prepare(
     settings = load_settings(given, environ=environ, now=clock(), directory=Path())
     for secret in secret_values(settings, environ):
         hide(secret)
+    for notice in settings.notices:
+        _LOG.warning(notice)
     return compose_runs(settings, environ=environ, clock=clock, hide=hide, needs_sink=needs_sink, is_run=is_run)
 
 

@@ -49,7 +49,7 @@ def test_gaps_and_refused_events_are_warnings() -> None:
     refusing = replace(one.sinks["s3"], quarantined=7, seen=Seen(gaps=(SeenWindow(gap.window, ""),)))
     health = examine([replace(one, gaps=(gap,), sinks={"s3": refusing})], EXPECTED, NOW)
     assert health.level == Level.WARNING
-    assert "1 gaps; " in health.line
+    assert "1 gap; " in health.line
     assert "7 events refused by sink s3 | " in health.line
     assert health.line.endswith("gaps=1;0 quarantined=7;0 trimmed=0")
 
@@ -71,8 +71,8 @@ def test_columns_that_are_missing_for_a_day_are_a_warning_when_they_are_many() -
 @pytest.mark.parametrize(
     ("days", "level", "words"),
     [
-        (None, Level.OK, "1 streams"),
-        (7.1, Level.OK, "1 streams"),
+        (None, Level.OK, "1 stream"),
+        (7.1, Level.OK, "1 stream"),
         (6.5, Level.WARNING, "the sign-in ends in 6d 12h"),
         (0.0, Level.CRITICAL, "the sign-in has expired"),
     ],

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -171,3 +172,25 @@ def test_what_cannot_be_meant_is_said(cli: Any, place: Path, arguments: tuple[st
     result = cli("events", *arguments)
     assert result.code == 2
     assert words in result.line
+
+
+def test_columns_of_the_table_can_be_chosen(served: Any, cli: Any) -> None:
+    sandbox = served(events=40)
+    run = partial(cli, "events", *where(sandbox), "-n", "5", "--recover", "off")
+    assert run().out.splitlines()[0].split() == ["time", "who", "what", "on", "result", "credential"]
+    heads, *rows = run("--columns", "time, who,event_id").out.splitlines()
+    assert heads.split() == ["time", "who", "event_id"]
+    assert [row.split()[-1] for row in rows] == [one["event_id"] for one in json.loads(run("--format", "json").out)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--columns", "whom"), "--columns: no column 'whom'; did you mean 'who'? (columns: time, who, what, on,"),
+        (("--columns", ", "), "--columns: name at least one column"),
+        (("--columns", "who", "--format", "csv"), "--columns is for the table; other formats have all columns"),
+    ],
+)
+def test_columns_that_cannot_be_shown_are_refused(cli: Any, arguments: tuple[str, ...], said: str) -> None:
+    result = cli("events", *arguments)
+    assert (result.code, said in result.line) == (2, True), result.err

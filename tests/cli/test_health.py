@@ -12,7 +12,7 @@ def test_a_fresh_export_is_well_and_an_old_one_is_not(cli: Any, target: tuple[st
     assert cli("run", *target, "--until", "3h").code == 0
     result = cli("status", "--check", "--state-dir", "state", "--max-lag", "4h")
     assert (result.code, result.err) == (0, "")
-    assert result.out.startswith("OK - 1 streams, at most 3h")
+    assert result.out.startswith("OK - 1 stream, at most 3h")
     assert result.out.count("\n") == 1
     late = cli("status", "--check", "--state-dir", "state")
     assert late.code == 2

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from datetime import datetime
@@ -105,7 +106,7 @@ def test_rows_that_cannot_be_read_are_gaps_and_no_success(
         result = cli(*options, "--state-dir", "state", "--since", "40d", "--log-format", "text")
     assert result.code == 65
     *_, last = result.err.splitlines()
-    assert "1 gaps remain, with 1 rows that could not be read, between 20" in last
+    assert "1 gap remains, with 1 row that could not be read, between 20" in last
     assert last.endswith("; see 'cfaudit-export gaps'")
     status = cli("status", "--state-dir", "state")
     assert status.out.splitlines()[-1] == "gaps: 1; 'cfaudit-export gaps' lists them"
@@ -117,10 +118,13 @@ def test_a_plan_shows_windows_and_cost_and_fetches_nothing(
     before = sandbox.upstream.counts.get("audit_calls", 0)
     [planned] = json.loads(cli("plan", *target, "--since", "10d", "--json").out)
     assert planned["duration"] == pytest.approx(10 * 86_400 - 300, abs=120)
-    assert planned["estimate"]["events"] is None
-    assert planned["estimate"]["calls"] == planned["estimate"]["calls_per_page"] == 3
-    assert sandbox.upstream.counts.get("audit_calls", 0) == before
+    estimate = planned["estimate"]
+    assert estimate["probes"] == 8
+    assert estimate["events_least"] <= estimate["events"] <= estimate["events_most"] <= 2_000
+    assert 0 < sandbox.upstream.counts["audit_calls"] - before <= 4 * estimate["probes"]
     assert not (place / "out").exists()
+    said = cli("plan", *target, "--since", "10d").out
+    assert re.search(r"events: about [\d,]+ \([\d,]+ to [\d,]+, by 8 probes\)", said)
     cli(*target, "--since", "10d")
     text = cli("plan", *target, "--since", "20d").out
     assert "missing" in text

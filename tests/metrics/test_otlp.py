@@ -187,7 +187,7 @@ def test_a_collector_in_the_settings_needs_the_libraries_and_one_in_a_variable_g
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(sys.modules, "cfaudit_export.metrics.otlp", None)  # as if the import failed
-    with pytest.raises(SettingsError, match=r"pip install 'cfaudit-export\[otel\]'"), observing(None, "http://x", {}):
+    with pytest.raises(SettingsError, match=r"install .*\[otel\]'"), observing(None, "http://x", {}):
         pass
     with observing(None, None, {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x"}) as observer:
         assert observer.otlp is None

@@ -23,7 +23,9 @@ def files() -> Iterator[Path]:
     yield from (path for path in sorted(found) if path.is_file())
 
 
-TEXTS = {path.relative_to(ROOT): path.read_text(encoding="utf-8") for path in files() if path.suffix != ".gz"}
+TEXTS = {
+    path.relative_to(ROOT): path.read_text(encoding="utf-8") for path in files() if path.suffix not in {".gz", ".png"}
+}
 PYTHON = {path: text for path, text in TEXTS.items() if path.suffix == ".py"}
 
 

@@ -9,6 +9,7 @@ from enum import IntEnum
 
 from cfaudit_export.core.gaps import open_gaps
 from cfaudit_export.core.model import Checkpoint, iso
+from cfaudit_export.core.plurals import counted
 from cfaudit_export.core.times import show_duration
 
 WARN_DAYS = 7.0
@@ -89,7 +90,7 @@ class Health:
         said = [finding.text for finding in self.findings[:_SHOWN]]
         if len(self.findings) > _SHOWN:
             said.append(f"and {len(self.findings) - _SHOWN} more")
-        text = "; ".join(said) or f"{self.streams} streams, at most {show_duration(self._lag)} behind"
+        text = "; ".join(said) or f"{counted(self.streams, 'stream')}, at most {show_duration(self._lag)} behind"
         figures = (
             f"lag={self.lag_seconds:.0f}s;;{self.max_lag_seconds:.0f};0 gaps={self.gaps};0 "
             f"quarantined={self.quarantined};0 trimmed={self.trimmed}"
@@ -187,12 +188,14 @@ def _of_stream(checkpoint: Checkpoint, expected: ExpectedStreams, now: datetime)
         elif lag > expected.max_lag:
             yield HealthFinding(Level.CRITICAL, f"{where}: sink {name} is {show_duration(lag)} behind")
     if gaps := open_gaps(checkpoint, expected.sinks or None):
-        yield HealthFinding(Level.WARNING, f"{where}: {len(gaps)} gaps")
+        yield HealthFinding(Level.WARNING, f"{where}: {counted(len(gaps), 'gap')}")
     for name in _sinks(checkpoint, expected):
         if refused := checkpoint.sinks[name].quarantined:
-            yield HealthFinding(Level.WARNING, f"{where}: {refused} events refused by sink {name}")
+            yield HealthFinding(Level.WARNING, f"{where}: {counted(refused, 'event')} refused by sink {name}")
         if overdue := checkpoint.sinks[name].overdue_rows(now):
-            yield HealthFinding(Level.WARNING, f"{where}: {overdue} events of sink {name} lack columns")
+            yield HealthFinding(
+                Level.WARNING, f"{where}: {counted(overdue, 'event')} of sink {name} without all columns"
+            )
 
 
 def _sign_in(days: float | None) -> Iterator[HealthFinding]:

@@ -8,6 +8,7 @@ import os
 import stat
 from pathlib import Path
 
+from cfaudit_export.core.installing import install_command
 from cfaudit_export.errors import CfauditError, SettingsError
 
 VARIABLE = "CLOUDFLARE_API_TOKEN"
@@ -115,7 +116,7 @@ def read_token_keyring(name: str) -> str:
     if keyring is None:
         raise SettingsError(
             "token_keyring is set, but there is no keyring; it needs a desktop session or a keyring service, "
-            "and pip install 'cfaudit-export[keyring]'"
+            f"and its library: {install_command('keyring')}"
         )
     with keyring_faults():
         token = keyring.get_password(SERVICE, name)

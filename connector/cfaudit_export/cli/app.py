@@ -33,8 +33,9 @@ _STOP_SECONDS = 8.0
 COMMANDS = {
     "demo": ("demo", "Try it", "Export made-up events into ./demo, to see how it works"),
     "sandbox": ("demo", "Try it", "Serve an emulated Audit Logs server until Ctrl-C"),
-    "login": ("login", "Sign in", "Sign in at the server with a browser"),
-    "logout": ("login", "Sign in", "Revoke a sign-in and delete it here"),
+    "init": ("init", "Set up", "Write a settings file, and see whether it is right"),
+    "login": ("login", "Set up", "Sign in at the server with a browser"),
+    "logout": ("login", "Set up", "Revoke a sign-in and delete it here"),
     "run": ("run", "Export", "Export what is new into each sink"),
     "plan": ("plan", "Export", "Show what a run would read, and how many calls that takes"),
     "check": ("check", "Export", "Test the source and the sinks without exporting anything"),
@@ -67,9 +68,10 @@ Options without a command are those of 'run': cfaudit-export --sink parquet
 
 Without an account:
   cfaudit-export demo
-With an API token in CLOUDFLARE_API_TOKEN, or after 'cfaudit-export login':
-  cfaudit-export check --sink parquet -o sinks.parquet.path=out
-  cfaudit-export run --sink parquet -o sinks.parquet.path=out
+Your own account:
+  cfaudit-export init
+  cfaudit-export check
+  cfaudit-export run
 """
 
 

@@ -7,6 +7,7 @@ def run(shell: Shell, settings: Settings, *, json: Annotated[bool, typer.Option(
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,6 +26,7 @@ from cfaudit_export.settings import OPTIONS, Given, Option, Settings, load_setti
 from cfaudit_export.settings.secret_values import secret_values, secret_variables
 
 _FILE = "Settings"
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,8 @@ class Command:
             _tell_times(shell, flags, now)
             _hide(shell, secret_values(settings, shell.environ))
             with _logging(shell.terminal, settings):
+                for notice in settings.notices:
+                    _LOG.warning(notice)
                 return self.body(shell, settings, **given)
 
         taken = inspect.signature(self.body, eval_str=True).parameters.values()

@@ -12,6 +12,7 @@ from cfaudit_export.cli.exported import AccountOption, DataOption, accounts, lim
 from cfaudit_export.cli.run import Json
 from cfaudit_export.cli.shell import Shell
 from cfaudit_export.core.jsonable import as_json
+from cfaudit_export.core.plurals import counted
 from cfaudit_export.errors import ExitCode, UsageError
 from cfaudit_export.settings import Settings
 from cfaudit_export.settings.options import LOGS
@@ -85,7 +86,7 @@ def _sealed(shell: Shell, settings: Settings, root: Path) -> SealedFiles | None:
 
 def _said(one: Compacted, *, dry_run: bool) -> str:
     if not one.merged:  # a run before this one was stopped when it had merged them
-        return f"{one.removed} merged files {'would be' if dry_run else 'were'} removed"
+        return f"{counted(one.removed, 'merged file')} {'would be removed' if dry_run else 'removed'}"
     became = "would become" if dry_run else f"({one.bytes_before:,} bytes) became"
     size = "" if dry_run else f" ({one.bytes_after:,} bytes)"
-    return f"{one.merged} files {became} one{size}, {one.rows:,} rows"
+    return f"{one.merged} files {became} one{size}, {counted(one.rows, 'row')}"

@@ -20,6 +20,7 @@ from cfaudit_export.cli.run import of_account
 from cfaudit_export.cli.shell import Shell
 from cfaudit_export.core.jsonable import as_json
 from cfaudit_export.core.model import EPOCH, Checkpoint, Window, floor_ms, iso
+from cfaudit_export.core.plurals import counted
 from cfaudit_export.errors import CfauditError, ExitCode, SettingsError, UsageError, worst
 from cfaudit_export.pipeline.begun import require_identity
 from cfaudit_export.pipeline.ledger import Ledger
@@ -175,8 +176,8 @@ def _say_cost(
     minutes = _PACE_MINUTES * ((calls - 1) // budget) if budget and calls else 0
     shell.terminal.say(
         f"comparing {len(chosen)} of {len(parts)} parts, {sum(part.rows for part in chosen):,} exported events: "
-        f"about {calls:,} calls upstream, budget {budget or 'unlimited'} in {_PACE_MINUTES} minutes, "
-        f"waiting about {minutes} minutes"
+        f"about {counted(calls, 'call')} upstream, budget {budget or 'unlimited'} in {_PACE_MINUTES} minutes, "
+        f"waiting about {counted(minutes, 'minute')}"
     )
 
 
@@ -186,11 +187,11 @@ def _show(shell: Shell, answer: Mapping[str, Any]) -> None:
     if differences:
         rows = [(one.what, iso(one.event_time), one.event_key or f"until {iso(one.before)}") for one in differences]
         terminal.table(("what", "time", "event_key"), rows)
-    counted = Counter(one.what for one in differences)
-    said = ", ".join(f"{count:,} {what}" for what, count in sorted(counted.items())) or "equal"
+    by_what = Counter(one.what for one in differences)
+    said = ", ".join(f"{count:,} {what}" for what, count in sorted(by_what.items())) or "equal"
     more = "; what is missing are gaps now, read by: cfaudit-export gaps --retry" if answer["repaired"] else ""
     terminal.answer(
         f"account {answer['stream'].account_id}: {said}; {answer['source_rows']:,} events in the source, "
         f"{answer['export_rows']:,} in the export, in {len(answer['compared'])} of {answer['parts']} parts"
-        f"{more if counted['missing'] else ''}"
+        f"{more if by_what['missing'] else ''}"
     )

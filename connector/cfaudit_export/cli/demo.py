@@ -6,6 +6,7 @@ import shlex
 import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,9 +22,12 @@ from cfaudit_export.cli.progress import progress_bar
 from cfaudit_export.cli.run import Json
 from cfaudit_export.cli.sandbox_options import knob_parameters, sandbox_options
 from cfaudit_export.cli.shell import Shell
+from cfaudit_export.cli.terminal import program
 from cfaudit_export.core.durable import SHARED, make_folder
+from cfaudit_export.core.installing import install_command
 from cfaudit_export.core.jsonable import as_json
 from cfaudit_export.core.model import RunReport, iso
+from cfaudit_export.core.plurals import counted
 from cfaudit_export.errors import UsageError
 from cfaudit_export.settings import Settings
 
@@ -35,6 +39,10 @@ if TYPE_CHECKING:
 _MARKER = ".cfaudit-demo"
 _FOLDERS = ("parquet", "state")
 _TOP = 5
+_REPORT = "report.html"
+_STATEMENT = "select actor_email, count(*) from audit_events group by all"
+# What answers need beside the program itself.
+_ANSWERING = ("duckdb", "jinja2", "vl_convert")
 # developers.cloudflare.com/fundamentals/api/reference/limits: so many calls of a user in five minutes.
 _THROTTLE_CALLS = 1_200
 
@@ -66,25 +74,30 @@ def demo(
     directory = _prepared(Path(folder))
     world = World(SandboxOptions(events=events, seed=seed, throttle_calls=_THROTTLE_CALLS))
     with Sandbox(world, authorization=OAuth(world)) as sandbox:
-        terminal.say(f"sandbox started: {sandbox.mcp_url}, {events:,} events of 30 days")
+        terminal.say(f"sandbox started: {sandbox.mcp_url}, {counted(events, 'event')} of 30 days")
         with logging_to(terminal, form="text", verbosity=-1, redaction=terminal.redaction):
-            report = _exported(shell, directory, sandbox)
+            settings = _settings(directory, sandbox)
+            report = _exported(shell, settings, sandbox)
         spent = sandbox.upstream.counts["upstream_calls"]
     for error in (report.error, *(sink.error for sink in report.sinks)):
         if error:
             terminal.fail(error)
     rows = sum(sink.rows for sink in report.sinks)
     seconds = (report.finished_at - report.started_at).total_seconds()
-    terminal.say(f"exported {rows:,} events over HTTP into Parquet in {seconds:.1f} s, {report.calls} calls")
+    terminal.say(
+        f"exported {counted(rows, 'event')} over HTTP into Parquet in {seconds:.1f} s, {counted(report.calls, 'call')}"
+    )
     terminal.say(f"they cost {spent:,} of the {_THROTTLE_CALLS:,} API calls that Cloudflare allows in five minutes")
     if report.trimmed:
         terminal.say(
-            f"{report.trimmed:,} events lack columns: the budget of calls was used up; later runs deliver them"
+            f"{counted(report.trimmed, 'event')} without all columns: the budget of calls was used up; later runs "
+            "deliver them"
         )
     if rows:
         _show_events(shell, directory)
     _show_files(shell, directory)
-    _show_next_steps(shell, directory)
+    if rows:
+        _show_next_steps(shell, directory, settings)
     return report.exit_code
 
 
@@ -152,11 +165,9 @@ def _prepared(directory: Path) -> Path:
     return directory
 
 
-def _exported(shell: Shell, directory: Path, sandbox: Sandbox) -> RunReport:
-    from cfaudit_export.plugin.registry import load_plugins
-
-    # Only these settings count: whatever file or variables are around belong to real exports.
-    settings = Settings(
+def _settings(directory: Path, sandbox: Sandbox) -> Settings:
+    """Return the settings of the demo. Whatever file or variables are around belong to real exports."""
+    return Settings(
         source="auditlogs",
         sink=("parquet",),
         trust_account=True,
@@ -165,6 +176,11 @@ def _exported(shell: Shell, directory: Path, sandbox: Sandbox) -> RunReport:
         sources={"auditlogs": {"server_url": sandbox.mcp_url}},
         sinks={"parquet": {"path": str(directory / "parquet")}},
     )
+
+
+def _exported(shell: Shell, settings: Settings, sandbox: Sandbox) -> RunReport:
+    from cfaudit_export.plugin.registry import load_plugins
+
     environ = {VARIABLE: sandbox.world.tokens["user"]}
     assembly = compose(settings, load_plugins(environ=shell.environ), environ=environ, clock=shell.clock)
     with progress_bar(shell.terminal, "demo") as listeners:
@@ -194,10 +210,14 @@ def _top(table: pa.Table, column: str) -> list[tuple[str, str]]:
 def _show_files(shell: Shell, directory: Path) -> None:
     files = sorted((directory / "parquet").rglob("*.parquet"))
     size = sum(file.stat().st_size for file in files)
-    shell.terminal.say(f"\nin '{directory.resolve()}': {len(files)} files, {size / 1024:,.0f} KiB, for example")
+    shell.terminal.say(
+        f"\nin '{directory.resolve()}': {counted(len(files), 'file')}, {size / 1024:,.0f} KiB, for example"
+    )
     for file in files[:2]:
         shell.terminal.say(f"  {file.relative_to(directory)}")
-    shell.terminal.say(f"  {next(_checkpoints(directory), 'state')}  (the checkpoint: a second run goes on from there)")
+    shell.terminal.say(
+        f"  {next(_checkpoints(directory), 'state')}  (the checkpoint: the next run continues from there)"
+    )
 
 
 def _checkpoints(directory: Path) -> Iterator[Path]:
@@ -205,15 +225,43 @@ def _checkpoints(directory: Path) -> Iterator[Path]:
         yield file.relative_to(directory)
 
 
-def _show_next_steps(shell: Shell, directory: Path) -> None:
-    state = shlex.quote(str(directory / "state"))
-    shell.terminal.say(f"""
-next
-  how far the demo is:    cfaudit-export status --state-dir {state}
-  what the columns mean:  cfaudit-export schema
-  the server alone:       cfaudit-export sandbox
-  the real thing, with an API token ('Account Settings: Read') in {VARIABLE}:
-                          cfaudit-export --sink parquet -o sinks.parquet.path=out""")
+def _show_next_steps(shell: Shell, directory: Path, settings: Settings) -> None:
+    """Say what a person may want next, as commands that work when they are pasted."""
+    called, data = program(), shlex.quote(str(directory / "parquet"))
+    state = f"--state-dir {shlex.quote(str(directory / 'state'))}"
+    if can_answer := all(find_spec(name) for name in _ANSWERING):
+        steps = [("the report, in a browser", _report(shell, directory, settings))]
+    else:
+        steps = [("for the answers below", install_command("analysis"))]
+    steps += [
+        ("a summary here", f"{called} report --data {data} {state}"),
+        ("who did what", f"{called} timeline --data {data} {state} --since 2d"),
+        ("anything in SQL", f'{called} sql --data {data} "{_STATEMENT}"'),
+        ("how far the export is", f"{called} status {state}"),
+        ("what the columns mean", f"{called} schema"),
+        ("your own account", f"{called} init"),
+    ]
+    width = max(len(what) for what, _ in steps)
+    lines = "\n".join(f"  {what:<{width}}  {how}" for what, how in steps)
+    shell.terminal.say(f"\nnext{'' if can_answer else ' (answers need an extra)'}\n{lines}")
+
+
+def _report(shell: Shell, directory: Path, settings: Settings) -> str:
+    """Write the report of the last week beside the data, and return the name of its file."""
+    from cfaudit_export.analysis.render.findings import section
+    from cfaudit_export.analysis.render.report_page import report_page
+    from cfaudit_export.cli.exported import ask, open_data_location, remembered, save
+    from cfaudit_export.cli.periods import window, zone_of
+    from cfaudit_export.cli.report import summarised
+
+    place = open_data_location(settings, None)
+    known = remembered(shell, settings, place)
+    zone = zone_of(shell, None)
+    question = ask(settings, window(shell, "7d", None, known.until(()), zone=zone), (), zone.key)
+    file = str(directory / _REPORT)
+    made, found = summarised(shell, settings, place, question, known)
+    save(report_page(made, [section(found, question)]), file)
+    return file
 
 
 def _show_sandbox(shell: Shell, sandbox: Sandbox, *, json: bool) -> None:
@@ -232,5 +280,5 @@ def _show_sandbox(shell: Shell, sandbox: Sandbox, *, json: bool) -> None:
     account = f"--account {world.accounts[0].id} " if len(world.accounts) > 1 else ""
     terminal.say(f"""
 {VARIABLE}={world.tokens["user"]} \\
-  cfaudit-export --server-url {sandbox.mcp_url} {account}\\
+  {program()} --server-url {sandbox.mcp_url} {account}\\
   --sink parquet -o sinks.parquet.path=out --state-dir state""")

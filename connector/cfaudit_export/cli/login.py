@@ -12,6 +12,7 @@ from cfaudit_export.auth import grant_store, header_values
 from cfaudit_export.auth.token import VARIABLE
 from cfaudit_export.cli.command import command
 from cfaudit_export.cli.shell import Shell
+from cfaudit_export.core.plurals import counted
 from cfaudit_export.errors import AccessError, ExitCode, SettingsError
 from cfaudit_export.settings import Settings
 from cfaudit_export.settings.options import LOGS, SIGN_IN
@@ -116,7 +117,7 @@ def described(grant: Grant, now: datetime) -> str:
     place, left = f"signed in at '{grant.resource}'", grant_days_left(grant, now)
     if left is None or grant.grant_expires_at is None:
         return f"{place}, until the server ends it"
-    return f"{place} until {grant.grant_expires_at:%Y-%m-%d}, {left:.0f} days left"
+    return f"{place} until {grant.grant_expires_at:%Y-%m-%d}, {counted(round(left), 'day')} left"
 
 
 def _server(shell: Shell, settings: Settings) -> Any:

@@ -14,14 +14,17 @@ from cfaudit_export.api import slices
 from cfaudit_export.app.accounts import accounts_of
 from cfaudit_export.app.compose import Assembly, connected
 from cfaudit_export.app.failover import choose
+from cfaudit_export.app.forecast import ExpectedEvents, expected_by_history, expected_by_probes
 from cfaudit_export.app.side_by_side import in_order, side_by_side
 from cfaudit_export.cli.command import command
 from cfaudit_export.cli.run import Json, of_account, prepare
 from cfaudit_export.cli.shell import Shell
 from cfaudit_export.core.jsonable import as_json
-from cfaudit_export.core.model import Checkpoint, Connection, iso
+from cfaudit_export.core.model import Connection, iso
+from cfaudit_export.core.plurals import counted
 from cfaudit_export.core.times import show_duration
 from cfaudit_export.errors import CfauditError, ExitCode, worst
+from cfaudit_export.plugin.interfaces import Source
 from cfaudit_export.settings import Settings
 from cfaudit_export.settings.options import FILTERS, HOW, LOGS, WHAT, WHERE
 
@@ -49,7 +52,8 @@ def plan(
 ) -> int:
     """Show what a run would read, and how many calls that takes.
 
-    Connects to the server to find the account and the cost of a page. Exports nothing.
+    Connects to the server to find the account and the cost of a page. Before the first run, reads a few short
+    windows to estimate the number of events. Exports nothing.
     """
     assembly = prepare(shell, settings)
     if count:
@@ -75,13 +79,13 @@ def _planned(assembly: Assembly, account: str) -> dict[str, Any] | CfauditError:
     """Return the plan of an account, or why there is none."""
     try:
         chosen = choose(assembly, account)
-        with connected(chosen, account) as (_, connection):
-            return _plan(chosen, connection)
+        with connected(chosen, account) as (source, connection):
+            return _plan(chosen, source, connection)
     except CfauditError as error:
         return error
 
 
-def _plan(assembly: Assembly, connection: Connection) -> dict[str, Any]:
+def _plan(assembly: Assembly, source: Source, connection: Connection) -> dict[str, Any]:
     from cfaudit_export.pipeline.plan import plan_stream
 
     settings = assembly.settings
@@ -90,6 +94,7 @@ def _plan(assembly: Assembly, connection: Connection) -> dict[str, Any]:
     checkpoint = found.checkpoint if found else None
     planned = plan_stream(checkpoint, settings.sink, assembly.request, assembly.clock())
     wanted = sum((window.duration for window in planned.read), timedelta())
+    events = expected_by_history(checkpoint, wanted) or expected_by_probes(source, planned.read)
     return {
         "stream": stream,
         "wanted": planned.wanted,
@@ -97,20 +102,14 @@ def _plan(assembly: Assembly, connection: Connection) -> dict[str, Any]:
         "missing": planned.missing,
         "rescan": planned.rescan,
         "duration": wanted,
-        "estimate": _estimate(assembly, checkpoint, connection, len(planned.read), wanted),
+        "estimate": _estimate(assembly, connection, len(planned.read), events),
     }
 
 
-def _estimate(
-    assembly: Assembly, checkpoint: Checkpoint | None, connection: Connection, windows: int, wanted: timedelta
-) -> Mapping[str, Any]:
-    """Guess events and calls from what earlier runs found; without any, only the fewest calls are known."""
-    config = assembly.source[1]
-    known = checkpoint.sinks.values() if checkpoint else ()
-    covered = [(one.rows, sum((window.duration for window in one.covered), timedelta())) for one in known]
-    rows, span = max(covered, key=lambda pair: pair[1], default=(0, timedelta()))
-    events = math.ceil(rows * (wanted / span)) if span else None
-    pages = windows + math.ceil((events or 0) / getattr(config, "page_size", 1000))
+def _estimate(assembly: Assembly, connection: Connection, windows: int, expected: ExpectedEvents) -> Mapping[str, Any]:
+    """Guess calls from how many events are expected."""
+    config, events = assembly.source[1], expected.events
+    pages = windows + math.ceil(events / getattr(config, "page_size", 1000))
     calls = pages * connection.calls_per_page
     mode = assembly.settings.recover["mode"]
     columns = 0 if mode == "off" or not events else calls * connection.recovery_per_page
@@ -118,6 +117,9 @@ def _estimate(
     waited = calls + columns if mode == "all" else calls  # `auto` takes no more than there is to spare
     return {
         "events": events,
+        "events_least": expected.least,
+        "events_most": expected.most,
+        "probes": expected.probes,
         "calls": calls,
         "calls_for_columns": columns,
         "calls_per_page": connection.calls_per_page,
@@ -147,13 +149,12 @@ def _show_plan(shell: Shell, planned: Mapping[str, Any]) -> None:
         for window in windows
     ]
     terminal.table(("sink", "why", "since", "before", ">length"), rows)
-    events = "unknown before the first run" if estimate["events"] is None else f"about {estimate['events']:,}"
-    least = "at least" if estimate["events"] is None else "about"
+    spread = f" ({estimate['events_least']:,} to {estimate['events_most']:,}, by {estimate['probes']} probes)"
     terminal.answer(
-        f"events: {events}\n"
-        f"calls: {least} {estimate['calls']:,} upstream ({estimate['calls_per_page']} a page), "
+        f"events: about {estimate['events']:,}{spread if estimate['probes'] else ''}\n"
+        f"calls: about {estimate['calls']:,} upstream ({estimate['calls_per_page']} a page), "
         f"budget {estimate['budget_calls'] or 'unlimited'} in {_PACE_MINUTES} minutes, "
-        f"waiting about {estimate['minutes_of_waiting']} minutes\n"
+        f"waiting about {counted(estimate['minutes_of_waiting'], 'minute')}\n"
         f"columns that are cut off: at most {estimate['calls_for_columns']:,} calls more, "
         "waited for with --recover all, else as the budget can spare them"
     )

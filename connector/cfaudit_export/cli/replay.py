@@ -20,6 +20,7 @@ from cfaudit_export.cli.run import Json
 from cfaudit_export.cli.shell import Shell
 from cfaudit_export.core.jsonable import as_json
 from cfaudit_export.core.model import Checkpoint, iso
+from cfaudit_export.core.plurals import are, counted
 from cfaudit_export.errors import CfauditError, ExitCode, UsageError, worst
 from cfaudit_export.plugin.interfaces import CheckpointStore
 from cfaudit_export.settings import Settings
@@ -148,8 +149,8 @@ def _list(shell: Shell, found: Sequence[tuple[Checkpoint, Quarantine]], *, json:
     ]
     for account, sink, count in lost:
         shell.terminal.fail(
-            f"account {account}: {count} more events that sink '{sink}' refused are quarantined on another machine, or "
-            "lost with its disk; --discard counts them no longer"
+            f"account {account}: {counted(count, 'more event')} that sink '{sink}' refused {are(count)} quarantined on "
+            "another machine, or lost with its disk; --discard counts them no longer"
         )
     if not refused and not lost and not json:
         shell.terminal.answer("nothing is quarantined")
@@ -169,7 +170,7 @@ def _discard(shell: Shell, work: Sequence[tuple[Quarantine, str]], store: Checkp
         done.append({"stream": aside.stream, "sink": sink, "discarded": count})
         if not json:
             shell.terminal.say(
-                f"account {aside.stream.account_id}: {count} events that sink '{sink}' refused were deleted"
+                f"account {aside.stream.account_id}: deleted {counted(count, 'event')} that sink '{sink}' refused"
             )
     if json:
         shell.terminal.answer(as_json(done))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,7 @@ from cfaudit_export.cli.exported import (
     AccountOption,
     DataOption,
     Html,
+    Remembered,
     accounts,
     ask,
     limits,
@@ -29,6 +30,12 @@ from cfaudit_export.core.model import EPOCH, Window
 from cfaudit_export.errors import ExitCode
 from cfaudit_export.settings import Settings
 from cfaudit_export.settings.options import FILTERS, LOGS
+
+if TYPE_CHECKING:
+    from cfaudit_export.analysis.answers.facts import Report
+    from cfaudit_export.analysis.answers.question import Question
+    from cfaudit_export.analysis.files.location import Location
+    from cfaudit_export.analysis.rules.model import Findings
 
 _SINCE = "7d"
 _EPILOG = f"""
@@ -66,22 +73,13 @@ def report(
 
     Also credentials, sign-ins and sensitive changes, all compared with the period before. Reads exported data.
     """
-    from cfaudit_export.analysis.answers.report import make_report
-    from cfaudit_export.analysis.files.database import open_data
-    from cfaudit_export.analysis.rules.findings import find
-    from cfaudit_export.analysis.rules.load import load_rules
-
-    rules = load_rules(settings.rules)
     zone = zone_of(shell, time_zone)
     place = open_data_location(settings, data)
     known, about = remembered(shell, settings, place), accounts(shell, settings, account)
     period = window(shell, since, until, known.until(about), zone=zone)
     question = ask(settings, period, about, zone.key)
     proof = proved(place, public_key or (), anchor or (), question.period, about)
-    with open_data(place, Window(EPOCH, question.period.before), about, limits=limits(settings)) as opened:
-        now, then = (known.coverage(period, about, opened.accounts) for period in (question.period, question.before))
-        made = make_report(opened, question, coverage=now, coverage_before=then, now=shell.clock())
-        found = find(opened, question, rules, now=shell.clock())
+    made, found = summarised(shell, settings, place, question, known)
     if proof:
         made = replace(made, proof=proof.state)
     if html:
@@ -103,4 +101,20 @@ def report(
         show(render_report(made, first_block(found, question)))
     if proof and proof.exit_code == ExitCode.CHANGED:
         return ExitCode.CHANGED
-    return ExitCode.INCOMPLETE if fail_on_gaps and not now.is_complete else ExitCode.OK
+    return ExitCode.INCOMPLETE if fail_on_gaps and not made.coverage.is_complete else ExitCode.OK
+
+
+def summarised(
+    shell: Shell, settings: Settings, place: Location, question: Question, known: Remembered
+) -> tuple[Report, Findings]:
+    """Return the report of a period, and what rules found in it. Raises what `open_data` raises."""
+    from cfaudit_export.analysis.answers.report import make_report
+    from cfaudit_export.analysis.files.database import open_data
+    from cfaudit_export.analysis.rules.findings import find
+    from cfaudit_export.analysis.rules.load import load_rules
+
+    about, rules = question.accounts, load_rules(settings.rules)
+    with open_data(place, Window(EPOCH, question.period.before), about, limits=limits(settings)) as opened:
+        now, then = (known.coverage(period, about, opened.accounts) for period in (question.period, question.before))
+        made = make_report(opened, question, coverage=now, coverage_before=then, now=shell.clock())
+        return made, find(opened, question, rules, now=shell.clock())

@@ -27,6 +27,7 @@ from cfaudit_export.cli.shell import Shell
 from cfaudit_export.cli.terminal import PROGRAM
 from cfaudit_export.core.jsonable import as_json
 from cfaudit_export.core.model import Checkpoint, RunReport, iso
+from cfaudit_export.core.plurals import are, counted
 from cfaudit_export.errors import ExitCode, worst
 from cfaudit_export.settings import Settings
 from cfaudit_export.settings.options import FILTERS, HOW, LOGS, WATCH, WHAT, WHERE
@@ -115,13 +116,13 @@ def _tell(shell: Shell, assembly: Assembly, ended: EndedRun) -> None:
     if is_text and rows:
         source = report.stream.source
         sure = "" if report.extra.get("account_verified", True) else " (not verified)"
-        terminal.say(f"account {report.stream.account_id}{sure}, {report.events:,} events read from {source}")
+        terminal.say(f"account {report.stream.account_id}{sure}, {counted(report.events, 'event')} read from {source}")
         terminal.table(("sink", ">rows", ">files", ">gaps", "covered until"), rows, answer=False)
     if is_text:
         if report.completed:
-            terminal.say(f"{report.completed:,} trimmed events were delivered again with all columns")
+            terminal.say(f"delivered again with all columns: {counted(report.completed, 'trimmed event')}")
         if report.still_trimmed:
-            terminal.say(f"{report.still_trimmed:,} events still lack columns")
+            terminal.say(f"still without all columns: {counted(report.still_trimmed, 'event')}")
     _tell_faults(shell, assembly, report, checkpoint)
 
 
@@ -138,7 +139,8 @@ def _tell_faults(shell: Shell, assembly: Assembly, report: RunReport, checkpoint
     for name, progress in checkpoint.sinks.items() if checkpoint else ():
         if progress.quarantined:
             terminal.fail(
-                f"sink '{name}' refused {progress.quarantined} events for good, which are quarantined; {_SEE_REPLAY}"
+                f"sink '{name}' refused {counted(progress.quarantined, 'event')} for good, which "
+                f"{are(progress.quarantined)} quarantined; {_SEE_REPLAY}"
             )
     if report.gaps:
         terminal.fail(_gaps_remain(report))
@@ -166,7 +168,8 @@ def _gaps_remain(report: RunReport) -> str:
     """Return how many gaps there are, and where."""
     rows = sum(gap.rows for gap in report.gaps)
     since, before = min(gap.window.since for gap in report.gaps), max(gap.window.before for gap in report.gaps)
+    remain = "remains" if len(report.gaps) == 1 else "remain"
+    missing = f"{counted(len(report.gaps), 'gap')} {remain}, with {counted(rows, 'row')} that could not be read"
     return (
-        f"account {report.stream.account_id}: {len(report.gaps):,} gaps remain, with {rows:,} rows that could not be "
-        f"read, between {iso(since)} and {iso(before)}; see '{PROGRAM} gaps'"
+        f"account {report.stream.account_id}: {missing}, between {iso(since)} and {iso(before)}; see '{PROGRAM} gaps'"
     )

@@ -253,4 +253,4 @@ def _show(shell: Shell, checkpoint: Checkpoint) -> None:
     for window in checkpoint.leased:
         terminal.answer(f"leased to slice {window}, until a run of it has finished")
     if late.count:
-        terminal.answer(f"late events: {late.count:,}, at most {late.max_seconds:,.0f} s after their time")
+        terminal.answer(f"late events: {late.count:,}, still missing up to {late.max_seconds:,.0f} s after their time")

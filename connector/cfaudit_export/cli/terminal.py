@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Literal, TextIO
 
 from cfaudit_export.core.escape import escaped
@@ -100,6 +103,18 @@ class Terminal:
 
     def _safe(self, text: str) -> str:
         return self.redaction("\n".join(map(escaped, text.split("\n"))))
+
+
+def program() -> str:
+    """Return how this program was called, so that a command that is printed works when it is pasted."""
+    path = Path(sys.argv[0])
+    found = shutil.which(PROGRAM)
+    if path.name == "__main__.py" and path.parent.name == "cfaudit_export" and not found:
+        return f"{shlex.quote(sys.executable)} -m cfaudit_export"
+    if path.name != PROGRAM or (found and Path(found).resolve() == path.resolve()):
+        return PROGRAM
+    here = os.path.relpath(path)
+    return shlex.quote(str(path) if here.startswith("..") else here)
 
 
 def _room(stream: TextIO) -> int | None:

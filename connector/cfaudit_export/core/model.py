@@ -304,7 +304,9 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Lateness:
-    """How long after their own time events were first seen, measured on those that an earlier run missed.
+    """How long after their own time events were still missing, measured on those that an earlier run missed.
+
+    The delay is at least so long: it is that of the last run that read their time without them.
 
     Attributes:
         count: late events so far.

@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cfaudit_export.core.installing import install_command
 from cfaudit_export.core.model import Checkpoint, RunReport
 from cfaudit_export.core.urls import check_secret_url
 from cfaudit_export.errors import CfauditError, ExitCode, SettingsError, worst
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 STOPPED = 130
 """The exit code that is told of a command that was stopped."""
 _LOG = logging.getLogger(__name__)
-_INSTALL = "pip install 'cfaudit-export[otel]'"
 # Keys of collectors travel in these.
 _HEADERS = (
     "OTEL_EXPORTER_OTLP_HEADERS",
@@ -122,9 +122,13 @@ def _otlp(endpoint: str | None, environ: Mapping[str, str]) -> Otlp | None:
         from cfaudit_export.metrics.otlp import Otlp
     except ImportError:
         if endpoint:
-            raise SettingsError(f"otlp_endpoint needs OpenTelemetry, which is not installed; run: {_INSTALL}") from None
+            raise SettingsError(
+                f"otlp_endpoint needs OpenTelemetry, which is not installed; run: {install_command('otel')}"
+            ) from None
         # The variable may be meant for everything on this machine.
-        _LOG.warning("OpenTelemetry is not installed, so nothing is sent to the collector", extra={"do": _INSTALL})
+        _LOG.warning(
+            "OpenTelemetry is not installed, so nothing is sent to the collector", extra={"do": install_command("otel")}
+        )
         return None
     return Otlp(endpoint, environ) if _may_send(endpoint, environ) else None
 

@@ -80,6 +80,7 @@ class Delivery:
         self._places = Destinations(context, ledger)
         self._stagings = Stagings(context.staging / context.stream.id, frozenset(context.transforms.of_sinks))
         self._doubts = {name: Doubt() for name in sink_runs}
+        self._last_run_at = ledger.checkpoint.updated_at
 
     def alive(self) -> list[SinkRun]:
         """Return the sinks that have not failed."""
@@ -90,8 +91,8 @@ class Delivery:
         for sink_run in self.alive():
             held = self._doubts[sink_run.name].windows()
             windows, rescan = subtract(plan.needs(sink_run.name), held), subtract(plan.rescan[sink_run.name], held)
-            progress = self._ledger.progress(sink_run.name)
-            yield sink_run, SinkNeed(self._context.stream.account_id, windows, rescan, progress, horizon)
+            account, progress = self._context.stream.account_id, self._ledger.progress(sink_run.name)
+            yield sink_run, SinkNeed(account, windows, rescan, progress, horizon, self._last_run_at)
 
     # -- what an earlier run promised ---------------------------------------------------------------
 

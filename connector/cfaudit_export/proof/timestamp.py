@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cfaudit_export.core.escape import shown
+from cfaudit_export.core.installing import install_command
 from cfaudit_export.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -134,5 +135,5 @@ def _library() -> Any:
     try:
         import rfc3161_client
     except ImportError:
-        raise SettingsError("timestamps are not installed: pip install 'cfaudit-export[timestamp]'") from None
+        raise SettingsError(f"timestamps are not installed: run {install_command('timestamp')}") from None
     return rfc3161_client

@@ -71,6 +71,7 @@ class Settings:
         rules: what is set about rules.
         checkpoint: settings of the checkpoint store; `store` is its name.
         file: the TOML file that was read, None without one.
+        notices: what a person should know of the settings.
     """
 
     account: tuple[str, ...] = ()
@@ -124,6 +125,7 @@ class Settings:
     transforms: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
     checkpoint: Mapping[str, Any] = field(default_factory=dict, repr=False)
     file: Path | None = None
+    notices: tuple[str, ...] = ()
 
     @property
     def name_in_metrics(self) -> str:
@@ -192,7 +194,7 @@ def load_settings(given: Given, *, environ: Mapping[str, str], now: datetime, di
         SettingsError: a key is unknown, a value does not fit, the file cannot be read.
     """
     file = find_file(given.config, environ, directory)
-    layers = [flag_layer(given.flags), pair_layer(given.pairs), variable_layer(environ), file_layer(file)]
+    layers = [flag_layer(given.flags), pair_layer(given.pairs), variable_layer(environ), file_layer(file, directory)]
     said = [_read(layer, now) for layer in layers]
     if said[0].get("slice") and said[0].get("parallel", 1) > 1:
         raise UsageError("--slice is one time of one account; --parallel is for several accounts")
@@ -203,7 +205,7 @@ def load_settings(given: Given, *, environ: Mapping[str, str], now: datetime, di
         merged = _merge(_merge(merged, tables), _placed(values, AUTO_SOURCES if source == AUTO else (source,)))
     if source == AUTO:
         _refuse_half_a_choice(said)
-    return _settled(merged, source, file, now)
+    return replace(_settled(merged, source, file, now), notices=layers[-1].notices)
 
 
 def _source_meant(said: Sequence[Mapping[str, Any]]) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from cfaudit_export.errors import CfauditError, SettingsError, UsageError
 from cfaudit_export.settings.options import OPTIONS, PREFIX, Option
+from cfaudit_export.settings.paths import anchored
 
 Tree = dict[str, Any]
 
@@ -30,11 +31,13 @@ class Layer:
         tree: what it says, nested by key.
         named: how an error names an option of this place.
         error: what a wrong value of this place is.
+        notices: what a person should know of it.
     """
 
     tree: Tree
     named: Callable[[Option], str]
     error: type[CfauditError] = SettingsError
+    notices: tuple[str, ...] = ()
 
 
 def flag_layer(flags: Mapping[str, Any]) -> Layer:
@@ -97,11 +100,11 @@ def _refuse_slip(variable: str, name: str, roots: Iterable[str]) -> None:
         raise SettingsError(f"unknown variable '{variable}'; did you mean '{PREFIX}{match[0].upper()}'?")
 
 
-def file_layer(file: Path | None) -> Layer:
-    """Return what a TOML file says.
+def file_layer(file: Path | None, directory: Path) -> Layer:
+    """Return what a TOML file says, its relative paths beside it.
 
     Raises:
-        SettingsError: it cannot be read, is not TOML, or has an unknown key.
+        SettingsError: it cannot be read, is not TOML, has an unknown key, or a path that may mean two things.
     """
     if file is None:
         return Layer({}, lambda option: option.key)
@@ -114,7 +117,8 @@ def file_layer(file: Path | None) -> Layer:
     except ValueError as error:
         raise SettingsError(f"'{file}' is not valid TOML: {error}") from None
     _check(tree, f"in '{file}'")
-    return Layer(tree, lambda option: f"'{option.key}' in '{file}'")
+    tree, notices = anchored(tree, file, directory)
+    return Layer(tree, lambda option: f"'{option.key}' in '{file}'", notices=notices)
 
 
 def _check(tree: Tree, where: str) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from cfaudit_export.core.installing import install_command
 from cfaudit_export.errors import SettingsError, TryAgainError
 
 _SPILL = "cfaudit-spill-"
@@ -54,7 +55,7 @@ def import_duckdb() -> Any:
     try:
         import duckdb
     except ImportError:
-        raise SettingsError("DuckDB is not installed: pip install 'cfaudit-export[analysis]'") from None
+        raise SettingsError(f"DuckDB is not installed: run {install_command('analysis')}") from None
     return duckdb
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from cfaudit_export.analysis.files.bucket import MOST_AT_ONCE, BucketReader
 from cfaudit_export.analysis.files.location import S3, FoundFile, Location, is_visible
 from cfaudit_export.core.deadline import Deadline, DeadlineError
+from cfaudit_export.core.installing import install_command
 from cfaudit_export.core.urls import check_secret_url
 from cfaudit_export.errors import AccessError, SettingsError, TryAgainError, UsageError
 from cfaudit_export.http.aws import bound_replies
@@ -46,7 +47,7 @@ def _client(options: Mapping[str, Any], silent_seconds: float, attempts: int) ->
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError
     except ImportError:
-        raise SettingsError("S3 is not installed: pip install 'cfaudit-export[s3]'") from None
+        raise SettingsError(f"S3 is not installed: run {install_command('s3')}") from None
 
     def connected() -> Any:
         session = boto3.Session(profile_name=options.get("profile"), region_name=options.get("region"))

@@ -14,6 +14,7 @@ from typing import Any
 
 from cfaudit_export.analysis.render.tables import SHADES, shade
 from cfaudit_export.core.escape import escaped
+from cfaudit_export.core.installing import install_command
 from cfaudit_export.errors import SettingsError
 
 _SVG = "http://www.w3.org/2000/svg"
@@ -207,7 +208,7 @@ def _draw(chart: Mapping[str, Any], title: str) -> str:
     try:
         import vl_convert
     except ImportError:
-        raise SettingsError("charts are not installed: pip install 'cfaudit-export[analysis]'") from None
+        raise SettingsError(f"charts are not installed: run {install_command('analysis')}") from None
     drawn = vl_convert.vegalite_to_svg({**chart, "config": _CONFIG}, allowed_base_urls=[])
     root = ET.fromstring(drawn)  # noqa: S314  # our own drawing, not a document from outside
     ET.register_namespace("", _SVG)

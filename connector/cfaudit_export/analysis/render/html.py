@@ -14,6 +14,7 @@ from typing import Any
 
 from cfaudit_export.analysis.render.tables import Table
 from cfaudit_export.core.escape import escaped
+from cfaudit_export.core.installing import install_command
 from cfaudit_export.errors import SettingsError
 
 _ROWS = 200
@@ -87,7 +88,7 @@ def render_page(template: str, **values: Any) -> str:
         from jinja2 import Environment, PackageLoader, StrictUndefined
         from markupsafe import Markup
     except ImportError:
-        raise SettingsError("HTML is not installed: pip install 'cfaudit-export[analysis]'") from None
+        raise SettingsError(f"HTML is not installed: run {install_command('analysis')}") from None
 
     loader = PackageLoader("cfaudit_export.analysis.render", "pages")
     environment = Environment(

@@ -13,6 +13,7 @@ from cfaudit_export.analysis.answers.question import Question
 from cfaudit_export.analysis.answers.timeline import ActorSession, Focus, Timeline, TimelineStep
 from cfaudit_export.analysis.files.footers import Ignored
 from cfaudit_export.core.model import Window
+from cfaudit_export.core.plurals import are, counted
 from cfaudit_export.core.times import show_duration
 
 UNKNOWN = "unknown"
@@ -70,7 +71,7 @@ def session_facts(one: ActorSession, question: Question) -> str:
     bounds = [("began before the period", one.begins_before), ("goes on after the period", one.goes_on)]
     facts = [
         *([f"to {moment(question, one.last, '%H:%M:%S')} ({length})"] if one.last > one.first else []),
-        *([_count(one.events, "event")] if one.events > 1 else []),
+        *([counted(one.events, "event")] if one.events > 1 else []),
         *([f"{one.failures:,} failed"] if one.failures else []),
         *([f"from {', '.join(one.addresses[:_LISTED])}{_more(one.addresses)}"] if one.addresses else []),
         *(said for said, is_so in bounds if is_so),
@@ -107,7 +108,7 @@ def on_ignored(ignored: Sequence[Ignored]) -> list[Remark]:
     if not ignored:
         return []
     listed = "; ".join(f"'{one.name}': {one.why}" for one in ignored[:_LISTED])
-    return [Remark(f"{_count(len(ignored), 'file')} skipped: {listed}{_more(ignored)}", is_warning=True)]
+    return [Remark(f"{counted(len(ignored), 'file')} skipped: {listed}{_more(ignored)}", is_warning=True)]
 
 
 def period(question: Question) -> str:
@@ -170,7 +171,7 @@ def on_coverage(coverage: Coverage, question: Question) -> Iterator[Remark]:
         rows = [gap.rows for gap in coverage.gaps]
         known = "an unknown number of" if not all(rows) else f"{sum(rows):,}"
         yield Remark(
-            f"incomplete: {_count(len(coverage.gaps), 'gap')} with {known} events that could not be read, "
+            f"incomplete: {counted(len(coverage.gaps), 'gap')} with {known} events that could not be read, "
             f"such as {_window(coverage.gaps[0].window, question, exact=True)}: {coverage.gaps[0].reason}",
             is_warning=True,
         )
@@ -185,7 +186,10 @@ def _on_data(report: Report) -> Iterator[Remark]:
         yield Remark("there are no events in the period", is_warning=report.coverage.is_complete is not True)
     for one in totals.fidelity:
         meaning = FIDELITY.get(one.name or UNKNOWN, "")
-        yield Remark(f"{one.events.count:,} events are {one.name}: {meaning}", is_warning=one.name == "shadow")
+        yield Remark(
+            f"{counted(one.events.count, 'event')} {are(one.events.count)} {one.name}: {meaning}",
+            is_warning=one.name == "shadow",
+        )
     if totals.repeated:
         yield Remark(
             f"{totals.repeated:,} events are counted more than once: several streams export the same account here",
@@ -204,10 +208,6 @@ def _window(window: Window, question: Question, *, exact: bool = False) -> str:
     if exact:
         return since[:-3]
     return f"{since} to {before} ({show_duration(window.duration)})"
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _more(listed: Sequence[object] | Iterable[object]) -> str:

@@ -17,6 +17,7 @@ from cfaudit_export.analysis.render import phrases, tables
 from cfaudit_export.analysis.render.layout import blocks, folded, widths
 from cfaudit_export.analysis.render.tables import FAILED, NEW, Table
 from cfaudit_export.core.escape import escaped
+from cfaudit_export.core.plurals import counted
 
 _TOP = 10
 _LONG = 20
@@ -124,7 +125,7 @@ def _session(session: ActorSession, question: Question) -> Iterator[Any]:
         for line in phrases.differences(step):
             yield Line(f"            {line}", "dim", indent=14)
     if len(session.steps) > _STEPS:
-        yield Line(f"  and {len(session.steps) - _STEPS:,} more steps", "dim")
+        yield Line(f"  and {counted(len(session.steps) - _STEPS, 'more step')}", "dim")
 
 
 def _sections(report: Report) -> Iterator[tuple[str, Any]]:
@@ -154,4 +155,4 @@ def _heat(report: Report) -> Group:
     for day in tables.heat_days(report):
         cells = (2 * _SHADES[tables.shade(found.get((day, hour), 0), most)] for hour in range(24))
         lines.append(f"{tables.label(day):<10}{''.join(cells)}".rstrip())
-    return Group(*map(Text, lines), Text(f"{'':10}busiest hour: {most:,} events", "dim"))
+    return Group(*map(Text, lines), Text(f"{'':10}busiest hour: {counted(most, 'event')}", "dim"))

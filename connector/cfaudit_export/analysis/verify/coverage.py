@@ -10,6 +10,7 @@ from cfaudit_export.analysis.verify.findings import Finding, incomplete, span
 from cfaudit_export.core.escape import escaped
 from cfaudit_export.core.intervals import intersect, subtract, union
 from cfaudit_export.core.model import Stream, Window, from_ms
+from cfaudit_export.core.plurals import counted
 from cfaudit_export.proof.manifest import GapEntry, Manifest
 
 EARLIEST, LATEST = from_ms(0), from_ms(253_402_300_799_000)
@@ -104,11 +105,11 @@ def coverage_findings(coverage: ProvedCoverage, manifests: Sequence[Manifest], *
     for hole in subtract([coverage.asked], coverage.covered):
         yield incomplete("time", f"Not covered: {span(hole)} (never exported){of}", hole)
     for gap in coverage.gaps:
-        rows = "events" if not gap.rows else f"{gap.rows:,} event" + "s" * (gap.rows > 1)
+        rows = counted(gap.rows, "event") if gap.rows else "events"
         what = f"Gap: {span(gap.window)}, {rows} that the server did not return: {escaped(gap.reason, 200)}{of}"
         yield incomplete("gap", what, gap.window)
     if quarantined := sum({one.chain: one.quarantined for one in manifests}.values()):
-        events = f"{quarantined:,} event" + "s" * (quarantined > 1)
+        events = counted(quarantined, "event")
         yield incomplete("event", f"Quarantined: {events} that the sink refused{of}")
 
 

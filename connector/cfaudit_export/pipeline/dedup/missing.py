@@ -31,6 +31,7 @@ class SinkNeed:
         rescan: the part of it that is read again, for latecomers.
         progress: what it has.
         seen_since: from here on it remembers keys, should it have no memory yet.
+        last_run_at: when the run before this one ended, and had read what is read again now.
     """
 
     account_id: str
@@ -38,6 +39,7 @@ class SinkNeed:
     rescan: tuple[Window, ...]
     progress: SinkProgress
     seen_since: datetime
+    last_run_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ def new_rows_of(table: pa.Table, extract: Extract, need: SinkNeed) -> Iterator[t
         keys = replace(read, hours=pack(new, since).hours)
         if done.num_rows:
             new = pa.concat_tables([new, done]).sort_by("event_time")
-        yield NewRows(window, keys, _lateness(late, extract.read_at), known, trimmed), new
+        yield NewRows(window, keys, _lateness(late, min(need.last_run_at, extract.read_at)), known, trimmed), new
 
 
 def is_lacked(shares: Iterable[NewRows], gap: Gap) -> bool:
@@ -112,12 +114,15 @@ def _new(
     return new, Seen(gaps=read, refilled=keep_refilled(seen, rows, extract.refilled, (*odd, *known), window))
 
 
-def _lateness(late: pa.Table, read_at: datetime) -> Lateness:
-    """Measure how long after their own time these events were first seen."""
+def _lateness(late: pa.Table, missed_at: datetime) -> Lateness:
+    """Measure how long after their own time these events were still missing: when a run read that time last.
+
+    To count until they are read now would count the time between runs.
+    """
     if not late.num_rows:
         return Lateness()
-    delays = pc.subtract(pa.scalar(read_at, late["event_time"].type), late["event_time"]).cast(pa.int64())
-    seconds = pc.divide(delays.cast(pa.float64()), 1e6)
+    delays = pc.subtract(pa.scalar(missed_at, late["event_time"].type), late["event_time"]).cast(pa.int64())
+    seconds = pc.max_element_wise(pc.divide(delays.cast(pa.float64()), 1e6), 0.0)
     by_minutes: dict[int, int] = {}
     for delay in seconds.to_pylist():
         minutes = next((limit for limit in _LATE_MINUTES if delay <= limit * 60), -1)
