@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cfaudit_export import read_batch
-from cfaudit_export.proof.rows import BODIES, ids_sha256, leaves, rows_sha256
+from cfaudit_export.proof.rows import BODIES, KEPT, PLACED, body_digests, ids_sha256, leaves, rows_sha256
 from cfaudit_export.schema import COLUMNS, schema
 from cfaudit_export.testing import make_batch
 
@@ -30,7 +31,8 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "int32": st.integers(-(2**31), 2**31 - 1),
     "timestamp": st.datetimes(timezones=st.just(UTC)),
 }
-rows = st.fixed_dictionaries({one.name: VALUES[one.kind] | st.none() for one in COLUMNS})
+NONCE = {"body_nonce": st.binary(max_size=32).map(bytes.hex) | st.none()}
+rows = st.fixed_dictionaries({one.name: VALUES[one.kind] | st.none() for one in COLUMNS} | NONCE)
 
 
 def table(some: list[dict[str, Any]]) -> pa.Table:
@@ -40,11 +42,12 @@ def table(some: list[dict[str, Any]]) -> pa.Table:
 def plain_leaf(row: dict[str, Any]) -> bytes:
     """Return the leaf as the definition says it, with the library of others."""
     said: dict[str, Any] = {}
+    nonce = bytes.fromhex(row["body_nonce"] or "")
     for name, value in row.items():
-        if value is None or name == "batch_id":
+        if value is None or name in PLACED:
             continue
         if name in BODIES:
-            said[name] = hashlib.sha256(value.encode()).hexdigest()
+            said[name] = hashlib.sha256(nonce + value.encode()).hexdigest()
         elif isinstance(value, datetime):
             number = (value - EPOCH) // timedelta(microseconds=1)
             said[name] = number if abs(number) < 2**53 else str(number)
@@ -84,7 +87,7 @@ def test_no_order_and_no_split_changes_the_digest(
 @given(st.lists(rows, min_size=1, max_size=3), st.data())
 def test_a_changed_value_changes_the_digest(some: list[dict[str, Any]], data: st.DataObject) -> None:
     row = data.draw(st.integers(0, len(some) - 1))
-    column = data.draw(st.sampled_from([one for one in COLUMNS if one.name != "batch_id"]))
+    column = data.draw(st.sampled_from([one for one in COLUMNS if one.name not in PLACED]))
     other = data.draw((VALUES[column.kind] | st.none()).filter(lambda value: value != some[row][column.name]))
     changed = [dict(one) for one in some]
     changed[row][column.name] = other
@@ -168,3 +171,27 @@ def test_kept_digests_that_are_none_count_as_nothing(tmp_path: Path, kept: str) 
     place = events.schema.get_field_index("event_raw")
     erased = events.set_column(place, "event_raw", pa.nulls(1, pa.string()))
     assert leaves(erased.append_column("body_sha256", pa.array([kept]))) == leaves(erased)
+
+
+def test_behind_a_nonce_a_body_cannot_be_guessed_by_its_digest(tmp_path: Path) -> None:
+    """Nor by the leaf, of which all but the body is known."""
+    rows = read_batch(make_batch(tmp_path, rows=5, shape="whole"))
+    at = rows.column_names.index("body_nonce")
+    nonces = [f"{number:064x}" for number in range(5)]
+    salted = rows.set_column(at, "body_nonce", pa.array(nonces))
+    assert not {*leaves(salted)} & {*leaves(rows)}
+    text = rows["event_raw"][3].as_py().encode()
+    wanted = hashlib.sha256(bytes.fromhex(nonces[3]) + text).hexdigest()
+    assert body_digests(salted)[3]["event_raw"] == wanted
+    assert body_digests(rows)[3]["event_raw"] == hashlib.sha256(text).hexdigest()
+    erased = salted.set_column(at, "body_nonce", pa.nulls(5, pa.string()))
+    kept = pa.array([json.dumps(one) for one in body_digests(salted)])
+    for name in BODIES:
+        erased = erased.set_column(erased.column_names.index(name), name, pa.nulls(5, pa.string()))
+    assert leaves(erased.append_column(KEPT, kept)) == leaves(salted)
+
+
+def test_a_nonce_that_is_none_counts_as_nothing(tmp_path: Path) -> None:
+    rows = read_batch(make_batch(tmp_path, rows=2, shape="whole"))
+    odd = rows.set_column(rows.column_names.index("body_nonce"), "body_nonce", pa.array(["no hex", ""]))
+    assert leaves(odd) == leaves(rows)

@@ -16,6 +16,7 @@ from cfaudit_export.errors import CheckpointDamagedError, SettingsError
 from cfaudit_export.proof.keys import new_key
 from cfaudit_export.stores.file import FileStore
 from cfaudit_export.stores.signed import SignedStore
+from cfaudit_export.testing.store_contract import _checkpoint
 
 AT = datetime(2026, 11, 1, 10, 0, 0, 123_000, tzinfo=UTC)
 STREAM = Stream("account", "auditlogs", (("actor", "x"),))
@@ -28,6 +29,14 @@ CHECKPOINT = Checkpoint(
     Lateness(3, 1.1, {1: 2, -1: 1}),
     updated_at=AT,
 )
+
+
+def test_a_checkpoint_with_all_that_there_may_be_in_it_is_believed(tmp_path: Path) -> None:
+    store, rich = SignedStore(FileStore(tmp_path), (new_key(),)), _checkpoint(1, 5)
+    version = store.save(rich, expected=None)
+    found = store.load(rich.stream.id)
+    assert found
+    assert (replace(found.checkpoint, signature=rich.signature), found.version) == (rich, version)
 
 
 def test_what_was_saved_is_believed_by_the_key_and_by_no_other(tmp_path: Path) -> None:

@@ -164,6 +164,11 @@ class Sink(Protocol):
     `manifests(chain: str) -> Iterator[str]` give them back. Names are `<chain>/<number>.json`, below
     `_cfaudit/manifests`, and a chain is two names with a slash. For other sinks they are kept elsewhere.
 
+    So that `retention` and `erase` can change files on record, the S3 sink has `read_file(name: str) -> bytes | None`,
+    `write_file(name: str, content: bytes) -> None`, which puts a file in the place of the one of that name,
+    `remove_file(name: str) -> None` and `files_aside() -> Iterator[str]`, the names below `_cfaudit/erased`. Names are
+    those of receipts.
+
     A receipt that rejects every event of a batch is not taken at its word: the events are quarantined once the sink has
     taken others in the same run; until then the batch is withdrawn, and its events come again, perhaps in another one.
     """

@@ -85,6 +85,7 @@ def full_checkpoint(stream: Stream | None = None) -> Checkpoint:
             ),
             listed=(window,),
             merged=("0f3c1e5a7b9d2468/s3:3:" + "de" * 32,),
+            outside=(Window(_NOON - timedelta(days=5), _NOON - timedelta(days=4)),),
         ),
     )
     return Checkpoint(
@@ -95,6 +96,7 @@ def full_checkpoint(stream: Stream | None = None) -> Checkpoint:
         tool="sha256:1234",
         updated_at=_NOON + timedelta(microseconds=123456),
         leased=(Window(_NOON - timedelta(days=500), _NOON - timedelta(days=450)),),
+        signature="ab" * 32 + ":YmFzZTY0",
     )
 
 
