@@ -42,7 +42,7 @@ class Server:
     def __init__(self, folder: Path) -> None:
         command = [sys.executable, "-m", "cfaudit_export", "mcp", str(folder), "--compat", "--state-dir"]
         streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-        self.process = subprocess.Popen([*command, str(folder / "none")], text=True, **streams)  # type: ignore[call-overload]
+        self.process = subprocess.Popen([*command, str(folder / "none")], text=True, **streams)
         self.number = 0
 
     def ask(self, method: str, **params: Any) -> dict[str, Any]:
@@ -85,7 +85,8 @@ def measure(folder: Path, rounds: int) -> None:
         warm = statistics.median(took[1:])
         state = "" if not answer["isError"] else answer["content"][0]["text"][:60]
         print(
-            f"{name:24} {took[0]:6.2f} first, {warm:6.2f} warm CPU s, {statistics.median(walls[1:]):5.2f} s, {size:6} B {state}"
+            f"{name:24} {took[0]:6.2f} first, {warm:6.2f} warm CPU s, {statistics.median(walls[1:]):5.2f} s, "
+            f"{size:6} B {state}"
         )
     print(", ".join(f"{name} {mb:.0f} MB" for name, mb in server.peak_mb().items()))
     server.process.stdin.close()

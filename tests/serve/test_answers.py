@@ -173,6 +173,21 @@ def test_one_event_comes_whole_with_its_neighbours(by_hand: Callable[..., Ask]) 
     assert [one["event_id"] for one in body["after"]] == ["e7", "e8", "e9", "e10"]
 
 
+def test_an_event_and_a_step_say_what_was_changed(by_hand: Callable[..., Ask]) -> None:
+    same = {"resource_id": "r1", "resource_product": "dns_records", "resource_type": "records", "action_type": "update"}
+    rows = [
+        {"event_time": AT - timedelta(days=9), "resource_value": json.dumps({"content": "192.0.2.1", "ttl": 300})},
+        {"event_time": AT, "event_id": "e", "resource_value": json.dumps({"content": "203.0.113.9", "ttl": 300})},
+    ]
+    ask = by_hand(*[same | row for row in rows])
+    changed = ask("audit_event", event_id="e")["changed"]
+    assert changed["lines"] == ['~ content: "192.0.2.1" -> "203.0.113.9"']
+    assert changed["of"] == "2026-11-09T12:00:00.000Z"
+    [session] = ask("audit_timeline", **DAY)["sessions"]
+    assert session["steps"][0]["event_id"] == "e"
+    assert session["steps"][0]["changed"] == ['~ content: "192.0.2.1" -> "203.0.113.9"']
+
+
 def test_sql_answers_columns_and_rows_and_counts_those_beyond(ask: Ask, served: Any) -> None:
     body = ask("audit_sql", query="SELECT event_id, event_time FROM audit_events ORDER BY 2", max_bytes=MOST_BYTES)
     assert body["columns"] == ["event_id", "event_time"]

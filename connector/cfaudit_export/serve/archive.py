@@ -60,6 +60,7 @@ class Archive:
         self._memory: Remembered | None = None
         self._read_at = 0.0
         self._connections: list[Any] = []
+        self._kept: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -89,14 +90,14 @@ class Archive:
         return self._data
 
     @contextmanager
-    def apart(self) -> Iterator[EventDatabase]:
-        """Open the events once more, for a question that keeps tables of them: those vanish with it.
+    def apart(self, period: Window | None = None) -> Iterator[EventDatabase]:
+        """Open the events of a period once more, by default all: tables that a question makes of them vanish with it.
 
         Raises:
             CfauditError: they cannot be read.
         """
         whole = self.data
-        with EventDatabase(whole.place, whole.catalog, limits=served_limits(self.order)) as data:
+        with EventDatabase(whole.place, whole.catalog, period, limits=served_limits(self.order)) as data:
             self._connections.append(data.connection)
             try:
                 yield data
@@ -115,6 +116,13 @@ class Archive:
             place = self.data.place.shown
             self._memory = remembered(self.order.settings, os.environ, place, self._tell)
         return self._memory
+
+    def kept(self, name: str, make: Callable[[], _T]) -> _T:
+        """Return what was worked out of all events since they were listed, or work it out now."""
+        if name not in self._kept:
+            self._kept[name] = make()
+        found: _T = self._kept[name]
+        return found
 
     def zone(self, name: str | None) -> ZoneInfo:
         """Return a time zone, by default that of the server.
@@ -140,6 +148,7 @@ class Archive:
             CfauditError: the place cannot be read.
         """
         self._memory = None
+        self._kept.clear()
         try:
             self.data.catalog.forget()
         except OSError as error:

@@ -12,9 +12,11 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
+from cfaudit_export.analysis.answers.before_after import changes_before
 from cfaudit_export.analysis.files.database import EVENTS
 from cfaudit_export.core.model import EPOCH, MILLISECOND, Window, floor_ms
 from cfaudit_export.errors import UsageError
+from cfaudit_export.serve.answers.changes import change_facts, changes_span
 from cfaudit_export.serve.answers.conditions import COLUMN_NAMES, JSON_COLUMNS, Conditions, column
 from cfaudit_export.serve.answers.draft import AnswerDraft
 from cfaudit_export.serve.answers.period import AskedPeriod, asked, at_zone, head
@@ -23,6 +25,7 @@ from cfaudit_export.serve.archive import Archive
 from cfaudit_export.serve.tools import DEFAULT_EVENTS
 
 _DAY = timedelta(hours=24)
+_BACK = timedelta(days=90)
 _MICROSECOND = timedelta(microseconds=1)
 USUAL_COLUMNS = (
     "event_id",
@@ -158,8 +161,11 @@ def answer_event(archive: Archive, arguments: Mapping[str, Any]) -> AnswerDraft:
     at = floor_ms(row["event_time"].astimezone(UTC))
     what = at_zone(archive, arguments.get("time_zone"), Window(at, at + MILLISECOND), (row["account_id"],))
     whole = told({name: row[name] for name in COLUMN_NAMES}, what.zone, _LONGEST_BODY)
+    with archive.apart(changes_span(what.period, _BACK)) as data:
+        change = changes_before(data, [event_id]).get(event_id)
     before, after = (_neighbours(archive, row, what, direction) for direction in ("<", ">"))
-    return AnswerDraft(head(archive, what), {"event": whole}, {"before": before, "after": after}, rows=1)
+    facts = {"event": whole} | ({"changed": change_facts(change, what.zone)} if change else {})
+    return AnswerDraft(head(archive, what), facts, {"before": before, "after": after}, rows=1)
 
 
 def _neighbours(archive: Archive, row: Mapping[str, Any], what: AskedPeriod, direction: str) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from cfaudit_export.analysis.answers.facts import Report
 from cfaudit_export.analysis.answers.question import Question
 from cfaudit_export.analysis.answers.report import make_report
 from cfaudit_export.analysis.answers.timeline import ActorSession, Focus, make_timeline
+from cfaudit_export.serve.answers.changes import change_lines, changes_span
 from cfaudit_export.serve.answers.draft import AnswerDraft, compact
 from cfaudit_export.serve.answers.period import AskedPeriod, asked, head
 from cfaudit_export.serve.answers.wording import told
@@ -18,6 +19,7 @@ from cfaudit_export.serve.tools import DEFAULT_BYTES
 
 _DAY, _WEEK = timedelta(hours=24), timedelta(days=7)
 _STEPS = (40, 12, 4)
+_BACK = timedelta(days=14)  # for what a step changed; `audit_event` looks further
 
 
 def answer_timeline(archive: Archive, arguments: Mapping[str, Any]) -> AnswerDraft:
@@ -29,22 +31,23 @@ def answer_timeline(archive: Archive, arguments: Mapping[str, Any]) -> AnswerDra
     """
     what = asked(archive, arguments, _DAY)
     focus = Focus(arguments.get("actor"), arguments.get("resource"))
-    made = make_timeline(
-        archive.data, _question(what), focus, coverage=archive.coverage(what.period, what.accounts), now=archive.now
-    )
+    coverage = archive.coverage(what.period, what.accounts)
+    with archive.apart(changes_span(what.period, _BACK)) as data:
+        made = make_timeline(data, _question(what), focus, coverage=coverage, now=archive.now)
     events = sum(one.events for one in made.sessions)
     most_bytes = arguments.get("max_bytes", DEFAULT_BYTES)
-    coverage, facts = head(archive, what), {"events": events, "sessions_in_all": len(made.sessions)}
+    top, facts = head(archive, what), {"events": events, "sessions_in_all": len(made.sessions)}
     for steps in _STEPS:
         sessions = [_session(one, what, steps) for one in made.sessions]
         if len(compact(sessions).encode()) < most_bytes // 2:
             break
-    return AnswerDraft(coverage, facts, {"sessions": sessions}, rows=events)
+    return AnswerDraft(top, facts, {"sessions": sessions}, rows=events)
 
 
 def _session(one: ActorSession, what: AskedPeriod, most_steps: int) -> dict[str, Any]:
     steps = [
         {
+            "event_id": step.event_id,
             "first": step.first,
             "last": step.last if step.last != step.first else None,
             "count": step.count if step.count > 1 else None,
@@ -55,6 +58,7 @@ def _session(one: ActorSession, what: AskedPeriod, most_steps: int) -> dict[str,
             "type": step.type,
             "targets": step.targets or None,
             "more_targets": step.more_targets or None,
+            "changed": change_lines(step.change) or None,
         }
         for step in one.steps[:most_steps]
     ]
