@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from cfaudit_export import Batch, read_batch
 from cfaudit_export.core.checksums import FOOTER_NOTE, ChecksumWriter, read_footer
+from cfaudit_export.core.disk import require_file
 
 MERGED_PREFIX = "merged-"
 """How the names of files begin that `compact` made of others."""
@@ -170,6 +171,7 @@ def read_notes(path: str) -> dict[str, str]:
         OSError: it cannot be read.
         pa.ArrowInvalid: it is not a Parquet file, or it is damaged.
     """
+    require_file(path)
     with pa.OSFile(path) as file:
         return notes_of(read_footer(file).metadata)
 
@@ -194,6 +196,7 @@ def read_ids(path: str) -> list[str]:
         OSError: it cannot be read, or is damaged.
         pa.ArrowException: it is not a Parquet file, or has no ids.
     """
+    require_file(path)
     with pq.ParquetFile(path, page_checksum_verification=True) as file:
         return sorted(file.read(["event_id"])["event_id"].to_pylist())
 
@@ -215,6 +218,7 @@ def merged_files(notes: Mapping[str, str]) -> dict[str, dict[str, str]]:
 
 
 def _times(path: str) -> pa.Array:
+    require_file(path)
     # Mapped, so that nothing but this one column is ever read.
     with pa.memory_map(path) as file:
         return pa.ipc.open_file(file).read_all()["event_time"].combine_chunks()

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cfaudit_export import SinkError, SinkRefusedError
-from cfaudit_export.core.disk import REFUSALS
+from cfaudit_export.core.disk import REFUSALS, require_file
 from cfaudit_export.parquet import Written
 
 _HINDRANCES = {
@@ -21,6 +21,7 @@ _HINDRANCES = {
 
 def hashed(file: Path) -> Written:
     """Return size and SHA-256 of a file."""
+    require_file(file)
     with file.open("rb") as content:
         return Written(os.fstat(content.fileno()).st_size, hashlib.file_digest(content, "sha256").hexdigest())
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from cfaudit_export import Batch, LoadUnknownError, Receipt, StoredFile, Window
-from cfaudit_export.core.disk import try_folder
+from cfaudit_export.core.disk import read_file, try_folder
 from cfaudit_export.core.durable import create_file, make_folder, new_file, sync_folder
 from cfaudit_export.parquet import StagedEvents, Written, digest_of, ids_by_day, write_parquet
 from cfaudit_export.proof.chain import FOLDER
@@ -102,7 +102,7 @@ class ParquetSink:
         """Return the mark in the folder; as `Sink.marked`."""
         with on_disk(self._root):
             try:
-                return (self._root / _MARK).read_text("ascii", "replace").strip() or None
+                return read_file(self._root / _MARK, 1_000).decode("ascii", "replace").strip() or None
             except FileNotFoundError:
                 return None
 

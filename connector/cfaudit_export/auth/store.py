@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from cfaudit_export.auth.grants import Grant
+from cfaudit_export.core.disk import read_file
 from cfaudit_export.core.durable import make_folder, replace_file
 from cfaudit_export.errors import AccessError, TryAgainError
 
@@ -160,7 +161,7 @@ class GrantStore:
 
     def _is_pointer(self, path: Path) -> bool:
         try:
-            return path.read_bytes() == _POINTER
+            return read_file(path) == _POINTER
         except OSError:
             return False
 
@@ -177,7 +178,7 @@ class GrantStore:
         import msgspec
 
         try:
-            kept = path.read_bytes()
+            kept = read_file(path)
             if kept == _POINTER:
                 keyring = self._required()
                 with keyring_faults():

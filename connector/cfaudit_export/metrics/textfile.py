@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from cfaudit_export.core.disk import read_file
 from cfaudit_export.core.durable import replace_file
 from cfaudit_export.metrics import METRICS, Metric, Sample
 
@@ -57,7 +58,7 @@ def _read(path: Path) -> _Values:
         ValueError: it is not a file of ours.
     """
     try:
-        lines = path.read_text("utf-8").split("\n")
+        lines = read_file(path).decode().split("\n")
     except FileNotFoundError:
         return {}
     labels_of = {metric.prometheus_name: set(metric.labels) for metric in METRICS}

@@ -9,6 +9,7 @@ from pathlib import Path
 from traceback import extract_tb
 from typing import TypeVar
 
+from cfaudit_export.core.disk import require_file
 from cfaudit_export.core.model import Batch, Receipt
 from cfaudit_export.errors import CfauditError, LoadUnknownError, SinkError, StagingError
 from cfaudit_export.plugin.blame import report_to
@@ -61,6 +62,7 @@ def digest_of(path: Path) -> str:
     Raises:
         OSError: it cannot be read.
     """
+    require_file(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

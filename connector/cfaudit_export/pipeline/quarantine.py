@@ -28,6 +28,7 @@ from urllib.parse import quote, unquote
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cfaudit_export.core.disk import read_file, require_file
 from cfaudit_export.core.durable import PRIVATE, make_folder, new_file, put_in_place, replace_file
 from cfaudit_export.core.model import MILLISECOND, Batch, Rejected, Stream, Window, floor_ms, iso
 from cfaudit_export.core.seal import broken_seal, sealed
@@ -254,7 +255,7 @@ def _id(sink: str, batch_id: str) -> str:
 
 def _read(path: Path) -> pa.Table:
     try:
-        with pa.memory_map(str(path)) as mapped:
+        with pa.memory_map(require_file(path)) as mapped:
             return pa.ipc.open_file(mapped).read_all()
     except (OSError, pa.ArrowInvalid) as error:
         raise StagingError(f"cannot read '{path}': {error}") from error
@@ -268,7 +269,7 @@ def _words(path: Path) -> dict[str, Any]:
     """
     beside = path.with_suffix(".json")
     try:
-        text = beside.read_bytes()
+        text = read_file(beside)
         words: dict[str, Any] = json.loads(text)
         if "sha256" in words and broken_seal(text):
             raise _changed(beside)

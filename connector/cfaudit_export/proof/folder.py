@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cfaudit_export.core.disk import REFUSALS
+from cfaudit_export.core.disk import REFUSALS, read_file
 from cfaudit_export.core.durable import SHARED, create_file, make_folder
 from cfaudit_export.errors import SinkError, SinkRefusedError
 
@@ -36,7 +36,7 @@ class ManifestFolder:
         """Return a manifest; as `ManifestStore.get_manifest`."""
         with _on_disk(self.root):
             try:
-                return (self.root / name).read_bytes()
+                return read_file(self.root / name)
             except FileNotFoundError:
                 return None
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from cfaudit_export.core.disk import REFUSALS
+from cfaudit_export.core.disk import REFUSALS, read_file
 from cfaudit_export.core.durable import make_folder, replace_file
 from cfaudit_export.core.model import Checkpoint
 from cfaudit_export.errors import CfauditError, CheckpointConflictError, LockedError, SettingsError, TryAgainError
@@ -116,7 +116,7 @@ class FileStore:
 
 def _read(path: Path) -> bytes | None:
     try:
-        return path.read_bytes()
+        return read_file(path)
     except FileNotFoundError:
         return None
     except OSError as error:

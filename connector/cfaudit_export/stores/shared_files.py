@@ -7,7 +7,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from cfaudit_export.core.durable import replacing
+from cfaudit_export.core.disk import read_file
+from cfaudit_export.core.durable import make_folder, replacing
 from cfaudit_export.errors import TryAgainError
 from cfaudit_export.stores.document import version_of
 
@@ -27,7 +28,7 @@ class SharedFiles:
     def find_shared(self, name: str) -> tuple[bytes, str] | None:
         """Return a document and its version, None when there is none."""
         try:
-            content = self._path(name).read_bytes()
+            content = read_file(self._path(name))
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -38,7 +39,7 @@ class SharedFiles:
         """Replace a document if its version still is `expected`; return whether it was."""
         path = self._path(name)
         try:
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(self._directory)
             lock = FileLock(path.with_suffix(".lock"), timeout=_WAIT_SECONDS, mode=0o600, fallback_to_soft=False)
             with lock.acquire(poll_interval=_POLL_SECONDS):
                 found = self.find_shared(name)

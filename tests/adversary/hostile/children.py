@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import signal
 import sys
 import time
 from importlib import import_module
@@ -37,6 +38,9 @@ WARM = (
     "cfaudit_splunk.sink",
 )
 
+HANGING_SECONDS = 180
+"""A child that takes so long ends by SIGALRM."""
+
 
 def memory_mb(kind: str) -> float:
     """Return the memory of this process: `VmRSS` now, `VmHWM` at most."""
@@ -56,6 +60,7 @@ def live(order: dict[str, Any], answer: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (order["files"], order["files"]))
     exec(order.get("first", ""), {})  # noqa: S102  # what a test has written
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    signal.setitimer(signal.ITIMER_REAL, HANGING_SECONDS)
     before, since = memory_mb("VmRSS"), time.monotonic()
     code = run_program(order["arguments"])
     seconds, peak = time.monotonic() - since, memory_mb("VmHWM")

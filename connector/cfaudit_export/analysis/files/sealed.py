@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cfaudit_export.analysis.files.footers import DataFile
+from cfaudit_export.core.disk import require_file
 from cfaudit_export.core.model import StoredFile
 from cfaudit_export.errors import SettingsError
 from cfaudit_export.proof.append import append, newest_entry, read_entry
@@ -197,6 +198,7 @@ def _parts(path: Path, *, with_rows: bool) -> tuple[int, tuple[BatchPart, ...]]:
     """Return how many rows a file has, and of each batch how many with their digest."""
     counts: dict[str, int] = defaultdict(int)
     digests: dict[str, list[bytes]] = defaultdict(list)
+    require_file(path)
     with pq.ParquetFile(path, page_checksum_verification=True) as file:
         for rows in file.iter_batches(columns=None if with_rows else ["batch_id"]):
             table = pa.Table.from_batches([rows])
@@ -210,5 +212,6 @@ def _parts(path: Path, *, with_rows: bool) -> tuple[int, tuple[BatchPart, ...]]:
 
 
 def _hashed(path: Path) -> str:
+    require_file(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
