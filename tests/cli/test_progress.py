@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from cfaudit_export.cli.progress import progress_bar
+from cfaudit_export.cli.progress import _facts, progress_bar
 from cfaudit_export.cli.terminal import Terminal
 from cfaudit_sandbox import Sandbox, SandboxOptions, World
 
@@ -109,3 +109,14 @@ def test_large_numbers_fit_too(counted: dict[str, Any], shown: str, monkeypatch:
     row = rows_of(screen.getvalue())[-1]
     assert len(row) == COLUMNS
     assert re.search(rf"{shown}{_TIME}$", row), row
+
+
+def test_a_wait_is_counted_down_and_never_below_nothing() -> None:
+    counted = {"events": 5, "calls_left": 0, "waiting": "budget spent, 83 s", "waits_since": 1_000.0}
+    assert [_facts(counted, 9.0, now).rpartition(": ")[2] for now in (1_000.0, 1_001.9, 1_083.0, 2_000.0)] == [
+        "budget spent, 83 s",
+        "budget spent, 82 s",
+        "budget spent, 0 s",
+        "budget spent, 0 s",
+    ]
+    assert _facts({"waiting": "the server"}, 9.0, 5.0).endswith("waiting: the server")

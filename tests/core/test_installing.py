@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -57,3 +59,32 @@ def test_tools_that_keep_programs_apart_are_asked_themselves(installed: Any, mar
 def test_without_pip_uv_installs_into_the_environment(installed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(installing, "find_spec", lambda _: None)
     assert shlex.split(installed(None))[:4] == ["uv", "pip", "install", "--python"]
+
+
+def git(folder: Path, *words: str) -> str:
+    who = ("-c", "user.name=a", "-c", "user.email=a@example.com")
+    return subprocess.run(["git", *who, *words], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.mark.skipif(not shutil.which("git"), reason="NOT TESTED: clones; there is no git")
+def test_a_clone_that_is_used_says_at_which_commit_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clone = tmp_path / "clone"
+    clone.mkdir()
+    git(clone, "init", "-q")
+    git(clone, "commit", "-q", "--allow-empty", "-m", "one")
+    commit = git(clone, "rev-parse", "HEAD")
+    monkeypatch.setattr(installing, "distribution", lambda _: Installed(clone.as_uri(), editable=True))
+    assert installing.installed_commit() == commit
+    git(clone, "pack-refs", "--all")
+    assert installing.installed_commit() == commit
+    git(clone, "worktree", "add", "-q", str(tmp_path / "other"))
+    monkeypatch.setattr(installing, "distribution", lambda _: Installed((tmp_path / "other").as_uri(), editable=True))
+    assert installing.installed_commit() == commit
+    git(clone, "checkout", "-q", "--detach")
+    assert installing._head(clone / ".git") == commit
+
+
+@pytest.mark.parametrize("url", [None, "file:///nowhere"])
+def test_of_anything_else_no_commit_is_said(url: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(installing, "distribution", lambda _: Installed(url, editable=True))
+    assert installing.installed_commit() == ""

@@ -219,7 +219,10 @@ def _version(on: bool) -> None:  # noqa: FBT001  # the signature is typer's
     if on:
         from importlib.metadata import version
 
-        typer.echo(f"{PROGRAM} {version(PROGRAM)}")
+        from cfaudit_export.core.installing import installed_commit
+
+        commit = installed_commit()
+        typer.echo(f"{PROGRAM} {version(PROGRAM)}" + (f" (commit {commit[:12]})" if commit else ""))
         raise typer.Exit
 
 

@@ -34,7 +34,8 @@ either public key proves the whole chain. After an error, do it again.
 which event_key is made, so that the names in it cannot be guessed. Make one for
 all your exports, before the first, and keep a copy: it cannot be changed.
 
-Keep the signing key away from the exported data: who has both can write both.
+Keep the signing key away from the exported data: with both, a person can change
+the data and sign the change.
 
 Examples:
   cfaudit-export key new --out signing.pem > audit.pub

@@ -5,9 +5,12 @@ All of it fits into 80 columns: what is cut off is always the right end, where t
 
 from __future__ import annotations
 
+import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cfaudit_export.app.compose import RunListeners
@@ -50,9 +53,11 @@ class ProgressBars:
         counted: dict[str, Any] = {}
 
         def counters(facts: dict[str, Any]) -> None:
+            if facts.get("waiting") != counted.get("waiting"):
+                counted["waits_since"] = time.monotonic()
             counted.update(facts)
             elapsed = next((one.elapsed for one in bars.tasks if one.id == task), None)
-            bars.update(task, facts=_facts(counted, elapsed or 0.0))
+            bars.update(task, facts=_Facts(dict(counted), elapsed or 0.0))
 
         def progress(now: RunProgress) -> None:
             bars.update(task, completed=now.covered_share)
@@ -77,7 +82,7 @@ def _started() -> Progress:
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
-        TextColumn("{task.fields[facts]}", markup=False),
+        TextColumn("{task.fields[facts]}", markup=False),  # made a text anew each time that the bar is drawn
         TimeElapsedColumn(),
     )
     bars = Progress(*columns, console=Console(stderr=True), transient=True)
@@ -85,8 +90,30 @@ def _started() -> Progress:
     return bars
 
 
-def _facts(counted: dict[str, Any], elapsed_seconds: float) -> str:
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What a bar says beside the share, as a text of this moment: a wait is counted down."""
+
+    counted: dict[str, Any]
+    elapsed_seconds: float
+
+    def __str__(self) -> str:
+        return _facts(self.counted, self.elapsed_seconds, time.monotonic())
+
+    def __format__(self, _spec: str) -> str:
+        return str(self)
+
+
+def _counted_down(waiting: str, since: float, now: float) -> str:
+    """Return the reason of a wait with the seconds that are left of it."""
+    found = re.fullmatch(r"(.+), (\d+) s", waiting)
+    return f"{found[1]}, {max(int(found[2]) - int(now - since), 0)} s" if found else waiting
+
+
+def _facts(counted: dict[str, Any], elapsed_seconds: float, now: float) -> str:
     events, waiting, parts = int(counted.get("events") or 0), counted.get("waiting"), []
+    if waiting:
+        waiting = _counted_down(str(waiting), counted.get("waits_since", now), now)
     if not waiting:  # which leaves no room for it, and stands still meanwhile
         parts.append(f"{events:,} events")
         if elapsed_seconds > 0 and events:
