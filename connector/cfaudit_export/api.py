@@ -13,24 +13,23 @@ from contextlib import AbstractContextManager, ExitStack, closing, contextmanage
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
-from cfaudit_export.app.accounts import accounts_of
-from cfaudit_export.app.compose import Assembly, RunListeners, compose, connected
+from cfaudit_export.app.accounts import accounts, accounts_of
+from cfaudit_export.app.compose import Assembly, RunListeners, compose
 from cfaudit_export.app.export import export
-from cfaudit_export.app.failover import candidates, choose
+from cfaudit_export.app.failover import candidates
 from cfaudit_export.app.log import logging_through
 from cfaudit_export.app.ping import pinging
 from cfaudit_export.app.shared_budget import sharing_budget
 from cfaudit_export.app.side_by_side import side_by_side
 from cfaudit_export.app.sign_in import current_sign_in
-from cfaudit_export.core.intervals import cut
+from cfaudit_export.app.slicing import slices
 from cfaudit_export.core.jsonable import as_plain
-from cfaudit_export.core.model import Checkpoint, RunReport, Window, floor_ms
+from cfaudit_export.core.model import Checkpoint, RunReport
 from cfaudit_export.core.redaction import Redaction
 from cfaudit_export.errors import CfauditError, ExitCode, SettingsError
 from cfaudit_export.metrics.observe import Observer, observing
-from cfaudit_export.settings import ALL_ACCOUNTS, Given, Settings, load_settings
+from cfaudit_export.settings import Given, Settings, load_settings
 from cfaudit_export.settings.secret_values import secret_values, secret_variables
 
 __all__ = [
@@ -255,43 +254,3 @@ def _log_end(report: RunReport) -> None:
             "do": "later runs deliver them; --recover all waits",
         }
         _LOG.warning("exported without recovered columns: call budget exhausted", extra=extra)
-
-
-def slices(assembly: Assembly, count: int) -> list[dict[str, Any]]:
-    """Cut the time to export into slices, `count` for each account, which runs can export beside each other.
-
-    The time is from `since` (30 days ago without one) to `until`, and never beyond what is settled. The slices of an
-    account tile it on whole milliseconds. Each is a dictionary of options: `account`, `since`, `until` and `slice`.
-
-    Raises:
-        CfauditError: the account has to be asked for, and that fails.
-    """
-    from cfaudit_export.pipeline.plan import FIRST_RUN
-
-    settings = assembly.settings
-    settled = floor_ms(assembly.clock() - settings.settle_lag)
-    before = min(settled, floor_ms(settings.until)) if settings.until else settled
-    since = floor_ms(settings.since) if settings.since else before - FIRST_RUN
-    parts = cut(Window(since, before), count) if since < before else ()
-    return [
-        {"account": account, **as_plain({"since": part.since, "until": part.before}), "slice": True}
-        for account in accounts(assembly)
-        for part in parts
-    ]
-
-
-def accounts(assembly: Assembly) -> tuple[str, ...]:
-    """Return the accounts that the settings name, else all that the credential can use.
-
-    Raises:
-        CfauditError: they have to be asked for, and that fails.
-    """
-    if not assembly.settings.account:
-        assembly = replace(assembly, settings=replace(assembly.settings, account=ALL_ACCOUNTS))
-    with accounts_of(assembly) as found:
-        return tuple(account or _the_one(assembly) for account in found)
-
-
-def _the_one(assembly: Assembly) -> str:
-    with connected(choose(assembly, ""), "") as (_, connection):
-        return connection.account_id

@@ -198,7 +198,9 @@ class CloudflareAuditPlanOperator(BaseOperator):  # type: ignore[misc]  # typed 
         CloudflareAuditExportOperator.partial(task_id="export", sinks="s3").expand_kwargs(plan.output)
 
     Args:
-        slices: into how many slices the time of each account is cut; 0 for no slices, and accounts alone.
+        slices: into how many slices the time of each account is cut, or `auto` for as many as are worth it; 0 for no
+            slices, and accounts alone.
+        accounts_per_task: so many accounts go into one task, where they are not cut.
         account: the account or accounts; None for all that the credential can use.
         since: oldest time wanted; 30 days ago by default.
         until: time to stop before; by default, and at most, as new as is settled.
@@ -208,7 +210,16 @@ class CloudflareAuditPlanOperator(BaseOperator):  # type: ignore[misc]  # typed 
         kwargs: what every operator takes.
     """
 
-    template_fields = ("slices", "account", "since", "until", "options", "config", "cloudflare_audit_conn_id")
+    template_fields = (
+        "slices",
+        "accounts_per_task",
+        "account",
+        "since",
+        "until",
+        "options",
+        "config",
+        "cloudflare_audit_conn_id",
+    )
     template_fields_renderers = {"options": "json"}  # noqa: RUF012  # as every operator has it
     ui_color = "#f6d6b8"
 
@@ -216,6 +227,7 @@ class CloudflareAuditPlanOperator(BaseOperator):  # type: ignore[misc]  # typed 
         self,
         *,
         slices: int | str = 0,
+        accounts_per_task: int | str = 1,
         account: str | Sequence[str] | None = None,
         since: str | None = None,
         until: str | None = None,
@@ -227,6 +239,7 @@ class CloudflareAuditPlanOperator(BaseOperator):  # type: ignore[misc]  # typed 
         kwargs["retry_policy"] = kwargs.get("retry_policy") or RetryAfter()
         super().__init__(**kwargs)
         self.slices = slices
+        self.accounts_per_task = accounts_per_task
         self.account = account
         self.since = since
         self.until = until
@@ -241,11 +254,21 @@ class CloudflareAuditPlanOperator(BaseOperator):  # type: ignore[misc]  # typed 
         flags = {"account": list(_listed(self.account)), "since": self.since, "until": self.until}
         hook = CloudflareAuditHook(self.cloudflare_audit_conn_id)
         given = {name: value for name, value in flags.items() if value}
-        count = int(self.slices)
         with failing(hook.redact):
             assembly = hook.prepare(given, self.options, self.config, needs_sink=False)
             with logging_through(_log_to(self.log, hook.redact)):
-                return slices(assembly, count) if count else [{"account": one} for one in accounts(assembly)]
+                if self.slices == "auto":
+                    return slices(assembly, "auto")
+                if count := int(self.slices):
+                    return slices(assembly, count)
+                return _chunks(accounts(assembly), int(self.accounts_per_task))
+
+
+def _chunks(found: Sequence[str], size: int) -> list[dict[str, Any]]:
+    """Return the arguments of a task for so many accounts each; of one its account alone."""
+    if size == 1:
+        return [{"account": one} for one in found]
+    return [{"account": list(found[start : start + size])} for start in range(0, len(found), max(size, 1))]
 
 
 def _listed(given: str | Sequence[str] | None) -> Sequence[str]:

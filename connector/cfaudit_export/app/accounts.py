@@ -1,13 +1,14 @@
-"""The settings -> the accounts to export, one after the other."""
+"""The settings -> the accounts to export."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from cfaudit_export.app.compose import Assembly, connected
-from cfaudit_export.app.failover import candidates
+from cfaudit_export.app.failover import candidates, choose
 from cfaudit_export.errors import AccessError, AccountChoiceError, ProtocolError
 from cfaudit_export.settings import ALL_ACCOUNTS
 
@@ -47,3 +48,20 @@ def _accounts_seen_by(assembly: Assembly) -> tuple[str, ...]:
         if not choice.accounts:
             raise
         return tuple(account for account, _ in choice.accounts)
+
+
+def accounts(assembly: Assembly) -> tuple[str, ...]:
+    """Return the accounts that the settings name, else all that the credential can use.
+
+    Raises:
+        CfauditError: they have to be asked for, and that fails.
+    """
+    if not assembly.settings.account:
+        assembly = replace(assembly, settings=replace(assembly.settings, account=ALL_ACCOUNTS))
+    with accounts_of(assembly) as found:
+        return tuple(account or _the_one(assembly) for account in found)
+
+
+def _the_one(assembly: Assembly) -> str:
+    with connected(choose(assembly, ""), "") as (_, connection):
+        return connection.account_id

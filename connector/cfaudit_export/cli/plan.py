@@ -16,6 +16,7 @@ from cfaudit_export.app.compose import Assembly, connected
 from cfaudit_export.app.failover import choose
 from cfaudit_export.app.forecast import ExpectedEvents, expected_by_history, expected_by_probes
 from cfaudit_export.app.side_by_side import in_order, side_by_side
+from cfaudit_export.app.slicing import Count
 from cfaudit_export.cli.command import command
 from cfaudit_export.cli.run import Json, of_account, prepare
 from cfaudit_export.cli.shell import Shell
@@ -23,7 +24,7 @@ from cfaudit_export.core.jsonable import as_json
 from cfaudit_export.core.model import Connection, iso
 from cfaudit_export.core.plurals import counted
 from cfaudit_export.core.times import show_duration
-from cfaudit_export.errors import CfauditError, ExitCode, worst
+from cfaudit_export.errors import CfauditError, ExitCode, UsageError, worst
 from cfaudit_export.plugin.interfaces import Source
 from cfaudit_export.settings import Settings
 from cfaudit_export.settings.options import FILTERS, HOW, LOGS, WHAT, WHERE
@@ -31,7 +32,8 @@ from cfaudit_export.settings.options import FILTERS, HOW, LOGS, WHAT, WHERE
 _PACE_MINUTES = 5
 _EPILOG = """
 --slices N cuts the time into N slices, to export them in parallel, on one
-machine or many. Export each slice with 'run --account A --since S --until U
+machine or many. With 'auto' each slice takes about 20 minutes, and the newest
+comes first. Export each slice with 'run --account A --since S --until U
 --slice'; --json prints these options. All runs must share the checkpoints.
 
 Examples:
@@ -46,7 +48,8 @@ def plan(
     settings: Settings,
     *,
     count: Annotated[
-        int | None, typer.Option("--slices", help="cut the time into N slices", metavar="N", min=1)
+        str | None,
+        typer.Option("--slices", help="cut the time into N slices, or as many as are worth it", metavar="N|auto"),
     ] = None,
     json: Json = False,
 ) -> int:
@@ -56,8 +59,8 @@ def plan(
     windows to estimate the number of events. Exports nothing.
     """
     assembly = prepare(shell, settings)
-    if count:
-        _tell_slices(shell, slices(assembly, count), json=json)
+    if count is not None:
+        _tell_slices(shell, slices(assembly, _count(count)), json=json)
         return ExitCode.OK
     plans, codes = [], [ExitCode.OK]
     with accounts_of(assembly) as accounts, closing(side_by_side(assembly, accounts, _planned)) as pairs:
@@ -73,6 +76,19 @@ def plan(
         for one in plans:
             _show_plan(shell, one)
     return worst(codes)
+
+
+def _count(given: str) -> Count:
+    """Read how many slices are wanted.
+
+    Raises:
+        UsageError: it is no such number.
+    """
+    if given == "auto":
+        return "auto"
+    if not (given.isascii() and given.isdigit() and int(given)):
+        raise UsageError(f"--slices: expected a whole number from 1, or 'auto', not '{given}'")
+    return int(given)
 
 
 def _planned(assembly: Assembly, account: str) -> dict[str, Any] | CfauditError:
