@@ -116,7 +116,13 @@ LAYERS = (
     ("cfaudit_export.core", "cfaudit_export.schema_formats"),
     ("cfaudit_export.http", "cfaudit_export.plugin", "cfaudit_export.proof"),
     ("cfaudit_export",),  # the door, which hands on names of the rooms above
-    ("cfaudit_export.parquet", "cfaudit_export.settings", "cfaudit_export.stores", "cfaudit_export.metrics"),
+    (
+        "cfaudit_export.parquet",
+        "cfaudit_export.settings",
+        "cfaudit_export.shapes",
+        "cfaudit_export.stores",
+        "cfaudit_export.metrics",
+    ),
     ("cfaudit_export.auth",),
     ("cfaudit_export.sources", "cfaudit_export.sources.mcp", "cfaudit_export.sources.paging"),
     ("cfaudit_export.sources.auditlogs", "cfaudit_export.sources.codemode"),

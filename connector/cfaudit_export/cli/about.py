@@ -9,6 +9,7 @@ import typer
 
 from cfaudit_export.cli.command import command
 from cfaudit_export.cli.run import Json
+from cfaudit_export.cli.shapes import ShapeOption, ShapeVersion
 from cfaudit_export.cli.shell import Shell
 from cfaudit_export.core.jsonable import as_json
 from cfaudit_export.errors import ExitCode, UsageError
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from cfaudit_export.plugin.registry import Offer, Plugins
 
 _FORMATS = {"table": "as_table", "arrow": "as_arrow", "bigquery": "as_bigquery", "json": "as_json_schema"}
+_VIEW = "sql-view"
 
 
 @command()
@@ -46,18 +48,28 @@ def plugins(shell: Shell, *, json: Json = False) -> int:
     epilog="""
 Example:
   cfaudit-export schema --format bigquery > schema.json
+  cfaudit-export schema --format sql-view --shape ocsf > ocsf.sql
 """
 )
 def schema(
     shell: Shell,
     *,
     form: Annotated[
-        str, typer.Option("--format", help="output format (default: table)", metavar="|".join(_FORMATS))
+        str, typer.Option("--format", help="output format (default: table)", metavar="|".join((*_FORMATS, _VIEW)))
     ] = "table",
+    shape: ShapeOption = None,
+    shape_version: ShapeVersion = None,
 ) -> int:
     """Print the schema of exported events."""
-    if form not in _FORMATS:
-        raise UsageError(f"--format: expected one of {', '.join(_FORMATS)}, not '{form}'")
+    if form not in (*_FORMATS, _VIEW):
+        raise UsageError(f"--format: expected one of {', '.join((*_FORMATS, _VIEW))}, not '{form}'")
+    if (form == _VIEW) != (shape is not None) or (shape_version and not shape):
+        raise UsageError("--format sql-view and --shape need each other, as in --format sql-view --shape ocsf")
+    if shape is not None:
+        from cfaudit_export.shapes.view import view_of
+
+        shell.terminal.answer(f"{view_of(shape, shape_version)};")
+        return ExitCode.OK
     from cfaudit_export import schema_formats
 
     shell.terminal.answer(getattr(schema_formats, _FORMATS[form])())

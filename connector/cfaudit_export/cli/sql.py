@@ -20,10 +20,12 @@ from cfaudit_export.cli.exported import (
 )
 from cfaudit_export.cli.periods import TIMES, Zone, since_option, until_option, window, zone_of
 from cfaudit_export.cli.rows import RawCsv, print_rows, text_form
+from cfaudit_export.cli.shapes import ShapeOption, ShapeVersion
 from cfaudit_export.cli.shell import Shell
 from cfaudit_export.errors import ExitCode, UsageError
 from cfaudit_export.settings import Settings
 from cfaudit_export.settings.options import LOGS
+from cfaudit_export.shapes.view import view_of
 
 if TYPE_CHECKING:
     from cfaudit_export.analysis.files.database import EventDatabase as OpenData
@@ -36,10 +38,14 @@ The events are in the view 'audit_events', with the columns that
 event_time, event_date and account_id skip whole files, as do --since, --until
 and --account. The SQL is DuckDB's; it can read the events, and nothing else.
 
+--shape ocsf adds the view 'ocsf_events', with one struct column for each
+attribute of OCSF; json_strip_nulls(to_json(o)) makes an event of a row o.
+
 Without QUERY, statements are read from stdin, or typed at a prompt.
 {TIMES}
 Examples:
   cfaudit-export sql --data out "select count(*) from audit_events"
+  cfaudit-export sql --data out --shape ocsf "from ocsf_events limit 5"
   cfaudit-export sql --data out --since 7d --format csv -O week.csv \\
     "select event_time, actor_email, action_description from audit_events"
 """  # noqa: S608  # help, no query
@@ -56,6 +62,8 @@ def sql(
     since: Annotated[str | None, since_option("all")] = None,
     until: Annotated[str | None, until_option("now")] = None,
     time_zone: Zone = None,
+    shape: ShapeOption = None,
+    shape_version: ShapeVersion = None,
     form: Annotated[
         str, typer.Option("--format", help="output format (default: table)", metavar="|".join(_FORMATS))
     ] = "table",
@@ -74,12 +82,17 @@ def sql(
         raise UsageError("--format parquet needs a file, as in -O answer.parquet")
     if form == "table" and output is not None:
         raise UsageError("--output needs a --format for files: csv, json, ndjson or parquet")
+    view = view_of(shape, shape_version, keyword="CREATE TEMP VIEW") if shape else None
+    if shape_version and not shape:
+        raise UsageError("--shape-version needs --shape")
     zone = zone_of(shell, time_zone)
     period = window(shell, since or "1970-01-01", until, zone=zone) if since or until else None
     place = open_data_location(settings, data)
     with open_data(
         place, period, accounts(shell, settings, account), time_zone=zone.key, limits=limits(settings)
     ) as opened:
+        if view:
+            opened.run(view)
         writer = _Writer(shell, opened, form, Path(output).expanduser() if output else None)
         if query is None and sys.stdin.isatty():
             from cfaudit_export.cli.prompt import converse
