@@ -116,6 +116,27 @@ def test_a_key_is_changed_and_either_half_proves_all(
         assert "3 of 3 manifests valid" in done.out
 
 
+def test_a_change_of_keys_that_was_interrupted_is_completed_by_the_same_command(
+    run: Cli, cli: Cli, signed: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run().code == 0
+    [checkpoint] = Path("state/checkpoints").glob("*.json")
+    before = checkpoint.read_bytes()
+    rotate = ("key", "rotate", "--out", "next.pem", "--state-dir", "state", "-o", "sinks.parquet.path=out")
+    assert cli(*rotate).code == 0
+    checkpoint.write_bytes(before)  # as if it had died when the chain was written, and the checkpoint not yet
+    for name in ("signing.pem", "next.pem"):
+        monkeypatch.setenv("CFAUDIT_SIGNING_KEY_FILE", name)
+        refused = run()
+        assert refused.code == 78
+    assert "if 'key rotate' was interrupted, run it again as before" in refused.err
+    monkeypatch.setenv("CFAUDIT_SIGNING_KEY_FILE", "signing.pem")
+    assert cli(*rotate).code == 0
+    monkeypatch.setenv("CFAUDIT_SIGNING_KEY_FILE", "next.pem")
+    assert run().code == 0
+    assert cli(*VERIFY, "--public-key", "audit.pub").code == 0
+
+
 def test_a_run_without_its_key_is_refused_and_writes_nothing(
     run: Cli, cli: Cli, signed: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

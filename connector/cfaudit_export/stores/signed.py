@@ -79,7 +79,8 @@ class SignedStore:
         if key is None:
             raise SettingsError(
                 f"{of} is signed by another key than the one that is set; if the key was changed by 'key rotate', set "
-                "integrity.key_file to the new one, else to the one that all runs use"
+                "integrity.key_file to the new one, else to that of all runs; if 'key rotate' was interrupted, "
+                "run it again as before"
             )
         try:
             is_true = key.public.is_signature(base64.b64decode(text, validate=True), _signed(checkpoint))
