@@ -35,6 +35,12 @@ copied = _EXPORTS.copied
 
 
 @pytest.fixture
+def make() -> Callable[..., Any]:
+    """Make an export in a folder."""
+    return _EXPORTS.make_export  # type: ignore[no-any-return]  # of a module that is loaded by its path
+
+
+@pytest.fixture
 def working() -> Callable[..., Any]:
     """Return what the manifests of an export say, and what changes its files; the storage may be another one."""
 
