@@ -7,11 +7,27 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
-from cfaudit_export.core.model import MILLISECOND, SinkProgress, Trimmed, Trimming, Window, iso
+from cfaudit_export.core.intervals import contains
+from cfaudit_export.core.model import (
+    MILLISECOND,
+    Gap,
+    Seen,
+    SeenWindow,
+    SinkProgress,
+    Trimmed,
+    Trimming,
+    Window,
+    iso,
+)
 from cfaudit_export.errors import ExitCode
-from cfaudit_export.pipeline.dedup.trimmed import MOST_INTERVALS, trimmed_after
+from cfaudit_export.pipeline.dedup.missing import SinkNeed, new_rows_of
+from cfaudit_export.pipeline.dedup.seen import packed
+from cfaudit_export.pipeline.dedup.trimmed import MOST_INTERVALS, to_complete, trimmed_after
+from cfaudit_export.plugin.interfaces import Extract
+from cfaudit_export.schema import schema
 from cfaudit_sandbox.world.poison import spoil
 
 HOUR = timedelta(hours=1)
@@ -228,3 +244,24 @@ def test_a_checkpoint_remembers_so_many_intervals_and_counts_the_rest() -> None:
     assert after.trimmed_rows == 10 * len(many)
     assert after.overdue_rows(AT) == 50
     assert after.overdue_rows(AT + DAY) == 10 * len(many)
+
+
+def test_a_row_beside_a_gap_that_is_not_all_there_is_completed_once() -> None:
+    start, keys = datetime(2026, 11, 24, tzinfo=UTC), ["a" * 32, "b" * 32]
+    gap, part = Window(start, start + 10 * MILLISECOND), Window(start + 5 * MILLISECOND, start + HOUR)
+    had = Seen(gaps=(SeenWindow(gap, "".join(map(packed, keys))),))
+    whole = Window(start - HOUR, start + HOUR)
+    before = SinkProgress(
+        covered=(whole,), seen_since=start - HOUR, seen=had, rows=2, trimmed=(Trimmed(whole, 2, start),), trimmed_rows=2
+    )
+    row = {"event_key": keys[1], "event_id": keys[1], "event_time": start + 9 * MILLISECOND, "fidelity": "recovered"}
+    table = pa.Table.from_pylist([row], schema=schema())
+    refused = Gap(Window(part.since, gap.before), 1, "refused", start, start)
+    extract = Extract(part, table, (refused,), start + HOUR, 1)
+    [(first, completed)] = new_rows_of(table, extract, SinkNeed("account", (part,), (), before, start - HOUR))
+    assert completed["replaces"].to_pylist() == [keys[1]]
+    after = trimmed_after(before, first.trimming)
+    assert after.trimmed_rows == 1
+    assert contains(to_complete(after), start)
+    [(_, again)] = new_rows_of(table, extract, SinkNeed("account", (part,), (), after, start - HOUR))
+    assert again.num_rows == 0

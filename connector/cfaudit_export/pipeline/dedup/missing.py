@@ -80,7 +80,7 @@ def new_rows_of(table: pa.Table, extract: Extract, need: SinkNeed) -> Iterator[t
         done = completions(rows, new, progress)
         events = rows.filter(pc.not_equal(rows["fidelity"], SHADOW))
         left = unread(progress.seen, events, held_shadows(progress.seen, need.account_id, window))
-        delivered = Delivered(subtract([window], left), done.num_rows)
+        delivered = Delivered(subtract([window], left), done)
         trimmed = trimming(new, events, extract, progress, delivered)
         keys = replace(read, hours=pack(new, since).hours)
         if done.num_rows:

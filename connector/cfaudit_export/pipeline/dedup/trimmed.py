@@ -38,11 +38,11 @@ class Delivered:
 
     Attributes:
         windows: the window, but for gaps of which the sink has more than is delivered.
-        completed: how many rows take the place of trimmed ones.
+        completed: the rows that take the place of trimmed ones, in such gaps too: each may come only once.
     """
 
     windows: tuple[Window, ...]
-    completed: int
+    completed: pa.Table
 
 
 def to_complete(progress: SinkProgress) -> tuple[Window, ...]:
@@ -115,12 +115,12 @@ def trimming(
         progress: what the sink has.
         delivered: what is delivered.
     """
+    completed, rows = _milliseconds(delivered.completed), delivered.completed.num_rows
     if pc.all(pc.is_in(events["fidelity"], value_set=_WHOLE)).as_py() is not False:
-        return Trimming(completed=delivered.windows, rows=delivered.completed)
+        return Trimming(completed=union(*delivered.windows, *completed), rows=rows)
     whole = new.filter(pc.is_in(new["fidelity"], value_set=_WHOLE))
-    cut = union(*(_millisecond(at) for at in set(whole["event_time"].to_pylist())))
     added = tuple(_added(events, new, progress, delivered.windows, extract.read_at)) if extract.trimmed else ()
-    return Trimming(added, cut, delivered.completed)
+    return Trimming(added, union(*_milliseconds(whole), *completed), rows)
 
 
 def trimmed_after(progress: SinkProgress, change: Trimming) -> SinkProgress:
@@ -197,6 +197,10 @@ def _parts(one: Trimmed, rest: tuple[Window, ...]) -> Iterator[Trimmed]:
     for window in rest:
         share = window.duration / one.window.duration
         yield Trimmed(window, max(round(one.rows * share), 1), one.since)
+
+
+def _milliseconds(rows: pa.Table) -> tuple[Window, ...]:
+    return union(*(_millisecond(at) for at in set(rows["event_time"].to_pylist())))
 
 
 def _millisecond(at: datetime) -> Window:

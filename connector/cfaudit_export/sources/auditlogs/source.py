@@ -12,12 +12,13 @@ from anyio.from_thread import BlockingPortal
 from anyio.streams.memory import MemoryObjectSendStream
 
 from cfaudit_export.core.intervals import subtract
-from cfaudit_export.core.model import UNNAMED_ACCOUNT, Connection, Gap, Window, floor_ms, from_ms, to_ms
+from cfaudit_export.core.model import UNNAMED_ACCOUNT, Connection, Gap, Window, from_ms, to_ms
 from cfaudit_export.plugin.interfaces import Extract
 from cfaudit_export.plugin.records import Recover, SourceContext
 from cfaudit_export.sources.auditlogs import AuditLogsConfig
 from cfaudit_export.sources.auditlogs.accounts import AccountFinder
 from cfaudit_export.sources.auditlogs.capabilities import read_capabilities
+from cfaudit_export.sources.auditlogs.completing import newest_part
 from cfaudit_export.sources.auditlogs.contract import TOOL
 from cfaudit_export.sources.auditlogs.cost import generation, learn_cost, most_calls
 from cfaudit_export.sources.auditlogs.decode import PAGE_SCHEMA
@@ -114,7 +115,7 @@ class AuditLogsSource:
         rejected = tuple(known)
         gaps = tuple((to_ms(window.since), to_ms(window.before)) for window in rejected)
         left = list(windows)[::-1]
-        while left and (part := _newest_part(left[-1], rejected, self._affordable_gaps())):
+        while left and (part := newest_part(left[-1], rejected, self._affordable_gaps())):
             whole = left.pop()
             left += subtract([whole], [part])
             walked = self._walked([part], self._context.recover, gaps, _COMPLETED_ROWS, _KEPT_AT_END)
@@ -281,17 +282,6 @@ class AuditLogsSource:
         if self._context.credential.kind == "oauth":
             return False
         return await generation(self._config, self._context) == "first"
-
-
-def _newest_part(window: Window, gaps: tuple[Window, ...], most: int) -> Window | None:
-    """Return the end of a window, with so many gaps at most, as columns around each cost calls of their own."""
-    inside = [gap for gap in gaps if window.since < gap.since and gap.before < window.before]
-    if len(inside) <= most:
-        return window
-    if most < 1:
-        return None
-    older, newer = inside[-most - 1], inside[-most]
-    return Window(floor_ms(older.before + (newer.since - older.before) / 2), window.before)
 
 
 def _why(row: Unreadable) -> str:
