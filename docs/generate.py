@@ -55,6 +55,7 @@ PUBLIC = {
     "cfaudit_export.parquet": "Parquet files",
     "cfaudit_export.stores.document": "Checkpoints as text",
     "cfaudit_export.http.exchange": "HTTP requests that end",
+    "cfaudit_export.http.webhook": "Signed messages to HTTP endpoints",
     "cfaudit_export.core.deadline": "Waits that end",
     "cfaudit_export.core.disk": "Disks",
     "cfaudit_export.core.durable": "Durable files and folders",

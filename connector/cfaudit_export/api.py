@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 
 from cfaudit_export.app.accounts import accounts, accounts_of
+from cfaudit_export.app.alerting import alert
 from cfaudit_export.app.compose import Assembly, RunListeners, compose
 from cfaudit_export.app.export import export
 from cfaudit_export.app.failover import candidates
@@ -39,6 +40,7 @@ __all__ = [
     "Given",
     "Redaction",
     "accounts",
+    "alert",
     "as_plain",
     "compose_runs",
     "export_all",

@@ -26,6 +26,7 @@ PUBLIC = {
     "cfaudit_export.http.bounded_requests",
     "cfaudit_export.http.echoes",
     "cfaudit_export.http.exchange",
+    "cfaudit_export.http.webhook",
     "cfaudit_export.parquet",
     "cfaudit_export.proof.chain",
     "cfaudit_export.proof.folder",
@@ -44,6 +45,7 @@ CONDUCTORS = {"run", "slices", "deliver", "sealing", "agreement", "replay"}
 # Heavy or delicate libraries, and the only places that know them. Others may be used wherever they help.
 HOMES = {
     "airflow": ("cfaudit_airflow",),
+    "apprise": ("cfaudit_export.app.alert_channels",),
     "anyio": ("cfaudit_export.http.exchange", "cfaudit_export.sources", "cfaudit_export.auth", "cfaudit_export.serve"),
     "authlib": ("cfaudit_export.auth", "cfaudit_export.sources", "cfaudit_sandbox"),
     # A report reads its files from where the S3 sink put them, with the credentials that this had.
@@ -54,6 +56,7 @@ HOMES = {
     "filelock": ("cfaudit_export.stores", "cfaudit_export.auth", "cfaudit_export.analysis"),
     "google": ("cfaudit_bigquery",),
     "httpx2": (
+        "cfaudit_export.http.webhook",
         "cfaudit_export.http.exchange",
         "cfaudit_export.sources",
         "cfaudit_export.auth",

@@ -22,6 +22,7 @@ from cfaudit_export.cli.account_table import (
     total_of,
 )
 from cfaudit_export.cli.command import command, log_form
+from cfaudit_export.cli.periods import zone_of
 from cfaudit_export.cli.progress import ProgressBars
 from cfaudit_export.cli.shell import Shell
 from cfaudit_export.cli.terminal import PROGRAM
@@ -58,8 +59,13 @@ _SEE_REPLAY = "see 'cfaudit-export replay --list'"
 Json = Annotated[bool, typer.Option("--json", help="print the answer as JSON on stdout")]
 
 
+Alert = Annotated[
+    bool, typer.Option("--alert", help="then tell what deserves a look, as 'alert' does", rich_help_panel=WATCH)
+]
+
+
 @command(WHAT, WHERE, FILTERS, HOW, WATCH, LOGS, epilog=_RUN_EPILOG)
-def run(shell: Shell, settings: Settings, *, json: Json = False) -> int:
+def run(shell: Shell, settings: Settings, *, alert: Alert = False, json: Json = False) -> int:
     """Export what is new into each sink.
 
     Resumes at the checkpoint and ends at now minus the settle lag. The first run exports the last 30 days.
@@ -68,7 +74,12 @@ def run(shell: Shell, settings: Settings, *, json: Json = False) -> int:
     reports = export_all(shell, assembly)
     if json:
         shell.terminal.answer(as_json(reports))
-    return worst(report.exit_code for report in reports)
+    codes = [report.exit_code for report in reports]
+    if alert:
+        from cfaudit_export.cli.alert import alerted
+
+        codes.append(alerted(shell, settings, zone_of(shell, None), quiet=json).exit_code)
+    return worst(codes)
 
 
 def prepare(shell: Shell, settings: Settings, *, is_run: bool = False) -> Assembly:

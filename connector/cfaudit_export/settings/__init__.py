@@ -15,6 +15,7 @@ from typing import Any
 
 from cfaudit_export.core.model import iso
 from cfaudit_export.errors import SettingsError, UsageError
+from cfaudit_export.settings.alerts import AlertSettings
 from cfaudit_export.settings.budget import Budget
 from cfaudit_export.settings.folders import default_state_dir, find_file
 from cfaudit_export.settings.identity import IdentitySettings
@@ -39,6 +40,7 @@ __all__ = [
     "ALL_ACCOUNTS",
     "AUTO",
     "OPTIONS",
+    "AlertSettings",
     "Given",
     "IdentitySettings",
     "Integrity",
@@ -69,6 +71,7 @@ class Settings:
         budget: what is set about the budget of calls.
         identity: what is set about the identity of events.
         rules: what is set about rules.
+        alert: what is set about alerts.
         checkpoint: settings of the checkpoint store; `store` is its name.
         file: the TOML file that was read, None without one.
         notices: what a person should know of the settings.
@@ -115,6 +118,7 @@ class Settings:
     integrity: Integrity = field(default_factory=Integrity)
     identity: IdentitySettings = field(default_factory=IdentitySettings)
     rules: RuleSettings = field(default_factory=RuleSettings)
+    alert: AlertSettings = field(default_factory=AlertSettings)
     sql_memory_mb: int = 1024
     sql_threads: int | None = None
     sql_spill_mb: int = 10240
@@ -285,6 +289,7 @@ def _settled(merged: Tree, source: str, file: Path | None, now: datetime) -> Set
         "budget": Budget(**merged.get("budget", {})),
         "identity": IdentitySettings(**merged.get("identity", {})),
         "rules": RuleSettings(**merged.get("rules", {})),
+        "alert": AlertSettings(**merged.get("alert", {})),
         "state_dir": merged.get("state_dir") or default_state_dir(),
     }
     return Settings(**merged, file=file)

@@ -19,6 +19,7 @@ PROOF = "Proof"
 PRIVACY = "Privacy"
 ASK = "Asking the exported data"
 RULES = "Rules and findings"
+ALERTS = "Alerts"
 
 DEFAULT_PROFILE = "default"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cfaudit_export.settings import values
+from cfaudit_export.settings.alerts import ALERT_OPTIONS
 from cfaudit_export.settings.budget import BUDGET_OPTIONS
 from cfaudit_export.settings.filters import FILTER_OPTIONS
 from cfaudit_export.settings.identity import IDENTITY_OPTIONS
@@ -272,6 +273,7 @@ OPTIONS: tuple[Option, ...] = (
         default="10240",
     ),
     *RULE_OPTIONS,
+    *ALERT_OPTIONS,
     Option(
         "log_format",
         values.choice("text", "json"),

@@ -50,13 +50,13 @@ def _match(data: EventDatabase, rules: Sequence[Rule]) -> list[str]:
         bit = 1 << at
         alone = str(rule.alone).upper()
         data.run(
-            f"""INSERT INTO hits SELECT {at}, event_id, moment, who, TRUE, {alone}, FALSE, 1, 0, NULL, NULL FROM seen
-            WHERE now AND matched & {bit} <> 0"""
+            f"""INSERT INTO hits SELECT {at}, event_id, moment, who, now, {alone}, FALSE, 1, 0, NULL, NULL FROM seen
+            WHERE asked AND matched & {bit} <> 0"""
         )
         if rule.body:
             data.run(
                 f"""INSERT INTO unsure SELECT {at}, event_id, moment, lacks & $blind <> 0 FROM seen
-                WHERE now AND matched & {bit} <> 0 AND sure & {bit} = 0""",
+                WHERE asked AND matched & {bit} <> 0 AND sure & {bit} = 0""",
                 {"blind": 1 << _bit_of_bodies(rules)},
             )
     return _judge_bodies(data, rules)
@@ -171,7 +171,7 @@ def _unusual(data: EventDatabase, asked: RuleQuestion) -> None:
                 FROM worked, (SELECT unnest(range(24)) AS hour) AS about GROUP BY ALL)
             SELECT {bit.bit_length() - 1}, event_id, moment, who, now, TRUE, FALSE, 1, 0, NULL, NULL
             FROM seen JOIN near USING (who, hour)
-            WHERE seen.now AND is_change AND by_hand AND total >= {_HABIT} AND coalesce(near.n, 0) < {_RARE} * total"""
+            WHERE asked AND is_change AND by_hand AND total >= {_HABIT} AND coalesce(near.n, 0) < {_RARE} * total"""
         )
 
 
@@ -183,5 +183,5 @@ def _by_hand(data: EventDatabase, asked: RuleQuestion) -> None:
                 HAVING count(*) >= {_CHANGES_OF_THING}
                     AND count(*) FILTER (by_token) >= {_TOKENS_OF_THING} * count(*))
             SELECT {bit.bit_length() - 1}, event_id, moment, who, now, TRUE, FALSE, 1, 0, NULL, NULL
-            FROM seen WHERE now AND is_change AND by_hand AND thing IN (FROM kept)"""
+            FROM seen WHERE asked AND is_change AND by_hand AND thing IN (FROM kept)"""
         )

@@ -70,7 +70,7 @@ def find_own(data: EventDatabase, asked: RuleQuestion) -> None:
                 f"""INSERT INTO hits SELECT DISTINCT {at}, seen.event_id, seen.moment, seen.who, seen.now,
                     TRUE, FALSE, 1, 0, coalesce(answer.key, 'unknown'), answer.why
                 FROM ({_selected(rule.sql)} LIMIT {_MOST_ROWS}) AS answer JOIN seen ON seen.event_id = answer.event_id
-                WHERE seen.now"""
+                WHERE seen.asked"""
             )
 
 

@@ -116,7 +116,9 @@ def scan(data: EventDatabase, asked: RuleQuestion) -> None:
     lacks = " + ".join(f"({_lacks(one)})::INT * {1 << at}" for at, one in enumerate(asked.columns)) or "0"
     data.run(
         f"""CREATE OR REPLACE TEMP TABLE read AS SELECT
-            event_time AS moment, event_time < $since AS past, (event_time >= $since{arrived} AND {condition}) AS now,
+            event_time AS moment, event_time < $since AS past,
+            (event_time >= $since AND {condition}) AS asked,
+            (event_time >= $since{arrived} AND {condition}) AS now,
             CASE WHEN event_time >= $since THEN event_id END AS event_id,
             hash({ACTOR_KIND}, {ACTOR_NAME}) AS who, {ACTOR_KIND} NOT IN ('type', 'unknown') AS is_named,
             hash({CREDENTIAL_KIND}, {CREDENTIAL_NAME}) AS how, {CREDENTIAL_KIND} <> 'unknown' AS has_how,
