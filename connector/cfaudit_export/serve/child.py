@@ -32,7 +32,7 @@ class WorkerReply:
 
     Attributes:
         text: the answer, or what is wrong.
-        outcome: `ok`, `refused` or `failed`.
+        outcome: `ok`, `refused`, `failed` or `exhausted`, as the worker says.
         rows: how many rows it has.
     """
 
@@ -41,6 +41,8 @@ class WorkerReply:
     rows: int = 0
 
 
+# What takes too much memory because of what its caller wrote.
+_OF_CALLERS = ("audit_sql",)
 _GONE = WorkerReply("the question took more memory or time than it may; ask about a shorter time or for less", "failed")
 _BUSY = WorkerReply("too many questions wait already; ask again later", "failed")
 
@@ -65,7 +67,7 @@ class ArchiveWorker:
                 question = {"tool": tool, "arguments": arguments, "seconds": seconds}
                 # Goes on when the caller is gone, or the answer to this would be taken for that to the next question.
                 with anyio.CancelScope(shield=True):
-                    reply = await anyio.to_thread.run_sync(self._exchange, question, seconds)
+                    reply = await anyio.to_thread.run_sync(self._answered, question, seconds)
         finally:
             self._waiting -= 1
         return reply
@@ -80,6 +82,17 @@ class ArchiveWorker:
         for stream in (process.stdin, process.stdout):
             if stream:
                 stream.close()
+
+    def _answered(self, question: Mapping[str, Any], seconds: float) -> WorkerReply:
+        """Ask; once more where what others asked before may be why there was not enough memory."""
+        is_used = self._process is not None
+        reply = self._exchange(question, seconds)
+        if reply.outcome == "exhausted" and is_used and question["tool"] not in _OF_CALLERS:
+            self.close()
+            reply = self._exchange(question, seconds)
+        if reply.outcome == "exhausted":
+            self.close()
+        return reply
 
     def _exchange(self, question: Mapping[str, Any], seconds: float) -> WorkerReply:
         is_new = self._process is None

@@ -26,7 +26,9 @@ from cfaudit_export.serve.stand_in import STAND_IN
 from cfaudit_export.serve.tools import DEFAULT_BYTES
 
 # What Python, Arrow and DuckDB take beside what DuckDB may: code's data, stacks of threads, rows being read.
-_BESIDE_BYTES = 768 << 20
+_BESIDE_BYTES = 1536 << 20
+# How Python, Arrow and DuckDB say that there is none left, whatever the error is that it comes in.
+_MEMORY = ("MemoryError", "Out of Memory", "failed to allocate", "bad_alloc", "more memory or disk than it may")
 _LOG = logging.getLogger(__name__)
 Tool = Callable[[Archive, Mapping[str, Any]], AnswerDraft]
 
@@ -58,8 +60,8 @@ def _serve(order: ServeOrder, asked: IO[bytes], answers: IO[bytes]) -> None:
 def answer(archive: Archive, question: Mapping[str, Any]) -> dict[str, Any]:
     """Return the reply to a question: `tool`, `arguments`, `seconds`.
 
-    The reply has `text`, and `body` where that is JSON; `rows`; `outcome`: `ok`, `refused` where the caller can correct
-    it, `failed` where not.
+    The reply has `text`; `rows`; `outcome`: `ok`, `refused` where the caller can correct it, `failed` where not,
+    `exhausted` where there was not enough memory: a process that came so far does not give all of it back.
     """
     name, arguments = question["tool"], question["arguments"]
     try:
@@ -68,12 +70,8 @@ def answer(archive: Archive, question: Mapping[str, Any]) -> dict[str, Any]:
                 return _stand_in(archive, arguments)
             draft = answered(archive, lambda: _tools()[name](archive, arguments))
         body = fitted(draft, arguments.get("max_bytes", DEFAULT_BYTES))
-    except UsageError as error:
-        return {"text": str(error), "rows": 0, "outcome": "refused"}
-    except CfauditError as error:
-        return {"text": str(error), "rows": 0, "outcome": "failed"}
-    except MemoryError:
-        return {"text": "the question takes more memory than it may; ask for less", "rows": 0, "outcome": "refused"}
+    except (CfauditError, MemoryError) as error:
+        return _refused(error)
     except Exception as error:  # noqa: BLE001  # a fault of ours ends one question, not the server
         # Neither the message nor the traceback: they may hold what events say.
         at = error.__traceback__
@@ -85,12 +83,22 @@ def answer(archive: Archive, question: Mapping[str, Any]) -> dict[str, Any]:
     return {"text": compact(body), "rows": draft.rows, "outcome": "ok"}
 
 
+def _refused(error: Exception) -> dict[str, Any]:
+    """Return the reply to a question that cannot be answered."""
+    said = str(error) or type(error).__name__
+    if isinstance(error, MemoryError) or any(word in said for word in _MEMORY):
+        return {"text": "the question takes more memory than it may; ask for less", "rows": 0, "outcome": "exhausted"}
+    return {"text": said, "rows": 0, "outcome": "refused" if isinstance(error, UsageError) else "failed"}
+
+
 def _stand_in(archive: Archive, arguments: Mapping[str, Any]) -> dict[str, Any]:
     from cfaudit_export.serve.answers.stand_in import StandInError, answer_stand_in
 
     try:
         body, rows = answered(archive, lambda: answer_stand_in(archive, arguments))
     except StandInError as error:
+        if any(word in str(error) for word in _MEMORY):
+            raise MemoryError from error
         return {"text": compact(error.body), "rows": 0, "outcome": "refused"}
     return {"text": compact(body), "rows": rows, "outcome": "ok"}
 
