@@ -50,7 +50,7 @@ def memory_mb(server: int) -> float:
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="NOT TESTED: memory, on this system")
 @pytest.mark.parametrize(
-    "calls", [pytest.param(120, id="short"), pytest.param(20_000, id="long", marks=pytest.mark.soak)]
+    "calls", [pytest.param(60, id="short"), pytest.param(20_000, id="long", marks=pytest.mark.soak)]
 )
 def test_mixed_calls_are_all_answered_and_memory_does_not_grow(served: Any, calls: int) -> None:
     draw = random.Random(7)

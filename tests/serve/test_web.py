@@ -154,6 +154,13 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     return run
 
 
+def test_without_duckdb_it_does_not_start(served: Any, cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "duckdb", None)
+    code, said = cli("mcp", served.folder)
+    assert code == 78
+    assert "DuckDB is not installed" in said
+
+
 def test_a_signal_to_stop_ends_it_with_0(served: Any, serving: Any) -> None:
     with serving(served) as running:
         assert post(running.url).status_code == 200

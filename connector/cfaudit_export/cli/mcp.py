@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -129,6 +130,8 @@ def mcp(
         raise UsageError("choose either --stdio or --http")
     # Who starts a server for itself means its own days; of callers over HTTP nothing is known.
     zone = "UTC" if http else local_zone(shell.environ)
+    if find_spec("duckdb") is None:  # not imported: the first answers need none of it
+        raise SettingsError("DuckDB is not installed: pip install 'cfaudit-export[analysis]'")
     if settings.rules != RuleSettings():
         from cfaudit_export.analysis.rules.load import load_rules
 
