@@ -133,3 +133,12 @@ def test_somebody_elses_log_gets_the_text_with_what_varies_and_is_the_only_one(
     logger.warning("afterwards")
     assert [record.message for record in caplog.records] == ["afterwards"]
     assert len(said) == 1
+
+
+@pytest.mark.parametrize(("verbosity", "lines"), [(-1, 1), (0, 2), (1, 2)])
+def test_a_person_is_told_of_gaps_once_and_a_log_has_them(verbosity: int, lines: int) -> None:
+    written = io.StringIO()
+    with logging_to(written, form="text", verbosity=verbosity, redaction=Redaction()):
+        logging.getLogger("cfaudit_export.pipeline.run").warning("gaps remain", extra={"gaps": 2})
+        logging.getLogger("cfaudit_export.pipeline.run").warning("something else")
+    assert len(written.getvalue().splitlines()) == lines

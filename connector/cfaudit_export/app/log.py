@@ -49,6 +49,10 @@ WIRE = (
 )
 
 
+# What the last line of a command says again, in words: a person is told once.
+_SAID_AGAIN = frozenset({"gaps remain"})
+
+
 class Writer(Protocol):
     """Where lines go."""
 
@@ -108,6 +112,8 @@ def logging_to(stream: Writer, *, form: str, verbosity: int, redaction: Redactio
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter(redaction) if form == "json" else TextFormatter(redaction))
     handler.addFilter(_is_no_wire)
+    if verbosity < 0:
+        handler.addFilter(_is_not_said_again)
     root, own = logging.getLogger(), logging.getLogger(PACKAGE)
     levels = (root.level, own.level)
     root.setLevel(logging.DEBUG if verbosity > 1 else logging.WARNING)
@@ -181,6 +187,10 @@ class AccountInLogs(logging.Filter):
         finally:
             for handler in handlers:
                 handler.removeFilter(self)
+
+
+def _is_not_said_again(record: logging.LogRecord) -> bool:
+    return record.msg not in _SAID_AGAIN
 
 
 def _is_no_wire(record: logging.LogRecord) -> bool:
