@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cfaudit_export.app.compose import Assembly, RunListeners, connected, opened_sinks
 from cfaudit_export.app.failover import COUNTERS, account_to_go_on_with, choose, is_gone, joined, swapped
 from cfaudit_export.app.manifests import manifest_places
+from cfaudit_export.core.causes import shortage_of
 from cfaudit_export.core.model import Connection, RunReport
 from cfaudit_export.errors import CfauditError, ExitCode
 from cfaudit_export.plugin.blame import report_to
@@ -99,9 +100,10 @@ def _reported(assembly: Assembly, account: str, run: Callable[[], RunReport]) ->
         said, code, retry_after = str(error), error.exit_code, error.retry_after_seconds
     except Exception as error:  # noqa: BLE001  # a fault met with one account is not to stop the others
         assembly.shared.stop.check()  # what was being done was cancelled
-        _LOG.exception("unexpected error")
-        said, code = f"{type(error).__name__}; {report_to(error, 'with the traceback above')}", ExitCode.BUG
-        retry_after = None
+        said, code, retry_after = shortage_of(error), ExitCode.TRY_AGAIN, None
+        if not said:
+            _LOG.exception("unexpected error")
+            said, code = f"{type(error).__name__}; {report_to(error, 'with the traceback above')}", ExitCode.BUG
     return RunReport(
         assembly.stream(account),
         started_at,

@@ -22,6 +22,7 @@ from cfaudit_export.cli.help import HelpfulCommand, write_lines, write_options
 from cfaudit_export.cli.shell import Shell
 from cfaudit_export.cli.streams import ReaderGoneError, standard_streams
 from cfaudit_export.cli.terminal import PROGRAM, Terminal
+from cfaudit_export.core.causes import shortage_of
 from cfaudit_export.errors import CfauditError, ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -99,16 +100,24 @@ def _main(arguments: Sequence[str]) -> int:
             return int(ExitCode.USAGE)
         except (KeyboardInterrupt, typer.Abort):
             code = 0
-        except Exception as error:  # noqa: BLE001  # a fault of ours or a plugin's: say what is needed to repair it
-            from cfaudit_export.plugin.blame import report_to
-
-            terminal.say(traceback.format_exc())
-            terminal.fail(report_to(error, "with the lines above"))
-            return int(ExitCode.BUG)
+        except Exception as error:  # noqa: BLE001  # a fault of ours or a plugin's, or the machine lacks something
+            return int(_fail(terminal, error))
     if received:
         terminal.fail("stopped; finished work is saved, and the next run continues from there")
         return 128 + received[-1]
     return int(code or 0)
+
+
+def _fail(terminal: Terminal, error: Exception) -> ExitCode:
+    """Say what the machine lacks, or what is needed to repair a fault; return the exit code."""
+    if lacking := shortage_of(error):
+        terminal.fail(lacking)
+        return ExitCode.TRY_AGAIN
+    from cfaudit_export.plugin.blame import report_to
+
+    terminal.say(traceback.format_exc())
+    terminal.fail(report_to(error, "with the lines above"))
+    return ExitCode.BUG
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import ssl
 from collections.abc import Iterator
@@ -9,6 +10,14 @@ from collections.abc import Iterator
 from cfaudit_export.core.escape import shown
 
 _MOST = 50
+_SHORTAGES = {
+    errno.ENOMEM: "the machine is out of memory; give this program more, and run again",
+    errno.EMFILE: "too many files are open; raise the limit (ulimit -n), and run again",
+    errno.ENFILE: "too many files are open on this machine; end other programs, and run again",
+    errno.ENOSPC: "the disk is full; make room, and run again",
+    errno.EDQUOT: "the disk quota is used up; make room, and run again",
+    errno.EIO: "the disk fails; look at it, and run again",
+}
 
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -27,6 +36,18 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
 def is_untrusted(error: BaseException) -> bool:
     """Say whether a connection failed because the peer's certificate is not trusted: wrong name, expired, unknown."""
     return any(isinstance(one, ssl.SSLCertVerificationError) for one in chain(error))
+
+
+def shortage_of(error: BaseException) -> str:
+    """Return what the machine lacks where that is why something failed, and what to do; empty where it is not.
+
+    Any line of any library may fail so: it is no fault of the code that it fails in.
+    """
+    for one in chain(error):
+        number = errno.ENOMEM if isinstance(one, MemoryError) else one.errno if isinstance(one, OSError) else None
+        if number in _SHORTAGES:
+            return _SHORTAGES[number]
+    return ""
 
 
 def reason_of(error: BaseException) -> str:

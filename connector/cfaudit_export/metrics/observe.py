@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cfaudit_export.core.causes import shortage_of
 from cfaudit_export.core.installing import install_command
 from cfaudit_export.core.model import Checkpoint, RunReport
 from cfaudit_export.core.urls import check_secret_url
@@ -75,6 +76,9 @@ class Observer:
             code = worst(codes)
         except CfauditError as error:
             code = error.exit_code
+            raise
+        except Exception as error:
+            code = ExitCode.TRY_AGAIN if shortage_of(error) else ExitCode.BUG
             raise
         finally:
             stopped = isinstance(sys.exception(), KeyboardInterrupt | GeneratorExit)

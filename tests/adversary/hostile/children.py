@@ -58,6 +58,9 @@ def live(order: dict[str, Any], answer: int) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (order["file_bytes"], order["file_bytes"]))
     if "files" in order:
         resource.setrlimit(resource.RLIMIT_NOFILE, (order["files"], order["files"]))
+    if "memory_mb" in order:  # as much more than it has already
+        most = int(memory_mb("VmSize") + order["memory_mb"]) << 20
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
     exec(order.get("first", ""), {})  # noqa: S102  # what a test has written
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     signal.setitimer(signal.ITIMER_REAL, HANGING_SECONDS)

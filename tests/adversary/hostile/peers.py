@@ -114,12 +114,15 @@ class Peer:
         url: where it listens.
         behaviour: what it does with every request.
         requests: so many were read.
+        over: set when it is no longer needed.
+        asked: set once a request was read.
     """
 
     url: str
     behaviour: str
     requests: int = 0
     over: threading.Event = field(default_factory=threading.Event)
+    asked: threading.Event = field(default_factory=threading.Event)
 
     def answer(self, connection: socket.socket) -> None:
         """Read a request and do what this peer does."""
@@ -127,6 +130,7 @@ class Peer:
         with connection, suppress(OSError):
             self._read(connection)
             self.requests += 1
+            self.asked.set()
             if self.behaviour == "hangs up":
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             for piece in BEHAVIOURS[self.behaviour]():

@@ -44,8 +44,8 @@ class Program:
     def start(self, folder: Path, arguments: list[str], environ: dict[str, str], **surroundings: Any) -> None:
         """Start it in a folder, with a umask of 000.
 
-        `surroundings` may have limits of the process (`files`, `file_bytes`), a `sitecustomize` of Python code that is
-        run first, and an `environ`.
+        `surroundings` may have limits of the process (`files`, `file_bytes`, `memory_mb`), and Python code that is run
+        `first`.
         """
         order = {"folder": str(folder), "arguments": arguments, "environ": {"HOME": str(folder)} | environ}
         assert self._process.stdin
@@ -56,6 +56,11 @@ class Program:
         """Return the number of the child's process; asked once after `start`."""
         assert self._process.stdout
         return int(json.loads(self._process.stdout.readline())["pid"])
+
+    @staticmethod
+    def kill(child: int, number: int) -> None:
+        """Send a signal to a child."""
+        os.kill(child, number)
 
     def end(self, folder: Path) -> Ended:
         """Wait until it has ended."""
