@@ -119,8 +119,11 @@ def test_names_are_there_without_the_transform(rig_of: Callable[..., Any], tmp_p
     assert len({name for name, _ in surviving(rig.root / "out", names_of(rig))}) > 10
 
 
+STOPS = {"renamed-tool", "required-argument"}  # with these, nothing can be read
+
+
 @pytest.mark.soak
-@pytest.mark.parametrize("drift", [None, *DRIFTS])
+@pytest.mark.parametrize("drift", [None, *sorted(DRIFTS.keys() - STOPS)])
 @pytest.mark.parametrize("seed", range(1, 21))
 def test_no_name_survives_in_any_world(
     rig_of: Callable[..., Any], tmp_path: Path, seed: int, drift: str | None

@@ -35,12 +35,12 @@ def validators(version: str) -> Validators:
     }
 
 
-def shaped(rows: pa.Table, version: str, zone: str = "UTC") -> list[dict[str, Any]]:
+def shaped(rows: pa.Table, version: str | None, zone: str = "UTC", shape: str = "ocsf") -> list[dict[str, Any]]:
     with closing(duckdb.connect()) as connection:
         connection.register("audit_events", rows)
         connection.execute(f"SET TimeZone = '{zone}'")
-        connection.execute(view_of("ocsf", version, keyword="CREATE TEMP VIEW"))
-        found = connection.execute("SELECT json_strip_nulls(to_json(o)) FROM ocsf_events o").fetchall()
+        connection.execute(view_of(shape, version, keyword="CREATE TEMP VIEW"))
+        found = connection.execute(f"FROM {shape}_events o SELECT json_strip_nulls(to_json(o))").fetchall()
     return [json.loads(text) for (text,) in found]
 
 
@@ -198,3 +198,62 @@ def test_the_meaning_of_events_is_that_of_cloudflare_s_documentation() -> None:
     assert (change["class_uid"], change["activity_id"]) == (3004, 4)
     assert change["entity"] == {"uid": "r", "name": "dns_records", "type": "dns_records"}
     assert change["actor"]["user"]["name"] == "ada@example.com"
+
+
+# -- Splunk's CIM -------------------------------------------------------------------------------------
+
+MODELS = json.loads((Path(__file__).parent / "splunk_cim.json").read_text())
+# Whether something succeeded is not guessed.
+NOT_GUESSED = {"Change": "status", "Authentication": "action"}
+
+
+def cim_faults(event: dict[str, Any]) -> list[str]:
+    name = {"change": "Change", "authentication": "Authentication"}[event["tag"]]
+    found = []
+    for field, about in MODELS[name].items():
+        value = event.get(field)
+        if value is None and about["type"] == "required" and NOT_GUESSED[name] != field:
+            found.append(f"{name}.{field} is missing")
+        if value is not None and value not in about.get("expected_values", [value]):
+            found.append(f"{name}.{field} is {value}")
+        if field in {"object_id", "object_attrs"} and '"' in str(value):
+            found.append(f"{name}.{field} has a quotation mark")
+    if name == "Change" and (event.get("status") == "failure") != ("result" in event):
+        found.append("a failure has a result, and nothing else")
+    return found
+
+
+def test_every_row_fits_splunk_s_models(rig_of: Callable[..., Any], tmp_path: Path) -> None:
+    for source, number in (("codemode", 300), ("auditlogs", 120)):
+        rig = rig_of(events=number)
+        events = shaped(run(rig, source, tmp_path / source), None, shape="cim")
+        assert [fault for event in events for fault in cim_faults(event)] == []
+        assert len(events) > number * 0.9
+    odd = pa.Table.from_pylist([ODD | row for row in odd_rows()], schema=schema())
+    events = shaped(odd, None, shape="cim")
+    assert [fault for event in events for fault in cim_faults(event)] == []
+    assert {event["tag"] for event in events} == {"change", "authentication"}
+
+
+def test_an_event_that_lacks_a_field_does_not_fit_splunk_s_models() -> None:
+    [event] = shaped(pa.Table.from_pylist([ODD], schema=schema()), None, shape="cim")
+    assert cim_faults(event) == []
+    for field, about in MODELS["Change"].items():
+        if about["type"] == "required" and field != "status":
+            assert cim_faults({name: value for name, value in event.items() if name != field})
+    assert cim_faults(event | {"status": "maybe"})
+
+
+def test_both_shapes_say_the_same_of_an_event() -> None:
+    rows = pa.Table.from_pylist([ODD | row for row in odd_rows()], schema=schema())
+    pairs = zip(shaped(rows, "1.8.0"), shaped(rows, None, shape="cim"), strict=True)
+    for ocsf, cim in pairs:
+        assert (ocsf["class_uid"] == AUTHENTICATION) == (cim["tag"] == "authentication")
+        assert cim["vendor_account"] == ocsf["cloud"]["account"]["uid"]
+        user = (ocsf.get("actor") or {}).get("user") or ocsf.get("user") or {}
+        assert user.get("uid") == (cim.get("user_id") if user else None)
+        outcome = {1: "success", 2: "failure"}.get(ocsf["status_id"])
+        assert cim.get("status" if cim["tag"] == "change" else "action") == outcome
+        words = {1: "created", 2: "read", 3: "modified", 4: "deleted"}
+        if cim["tag"] == "change" and ocsf["activity_id"] in words:
+            assert cim["action"] == words[ocsf["activity_id"]]

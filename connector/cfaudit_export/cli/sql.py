@@ -40,6 +40,7 @@ and --account. The SQL is DuckDB's; it can read the events, and nothing else.
 
 --shape ocsf adds the view 'ocsf_events', with one struct column for each
 attribute of OCSF; json_strip_nulls(to_json(o)) makes an event of a row o.
+--shape cim adds 'cim_events', with the fields of Splunk's data models.
 
 Without QUERY, statements are read from stdin, or typed at a prompt.
 {TIMES}

@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
 from cfaudit_export.core.suggest import nearest
 from cfaudit_export.errors import SettingsError
 from cfaudit_export.schema import COLUMNS
-from cfaudit_export.shapes import ocsf
-from cfaudit_export.shapes.field import nested_columns
+from cfaudit_export.shapes import cim, ocsf
+from cfaudit_export.shapes.field import ShapeField, nested_columns
 
-SHAPES = ("ocsf",)
-_VERSIONS = {"ocsf": ocsf.VERSIONS}
+SHAPES = ("ocsf", "cim")
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """What a shape is made of; see the modules."""
+
+    versions: tuple[str, ...]
+    kind: str
+    computed: Mapping[str, str]
+    fields: Callable[[str], tuple[ShapeField, ...]]
+
+
+def _table(shape: str) -> _Table:
+    if shape == "ocsf":
+        return _Table(ocsf.VERSIONS, ocsf.KIND, ocsf.COMPUTED, ocsf.fields)
+    return _Table(cim.VERSIONS, cim.KIND, cim.COMPUTED, cim.fields)
 
 
 def view_of(shape: str, version: str | None = None, *, keyword: str = "CREATE VIEW") -> str:
@@ -27,15 +45,16 @@ def view_of(shape: str, version: str | None = None, *, keyword: str = "CREATE VI
     """
     if shape not in SHAPES:
         raise SettingsError(f"unknown shape '{shape}'{nearest(shape, SHAPES)} (known: {', '.join(SHAPES)})")
-    known = _VERSIONS[shape]
+    table = _table(shape)
+    known = table.versions
     version = version or known[0]
     if version not in known:
         raise SettingsError(f"unknown version '{version}' of {shape}; known are {', '.join(known)}")
-    made = nested_columns(ocsf.fields(version), ocsf.KIND)
+    made = nested_columns(table.fields(version), table.kind)
     columns = ",\n  ".join(f"{sql} AS {name}" for name, sql in made.items())
     texts = (column.name for column in COLUMNS if column.kind == "string" and not column.required)
     filled = ",\n    ".join(f"nullif({name}, '') AS {name}" for name in texts)  # what is empty says nothing
-    computed = ",\n    ".join(f"{sql} AS {name}" for name, sql in ocsf.COMPUTED.items())
+    computed = ",\n    ".join(f"{sql} AS {name}" for name, sql in table.computed.items())
     return (
         f"{keyword} {shape}_events AS\n"  # noqa: S608  # tables of ours
         f"WITH filled AS (\n  SELECT * REPLACE (\n    {filled}\n  )\n"
