@@ -16,6 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
+import pyarrow as pa
+
 from cfaudit_export.app.log import logging_through
 from cfaudit_export.errors import CfauditError, UsageError
 from cfaudit_export.serve.answers.draft import AnswerDraft, compact, fitted
@@ -123,6 +125,9 @@ def _tools() -> Mapping[str, Tool]:
 
 def _bound_memory(order: ServeOrder) -> None:
     """Let the system refuse memory beyond what a question may take: DuckDB does not count all that it takes."""
+    threads = served_limits(order).threads
+    if threads:  # the stacks of one thread a processor would be much of it on a large machine
+        pa.set_cpu_count(threads)
     try:
         import resource
     except ImportError:  # not on this system
