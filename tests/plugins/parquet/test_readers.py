@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -116,3 +117,16 @@ def test_every_reader_takes_a_single_file_for_itself(
     by_duckdb = duck.sql("FROM read_parquet(?, hive_partitioning = false)", params=[path]).to_arrow_table()
     assert as_staged(by_duckdb).equals(as_staged(by_pyarrow))
     assert as_staged(by_polars).equals(as_staged(by_pyarrow))
+
+
+def test_the_statement_of_the_page_shows_columns_that_older_files_lack(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "sinks" / "parquet.md").read_text(encoding="utf-8")
+    [source] = re.findall(r"FROM (read_parquet\(.*\))\n", page)
+    for name, columns in (("1-older", {"event_id": ["a"]}), ("2-newer", {"event_id": ["b"], "new_one": ["seen"]})):
+        (tmp_path / "out" / name).mkdir(parents=True)
+        pq.write_table(pa.table(columns), tmp_path / "out" / name / "x.parquet")
+    monkeypatch.chdir(tmp_path)
+    found = duckdb.sql(f"SELECT event_id, new_one FROM {source} ORDER BY 1").fetchall()  # noqa: S608  # the page
+    assert found == [("a", None), ("b", "seen")]
