@@ -69,6 +69,11 @@ class Sandbox:
         return f"{self.url}{CODEMODE_PREFIX}/mcp"
 
     @property
+    def rest_url(self) -> str:
+        """The URL of the API that holds the log."""
+        return f"{self.url}{CODEMODE_PREFIX}/client/v4"
+
+    @property
     def requests(self) -> RequestLog:
         """What clients have asked so far."""
         return self.app.requests

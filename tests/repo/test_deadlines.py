@@ -51,6 +51,7 @@ BOUNDED = {
     "connector/cfaudit_export/sources/mcp/session.py": "over AsyncBoundedTransport",
     "connector/cfaudit_export/sources/auditlogs/accounts.py": "over AsyncBoundedTransport",
     "connector/cfaudit_export/sources/auditlogs/cost.py": "over AsyncBoundedTransport",
+    "connector/cfaudit_export/sources/rest/source.py": "over AsyncBoundedTransport",
     "connector/cfaudit_export/analysis/files/s3.py": "credentials within a Deadline, and each call, by `bucket`",
     "connector/cfaudit_export/serve/web.py": "listens, and connects to none: those who connect are bounded by uvicorn",
     "connector/cfaudit_export/metrics/otlp.py": "within a Deadline for both signals",

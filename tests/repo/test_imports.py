@@ -129,6 +129,7 @@ LAYERS = (
     ("cfaudit_export.auth",),
     ("cfaudit_export.sources", "cfaudit_export.sources.mcp", "cfaudit_export.sources.paging"),
     ("cfaudit_export.sources.auditlogs", "cfaudit_export.sources.codemode"),
+    ("cfaudit_export.sources.rest",),
     ("cfaudit_sandbox.world",),
     ("cfaudit_sandbox.server",),
     ("cfaudit_sandbox.oauth",),

@@ -17,7 +17,9 @@ from cfaudit_export.plugin.records import Recover, SourceContext
 from cfaudit_export.sources.auditlogs import AuditLogsConfig
 from cfaudit_export.sources.auditlogs.source import AuditLogsSource
 from cfaudit_export.sources.codemode import CodeModeConfig
-from cfaudit_export.sources.codemode.source import CodeModeSource
+from cfaudit_export.sources.codemode.source import RecordSource, codemode_source
+from cfaudit_export.sources.rest import RestConfig
+from cfaudit_export.sources.rest.source import rest_source
 from cfaudit_export.testing import SourceContract, SourceTarget
 from cfaudit_sandbox import Sandbox, SandboxOptions, World
 from cfaudit_sandbox.world.text import js
@@ -62,11 +64,18 @@ def auditlogs(sandbox: Sandbox, token: str = "account", **config: Any) -> AuditL
     return AuditLogsSource(AuditLogsConfig(**{**given, "concurrency": 2, **config}), context)
 
 
-def codemode(sandbox: Sandbox, token: str = "account", **config: Any) -> CodeModeSource:
+def codemode(sandbox: Sandbox, token: str = "account", **config: Any) -> RecordSource:
     given = {"server_url": sandbox.codemode_url, "budget_calls": 0, "retry_seconds": 0.5, "page_size": 25}
     context = context_of(sandbox, "codemode", token)
     more = {"pages_per_call": 1, "piece_rows": 50, "concurrency": 2}
-    return CodeModeSource(CodeModeConfig(**{**given, **more, **config}), context)
+    return codemode_source(CodeModeConfig(**{**given, **more, **config}), context)
+
+
+def rest(sandbox: Sandbox, token: str = "account", **config: Any) -> RecordSource:
+    given = {"server_url": sandbox.rest_url, "budget_calls": 0, "retry_seconds": 0.5, "page_size": 25}
+    return rest_source(
+        RestConfig(**{**given, "piece_rows": 50, "concurrency": 2, **config}), context_of(sandbox, "rest", token)
+    )
 
 
 def context_of(sandbox: Sandbox, source: str, token: str) -> SourceContext:
@@ -101,6 +110,12 @@ class TestCodeMode(SourceContract):
     @pytest.fixture
     def target(self, sandbox: Sandbox, empty: Sandbox, nowhere: str) -> SourceTarget:
         return target_of(codemode, records, sandbox, empty, nowhere)
+
+
+class TestRest(SourceContract):
+    @pytest.fixture
+    def target(self, sandbox: Sandbox, empty: Sandbox, nowhere: str) -> SourceTarget:
+        return target_of(rest, records, sandbox, empty, nowhere)
 
 
 @pytest.mark.parametrize("truth", [six_fields, records])

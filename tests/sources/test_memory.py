@@ -17,7 +17,7 @@ from cfaudit_export.plugin.records import Recover, SourceContext
 from cfaudit_export.sources.auditlogs import AuditLogsConfig
 from cfaudit_export.sources.auditlogs.source import AuditLogsSource
 from cfaudit_export.sources.codemode import CodeModeConfig
-from cfaudit_export.sources.codemode.source import CodeModeSource
+from cfaudit_export.sources.codemode.source import codemode_source
 from cfaudit_sandbox import Sandbox, SandboxOptions, World
 
 END = datetime(2026, 11, 20, tzinfo=UTC)
@@ -56,7 +56,7 @@ def source_of(sandbox: Sandbox, name: str) -> Any:
     context = SourceContext(stream, credential, lambda: END, recover=Recover("all"))
     given = {"budget_calls": 0, "piece_rows": 20, "page_size": 20, "concurrency": 1}
     if name == "codemode":
-        return CodeModeSource(CodeModeConfig(server_url=sandbox.codemode_url, pages_per_call=1, **given), context)
+        return codemode_source(CodeModeConfig(server_url=sandbox.codemode_url, pages_per_call=1, **given), context)
     return AuditLogsSource(AuditLogsConfig(server_url=sandbox.mcp_url, **given), context)
 
 

@@ -33,6 +33,7 @@ _METADATA = (
     f"/.well-known/oauth-protected-resource{_MCP}",
 )
 _API = f"{CODEMODE_PREFIX}/client/v4/accounts/"
+_ACCOUNTS = _API.removesuffix("/")
 _LOG = "/logs/audit"
 
 
@@ -74,7 +75,7 @@ class CodeModeApp:
 
     async def _answer(self, request: Request, seen: SeenRequest) -> Response:
         path = request.url.path
-        is_api = path.startswith(_API) and path.endswith(_LOG)
+        is_api = path == _ACCOUNTS or (path.startswith(_API) and path.endswith(_LOG))
         if not is_api and path != _MCP:
             found = None if self._is_first else await self.authorization.answer(request)
             return found if found is not None and found.status_code != 404 else Response("Not Found", 404)
@@ -86,7 +87,7 @@ class CodeModeApp:
         if isinstance(caller, Refusal):
             return self._turn_away(caller, request)
         if is_api:
-            return self._api(request, caller, path.removeprefix(_API).removesuffix(_LOG))
+            return self._api(request, caller, path)
         return await self._speak(request, caller, seen)
 
     def _before_auth(self, request: Request) -> Response | None:
@@ -137,10 +138,15 @@ class CodeModeApp:
         body = {"error": refused.error, "error_description": refused.description}
         return Response(status_code=401, headers=headers) if silent else json_answer(body, refused.status, headers)
 
-    def _api(self, request: Request, caller: Caller, account_id: str) -> Response:
+    def _api(self, request: Request, caller: Caller, path: str) -> Response:
         """Answer for Cloudflare's API itself, for callers that run the snippet and for others."""
         try:
-            reply = self.isolates.api.answer(caller, account_id, request.query_params.multi_items())
+            parameters = request.query_params.multi_items()
+            if path == _ACCOUNTS:
+                reply = self.isolates.api.accounts(caller, parameters)
+            else:
+                account = path.removeprefix(_API).removesuffix(_LOG)
+                reply = self.isolates.api.answer(caller, account, parameters)
         except ConnectionLostError:
             return Response(status_code=520)
         return Response(reply.body, reply.status, {"content-type": "application/json", **reply.headers})

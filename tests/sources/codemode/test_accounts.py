@@ -14,7 +14,7 @@ from cfaudit_export.core.model import Connection, Stream
 from cfaudit_export.errors import AccessError, AccountChoiceError, SettingsError
 from cfaudit_export.plugin.records import SourceContext
 from cfaudit_export.sources.codemode import CodeModeConfig
-from cfaudit_export.sources.codemode.source import CodeModeSource
+from cfaudit_export.sources.codemode.source import codemode_source
 from cfaudit_sandbox import Sandbox, SandboxOptions, World
 
 END = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -29,7 +29,7 @@ def served(accounts: int, **options: Any) -> Iterator[Sandbox]:
 def connect(sandbox: Sandbox, token: str = "user") -> Connection:
     config = CodeModeConfig(server_url=sandbox.codemode_url, budget_calls=0, retry_seconds=1.0)
     context = SourceContext(Stream("", "codemode"), TokenCredential(sandbox.world.tokens[token]), lambda: END)
-    source = CodeModeSource(config, context)
+    source = codemode_source(config, context)
     try:
         return source.connect()
     finally:

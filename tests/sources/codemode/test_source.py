@@ -21,7 +21,7 @@ from cfaudit_export.plugin.interfaces import Extract
 from cfaudit_export.plugin.records import SourceContext
 from cfaudit_export.sources.codemode import CodeModeConfig
 from cfaudit_export.sources.codemode.columns import time_ms
-from cfaudit_export.sources.codemode.source import CodeModeSource
+from cfaudit_export.sources.codemode.source import RecordSource, codemode_source
 from cfaudit_sandbox import Sandbox, SandboxOptions, World
 from cfaudit_sandbox.world.text import js
 
@@ -46,12 +46,12 @@ def opened(
     filters: tuple = (),
     url: str = "",
     **config: Any,
-) -> Iterator[CodeModeSource]:
+) -> Iterator[RecordSource]:
     with Sandbox(world) as served:
         stream = Stream(world.accounts[0].id if account is None else account, "codemode", filters)
         context = SourceContext(stream, TokenCredential(world.tokens[token]), lambda: END)
         config = {"budget_calls": 0, "server_url": url or served.codemode_url, "retry_seconds": 5.0, **config}
-        source = CodeModeSource(CodeModeConfig(**config), context)
+        source = codemode_source(CodeModeConfig(**config), context)
         try:
             source.connect()
             yield source
@@ -390,7 +390,7 @@ def test_progress_counts_pages_as_calls_of_the_budget() -> None:
     with Sandbox(world) as sandbox:
         stream = Stream(world.accounts[0].id, "codemode")
         context = SourceContext(stream, TokenCredential(world.tokens["account"]), lambda: END, told.append)
-        source = CodeModeSource(CodeModeConfig(server_url=sandbox.codemode_url, budget_calls=600), context)
+        source = codemode_source(CodeModeConfig(server_url=sandbox.codemode_url, budget_calls=600), context)
         assert source.connect().calls_per_page == 1
         list(source.extract([everything(world)]))
         source.close()

@@ -26,7 +26,7 @@ from cfaudit_export.plugin.resources import SharedResources
 from cfaudit_export.sources.auditlogs import AuditLogsConfig
 from cfaudit_export.sources.auditlogs.source import AuditLogsSource
 from cfaudit_export.sources.codemode import CodeModeConfig
-from cfaudit_export.sources.codemode.source import CodeModeSource
+from cfaudit_export.sources.codemode.source import codemode_source
 from cfaudit_export.sources.mcp.budget import CallBudget
 from cfaudit_sandbox import Sandbox, SandboxOptions, World
 
@@ -34,7 +34,7 @@ END = datetime(2026, 11, 20, tzinfo=UTC)
 EVENTS = 40
 _KINDS: dict[str, tuple[Any, Any, str]] = {
     "auditlogs": (AuditLogsSource, AuditLogsConfig, ""),
-    "codemode": (CodeModeSource, CodeModeConfig, "/codemode"),
+    "codemode": (codemode_source, CodeModeConfig, "/codemode"),
 }
 
 

@@ -62,9 +62,9 @@ class CodeModeConfig:
 
 
 def _build_codemode(config: CodeModeConfig, context: SourceContext) -> Source:
-    from cfaudit_export.sources.codemode.source import CodeModeSource
+    from cfaudit_export.sources.codemode.source import codemode_source
 
-    return CodeModeSource(config, context)
+    return codemode_source(config, context)
 
 
 @hookimpl

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import anyio
 
@@ -16,16 +15,16 @@ from cfaudit_export.errors import (
     SourceUnavailableError,
 )
 from cfaudit_export.plugin.records import Credential
+from cfaudit_export.sources.codemode.calls import PageCalls
 from cfaudit_export.sources.codemode.columns import time_ms
 from cfaudit_export.sources.codemode.decode import WHOLE_SCHEMA, decode_page
-from cfaudit_export.sources.codemode.fault import CodemodeFault, fault_error, reply_fault, tool_fault
-from cfaudit_export.sources.codemode.frame import CutError, Frame, Left, read_frame
+from cfaudit_export.sources.codemode.fault import CodemodeFault, fault_error, reply_fault
+from cfaudit_export.sources.codemode.frame import CutError, Frame, Left
 from cfaudit_export.sources.codemode.size import Size
-from cfaudit_export.sources.codemode.snippet import Parameters, write_code
+from cfaudit_export.sources.codemode.snippet import Parameters
 from cfaudit_export.sources.mcp.budget import WINDOW_SECONDS, CallBudget
 from cfaudit_export.sources.mcp.failures import CallFailedError
 from cfaudit_export.sources.mcp.retry import RetryPolicy
-from cfaudit_export.sources.mcp.session import Session
 from cfaudit_export.sources.paging.habits import Habits
 from cfaudit_export.sources.paging.moments import UNKNOWN_AFTER, UNKNOWN_BEFORE
 from cfaudit_export.sources.paging.page import Page
@@ -43,16 +42,12 @@ class CodemodeEndpoint:
 
     Attributes:
         url: the server, for messages.
-        tool: the tool's name.
-        arguments: sent with every call beside the code: the account, where the tool takes it.
         account: whose log is read; None for the one that the server chooses.
         retry_seconds: longest time spent on one call that fails on the server's side.
         concurrency: calls in flight at once.
     """
 
     url: str
-    tool: str
-    arguments: Mapping[str, Any]
     account: str | None
     retry_seconds: float
     concurrency: int
@@ -63,13 +58,13 @@ class CodemodeReader:
 
     def __init__(
         self,
-        session: Session,
+        calls: PageCalls,
         target: CodemodeEndpoint,
         budget: CallBudget,
         credential: Credential,
         size: Size,
     ) -> None:
-        self._session = session
+        self._calls = calls
         self._target = target
         self._budget = budget
         self._credential = credential
@@ -165,22 +160,18 @@ class CodemodeReader:
             # Here, right before it is sent: what is drawn of a shared budget is good for some seconds only.
             sent_at = await self._budget.acquire(asked.pages)
             try:
-                arguments = {**self._target.arguments, "code": write_code(asked)}
-                reply = await self._session.call(self._target.tool, arguments)
+                frame = await self._calls.ask(asked)
             except CallFailedError as failure:
                 failure.sent_at = sent_at
                 if failure.status is None:  # a reply that never comes may be one that is too large
                     self._size.shrink(asked.pages, _rows(asked))
                 return failure
-        if reply.is_error:
-            fault = tool_fault(reply.text)
-            if fault.kind == "passing":
+            except CutError as error:
+                return self._cut(error, asked)
+        if isinstance(frame, CodemodeFault):
+            if frame.kind == "passing":
                 self._size.shrink(asked.pages, _rows(asked))
-            return fault
-        try:
-            frame = read_frame(reply.text)
-        except CutError as error:
-            return self._cut(error, asked)
+            return frame
         trouble = reply_fault(frame.header)
         self._budget.served(len(frame.bodies))
         if trouble is None or frame.header.left is not None:

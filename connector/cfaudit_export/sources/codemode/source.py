@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
+from typing import Protocol
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import pyarrow as pa
@@ -21,10 +22,11 @@ from cfaudit_export.plugin.interfaces import Extract
 from cfaudit_export.plugin.records import SourceContext
 from cfaudit_export.sources.codemode import CodeModeConfig
 from cfaudit_export.sources.codemode.accounts import all_accounts
+from cfaudit_export.sources.codemode.calls import SnippetCalls
 from cfaudit_export.sources.codemode.decode import WHOLE_SCHEMA
 from cfaudit_export.sources.codemode.reader import CodemodeEndpoint, CodemodeReader, PagePrefetch
 from cfaudit_export.sources.codemode.size import Size
-from cfaudit_export.sources.mcp.budget import shared_budget
+from cfaudit_export.sources.mcp.budget import CallBudget, shared_budget
 from cfaudit_export.sources.mcp.connect import opened_session
 from cfaudit_export.sources.mcp.counters import Tally
 from cfaudit_export.sources.mcp.session import Session
@@ -51,25 +53,52 @@ class _Open:
     reader: CodemodeReader
 
 
-class CodeModeSource:
-    """Cloudflare's API MCP server, asked by one fixed snippet for the pages of the audit log."""
+class RecordSettings(Protocol):
+    """What is asked of the settings of a source of whole records: how it is read."""
 
-    def __init__(self, config: CodeModeConfig, context: SourceContext) -> None:
+    @property
+    def concurrency(self) -> int:
+        """Windows read at once."""
+
+    @property
+    def page_size(self) -> int:
+        """Rows asked for per page."""
+
+    @property
+    def piece_rows(self) -> int:
+        """Events after which a piece is handed on."""
+
+    @property
+    def budget_calls(self) -> int:
+        """Upstream calls in five minutes."""
+
+
+class Door(Protocol):
+    """How whole records are reached, for one account."""
+
+    def open(self, budget: CallBudget) -> tuple[BlockingPortal, CodemodeReader, Connection]:
+        """Connect. Raises what `Source.connect` raises."""
+        ...
+
+    def close(self) -> None:
+        """Close what is not kept for other accounts."""
+        ...
+
+
+class RecordSource:
+    """Whole records of the audit log, by whichever door they are reached."""
+
+    def __init__(self, config: RecordSettings, context: SourceContext, door: Door) -> None:
         self._config = config
         self._context = context
-        self._session = f"codemode {config.server_url}"
+        self._door = door
         self._open: _Open | None = None
         self._budget = shared_budget(context, config.budget_calls)
         self._tally = Tally(context, self._budget)
 
     def connect(self) -> Connection:
-        """Open the session, find the tool and the account."""
-        asked = self._context.stream.asked_account
-        if asked and not _ACCOUNT.fullmatch(asked):
-            raise SettingsError(f"'{asked}' is not the id of an account, which has 32 hex digits")
-        url = untruncated(self._config.server_url)
-        portal, session = opened_session(self._session, self._config, self._context, self._budget, url=url, cost=0)
-        connection, reader = portal.call(self._find, session)
+        """Open the door, and find the account."""
+        portal, reader, connection = self._door.open(self._budget)
         self._open = _Open(portal, reader)
         return connection
 
@@ -134,7 +163,7 @@ class CodeModeSource:
         """Close the session and its thread, unless they are kept for other accounts."""
         self._tally.tell()
         self._open = None
-        self._context.shared.release(self._session)
+        self._door.close()
 
     def _opened(self) -> _Open:
         if self._open is None:
@@ -153,43 +182,6 @@ class CodeModeSource:
             piece.calls,
         )
 
-    async def _find(self, session: Session) -> tuple[Connection, CodemodeReader]:
-        config, credential = self._config, self._context.credential
-        tool = choose_tool(session.tools, config.tool, TOOL, "sources.codemode.tool")
-        properties = set(properties_of(tool.input_schema))
-        if "code" not in properties:
-            raise ProtocolError(f"the tool '{tool.name}' does not take code; it takes: {', '.join(sorted(properties))}")
-        asked = self._context.stream.asked_account
-        target = CodemodeEndpoint(
-            config.server_url,
-            tool.name,
-            {"account_id": asked} if asked and "account_id" in properties else {},
-            asked or None,
-            config.retry_seconds,
-            config.concurrency,
-        )
-        size = Size(config.page_size, config.pages_per_call)
-        reader = CodemodeReader(session, target, self._budget, credential, size)
-        try:
-            account = asked or await reader.account()
-        except AccountChoiceError as choice:
-            # The first generation runs nothing before an account is named, and the list is the same for each.
-            named = {"account_id": choice.accounts[0][0]} if choice.accounts and "account_id" in properties else {}
-            lister = CodemodeReader(session, replace(target, arguments=named), self._budget, credential, size)
-            raise AccountChoiceError(await all_accounts(lister.read, choice.accounts)) from choice
-        connection = Connection(
-            account_id=self._context.stream.account_found(account),
-            account_name=None,
-            credential=credential.kind,
-            calls_per_page=1,
-            filters=frozenset(CODEMODE_FILTERS),
-            server=session.server,
-            protocol=session.protocol,
-            tool=fingerprint(tool),
-            clock_ahead_seconds=session.clock.ahead_seconds,
-        )
-        return connection, reader
-
 
 def _gaps(unreadable: Iterable[Unreadable], now: datetime) -> Iterator[Gap]:
     """Yield one gap for each millisecond that holds unreadable rows."""
@@ -204,3 +196,67 @@ def untruncated(url: str) -> str:
     parts = urlsplit(url)
     query = [(name, value) for name, value in parse_qsl(parts.query) if name != "truncateToolResult"]
     return urlunsplit(parts._replace(query=urlencode([*query, ("truncateToolResult", "false")])))
+
+
+def codemode_source(config: CodeModeConfig, context: SourceContext) -> RecordSource:
+    """Return the source `codemode`: Cloudflare's API MCP server, asked by one fixed snippet."""
+    return RecordSource(config, context, McpDoor(config, context))
+
+
+class McpDoor:
+    """Reaches whole records through a code-mode server. Fits `Door`."""
+
+    def __init__(self, config: CodeModeConfig, context: SourceContext) -> None:
+        self._config = config
+        self._context = context
+        self._session = f"codemode {config.server_url}"
+
+    def open(self, budget: CallBudget) -> tuple[BlockingPortal, CodemodeReader, Connection]:
+        """Open the session, find the tool and the account."""
+        asked = self._context.stream.asked_account
+        if asked and not _ACCOUNT.fullmatch(asked):
+            raise SettingsError(f"'{asked}' is not the id of an account, which has 32 hex digits")
+        url = untruncated(self._config.server_url)
+        portal, session = opened_session(self._session, self._config, self._context, budget, url=url, cost=0)
+        connection, reader = portal.call(self._find, session, budget)
+        return portal, reader, connection
+
+    def close(self) -> None:
+        """Close the session and its thread, unless they are kept for other accounts."""
+        self._context.shared.release(self._session)
+
+    async def _find(self, session: Session, budget: CallBudget) -> tuple[Connection, CodemodeReader]:
+        config, credential = self._config, self._context.credential
+        tool = choose_tool(session.tools, config.tool, TOOL, "sources.codemode.tool")
+        properties = set(properties_of(tool.input_schema))
+        if "code" not in properties:
+            raise ProtocolError(f"the tool '{tool.name}' does not take code; it takes: {', '.join(sorted(properties))}")
+        asked = self._context.stream.asked_account
+        target = CodemodeEndpoint(
+            config.server_url,
+            asked or None,
+            config.retry_seconds,
+            config.concurrency,
+        )
+        size = Size(config.page_size, config.pages_per_call)
+        arguments = {"account_id": asked} if asked and "account_id" in properties else {}
+        reader = CodemodeReader(SnippetCalls(session, tool.name, arguments), target, budget, credential, size)
+        try:
+            account = asked or await reader.account()
+        except AccountChoiceError as choice:
+            # The first generation runs nothing before an account is named, and the list is the same for each.
+            named = {"account_id": choice.accounts[0][0]} if choice.accounts and "account_id" in properties else {}
+            lister = CodemodeReader(SnippetCalls(session, tool.name, named), target, budget, credential, size)
+            raise AccountChoiceError(await all_accounts(lister.read, choice.accounts)) from choice
+        connection = Connection(
+            account_id=self._context.stream.account_found(account),
+            account_name=None,
+            credential=credential.kind,
+            calls_per_page=1,
+            filters=frozenset(CODEMODE_FILTERS),
+            server=session.server,
+            protocol=session.protocol,
+            tool=fingerprint(tool),
+            clock_ahead_seconds=session.clock.ahead_seconds,
+        )
+        return connection, reader

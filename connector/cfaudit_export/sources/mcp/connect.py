@@ -73,7 +73,7 @@ def opened_session(
 
     def enter(stack: ExitStack) -> tuple[BlockingPortal, Session]:
         portal = stack.enter_context(start_blocking_portal())
-        stack.enter_context(context.shared.stop.ending(lambda: _cancel_all(portal)))
+        stack.enter_context(context.shared.stop.ending(lambda: cancel_all(portal)))
         opening = open_session(
             url,
             context.credential,
@@ -92,7 +92,7 @@ def opened_session(
     return opened
 
 
-def _cancel_all(portal: BlockingPortal) -> None:
+def cancel_all(portal: BlockingPortal) -> None:
     """Cancel whatever a portal does; who waits for it in another thread is told at once."""
     with suppress(RuntimeError):  # it has ended already
         portal.start_task_soon(portal.stop, True)  # noqa: FBT003  # the signature is that of the library
