@@ -47,6 +47,7 @@ __all__ = [
     "export_each",
     "logging_through",
     "prepare",
+    "read_settings",
     "slices",
 ]
 
@@ -93,6 +94,26 @@ def prepare(
     for notice in settings.notices:
         _LOG.warning(notice)
     return compose_runs(settings, environ=environ, clock=clock, hide=hide, needs_sink=needs_sink, is_run=is_run)
+
+
+def read_settings(
+    given: Given,
+    *,
+    environ: Mapping[str, str],
+    clock: Callable[[], datetime],
+    hide: Callable[[str], None] = lambda _secret: None,
+) -> Settings:
+    """Read the settings as the command line does; takes the arguments of `prepare`, and needs no credential.
+
+    Raises:
+        CfauditError: something does not fit.
+    """
+    for secret in secret_variables(environ):
+        hide(secret)  # an error about settings may have it
+    settings = load_settings(given, environ=environ, now=clock(), directory=Path())
+    for secret in secret_values(settings, environ):
+        hide(secret)
+    return settings
 
 
 def compose_runs(

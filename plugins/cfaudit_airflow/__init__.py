@@ -25,7 +25,12 @@ def get_provider_info() -> dict[str, Any]:
                 "tags": ["service"],
             }
         ],
-        "operators": [{"integration-name": _INTEGRATION, "python-modules": ["cfaudit_airflow.operators"]}],
+        "operators": [
+            {
+                "integration-name": _INTEGRATION,
+                "python-modules": ["cfaudit_airflow.operators", "cfaudit_airflow.alerts"],
+            }
+        ],
         "hooks": [{"integration-name": _INTEGRATION, "python-modules": ["cfaudit_airflow.hooks"]}],
         "connection-types": [
             {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,7 +68,28 @@ class CloudflareAuditHook(BaseHook):  # type: ignore[misc]  # typed only where A
         Raises:
             CfauditError: the settings do not fit, or there is no credential.
         """
-        from cfaudit_export.api import Given, Redaction, prepare  # DAG files are parsed all the time
+        from cfaudit_export.api import prepare  # DAG files are parsed all the time
+
+        given, environ, hide = self._given(flags, options, config)
+        return prepare(given, environ=environ, clock=_now, hide=hide, needs_sink=needs_sink, is_run=needs_sink)
+
+    def settings(
+        self, options: Mapping[str, Any] | None = None, config: str | None = None
+    ) -> tuple[Any, dict[str, str], Callable[[str], None]]:
+        """Return the settings, the variables that go with them, and what is to be told of secrets.
+
+        Raises:
+            CfauditError: the settings do not fit.
+        """
+        from cfaudit_export.api import read_settings
+
+        given, environ, hide = self._given(None, options, config)
+        return read_settings(given, environ=environ, clock=_now, hide=hide), environ, hide
+
+    def _given(
+        self, flags: Mapping[str, Any] | None, options: Mapping[str, Any] | None, config: str | None
+    ) -> tuple[Any, dict[str, str], Callable[[str], None]]:
+        from cfaudit_export.api import Given, Redaction
 
         self._redaction = redaction = Redaction()
 
@@ -88,7 +109,7 @@ class CloudflareAuditHook(BaseHook):  # type: ignore[misc]  # typed only where A
         file = config or said.pop("config", None)
         pairs = [f"{key}={value}" for table in (said, options or {}) for key, value in _flat(table)]
         given = Given(Path(file) if file else None, pairs, dict(flags or {}))
-        return prepare(given, environ=environ, clock=_now, hide=hide, needs_sink=needs_sink, is_run=needs_sink)
+        return given, environ, hide
 
     def test_connection(self) -> tuple[bool, str]:
         """Say whether the server accepts the token, for the button in the list of connections."""

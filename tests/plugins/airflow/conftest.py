@@ -63,7 +63,16 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Airflow:
     home = tmp_path_factory.mktemp("airflow")
     uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
     python = home / "venv" / "bin" / "python"
-    install = [uv or "uv", "pip", "install", "--quiet", "--python", str(python), "--editable", f"{ROOT}[airflow]"]
+    install = [
+        uv or "uv",
+        "pip",
+        "install",
+        "--quiet",
+        "--python",
+        str(python),
+        "--editable",
+        f"{ROOT}[airflow,analysis]",
+    ]
     for command in ([uv or "uv", "venv", "--quiet", "--python", sys.executable, str(home / "venv")], install):
         try:
             done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS)

@@ -13,6 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from cfaudit_sandbox import Sandbox
+from planted.files import write_rows
+from planted.world import Story
 
 SLICES = 2
 DAY = timedelta(days=1)
@@ -33,6 +35,9 @@ class Done:
     refused: Any
     unsettled: Any
     said_back: Any
+    told: Any
+    told_again: Any
+    too_severe: Any
     log: str
 
 
@@ -57,7 +62,13 @@ def done(
         {"dag": "refused"},
         {"dag": "unsettled", "conf": tomorrow, "waits": True},
         {"dag": "said_back"},
+        {"dag": "told"},
+        {"dag": "told"},
+        {"dag": "too_severe", "conf": {"place": str(folder / "severe")}},
     ]
+    story = Story(account, (started - timedelta(hours=2)).replace(microsecond=0), [])
+    story.add("zones/zones", "delete", "Delete zone", zone_name="shop-1.example")
+    write_rows(folder / "severe", story.rows)
     extra = {"state_dir": str(folder / "state"), "sinks.parquet.path": out, "source": "auditlogs"}
     told = {"conn_type": "cloudflare_audit", "host": says_back, "password": CANARY, "extra": extra}
     environ = connections(folder) | {"AIRFLOW_CONN_SAID_BACK": json.dumps(told)}
@@ -161,6 +172,22 @@ def test_a_token_that_a_server_says_back_is_in_no_error_report_or_log_and_no_par
     assert done.log.count("AirflowFailException: ") >= len(tasks)
     parts = {CANARY[at : at + 8] for at in range(len(CANARY) - 7)}
     assert not [part for part in parts if part in done.log]
+
+
+def test_what_deserves_a_look_is_told_once(done: Done) -> None:
+    assert (done.told["state"], done.told_again["state"]) == ("success", "success")
+    [first], [again] = done.told["tasks"], done.told_again["tasks"]
+    found = sum(first["returned"]["found"].values())
+    assert found > 0
+    # One more is about events that were old when they were exported.
+    assert first["returned"]["delivered"] == {"answer": found + 1}
+    assert sum(again["returned"]["found"].values()) == 0
+
+
+def test_what_is_too_severe_fails_the_task_at_once(done: Done) -> None:
+    [task] = done.too_severe["tasks"]
+    assert (task["state"], task["tries"]) == ("failed", 1)
+    assert "high: zone deleted or moved (shop-1.example)" in done.log
 
 
 def test_what_observes_runs_is_told_under_a_scheduler_too(done: Done, sandbox: Sandbox) -> None:

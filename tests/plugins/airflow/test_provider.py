@@ -19,9 +19,9 @@ PAGE = (ROOT / "docs" / "airflow.md").read_text()
 HEAVY = ("pyarrow", "mcp", "mcp_types", "httpx2", "authlib", "msgspec", "pluggy", "boto3", "google.cloud", "duckdb")
 
 
-def arguments(operator: str) -> dict[str, str]:
+def arguments(operator: str, module: str = "operators.py") -> dict[str, str]:
     """The arguments of an operator and their defaults, from its source."""
-    tree = ast.parse((PACKAGE / "operators.py").read_text())
+    tree = ast.parse((PACKAGE / module).read_text())
     [made] = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == operator]
     [init] = [node for node in made.body if isinstance(node, ast.FunctionDef) and node.name == "__init__"]
     defaults = [ast.unparse(one) if one else "" for one in init.args.kw_defaults]
@@ -52,6 +52,8 @@ def test_the_page_lists_every_argument_with_its_default() -> None:
         re.findall(r"^\| `(\w+)` \| *`?([^`|]*?)`? *\|", section("`CloudflareAuditExportOperator`"), re.MULTILINE)
     )
     assert told == arguments("CloudflareAuditExportOperator")
+    alert = section("`CloudflareAuditAlertOperator`")
+    assert all(f"`{name}`" in alert for name in arguments("CloudflareAuditAlertOperator", "alerts.py"))
     plan = section("Backfill: slices on many workers")
     assert all(f"`{name}`" in plan or f"`{name}=" in plan for name in arguments("CloudflareAuditPlanOperator"))
 

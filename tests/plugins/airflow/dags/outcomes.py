@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import DAG, CronDataIntervalTimetable
 
+from cfaudit_airflow.alerts import CloudflareAuditAlertOperator
 from cfaudit_airflow.operators import CloudflareAuditExportOperator, CloudflareAuditPlanOperator
 
 LONG = timedelta(hours=1)  # longer than any test: who waits so long was not told when to try again
@@ -47,3 +48,11 @@ with DAG("said_back", schedule=None) as said_back:
     )
     CloudflareAuditExportOperator(task_id="all", account="all", sinks="parquet", cloudflare_audit_conn_id="said_back")
     CloudflareAuditPlanOperator(task_id="plan", account="all", cloudflare_audit_conn_id="said_back")
+
+with DAG("told", schedule=None) as told:
+    CloudflareAuditAlertOperator(task_id="alert", options={"alert.severity": "low"})
+
+with DAG("too_severe", schedule=None, params={"place": ""}) as too_severe:
+    CloudflareAuditAlertOperator(
+        task_id="alert", data="{{ params.place }}", fail_on="high", retries=3, retry_delay=LONG
+    )
