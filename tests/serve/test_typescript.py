@@ -30,7 +30,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("npm")
     (folder / "package.json").write_text('{"name": "talk", "private": true, "type": "module"}')
     quiet = ("--no-audit", "--no-fund", "--loglevel=error")
-    subprocess.run([NPM, "install", *quiet, *PACKAGES], cwd=folder, check=True, timeout=600)
+    subprocess.run([NPM, "install", *quiet, *PACKAGES], cwd=folder, check=True, timeout=1_800)
     shutil.copy(Path(__file__).with_name("talk.mjs"), folder)
     return folder
 
