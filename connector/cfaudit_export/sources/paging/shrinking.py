@@ -70,8 +70,10 @@ class Shrinking:
                 reason, missing = outcome.reason, outcome.missing
             else:
                 reason, missing = outcome.issues[0].reason, len(outcome.issues)
-                if width == 1 and (cells := await self._cells(asker, less, rows)):
-                    return cells
+                if width == 1:
+                    if cells := await self._cells(asker, less, rows):
+                        return cells
+                    rows = await _around(asker, less, outcome)
             if width == 1:
                 break
         return [self._left_unread(asker, question, width, Unreadable(0, 0, missing, reason), rows)]
@@ -108,6 +110,21 @@ class Shrinking:
             width = min(max(width, _LEFT_MS[self._left]), end - at)
         self._left += 1
         return Dark(replace(why, since_ms=at, before_ms=at + width), between(rows, at, at + width))
+
+
+async def _around(asker: Asker, question: Query, refused: Rejection) -> pa.Table:
+    """Return the rows of a refused question before its first refused row, and those behind its last one."""
+    ahead, other = await _ahead(asker, question, refused), replace(question, direction="desc")
+    outcome = await asker.ask(other)
+    if isinstance(outcome, Rejection) and len(outcome.issues) == len(refused.issues):
+        ahead += await _ahead(asker, other, outcome)
+    return pa.concat_tables([asker.reader.empty, *ahead])
+
+
+async def _ahead(asker: Asker, question: Query, refused: Rejection) -> list[pa.Table]:
+    first = refused.issues[0].index
+    page = await asker.ask(replace(question, limit=first)) if first else None
+    return [page.rows] if isinstance(page, Page) else []
 
 
 async def dense(asker: Asker, question: Query, page: Page, allowance: Allowance) -> list[Part]:

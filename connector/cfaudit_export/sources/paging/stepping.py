@@ -211,10 +211,12 @@ class _Stepping:
         plain = replace(self._plain, since_ms=self._chain.reached, before_ms=at, direction="desc")
         # Where `since` excludes, a question reaches into the millisecond before, and positions count its rows too.
         left = None if plain.padding.since_ms else search.rows_behind(at)
-        return await self._read_back(Chain(plain), search, left)
+        back = await self._read_back(Chain(plain), search, left)
+        # A row that repeats from page to page may be a twin; where it repeats in a fresh chain it is one.
+        return back if self._doubted is None else await self._read_back(Chain(plain, self._doubted), search, left)
 
     async def _read_back(self, chain: Chain, search: Search, left: int | None) -> Chain | Literal["more", "changed"]:
-        at = chain.query.before_ms
+        at, self._doubted = chain.query.before_ms, None
         for _ in range(_BACKWARD_PAGES):
             if left is not None and left <= 0:
                 return chain
@@ -251,7 +253,8 @@ class _Stepping:
             return None
         if isinstance(outcome, NoAnswer):
             return None
-        if isinstance(outcome, Page) and chain.shifted(outcome.rows) is not None:
+        if isinstance(outcome, Page) and (doubted := chain.shifted(outcome.rows)) is not None:
+            self._doubted = doubted
             return None
         return outcome
 
