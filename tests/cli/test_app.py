@@ -66,7 +66,11 @@ def test_options_without_a_command_mean_run(cli: Any) -> None:
             77,
             "run: cfaudit-export login, or set CLOUDFLARE_API_TOKEN",
         ),
-        (["schema", "--format", "xml"], 2, "--format: expected one of table, arrow, bigquery, json, not 'xml'"),
+        (
+            ["schema", "--format", "xml"],
+            2,
+            "--format: expected one of table, arrow, bigquery, json, sql-view, not 'xml'",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line_with_what_to_do(
