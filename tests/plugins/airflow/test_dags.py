@@ -179,9 +179,10 @@ def test_what_deserves_a_look_is_told_once(done: Done) -> None:
     [first], [again] = done.told["tasks"], done.told_again["tasks"]
     found = sum(first["returned"]["found"].values())
     assert found > 0
-    # One more is about events that were old when they were exported.
-    assert first["returned"]["delivered"] == {"answer": found + 1}
-    assert sum(again["returned"]["found"].values()) == 0
+    # One more may be about events that were old when they were exported.
+    assert first["returned"]["delivered"]["answer"] - found in (0, 1)
+    # One that goes on may begin later as the period moves; its rule and key are quiet.
+    assert again["returned"]["delivered"] == {}
 
 
 def test_what_is_too_severe_fails_the_task_at_once(done: Done) -> None:
