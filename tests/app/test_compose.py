@@ -125,7 +125,7 @@ def test_a_second_source_for_gaps_does_not_take_the_credential_of_a_gateway_to_a
 @pytest.mark.parametrize(("off", "left"), [("codemode", "auditlogs"), ("auditlogs", "codemode")])
 def test_switching_one_source_off_leaves_the_other_one(tmp_path: Path, off: str, left: str) -> None:
     plugins = load_plugins(environ={"CFAUDIT_DISABLED_PLUGINS": off})
-    assert sorted(plugins.sources) == [left]
+    assert sorted(plugins.sources) == sorted([left, "rest"])
     settings = Settings(state_dir=tmp_path, sink=("parquet",), sinks={"parquet": {"path": "out"}})
     assembly = compose(settings, plugins, environ=ENVIRON, clock=clock)
     assert (assembly.source_name, assembly.otherwise) == (left, None)

@@ -39,9 +39,10 @@ def test_every_option_has_help_and_a_flag_that_shows_no_secret() -> None:
     about_servers = {"oauth_resource", "oauth_registration_scope", "oauth_pkce", "oauth_origins"}
     about_machines = {"sql_memory_mb", "sql_threads", "sql_spill_mb"}
     secret = {"token_file", "token_keyring", "ping_url"}
-    about_proof = {one.key for one in OPTIONS if one.key.startswith("integrity.")}
+    rooms = ("alert.", "integrity.", "rules.")
+    about_rooms = {one.key for one in OPTIONS if one.key.startswith(rooms)}
     about_others = {"identity.key_file", "budget.store", "budget.name", "budget.fallback_workers"}
-    without = secret | about_servers | about_machines | about_proof | about_others
+    without = secret | about_servers | about_machines | about_rooms | about_others
     assert {one.key for one in OPTIONS if not one.flags} == without
 
 
