@@ -37,15 +37,21 @@ def questions(draw: random.Random) -> tuple[str, dict[str, Any], bool]:
     return draw.choice(calls)
 
 
+def lines_of(path: Path) -> list[str]:
+    """Return the lines of a file about a thread or process; none if that has ended since it was listed."""
+    try:
+        return path.read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
 def memory_mb(server: int) -> float:
-    """Return what the server and its worker hold in memory now."""
+    """Return what the server and its worker hold in memory now: threads, and workers too, may end meanwhile."""
     tasks = [path / "children" for path in Path(f"/proc/{server}/task").iterdir()]
-    pids = [server, *(int(one) for task in tasks for one in task.read_text().split())]
-    found = 0.0
-    for pid in pids:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-        found += next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
-    return found
+    # The children of a thread that ends become those of another, which may be read after it.
+    pids = {server, *(int(one) for task in tasks for line in lines_of(task) for one in line.split())}
+    lines = [line for pid in pids for line in lines_of(Path(f"/proc/{pid}/status"))]
+    return sum(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="NOT TESTED: memory, on this system")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -258,10 +259,11 @@ def test_a_row_beside_a_gap_that_is_not_all_there_is_completed_once() -> None:
     table = pa.Table.from_pylist([row], schema=schema())
     refused = Gap(Window(part.since, gap.before), 1, "refused", start, start)
     extract = Extract(part, table, (refused,), start + HOUR, 1)
-    [(first, completed)] = new_rows_of(table, extract, SinkNeed("account", (part,), (), before, start - HOUR))
+    need = SinkNeed("account", (part,), (), before, seen_since=start - HOUR, last_run_at=start)
+    [(first, completed)] = new_rows_of(table, extract, need)
     assert completed["replaces"].to_pylist() == [keys[1]]
     after = trimmed_after(before, first.trimming)
     assert after.trimmed_rows == 1
     assert contains(to_complete(after), start)
-    [(_, again)] = new_rows_of(table, extract, SinkNeed("account", (part,), (), after, start - HOUR))
+    [(_, again)] = new_rows_of(table, extract, replace(need, progress=after))
     assert again.num_rows == 0
