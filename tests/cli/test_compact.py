@@ -55,7 +55,7 @@ def test_leftovers_of_a_run_that_was_stopped_are_removed_and_said(cli: Cli, out:
     name = f"{'0' * 32}.parquet"
     shutil.copy(kept / merged.parent.relative_to(out) / name, merged.with_name(name))
     result = cli("compact", "--data", out)
-    assert result.line.endswith(": 1 merged files were removed")
+    assert result.line.endswith(": 1 merged file removed")
     assert not merged.with_name(name).exists()
 
 

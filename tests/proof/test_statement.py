@@ -17,6 +17,7 @@ from cfaudit_export.core.model import StoredFile, from_ms
 from cfaudit_export.proof.manifest import (
     BatchEntry,
     BatchPart,
+    ErasedEntry,
     GapEntry,
     KeyEntry,
     Manifest,
@@ -90,7 +91,7 @@ seals = st.builds(
     fidelity=st.dictionaries(texts, counts, max_size=2),
     tool=st.none() | texts,
     replaced=st.lists(st.builds(Replacement, few_files, st.none() | files, parts), max_size=2).map(tuple),
-    erased=few_texts,
+    erased=st.lists(st.builds(ErasedEntry, texts, texts, few_texts, st.none() | digests), max_size=2).map(tuple),
     merged_into=st.none() | texts.filter(bool),
     merged_from=few_texts,
     reason=st.none() | texts.filter(bool),

@@ -187,7 +187,8 @@ def salted(export: Any) -> pa.Table:
     entry = export.store(0, rows=ROWS, **changes())
     path = export.files()[0]
     rows, notes = table(export), read_notes(str(path))
-    rows = rows.append_column(NONCE, pa.array([f"{row:064x}" for row in range(ROWS)]))
+    nonces = pa.array([f"{row:064x}" for row in range(ROWS)])
+    rows = rows.set_column(rows.column_names.index(NONCE), NONCE, nonces)
     with path.open("wb") as file:
         written = write_parquet(file, rows.schema.remove_metadata(), [rows], notes)
     from dataclasses import replace
