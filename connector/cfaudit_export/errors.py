@@ -33,7 +33,7 @@ class ExitCode(IntEnum):
 
 _MEANINGS = {
     ExitCode.OK: "all delivered, also when there was nothing new",
-    ExitCode.CHANGED: "verify found data changed, removed or added; alert found what --fail-on names",
+    ExitCode.CHANGED: "verify: data changed, removed or added; alert: what --fail-on names",
     ExitCode.USAGE: "the command line is wrong",
     ExitCode.INCOMPLETE: "delivered, but gaps or quarantined rows remain",
     ExitCode.SINK_DOWN: "a sink is down",

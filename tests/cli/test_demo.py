@@ -1,16 +1,30 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pyarrow.dataset as ds
 import pytest
+
+
+@contextmanager
+def sandbox(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Run a sandbox; it is stopped at the end, also when the test fails before."""
+    command = [sys.executable, "-m", "cfaudit_export", "sandbox", "--events", "10", "--accounts", "2", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        try:
+            yield running
+        finally:
+            running.kill()
 
 
 def test_the_demo_leaves_real_rows_and_says_what_arrived(cli: Any, place: Path) -> None:
@@ -68,12 +82,13 @@ def test_the_demo_does_not_hear_settings_of_real_exports(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_sandbox_serves_until_it_is_stopped(place: Path, number: signal.Signals) -> None:
-    command = [sys.executable, "-m", "cfaudit_export", "sandbox", "--events", "10", "--accounts", "2", "--json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+    with sandbox("--json") as running:
         assert running.stdout is not None
         text = ""
         while not text.endswith("\n}\n"):
-            text += running.stdout.readline()
+            line = running.stdout.readline()
+            assert line
+            text += line
         ready = json.loads(text)
         assert len(ready["accounts"]) == 2
         assert ready["codemode_url"] == f"{ready['url']}/codemode/mcp"
@@ -85,12 +100,15 @@ def test_the_sandbox_serves_until_it_is_stopped(place: Path, number: signal.Sign
 
 
 def test_the_sandbox_prints_a_command_that_works(place: Path, cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    command = [sys.executable, "-m", "cfaudit_export", "sandbox", "--events", "10", "--accounts", "2"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+    # Where the program is not on the path, the command names the interpreter instead.
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+    with sandbox() as running:
         assert running.stderr is not None
         text = ""
         while "--state-dir" not in text:
-            text += running.stderr.readline()
+            line = running.stderr.readline()
+            assert line
+            text += line
         pasted = text[text.index("CLOUDFLARE_API_TOKEN=") :].replace("\\\n", " ").split()
         monkeypatch.setenv(*pasted[0].split("="))
         assert pasted[1] == "cfaudit-export"

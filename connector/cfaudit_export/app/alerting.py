@@ -6,15 +6,16 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from cfaudit_export.app import archive
-from cfaudit_export.app.alert import AlertReport, AlertRun, run_alert
-from cfaudit_export.app.alert_channels import open_channels
-from cfaudit_export.app.alert_message import AlertMessage
 from cfaudit_export.app.resolve import open_store
 from cfaudit_export.settings import Settings
-from cfaudit_export.stores.alert_memory import AlertMemory
+
+if TYPE_CHECKING:
+    from cfaudit_export.app.alert import AlertReport
+    from cfaudit_export.app.alert_message import AlertMessage
 
 _LOG = logging.getLogger(__name__)
 
@@ -49,7 +50,10 @@ def alert(
     """
     from cfaudit_export.analysis.files.open import open_location
     from cfaudit_export.analysis.rules.load import load_rules
+    from cfaudit_export.app.alert import AlertRun, run_alert
+    from cfaudit_export.app.alert_channels import open_channels
     from cfaudit_export.plugin.registry import load_plugins
+    from cfaudit_export.stores.alert_memory import AlertMemory
 
     rules = load_rules(settings.rules)
     channels = open_channels(settings.alert, environ, clock, hide, give)

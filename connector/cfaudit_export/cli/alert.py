@@ -55,7 +55,7 @@ def alert(
     time_zone: Zone = None,
     json: Json = False,
 ) -> int:
-    """Tell what deserves a look, once: webhook, Slack, e-mail and others.
+    """Tell what deserves a look, once, by webhook, Slack or e-mail.
 
     Reads exported data.
     """

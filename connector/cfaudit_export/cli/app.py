@@ -48,7 +48,7 @@ COMMANDS = {
     "events": ("events", "Ask the server", "Show the newest events from the server"),
     "report": ("report", "Ask the exported data", "Summarise a period: activity, actors, failures, changes"),
     "findings": ("findings", "Ask the exported data", "Show what deserves a look: suspicious changes, with reasons"),
-    "alert": ("alert", "Ask the exported data", "Tell what deserves a look, once: webhook, Slack, e-mail and others"),
+    "alert": ("alert", "Ask the exported data", "Tell what deserves a look, once, by webhook, Slack or e-mail"),
     "timeline": ("timeline", "Ask the exported data", "Show who did what, step by step"),
     "sql": ("sql", "Ask the exported data", "Query exported data with SQL"),
     "mcp": ("mcp", "Ask the exported data", "Serve exported data to AI assistants (MCP)"),

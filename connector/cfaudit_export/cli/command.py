@@ -82,7 +82,9 @@ class Command:
         own = [one for one in taken if one.kind is one.KEYWORD_ONLY]
         context = inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
         settings = [*map(_parameter, shared), *(_FILE_PARAMETERS if self.takes else ())]
-        parameters = [context, *own, *settings, *self.more()]
+        # One in a panel of the settings comes behind them, so that it does not lift the panel above the others.
+        late = [one for one in own if one.annotation.__metadata__[0].rich_help_panel in self.takes]
+        parameters = [context, *(one for one in own if one not in late), *settings, *late, *self.more()]
         callback.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what typer reads
         callback.__annotations__ = {}
         return callback

@@ -36,7 +36,7 @@ that speaks TLS in front of it.
 Examples:
   cfaudit-export mcp out --state-dir state
   cfaudit-export mcp out --http 127.0.0.1:8080
-  cfaudit-export mcp s3://audit/logs --http 0.0.0.0:8080 --token-file token.txt
+  cfaudit-export mcp s3://audit/logs --http 0.0.0.0:8080 --token-file token
 """
 
 
