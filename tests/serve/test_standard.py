@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,12 @@ def children(pid: int) -> list[int]:
     found = Path(f"/proc/{pid}/task/{pid}/children")
     if not found.exists():
         pytest.skip("NOT TESTED: this system does not tell the children of a process")
-    return [int(one) for task in Path(f"/proc/{pid}/task").iterdir() for one in (task / "children").read_text().split()]
+    while found.exists():
+        tasks = [path / "children" for path in Path(f"/proc/{pid}/task").iterdir()]
+        # A thread that ends meanwhile leaves its children to another, which may have been read before: read again.
+        with suppress(FileNotFoundError, ProcessLookupError):
+            return sorted({int(one) for task in tasks for one in task.read_text().split()})
+    return []
 
 
 def begun(server: subprocess.Popen[str]) -> int:
