@@ -194,7 +194,7 @@ def test_a_compaction_that_died_before_it_said_so_says_so_later(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("cfaudit_export.analysis.files.sealed.append", die)
+        patched.setattr("cfaudit_export.analysis.files.sealed.append_change", die)
         assert cli("compact", "--data", "out", *key).code != 0
     assert any(path.name.startswith("merged-") for path in files())
     assert cli("compact", "--data", "out", *key).code == 0

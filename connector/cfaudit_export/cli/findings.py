@@ -21,7 +21,7 @@ from cfaudit_export.cli.exported import (
     show,
 )
 from cfaudit_export.cli.periods import TIMES, Around, Length, Zone, chosen, since_option, until_option, zone_of
-from cfaudit_export.cli.proof import Anchors, Keys, proved
+from cfaudit_export.cli.proof import Anchors, Keys, ended, proved
 from cfaudit_export.cli.run import Json
 from cfaudit_export.cli.shell import Shell
 from cfaudit_export.core.jsonable import as_json
@@ -104,9 +104,7 @@ def findings(
         from cfaudit_export.analysis.render.findings import render_judgement
 
         show(render_judgement(made))
-    if proof and proof.exit_code == ExitCode.CHANGED:
-        return ExitCode.CHANGED
-    return ExitCode.INCOMPLETE if fail_on_gaps and not made.coverage.is_complete else ExitCode.OK
+    return ended(proof, ExitCode.INCOMPLETE if fail_on_gaps and not made.coverage.is_complete else ExitCode.OK)
 
 
 def marks(found: Findings) -> Mapping[str, tuple[str, ...]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,6 +22,7 @@ from cfaudit_export.settings.options import LOGS
 from cfaudit_export.settings.rules import RuleSettings
 
 if TYPE_CHECKING:
+    from cfaudit_export.serve.order import ServeOrder
     from cfaudit_export.serve.web import WebAccess
 
 _WEB = "Over HTTP"
@@ -157,12 +159,10 @@ def mcp(
     return ExitCode.OK
 
 
-def _standard(shell: Shell, order: object) -> int:
+def _standard(shell: Shell, order: ServeOrder) -> int:
     from cfaudit_export.cli.streams import ReaderGoneError
-    from cfaudit_export.serve.order import ServeOrder
     from cfaudit_export.serve.standard import serve_standard
 
-    assert isinstance(order, ServeOrder)  # noqa: S101  # made in this module
     if sys.stdin.isatty():
         shell.terminal.say("speaking MCP on stdin and stdout, which is for a client; end with Ctrl-D")
     try:
@@ -173,8 +173,6 @@ def _standard(shell: Shell, order: object) -> int:
 
 
 def _issued(access: WebAccess, issuer: str, audience: str, jwks_url: str | None, scopes: list[str] | None) -> WebAccess:
-    from dataclasses import replace
-
     from cfaudit_export.serve.jwt import TokenIssuer, require_https
 
     if access.token is not None:

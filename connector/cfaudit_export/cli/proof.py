@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cfaudit_export.errors import UsageError
+from cfaudit_export.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from cfaudit_export.analysis.files.location import Location
@@ -67,6 +67,11 @@ def proved(
         return verify(place, read_records(place), asked)
     except OSError as error:
         raise reading_failed(place, error) from error
+
+
+def ended(proof: Verified | None, otherwise: ExitCode = ExitCode.OK) -> ExitCode:
+    """Return the exit code of an answer: before all else, that the data it comes from was changed."""
+    return ExitCode.CHANGED if proof and proof.exit_code == ExitCode.CHANGED else otherwise
 
 
 def anchors_in(given: str) -> Sequence[Anchor]:

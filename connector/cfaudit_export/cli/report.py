@@ -22,7 +22,7 @@ from cfaudit_export.cli.exported import (
     show,
 )
 from cfaudit_export.cli.periods import TIMES, Zone, since_option, until_option, window, zone_of
-from cfaudit_export.cli.proof import Anchors, Keys, proved
+from cfaudit_export.cli.proof import Anchors, Keys, ended, proved
 from cfaudit_export.cli.run import Json
 from cfaudit_export.cli.shell import Shell
 from cfaudit_export.core.jsonable import as_json
@@ -99,9 +99,7 @@ def report(
         from cfaudit_export.analysis.render.terminal import render_report
 
         show(render_report(made, first_block(found, question)))
-    if proof and proof.exit_code == ExitCode.CHANGED:
-        return ExitCode.CHANGED
-    return ExitCode.INCOMPLETE if fail_on_gaps and not made.coverage.is_complete else ExitCode.OK
+    return ended(proof, ExitCode.INCOMPLETE if fail_on_gaps and not made.coverage.is_complete else ExitCode.OK)
 
 
 def summarised(

@@ -21,12 +21,11 @@ from cfaudit_export.cli.exported import (
     show,
 )
 from cfaudit_export.cli.periods import TIMES, Around, Length, Zone, chosen, since_option, until_option, zone_of
-from cfaudit_export.cli.proof import Anchors, Keys, proved
+from cfaudit_export.cli.proof import Anchors, Keys, ended, proved
 from cfaudit_export.cli.run import Json
 from cfaudit_export.cli.shell import Shell
 from cfaudit_export.core.jsonable import as_json
 from cfaudit_export.core.model import Window
-from cfaudit_export.errors import ExitCode
 from cfaudit_export.settings import Settings
 from cfaudit_export.settings.options import FILTERS, LOGS
 
@@ -107,4 +106,4 @@ def timeline(
         from cfaudit_export.analysis.render.terminal import render_timeline
 
         show(render_timeline(made))
-    return ExitCode.CHANGED if proof and proof.exit_code == ExitCode.CHANGED else ExitCode.OK
+    return ended(proof)

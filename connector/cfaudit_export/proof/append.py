@@ -12,14 +12,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import version
 from typing import Protocol
 
 from cfaudit_export.errors import SettingsError, TryAgainError
 from cfaudit_export.proof.chain import Link, file_name, link_to, parse_name
 from cfaudit_export.proof.envelope import open_envelope, signers, wrap
 from cfaudit_export.proof.keys import SigningKey
-from cfaudit_export.proof.manifest import Manifest
+from cfaudit_export.proof.manifest import ErasedEntry, Kind, Manifest, Replacement
 from cfaudit_export.proof.statement import parse_statement, statement
+from cfaudit_export.schema import SCHEMA_VERSION
 
 # So often another writer may be faster.
 _RACES = 20
@@ -183,3 +186,57 @@ def _require_end(store: ManifestStore, newest: Entry, keys: Sequence[SigningKey]
             return
         entry = before
     require_trusted(entry, None, keys)
+
+
+def append_change(
+    store: ManifestStore,
+    chain: str,
+    kind: Kind,
+    replaced: Sequence[Replacement],
+    *,
+    keys: Sequence[SigningKey],
+    clock: Callable[[], datetime],
+    erased: Sequence[ErasedEntry] = (),
+    reason: str | None = None,
+) -> Link:
+    """Write that sealed files were changed on purpose, and return the link to that manifest.
+
+    What is covered, open and remembered stays as the manifest before says.
+
+    Args:
+        store: where the chain is.
+        chain: a chain that has a manifest: one that names the files.
+        kind: what was done.
+        replaced: files that others took the place of, or that were removed.
+        keys: what signs it.
+        clock: the time, asked for each try.
+        erased: events of which something was erased.
+        reason: why files were removed.
+
+    Raises what `append` raises.
+    """
+
+    def build(link: Link | None, before: Manifest | None) -> Manifest:
+        assert link  # noqa: S101  # the files are named in a manifest of the chain
+        assert before  # noqa: S101  # likewise
+        return Manifest(
+            kind=kind,
+            chain=chain,
+            sequence=link.sequence + 1,
+            previous=link.sha256,
+            stream=before.stream,
+            sink=before.sink,
+            location=before.location,
+            sealed_at=clock(),
+            program=version("cfaudit-export"),
+            schema_version=SCHEMA_VERSION,
+            covered_total=before.covered_total,
+            gaps_open=before.gaps_open,
+            quarantined=before.quarantined,
+            replaced=tuple(replaced),
+            erased=tuple(erased),
+            reason=reason,
+            checkpoint=before.checkpoint,
+        )
+
+    return append(store, chain, build, keys)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 from collections.abc import Callable, Mapping
@@ -179,8 +180,6 @@ def _has(keys: KeySet, name: object) -> bool:
 
 def _header(token: str) -> dict[str, Any]:
     """Return what a token says of itself, which is not proved yet."""
-    import base64
-
     part = token.partition(".")[0]
     header = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
     if not isinstance(header, dict):

@@ -214,4 +214,4 @@ def test_a_backfill_leaves_the_calls_that_become_free_to_hourly_work() -> None:
             both.start_soon(spend, "hourly", hourly, 5)
 
     anyio.run(spending)
-    assert order[10:15].count("hourly") >= 4, "it asked later, and was first all the same"
+    assert order[10:15].count("hourly") >= 4, "it asked later, and was still first"

@@ -15,7 +15,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from importlib.metadata import version
 from pathlib import Path
 
 import pyarrow as pa
@@ -26,13 +25,12 @@ from cfaudit_export.analysis.files.footers import DataFile
 from cfaudit_export.core.disk import require_file
 from cfaudit_export.core.model import StoredFile
 from cfaudit_export.errors import SettingsError
-from cfaudit_export.proof.append import append, newest_entry, read_entry
-from cfaudit_export.proof.chain import FOLDER, Link
+from cfaudit_export.proof.append import append_change, newest_entry, read_entry
+from cfaudit_export.proof.chain import FOLDER
 from cfaudit_export.proof.folder import ManifestFolder
 from cfaudit_export.proof.keys import SigningKey
 from cfaudit_export.proof.manifest import BatchPart, Manifest, Replacement
 from cfaudit_export.proof.rows import leaves, rows_sha256
-from cfaudit_export.schema import SCHEMA_VERSION
 
 _CLOCKS = timedelta(hours=1)  # so far may those of this machine and of the disk's be apart
 _ABOVE = 4  # so many folders above the data are looked at for manifests
@@ -115,29 +113,10 @@ class SealedFiles:
         replaced = Replacement(tuple(file for file, _ in named), new, parts)
         chain = named[0][1]
 
-        def build(link: Link | None, before: Manifest | None) -> Manifest:
-            assert link  # noqa: S101  # files of the chain are named in it
-            assert before  # noqa: S101  # likewise
-            assert self.now  # noqa: S101  # set where there are manifests
-            return Manifest(
-                kind="compaction",
-                chain=chain,
-                sequence=link.sequence + 1,
-                previous=link.sha256,
-                stream=before.stream,
-                sink=before.sink,
-                location=before.location,
-                sealed_at=self.now,
-                program=version("cfaudit-export"),
-                schema_version=SCHEMA_VERSION,
-                covered_total=before.covered_total,
-                gaps_open=before.gaps_open,
-                quarantined=before.quarantined,
-                replaced=(replaced,),
-                checkpoint=before.checkpoint,
-            )
-
-        append(ManifestFolder(self.root / FOLDER), chain, build, self.keys)
+        now = self.now
+        assert now  # noqa: S101  # set where there are manifests
+        store = ManifestFolder(self.root / FOLDER)
+        append_change(store, chain, "compaction", (replaced,), keys=self.keys, clock=lambda: now)
         for file, _ in named:
             self.files.pop(file.name, None)
         self.files[name] = (new, chain)

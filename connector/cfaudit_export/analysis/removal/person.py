@@ -85,14 +85,14 @@ def find_person(events: pa.Table, person: Person) -> NamedEvents:
             found[name] = pc.fill_null(pc.match_substring_regex(column, person.pattern), fill_value=False)
     kept = {name: count for name in found.keys() & _NEEDED if (count := pc.sum(found[name]).as_py())}
     erasable = {name: mask for name, mask in found.items() if name not in _NEEDED and name != "replaces"}
-    nobody = pa.array([False] * len(events))
-    rows = reduce(pc.or_, erasable.values(), nobody)
-    did_it = reduce(pc.or_, (erasable[name] for name in _ACTOR if name in erasable), nobody)
+    no_row = pa.array([False] * len(events))
+    rows = reduce(pc.or_, erasable.values(), no_row)
+    did_it = reduce(pc.or_, (erasable[name] for name in _ACTOR if name in erasable), no_row)
     erased = {}
     for name, mask in erasable.items():
         wanted = rows if name in BODIES else pc.or_(mask, did_it) if name in _OF_ACTOR else mask
         erased[name] = pc.and_(wanted, pc.is_valid(events[name].combine_chunks()))
-    return NamedEvents(reduce(pc.or_, erased.values(), nobody), erased, kept)
+    return NamedEvents(reduce(pc.or_, erased.values(), no_row), erased, kept)
 
 
 def others_in(events: pa.Table, named: NamedEvents) -> set[str]:

@@ -9,14 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from importlib.metadata import version
 
 from cfaudit_export.analysis.removal.storage import FileStorage
-from cfaudit_export.proof.append import append
+from cfaudit_export.proof.append import append_change
 from cfaudit_export.proof.chain import Link
 from cfaudit_export.proof.keys import SigningKey
-from cfaudit_export.proof.manifest import ErasedEntry, Manifest, Replacement
-from cfaudit_export.schema import SCHEMA_VERSION
+from cfaudit_export.proof.manifest import ErasedEntry, Replacement
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,28 +45,6 @@ def record(
         SettingsError: the chain cannot be read, or is signed by another key.
         SinkError: it cannot be written now.
     """
-
-    def build(link: Link | None, before: Manifest | None) -> Manifest:
-        assert link  # noqa: S101  # files of the chain are named in it
-        assert before  # noqa: S101  # likewise
-        return Manifest(
-            kind="retention",
-            chain=chain,
-            sequence=link.sequence + 1,
-            previous=link.sha256,
-            stream=before.stream,
-            sink=before.sink,
-            location=before.location,
-            sealed_at=work.clock(),
-            program=version("cfaudit-export"),
-            schema_version=SCHEMA_VERSION,
-            covered_total=before.covered_total,
-            gaps_open=before.gaps_open,
-            quarantined=before.quarantined,
-            replaced=tuple(replaced),
-            erased=tuple(erased),
-            reason=reason,
-            checkpoint=before.checkpoint,
-        )
-
-    return append(work.storage, chain, build, work.keys)
+    return append_change(
+        work.storage, chain, "retention", replaced, keys=work.keys, clock=work.clock, erased=erased, reason=reason
+    )

@@ -198,6 +198,16 @@ def untruncated(url: str) -> str:
     return urlunsplit(parts._replace(query=urlencode([*query, ("truncateToolResult", "false")])))
 
 
+def require_account_id(asked: str) -> None:
+    """Refuse what is asked for and is not the id of an account; nothing may be asked for.
+
+    Raises:
+        SettingsError: it is none.
+    """
+    if asked and not _ACCOUNT.fullmatch(asked):
+        raise SettingsError(f"'{asked}' is not the id of an account, which has 32 hex digits")
+
+
 def codemode_source(config: CodeModeConfig, context: SourceContext) -> RecordSource:
     """Return the source `codemode`: Cloudflare's API MCP server, asked by one fixed snippet."""
     return RecordSource(config, context, McpDoor(config, context))
@@ -213,9 +223,7 @@ class McpDoor:
 
     def open(self, budget: CallBudget) -> tuple[BlockingPortal, CodemodeReader, Connection]:
         """Open the session, find the tool and the account."""
-        asked = self._context.stream.asked_account
-        if asked and not _ACCOUNT.fullmatch(asked):
-            raise SettingsError(f"'{asked}' is not the id of an account, which has 32 hex digits")
+        require_account_id(self._context.stream.asked_account)
         url = untruncated(self._config.server_url)
         portal, session = opened_session(self._session, self._config, self._context, budget, url=url, cost=0)
         connection, reader = portal.call(self._find, session, budget)

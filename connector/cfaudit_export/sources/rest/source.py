@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -13,14 +12,14 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from cfaudit_export.auth import header_values
 from cfaudit_export.core.filters import CODEMODE_FILTERS
 from cfaudit_export.core.model import Connection
-from cfaudit_export.errors import AccessError, AccountChoiceError, SettingsError
+from cfaudit_export.errors import AccessError, AccountChoiceError
 from cfaudit_export.http.exchange import AsyncBoundedTransport
 from cfaudit_export.plugin.records import SourceContext
 from cfaudit_export.sources.codemode.accounts import PER_PAGE, Accounts, all_accounts
 from cfaudit_export.sources.codemode.reader import CodemodeEndpoint, CodemodeReader
 from cfaudit_export.sources.codemode.size import Size
 from cfaudit_export.sources.codemode.snippet import Parameters
-from cfaudit_export.sources.codemode.source import RecordSource
+from cfaudit_export.sources.codemode.source import RecordSource, require_account_id
 from cfaudit_export.sources.mcp.bearer import Bearer
 from cfaudit_export.sources.mcp.budget import CallBudget
 from cfaudit_export.sources.mcp.clock_skew import ServerClock
@@ -29,7 +28,6 @@ from cfaudit_export.sources.mcp.session import check_url
 from cfaudit_export.sources.rest import RestConfig
 from cfaudit_export.sources.rest.calls import RestCalls
 
-_ACCOUNT = re.compile(r"[0-9a-f]{32}")
 _LARGEST = 48_000_000
 
 Client = tuple[BlockingPortal, RestCalls, ServerClock]
@@ -53,9 +51,7 @@ class RestDoor:
 
         Raises what `Source.connect` raises.
         """
-        asked = self._context.stream.asked_account
-        if asked and not _ACCOUNT.fullmatch(asked):
-            raise SettingsError(f"'{asked}' is not the id of an account, which has 32 hex digits")
+        require_account_id(self._context.stream.asked_account)
         if self._context.credential.kind == "oauth":
             raise AccessError("a sign-in is for MCP servers; the source 'rest' needs an API token")
         check_url(self._config.server_url, insecure_http=self._config.insecure_http)
