@@ -190,7 +190,7 @@ def test_files_from_a_time_without_manifests_are_merged_with_each_other_in_the_e
 def test_a_compaction_that_died_before_it_said_so_says_so_later(
     cli: Any, exported: tuple[str, ...], key: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def die(*_: object) -> None:
+    def die(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
